@@ -1,0 +1,30 @@
+"""Build of the compiled engine: every .pyx in src/pgferry/engine, in the flavour that PGFERRY_FLAVOUR names."""
+
+import os
+from pathlib import Path
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+FLAVOURS: dict[str, tuple[list[str], list[str], dict[str, bool]]] = {
+    "release": (["-O3", "-g1", "-fno-plt"], [], {"boundscheck": False, "wraparound": False, "initializedcheck": False}),
+    "debug": (["-O0", "-g3"], [], {}),
+    # -fno-wrapv: CPython compiles with -fwrapv, which would hide signed overflow from UBSan.
+    "asan": (
+        ["-O1", "-g3", "-fno-omit-frame-pointer", "-fsanitize=address,undefined", "-fno-wrapv"],
+        ["-fsanitize=address,undefined"],
+        {},
+    ),
+}
+cflags, ldflags, directives = FLAVOURS[os.environ.get("PGFERRY_FLAVOUR", "release")]
+engine = sorted(Path("src/pgferry/engine").glob("*.pyx"))
+setup(
+    ext_modules=cythonize(
+        [
+            Extension(f"pgferry.engine.{p.stem}", [str(p)], extra_compile_args=cflags, extra_link_args=ldflags)
+            for p in engine
+        ],
+        compiler_directives={"language_level": 3, "cdivision": True, "embedsignature": False, **directives},
+        nthreads=2,
+    )
+)
