@@ -1,0 +1,1 @@
+"""Authentication methods: pure computations over bytes, no I/O, standard library only."""
