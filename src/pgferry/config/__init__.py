@@ -4,6 +4,8 @@ from pgferry.config.load import keep_start_settings, load, with_overrides
 from pgferry.config.model import Config, Database, Peer, Settings, User
 from pgferry.config.problems import ConfigError, Problem
 from pgferry.config.settings import format_value, settings_by_name
+from pgferry.config.show import show_config_rows
+from pgferry.config.url import from_url
 
 __all__ = [
     "Config",
@@ -14,8 +16,10 @@ __all__ = [
     "Settings",
     "User",
     "format_value",
+    "from_url",
     "keep_start_settings",
     "load",
     "settings_by_name",
+    "show_config_rows",
     "with_overrides",
 ]

@@ -71,7 +71,7 @@ def read_c_int(text: str) -> int | None:
 
 
 def read_c_prefix(text: str) -> tuple[int, bool] | None:
-    """Read a decimal integer as C's atoi does: (number, whether that is the whole text); None without digits."""
+    """Read a decimal integer as C's atoi does: (number, is that the whole text); None without digits."""
     match = _ATOI.match(text.strip())
     if not match:
         return None

@@ -25,9 +25,9 @@ _FACILITIES = ("auth", "authpriv", "daemon", "user", *(f"local{number}" for numb
 def load(path: str, *, overrides: Mapping[str, str] | None = None, previous: Config | None = None) -> Config:
     """Read the file with its includes and its auth_file. Raises ConfigError with every problem found.
 
-    overrides: values set by the console's SET, by name, applied last. previous: the configuration in force, at
-    a reload: settings that count only at start keep their value from there (a warning names those that differ),
-    and so do the users when auth_file cannot be read. Nothing is changed when this raises.
+    overrides: values set by the console's SET, by name, applied last. previous: the configuration in force,
+    at a reload: settings that count only at start keep their value from there (a warning names those that
+    differ), and so do the users when auth_file cannot be read. Nothing is changed when this raises.
     """
     reading = _Reading(path)
     reading.read()
@@ -51,6 +51,10 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     }
     if problems:
         raise ConfigError(problems)
+    return _with_changes(config, changes)
+
+
+def _with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
     settings = msgspec.structs.replace(config.settings, **changes)
     if settings.auth_file == config.settings.auth_file:
         return msgspec.structs.replace(config, settings=settings)
@@ -58,6 +62,15 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     limits = {name: msgspec.structs.replace(user, secret=None) for name, user in config.users.items()}
     users = _with_secrets(limits, settings, config, warnings)
     return msgspec.structs.replace(config, settings=settings, users=users, warnings=warnings)
+
+
+def with_start_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
+    """Return the configuration with any global setting replaced, before a start. Raises ConfigError."""
+    problems: list[Problem] = []
+    changes = _override_values(overrides, problems)
+    if problems:
+        raise ConfigError(problems)
+    return _with_changes(config, changes)
 
 
 def keep_start_settings(new: Settings, running: Settings) -> tuple[Settings, list[str]]:

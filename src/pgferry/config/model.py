@@ -181,11 +181,11 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
         return _masked_repr(self, "password")
 
     def same_servers(self, other: Database) -> bool:
-        """Whether connections made for `other` may go on serving this entry: nothing that shapes them differs."""
+        """Whether connections made for `other` may go on serving this entry."""
         return all(getattr(self, name) == getattr(other, name) for name in _SHAPES_CONNECTIONS)
 
 
-# A change of one of these at RELOAD replaces the entry's server connections; a password matters at login only.
+# A change of one of these at RELOAD replaces the entry's server connections; a password matters only later.
 _SHAPES_CONNECTIONS = (
     "dbname",
     "hosts",

@@ -13,7 +13,7 @@ class Setting:
 
     default: text as in a file, None when unset. unit: for operators, e.g. "s", "ms", "bytes", or empty.
     reload: taken over by RELOAD and SET; otherwise only at process start. text: one sentence for operators.
-    pending: why the setting has no effect yet (empty: it has); another value than the default is then refused.
+    pending: why the setting has no effect yet (empty: it has); other values than the default are refused.
     pending_values: keywords of an enum that are refused in the same way, for the reason in pending_reason.
     notice: a warning given when the setting is set to something else than its default (accepted on purpose).
     null_value: the value in force when default is None. field: attribute in the model if not `name`.
