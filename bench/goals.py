@@ -1,0 +1,89 @@
+"""The targets that pgferry must meet against PgBouncer, and whether a run meets them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from .results import Cell, Results
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """A limit for one figure: as a ratio to PgBouncer, or absolute for `pgferry` alone."""
+
+    text: str
+    scenario: str
+    figure: str
+    limit: float
+    relative: bool
+    unit: str = ""
+    variant: str = ""
+    least_clients: int = 1
+
+
+GOALS = (
+    *(
+        Goal(
+            f"processor time per transaction, {name}, 16 clients and more",
+            "query",
+            "cpu_us",
+            1.0,
+            True,
+            "×",
+            name,
+            16,
+        )
+        for name in ("simple", "extended", "prepared")
+    ),
+    Goal("median latency", "query", "p50_us", 1.05, True, "×"),
+    Goal("p99 latency", "query", "p99_us", 1.05, True, "×"),
+    Goal("processor time of a connection per transaction", "connect", "cpu_us", 1.1, True, "×"),
+    Goal("processor time of 1 GB out", "bulk", "cpu_s_per_gb", 0.4, True, "×"),
+    Goal("memory for each idle client", "memory", "idle_bytes", 4096, False, " bytes"),
+    Goal("a worker at rest", "memory", "rest_mb", 40, False, " MB"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A goal and the worst of its cells; `value` is None when nothing was measured."""
+
+    goal: Goal
+    cell: Cell | None
+    value: float | None
+    missed: int
+    cells: int
+
+    @property
+    def word(self) -> str:
+        """'pass', 'fail' or 'not measured'."""
+        if self.value is None:
+            return "not measured"
+        return "pass" if self.missed == 0 else "fail"
+
+
+def judge(results: Results) -> list[Verdict]:
+    """Return the verdict on every goal."""
+    return [_judge(goal, results) for goal in GOALS]
+
+
+def _judge(goal: Goal, results: Results) -> Verdict:
+    found = list(_values(goal, results))
+    if not found:
+        return Verdict(goal, None, None, 0, 0)
+    value, cell = max(found, key=lambda pair: pair[0])
+    return Verdict(goal, cell, value, sum(number > goal.limit for number, _ in found), len(found))
+
+
+def _values(goal: Goal, results: Results) -> Iterator[tuple[float, Cell]]:
+    for cell in results.cells(goal.scenario):
+        if goal.variant not in ("", cell.variant) or cell.clients < goal.least_clients:
+            continue
+        if goal.relative:
+            ratio = results.ratio(cell, goal.figure)
+            value = None if ratio is None else ratio.value
+        else:
+            value = results.median(cell, "pgferry", goal.figure)
+        if value is not None:
+            yield value, cell

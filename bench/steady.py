@@ -1,0 +1,75 @@
+"""A steady load of an exact number of transactions by clients already logged in, for counting."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Sequence
+
+from pgferry.embedded.client import query_packet
+
+from . import wire
+from .server import DATABASE, TRUST_USER
+
+SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = "
+STATEMENT = "P_0"
+ROWS = 100_000
+
+
+def message(kind: bytes, body: bytes = b"") -> bytes:
+    """Return a protocol message of type `kind`."""
+    return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def parse(name: str) -> bytes:
+    """Return the Parse message of the select with one parameter."""
+    return message(b"P", f"{name}\0{SELECT}$1\0".encode() + struct.pack("!h", 0))
+
+
+def bind_and_execute(name: str, aid: int) -> bytes:
+    """Return Bind, Describe, Execute and Sync as libpq sends them for a prepared or unnamed statement."""
+    value = str(aid).encode()
+    body = f"\0{name}\0".encode() + struct.pack("!hhi", 0, 1, len(value)) + value + struct.pack("!hh", 1, 0)
+    execute = message(b"E", b"\0" + struct.pack("!i", 0))
+    return message(b"B", body) + message(b"D", b"P\0") + execute + message(b"S")
+
+
+class SteadyLoad:
+    """Clients in lockstep: each round all of them send one transaction, then all answers are read."""
+
+    def __init__(self, port: int, protocol: str, clients: int) -> None:
+        """Log in `clients` at 127.0.0.1:`port` and prepare their statements; raises BenchError or OSError."""
+        self._protocol = protocol
+        self._random = random.Random(1)
+        self._links = [wire.login(port, TRUST_USER, DATABASE, timeout_s=60) for _ in range(clients)]
+        if protocol == "prepared":
+            self._exchange(self._links, [parse(STATEMENT) + message(b"S")] * clients)
+
+    def run(self, transactions: int) -> int:
+        """Do `transactions`, rounded up to whole rounds; returns how many were done."""
+        done = 0
+        while done < transactions:
+            self._exchange(self._links, [self._transaction() for _ in self._links])
+            done += len(self._links)
+        return done
+
+    def close(self) -> None:
+        """Hang up."""
+        for link in self._links:
+            link.close()
+
+    def _transaction(self) -> bytes:
+        aid = self._random.randint(1, ROWS)
+        if self._protocol == "simple":
+            return query_packet(f"{SELECT}{aid};")
+        if self._protocol == "extended":
+            return parse("") + bind_and_execute("", aid)
+        return bind_and_execute(STATEMENT, aid)
+
+    @staticmethod
+    def _exchange(links: Sequence[socket.socket], requests: Sequence[bytes]) -> None:
+        for link, request in zip(links, requests, strict=True):
+            link.sendall(request)
+        for link in links:
+            wire.read_until_ready(link)
