@@ -49,10 +49,14 @@ def read_text(path: Path) -> str:
 
 
 class IniReader:
-    """Reads one file with everything it includes; findings are collected in `problems`."""
+    """Reads one file with everything it includes; findings are collected in `problems`.
+
+    complete is False when a file could not be read, so that something seeming absent may stand in it.
+    """
 
     def __init__(self) -> None:
         self.problems: list[Problem] = []
+        self.complete = True
         self._section: str | None = None
 
     def read(self, path: str) -> Iterator[Section | Entry]:
@@ -69,17 +73,16 @@ class IniReader:
             return
         try:
             text = read_text(Path(path))
-        except OSError as err:
-            self.problems.append(
-                Problem(at_file, at_line, name, f"cannot read{shown}: {err.strerror or err}")
-            )
-            return
         except UnicodeDecodeError as err:
             line = err.object[: err.start].count(b"\n") + 1
-            self.problems.append(Problem(path, line, "", "the line is not valid UTF-8"))
+            self._unreadable(Problem(path, line, "", "the line is not valid UTF-8"))
+            return
+        except OSError as err:
+            reason = f"cannot read{shown}: {err.strerror or err}"
+            self._unreadable(Problem(at_file, at_line, name, reason))
             return
         except ValueError:
-            self.problems.append(Problem(at_file, at_line, name, "the path holds a zero byte"))
+            self._unreadable(Problem(at_file, at_line, name, "the path holds a zero byte"))
             return
         for number, raw in enumerate(text.split("\n"), 1):
             yield from self._line(raw.strip(_BLANKS), path, number, depth)
@@ -117,6 +120,10 @@ class IniReader:
         else:
             key = quoted[2].replace('""', '"')
         yield Entry(self._section, key, rest[1:].strip(_BLANKS), path, number)
+
+    def _unreadable(self, problem: Problem) -> None:
+        self.problems.append(problem)
+        self.complete = False
 
     def _syntax(self, path: str, number: int, message: str, expected: str) -> None:
         self.problems.append(Problem(path, number, "", message, expected))

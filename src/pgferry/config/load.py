@@ -141,8 +141,7 @@ class _Reading:
                 self._take(item)
         self.problems.extend(self._ini.problems)
         self.problems.sort(key=lambda problem: (problem.file != self.path, problem.file, problem.line))
-        unreadable = any(problem.file == self.path and not problem.line for problem in self.problems)
-        if MAIN_SECTION not in self._sections and not unreadable:
+        if MAIN_SECTION not in self._sections and self._ini.complete:
             self.problems.append(Problem(self.path, 0, "", f"section [{MAIN_SECTION}] is missing"))
 
     def apply(self, overrides: Mapping[str, str]) -> None:
