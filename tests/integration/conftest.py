@@ -1,0 +1,107 @@
+"""Fixtures with a real PostgreSQL and a real pgferry, over the selected versions and one and two workers.
+
+Each test runs twice: with the first version and one worker, and with the last version and two workers;
+PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.workers(1)` or
+`@pytest.mark.pg(18)` to be run with these only. What it asks for decides what it is run with:
+
+    cluster       a running server shared with other tests: leave it as it was
+    own_cluster   a running server of its own, to be killed and reconfigured
+    database      the name of a new, empty database in `cluster`
+    workers       the number of workers, to be given to a Pooler
+    pooler        a running Pooler in front of `cluster`, transaction mode
+    make_pooler   make_pooler(settings={...}, databases={...}, ...) -> running Pooler (see class Pooler)
+"""
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from pgferry.embedded import Cluster
+from support import cluster as clusters
+from support.pooler import Pooler
+
+WORKERS = (1, 2)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Give a test its combinations of version and workers, whichever of the two it uses."""
+    uses_pg, uses_workers = ("pg_version" in metafunc.fixturenames, "workers" in metafunc.fixturenames)
+    versions = _wanted(metafunc, "pg", clusters.versions())
+    numbers = _wanted(metafunc, "workers", WORKERS)
+    if uses_pg and uses_workers:
+        pairs = _combined(versions, numbers)
+        ids = [f"pg{v}-w{n}" for v, n in pairs]
+        metafunc.parametrize(("pg_version", "workers"), pairs, ids=ids, scope="session")
+    elif uses_pg:
+        metafunc.parametrize("pg_version", versions, ids=[f"pg{v}" for v in versions], scope="session")
+    elif uses_workers:
+        metafunc.parametrize("workers", numbers, ids=[f"w{n}" for n in numbers], scope="session")
+
+
+def _wanted(metafunc: pytest.Metafunc, mark: str, everything: Any) -> list[int]:
+    marker = metafunc.definition.get_closest_marker(mark)
+    if marker is None:
+        return list(everything)
+    return [x for x in marker.args if mark == "workers" or x in everything]
+
+
+def _combined(versions: list[int], numbers: list[int]) -> list[tuple[int, int]]:
+    """Every version and every number at least once; all pairs when the matrix is to be full."""
+    if os.environ.get("PGFERRY_TEST_MATRIX") == "full" or not (versions and numbers):
+        return list(itertools.product(versions, numbers))
+    length = max(len(versions), len(numbers))
+    return [(versions[i % len(versions)], numbers[i % len(numbers)]) for i in range(length)]
+
+
+@pytest.fixture
+def cluster(pg_version: int) -> Cluster:
+    return clusters.shared_cluster(pg_version)
+
+
+@pytest.fixture
+def own_cluster(pg_version: int) -> Iterator[Cluster]:
+    server = clusters.new_cluster(pg_version)
+    yield server
+    server.close()
+
+
+_numbers = itertools.count(1)
+
+
+@pytest.fixture
+def database(cluster: Cluster) -> Iterator[str]:
+    name = f"test_{os.getpid()}_{next(_numbers)}"
+    cluster.sql(f"CREATE DATABASE {name}")
+    yield name
+    cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def make_pooler(request: pytest.FixtureRequest, workers: int) -> Iterator[Callable[..., Pooler]]:
+    """Poolers are judged at the end of the test, in the reverse order of their making (see Pooler.finish)."""
+    made: list[tuple[Pooler, str | None]] = []
+
+    def make(cluster: Cluster | None = None, *, ignore: str | None = None, **options: Any) -> Pooler:
+        if cluster is None and "cluster" in request.fixturenames:
+            cluster = request.getfixturevalue("cluster")
+        pooler = Pooler(cluster, **{"workers": workers, **options})
+        made.append((pooler, ignore))
+        return pooler.start()
+
+    yield make
+    problems = []
+    for pooler, ignore in reversed(made):
+        print(pooler.log()[-8000:])  # shown when the test failed
+        try:
+            pooler.finish(ignore)
+        except AssertionError as e:
+            problems.append(str(e))
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def pooler(cluster: Cluster, make_pooler: Callable[..., Pooler]) -> Pooler:
+    return make_pooler(cluster)

@@ -1,0 +1,1 @@
+"""What the tests share: servers, poolers, a raw-protocol client, a fault proxy, ports."""
