@@ -104,6 +104,8 @@ def _value(setting: Setting) -> str:
         return ", ".join(f"`{choice}`" for choice in kind.choices)
     if setting.unit == "path":
         return "path"
+    if setting.unit == "octal":
+        return f"octal number, {kind.minimum} to 0{kind.maximum:o}"
     text = kind.name
     if setting.unit and "seconds" not in text:
         text += f", {setting.unit}"

@@ -134,6 +134,7 @@ class _Reading:
         self._sections: set[str] = set()
 
     def read(self) -> None:
+        """Read all files; what is wrong lands in `problems`, main file first and each file in line order."""
         for item in self._ini.read(self.path):
             if isinstance(item, Section):
                 self._open_section(item)
@@ -228,6 +229,7 @@ class _Reading:
             if len(self.problems) == before:
                 self._settings[entry.key] = value
         elif entry.section == "databases":
+            self._places[f"databases.{entry.key}"] = (entry.file, entry.line)
             if (database := self._entries.database(entry)) is not None:
                 self._databases[entry.key] = database
         elif entry.section == "users":
@@ -259,11 +261,19 @@ class _Reading:
         for name in ("listen_addr", "admin_users", "stats_users"):
             if any(" " in item for item in getattr(settings, name)):
                 self._warn(name, "a name has a blank in it", "names separated by commas")
-        if not settings.unix_socket_dir:
-            for database in self._databases.values():
-                if not database.hosts:
-                    message = "there is neither a host nor a unix_socket_dir; /tmp is used"
-                    self._warn(f"databases.{database.name}", message)
+        for database in self._databases.values():
+            self._warn_database(database, settings)
+
+    def _warn_database(self, database: Database, settings: Settings) -> None:
+        name = f"databases.{database.name}"
+        if not database.hosts and not settings.unix_socket_dir:
+            self._warn(name, "there is neither a host nor a unix_socket_dir; /tmp is used")
+        if database.password is not None and database.user is None:
+            self._warn(name, "the password has no effect: it belongs to a user that the entry does not name")
+        if settings.auth_type == "any" and database.user is None:
+            self._warn(
+                name, "nobody can use the entry: auth_type = any needs entries with a user", "user=..."
+            )
 
     def _report(self, name: str, message: str, expected: str = "") -> None:
         file, line = self._places.get(name, (self.path, 0))

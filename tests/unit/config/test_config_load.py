@@ -190,6 +190,23 @@ def test_no_auth_file_warns(ini: Loader) -> None:
     assert not ini.load("[pgbouncer]\nauth_type = any\n").warnings
 
 
+@pytest.mark.parametrize(
+    ("main", "entry", "word"),
+    [
+        ("", "a = password=x", "password"),
+        ("auth_type = any\n", "a = host=h", "auth_type = any"),
+        ("auth_type = any\n", "* = host=h", "auth_type = any"),
+        ("unix_socket_dir =\nlisten_addr = *\n", "a =", "/tmp"),
+    ],
+)
+def test_databases_that_warn(ini: Loader, main: str, entry: str, word: str) -> None:
+    text = f"{MINIMAL}{main}[databases]\n{entry}\n"
+    (warning,) = ini.load(text).warnings
+    assert warning.line == text.count("\n")
+    assert warning.setting == f"databases.{entry[0]}"
+    assert word in warning.message
+
+
 def test_a_bad_reload_raises_and_leaves_the_old_configuration(ini: Loader) -> None:
     old = ini.main("max_client_conn = 20", "[databases]", "a = host=h")
     before = msgspec.msgpack.encode(old)
