@@ -23,10 +23,9 @@ TRUST = (
     "local replication all trust",
     "host replication all all trust",
 )
-# Nothing here outlives its owner, so nothing is ever flushed to the disk.
+# Nothing here outlives its machine, so nothing is flushed to the disk; but commits survive kill().
 THROWAWAY = {
     "fsync": "off",
-    "synchronous_commit": "off",
     "full_page_writes": "off",
     "shared_buffers": "64MB",
     "log_line_prefix": "%m [%p] %u@%d ",
