@@ -1,0 +1,1 @@
+"""The admin console: a PostgreSQL-protocol server inside the supervisor."""

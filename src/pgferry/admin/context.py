@@ -1,0 +1,47 @@
+"""What a console command works with, and what it answers."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from pgferry.admin.result import Column, Result, Value
+from pgferry.supervisor.operations import Operations
+from pgferry.supervisor.pooler import Pooler
+from pgferry.supervisor.reload import Reloader
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The pooler as seen by one console session."""
+
+    pooler: Pooler
+    operations: Operations
+    reloader: Reloader
+    sessions: Callable[[], int]
+    """How many console sessions there are."""
+    admin: bool
+    """Whether the user may change things (admin_users), or only look (stats_users)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A NOTICE that goes before the answer."""
+
+    message: str
+    detail: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The outcome of a command. Without a tag the connection ends unanswered (SHUTDOWN)."""
+
+    tag: str | None
+    result: Result | None = None
+    notice: Notice | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """One SHOW target: its columns and the function that finds its rows."""
+
+    columns: tuple[Column, ...]
+    rows: Callable[[Context], Awaitable[list[Sequence[Value]]]]

@@ -1,0 +1,143 @@
+"""SHOW POOLS, DATABASES, USERS, LISTS, PEERS and PEER_POOLS."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pgferry.admin.context import Context, Show
+from pgferry.admin.result import Column, Type, Value, columns
+from pgferry.supervisor import merge
+
+CONSOLE = "pgbouncer"
+
+_POOLS = (
+    *columns(Type.TEXT, "database user"),
+    *columns(Type.INT4, "cl_active cl_waiting cl_active_cancel_req cl_waiting_cancel_req"),
+    *columns(Type.INT4, "sv_active sv_active_cancel sv_being_canceled sv_idle sv_used sv_tested sv_login"),
+    *columns(Type.INT4, "maxwait maxwait_us"),
+    *columns(Type.TEXT, "pool_mode load_balance_hosts"),
+)
+_DATABASES = (
+    *columns(Type.TEXT, "name host"),
+    *columns(Type.INT4, "port"),
+    *columns(Type.TEXT, "database force_user"),
+    *columns(Type.INT4, "pool_size min_pool_size reserve_pool_size server_lifetime"),
+    *columns(Type.TEXT, "pool_mode load_balance_hosts"),
+    *columns(Type.INT4, "max_connections current_connections max_client_connections"),
+    *columns(Type.INT4, "current_client_connections paused disabled"),
+)
+_USERS = (
+    *columns(Type.TEXT, "name pool_size reserve_pool_size pool_mode"),
+    *columns(Type.INT4, "max_user_connections current_connections"),
+    *columns(Type.INT4, "max_user_client_connections current_client_connections"),
+)
+_LISTS = (Column("list", Type.TEXT), Column("items", Type.INT4))
+_PEERS = (
+    *columns(Type.INT4, "peer_id"),
+    *columns(Type.TEXT, "host"),
+    *columns(Type.INT4, "port pool_size"),
+)
+_PEER_POOLS = columns(
+    Type.INT4, "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login"
+)
+_WORKER_LISTS = ("free_clients", "used_clients", "login_clients", "free_servers", "used_servers")
+
+
+def _cells(row: Mapping[str, Any], described: Sequence[Column]) -> list[Value]:
+    cells: list[Value] = []
+    for column in described:
+        value = row.get(column.name)
+        cells.append(int(value or 0) if column.type is Type.INT4 else value)
+    return cells
+
+
+async def _pools(context: Context) -> list[Sequence[Value]]:
+    rows = await context.pooler.pools()
+    if not any(row["database"] == CONSOLE for row in rows):
+        rows.append(
+            {"database": CONSOLE, "user": CONSOLE, "cl_active": context.sessions(), "pool_mode": "statement"}
+        )
+        rows.sort(key=lambda row: (str(row["database"]), str(row["user"])))
+    result: list[Sequence[Value]] = []
+    for row in rows:
+        wait = int(row.get("maxwait_us") or 0)
+        result.append(_cells({**row, "maxwait": wait // 1_000_000, "maxwait_us": wait % 1_000_000}, _POOLS))
+    return result
+
+
+def _console_entry(context: Context) -> dict[str, Any]:
+    settings = context.pooler.config.settings
+    return {
+        "name": CONSOLE,
+        "port": settings.listen_port,
+        "database": CONSOLE,
+        "force_user": CONSOLE,
+        "pool_size": 2,
+        "server_lifetime": int(settings.server_lifetime),
+        "pool_mode": "statement",
+        "current_client_connections": context.sessions(),
+    }
+
+
+async def _databases(context: Context) -> list[Sequence[Value]]:
+    rows = [row for row in await context.pooler.databases() if row["name"] != CONSOLE]
+    rows.append(_console_entry(context))
+    rows.sort(key=lambda row: str(row["name"]))
+    return [_cells(row, _DATABASES) for row in rows]
+
+
+async def _users(context: Context) -> list[Sequence[Value]]:
+    result: list[Sequence[Value]] = []
+    for row in await context.pooler.users():
+        sizes = {name: _size_text(row.get(name)) for name in ("pool_size", "reserve_pool_size")}
+        result.append(_cells({**row, **sizes}, _USERS))
+    return result
+
+
+def _size_text(value: int | None) -> str:
+    return "" if value is None else f"{value:9d}"
+
+
+async def _lists(context: Context) -> list[Sequence[Value]]:
+    pooler = context.pooler
+    databases, users, pools, lists = await asyncio.gather(
+        pooler.databases(), pooler.users(), pooler.pools(), pooler.show("lists")
+    )
+    counts = merge.totals(lists)
+    names = {str(row["name"]) for row in databases} | {CONSOLE}
+    pool_names = {(row["database"], row["user"]) for row in pools} | {(CONSOLE, CONSOLE)}
+    dns = pooler.resolver
+    return [
+        ("databases", len(names)),
+        ("users", len(users)),
+        ("peers", len(pooler.config.peers)),
+        ("pools", len(pool_names)),
+        ("peer_pools", 0),
+        *((name, counts.get(name, 0)) for name in _WORKER_LISTS),
+        ("dns_names", len(dns.rows())),
+        ("dns_zones", 0),
+        ("dns_queries", dns.pending),
+        ("dns_pending", 0),
+    ]
+
+
+async def _peers(context: Context) -> list[Sequence[Value]]:
+    config = context.pooler.config
+    return [
+        (peer.id, peer.host, peer.port, peer.pool_size or config.settings.default_pool_size)
+        for _id, peer in sorted(config.peers.items())
+    ]
+
+
+async def _peer_pools(_context: Context) -> list[Sequence[Value]]:
+    return []
+
+
+SHOWS = {
+    "POOLS": Show(_POOLS, _pools),
+    "DATABASES": Show(_DATABASES, _databases),
+    "USERS": Show(_USERS, _users),
+    "LISTS": Show(_LISTS, _lists),
+    "PEERS": Show(_PEERS, _peers),
+    "PEER_POOLS": Show(_PEER_POOLS, _peer_pools),
+}

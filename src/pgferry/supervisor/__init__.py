@@ -1,0 +1,1 @@
+"""The process that owns everything but client traffic: configuration, workers, signals, console."""

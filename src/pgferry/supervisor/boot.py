@@ -1,0 +1,147 @@
+"""From the command line to a running supervisor, in PgBouncer's order; a failure is one FATAL line."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pgferry.config import ConfigError, load
+from pgferry.config.model import Config, Settings
+from pgferry.observe.log import Log
+from pgferry.supervisor import pidfile, process
+from pgferry.supervisor.errors import StartError
+from pgferry.supervisor.listeners import Listeners, ListenPlan, open_listeners
+from pgferry.supervisor.pooler import Pooler
+from pgferry.supervisor.reload import destinations, log_warnings, with_verbosity
+from pgferry.supervisor.supervisor import Supervisor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The command line. `config` comes instead of `path` when there is no file."""
+
+    path: str = ""
+    config: Config | None = None
+    daemon: bool = False
+    quiet: bool = False
+    user: str | None = None
+    verbose: int = 0
+
+
+class SharedLedger:
+    """The ledger in shared memory: one descriptor for all workers, one view for the supervisor."""
+
+    def __init__(self, workers: int) -> None:
+        # Compiled, and not needed to report a bad configuration.
+        from pgferry.engine import ledger
+
+        self.fd: int = ledger.create(workers)
+        self._view = ledger.Ledger(self.fd, workers, 0)
+
+    def clear_worker(self, worker: int) -> None:
+        """Take everything that `worker` held out of the counts."""
+        self._view.clear_worker(worker)
+
+
+def run(options: Options) -> int:
+    """Run pgferry to its end and return the exit status: 0 after a normal end, 1 when it could not start."""
+    log = Log(options.verbose, quiet=options.quiet)
+    try:
+        _run(options, log)
+    except StartError as error:
+        log.fatal(str(error))
+        return 1
+    finally:
+        log.close()
+    return 0
+
+
+def _run(options: Options, log: Log) -> None:
+    config = with_verbosity(_load(options, log), options.verbose)
+    settings = config.settings
+    log.verbose = settings.verbose or 0
+    user = options.user or settings.user
+    if user:
+        process.switch_user(user)
+    process.refuse_root()
+    note = pidfile.check(settings.pidfile) if settings.pidfile else None
+    if options.daemon and not settings.pidfile:
+        raise StartError("daemon needs pidfile configured")
+    # Before there are threads and a loop: neither survives a fork.
+    leave_terminal: Callable[[], None] = process.daemonize() if options.daemon else lambda: None
+    try:
+        log.open(destinations(settings, stderr=True))
+    except OSError as error:
+        raise StartError(f"cannot open logfile '{settings.logfile}': {error.strerror}") from error
+    log_warnings(config, log)
+    if note:
+        log.log(note)
+    _log_limits(settings, log)
+    if settings.pidfile:
+        pidfile.write(settings.pidfile)
+    try:
+        listeners = open_listeners(_plan(settings), log)
+        try:
+            asyncio.run(_supervise(options, config, log, listeners, leave_terminal))
+        finally:
+            listeners.close()
+    finally:
+        if settings.pidfile:
+            pidfile.remove(settings.pidfile)
+
+
+async def _supervise(
+    options: Options, config: Config, log: Log, listeners: Listeners, leave_terminal: Callable[[], None]
+) -> None:
+    def up() -> None:
+        if options.daemon:
+            log.stop_stderr()
+        leave_terminal()
+
+    supervisor = Supervisor(
+        Pooler(config, log),
+        listeners,
+        SharedLedger(config.settings.workers),
+        verbose=options.verbose,
+        stderr=not options.daemon,
+        on_up=up,
+    )
+    await supervisor.run()
+
+
+def _load(options: Options, log: Log) -> Config:
+    if options.config is not None:
+        return options.config
+    try:
+        return load(options.path)
+    except ConfigError as error:
+        for problem in error.problems:
+            log.error(str(problem))
+        raise StartError(f"cannot load config file '{options.path}'") from error
+
+
+def _plan(settings: Settings) -> ListenPlan:
+    return ListenPlan(
+        addresses=settings.listen_addr,
+        port=settings.listen_port,
+        backlog=settings.listen_backlog,
+        unix_dir=settings.unix_socket_dir,
+        unix_mode=settings.unix_socket_mode,
+        unix_group=settings.unix_socket_group,
+        reuseport=settings.so_reuseport,
+        defer_accept=settings.tcp_defer_accept,
+        workers=settings.workers,
+    )
+
+
+def _log_limits(settings: Settings, log: Log) -> None:
+    with contextlib.suppress(OSError):
+        soft, hard = process.raise_descriptor_limit()
+        log.log(
+            f"kernel file descriptor limit: {soft} (hard: {hard}); "
+            f"max_client_conn: {settings.max_client_conn}, pid {os.getpid()}"
+        )
+
+
+__all__ = ["Options", "run"]

@@ -1,0 +1,301 @@
+"""The worker processes: starting, greeting, asking, restarting after a death, and stopping them."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
+
+from pgferry.observe.log import Log
+from pgferry.supervisor.channel import Channel, Message
+from pgferry.supervisor.errors import StartError, WorkerGone, WorkerRefused
+from pgferry.supervisor.listeners import Listeners
+
+WORKER_COMMAND: list[str] = [sys.executable, "-P", "-m", "pgferry.worker"]
+START_SECONDS = 30.0
+_STABLE_SECONDS = 10.0
+_MAX_DELAY = 5.0
+_MAX_LOG_LINE = 65536
+
+WorkerHandler = Callable[[int, Message, int | None], Awaitable[Message | None]]
+
+
+class Ledger(Protocol):
+    """The shared counts; what a dead worker held must be given back."""
+
+    fd: int
+
+    def clear_worker(self, worker: int) -> None:
+        """Take everything that `worker` held out of the counts."""
+
+
+class Worker:
+    """One worker process as the supervisor sees it."""
+
+    def __init__(self, index: int, process: subprocess.Popen[bytes], log_fd: int) -> None:
+        self.index = index
+        self.process = process
+        self.channel: Channel | None = None
+        self.started = time.monotonic()
+        self.ready = asyncio.Event()
+        self.exited = asyncio.Event()
+        self.log_fd = log_fd
+        self.log_rest = b""
+
+
+class Fleet:
+    """All workers. `greeting` gives the config message for a new one; `handler` serves what workers ask."""
+
+    def __init__(
+        self,
+        listeners: Listeners,
+        ledger: Ledger,
+        log: Log,
+        handler: WorkerHandler,
+        greeting: Callable[[], Message],
+        on_death: Callable[[int], None],
+    ) -> None:
+        self._listeners = listeners
+        self._ledger = ledger
+        self._log = log
+        self._handler = handler
+        self._greeting = greeting
+        self._on_death = on_death
+        self.workers: list[Worker | None] = [None] * len(listeners.tcp)
+        self._failures = [0] * len(listeners.tcp)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._running = False
+        self.stopping = False
+
+    @property
+    def running(self) -> bool:
+        """Whether all workers have been up once and are not being stopped."""
+        return self._running and not self.stopping
+
+    @property
+    def size(self) -> int:
+        """Number of workers that should be there."""
+        return len(self.workers)
+
+    async def start(self, timeout: float = START_SECONDS) -> None:
+        """Start all workers and wait until they listen. Raises StartError when one dies or takes too long."""
+        workers = [self._spawn(index) for index in range(self.size)]
+        ready = [asyncio.ensure_future(worker.ready.wait()) for worker in workers]
+        deaths = [asyncio.ensure_future(worker.exited.wait()) for worker in workers]
+        everybody = asyncio.ensure_future(asyncio.gather(*ready))
+        waits: list[asyncio.Future[Any]] = [everybody, *deaths]
+        try:
+            await asyncio.wait(waits, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            dead = next((w for w in workers if w.exited.is_set()), None)
+            if dead is not None:
+                raise StartError(
+                    f"worker {dead.index} could not start ({_exit_text(dead.process.returncode)})"
+                )
+            if not everybody.done():
+                raise StartError(f"workers did not start within {timeout:g} s")
+        finally:
+            for task in waits:
+                task.cancel()
+        self._running = True
+
+    def _spawn(self, index: int) -> Worker:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+        log_read, log_write = os.pipe()
+        tcp = [sock.fileno() for sock in self._listeners.tcp[index]]
+        unix = [sock.fileno() for sock in self._listeners.unix]
+        arguments = {
+            "--index": index,
+            "--workers": self.size,
+            "--control-fd": theirs.fileno(),
+            "--log-fd": log_write,
+            "--ledger-fd": self._ledger.fd,
+            "--tcp-fds": ",".join(map(str, tcp)),
+            "--unix-fds": ",".join(map(str, unix)),
+        }
+        command = WORKER_COMMAND + [str(part) for pair in arguments.items() for part in pair]
+        try:
+            # A process group of its own keeps a terminal's Ctrl-C away: only we decide when workers end.
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix],
+                process_group=0,
+            )
+        finally:
+            theirs.close()
+            os.close(log_write)
+        worker = Worker(index, process, log_read)
+        self.workers[index] = worker
+        self._watch(worker, ours)
+        return worker
+
+    def _watch(self, worker: Worker, control: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        os.set_blocking(worker.log_fd, False)
+        loop.add_reader(worker.log_fd, self._read_log, worker)
+
+        def wait() -> None:
+            worker.process.wait()
+            try:
+                loop.call_soon_threadsafe(self._ended, worker)
+            except RuntimeError:
+                # The loop is closed: the supervisor is at its end and nobody counts workers any more.
+                return
+
+        threading.Thread(target=wait, name=f"wait-worker-{worker.index}", daemon=True).start()
+
+        async def serve(message: Message, fd: int | None) -> Message | None:
+            if message.get("op") == "ready":
+                worker.ready.set()
+                return None
+            return await self._handler(worker.index, message, fd)
+
+        def closed() -> None:
+            # A worker that closes its channel but goes on would serve clients that nobody can control.
+            loop.call_later(2.0, self._kill, worker)
+
+        worker.channel = Channel(control, serve, closed)
+        self._task(self._greet(worker))
+
+    async def _greet(self, worker: Worker) -> None:
+        assert worker.channel is not None
+        try:
+            await worker.channel.request(**self._greeting())
+        except WorkerRefused as error:
+            self._log.error(f"worker {worker.index} refused the configuration: {error}")
+            self._kill(worker)
+        except WorkerGone:
+            return
+
+    def _read_log(self, worker: Worker) -> None:
+        try:
+            data = os.read(worker.log_fd, 262144)
+        except BlockingIOError:
+            return
+        if not data:
+            self._close_log(worker)
+            return
+        *lines, worker.log_rest = (worker.log_rest + data).split(b"\n")
+        for line in lines:
+            self._log.copy(line)
+        if len(worker.log_rest) > _MAX_LOG_LINE:
+            self._log.copy(worker.log_rest)
+            worker.log_rest = b""
+
+    def _close_log(self, worker: Worker) -> None:
+        if worker.log_fd < 0:
+            return
+        asyncio.get_running_loop().remove_reader(worker.log_fd)
+        os.close(worker.log_fd)
+        worker.log_fd = -1
+        if worker.log_rest:
+            self._log.copy(worker.log_rest)
+            worker.log_rest = b""
+
+    def _ended(self, worker: Worker) -> None:
+        """The process is gone: give back what it held and start another one, unless all is to end."""
+        if worker.log_fd >= 0:
+            self._read_log(worker)
+        self._close_log(worker)
+        if worker.channel is not None:
+            worker.channel.close()
+        worker.exited.set()
+        self._on_death(worker.index)
+        self._ledger.clear_worker(worker.index)
+        if self.stopping or not self._running:
+            return
+        how = _exit_text(worker.process.returncode)
+        lived = time.monotonic() - worker.started
+        self._failures[worker.index] = 0 if lived > _STABLE_SECONDS else self._failures[worker.index] + 1
+        delay = min(0.1 * 2 ** self._failures[worker.index] - 0.1, _MAX_DELAY)
+        self._log.error(
+            f"worker {worker.index} (pid {worker.process.pid}) ended: {how}, after {lived:.1f} s; "
+            f"restarting in {delay:.1f} s"
+        )
+        self._task(self._restart(worker.index, delay))
+
+    async def _restart(self, index: int, delay: float) -> None:
+        await asyncio.sleep(delay)
+        if self.stopping:
+            return
+        try:
+            worker = self._spawn(index)
+        except OSError as error:
+            self._log.error(f"worker {index} could not be started: {error}")
+            self._task(self._restart(index, _MAX_DELAY))
+            return
+        self._log.log(f"worker {index} restarted (pid {worker.process.pid})")
+
+    def _task(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _kill(self, worker: Worker) -> None:
+        if worker.process.poll() is None:
+            worker.process.kill()
+
+    async def ask(self, index: int, op: str, timeout: float | None = None, **fields: Any) -> Message:
+        """Ask one worker. Raises WorkerGone, WorkerRefused, TimeoutError."""
+        worker = self.workers[index] if 0 <= index < self.size else None
+        if worker is None or worker.channel is None:
+            raise WorkerGone(f"there is no worker {index}")
+        return await worker.channel.request(op, timeout, **fields)
+
+    async def ask_all(self, op: str, timeout: float | None = None, **fields: Any) -> dict[int, Message]:
+        """Ask all workers at once; dead ones and ones that do not answer in time are left out.
+
+        Raises the WorkerRefused of the first worker that refused, after all have answered.
+        """
+        answers = await asyncio.gather(
+            *(self.ask(index, op, timeout, **fields) for index in range(self.size)), return_exceptions=True
+        )
+        good: dict[int, Message] = {}
+        refused: WorkerRefused | None = None
+        for index, answer in enumerate(answers):
+            if isinstance(answer, WorkerRefused):
+                refused = refused or answer
+            elif isinstance(answer, TimeoutError):
+                self._log.warning(f"worker {index} did not answer '{op}' within {timeout} s")
+            elif isinstance(answer, BaseException):
+                if not isinstance(answer, WorkerGone):
+                    raise answer
+            else:
+                good[index] = answer
+        if refused is not None:
+            raise refused
+        return good
+
+    async def stop(self, grace: float) -> None:
+        """End all workers: close their channels, kill after `grace` seconds (0 = at once)."""
+        self.stopping = True
+        for task in list(self._tasks):
+            task.cancel()
+        alive = [worker for worker in self.workers if worker is not None and not worker.exited.is_set()]
+        for worker in alive:
+            if grace <= 0:
+                self._kill(worker)
+            elif worker.channel is not None:
+                worker.channel.close()
+        await self._wait_exit(alive, grace if grace > 0 else 2.0)
+        for worker in alive:
+            self._kill(worker)
+        await self._wait_exit(alive, 2.0)
+
+    @staticmethod
+    async def _wait_exit(workers: Sequence[Worker], seconds: float) -> None:
+        waits = [asyncio.ensure_future(w.exited.wait()) for w in workers if not w.exited.is_set()]
+        if waits:
+            _done, late = await asyncio.wait(waits, timeout=seconds)
+            for wait in late:
+                wait.cancel()
+
+
+def _exit_text(code: int | None) -> str:
+    if code is None:
+        return "unknown end"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,88 @@
+"""The pooler as one object: configuration, state, workers; what console, signals and metrics work with."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+
+from pgferry.config.model import Config
+from pgferry.observe.log import Log
+from pgferry.supervisor import merge
+from pgferry.supervisor.channel import Message
+from pgferry.supervisor.errors import CommandError, WorkerRefused
+from pgferry.supervisor.fleet import Fleet
+from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.resolver import Resolver
+from pgferry.supervisor.state import PoolerState
+from pgferry.supervisor.stats import StatsKeeper
+
+SHOW_SECONDS = 10.0
+"""A worker that does not answer for so long is left out of a result."""
+
+
+class Pooler:
+    """Holds the parts together. `fleet` and `listeners` are set once, while starting."""
+
+    fleet: Fleet
+    listeners: Listeners
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self.config = config
+        self.log = log
+        self.state = PoolerState()
+        self.stats = StatsKeeper()
+        self.resolver = Resolver(
+            lambda: self.config.settings.dns_max_ttl, lambda: self.config.settings.dns_nxdomain_ttl
+        )
+        self.done = asyncio.Event()
+        """Set when the process has to end."""
+        self.grace = 5.0
+        """Seconds that workers get to end by themselves; 0 = kill them."""
+
+    def config_message(self, *, reload: bool) -> Message:
+        """The config message for a worker: everything it needs, in its present state."""
+        return {
+            "op": "config",
+            "config": msgspec.to_builtins(self.config),
+            "state": self.state.message(),
+            "reload": reload,
+        }
+
+    async def show(self, what: str) -> list[dict[str, Any]]:
+        """The rows of all workers for one kind of object, not merged. Raises CommandError."""
+        try:
+            answers = await self.fleet.ask_all("show", SHOW_SECONDS, what=what)
+        except WorkerRefused as error:
+            raise CommandError(f"a worker could not show {what}: {error}") from error
+        return [row for answer in answers.values() for row in answer["rows"]]
+
+    async def pools(self) -> list[dict[str, Any]]:
+        """Pools of all workers together."""
+        return merge.pools(await self.show("pools"))
+
+    async def databases(self) -> list[dict[str, Any]]:
+        """Database entries with the connections of all workers; the state is the supervisor's own."""
+        rows = merge.databases(await self.show("databases"))
+        stopped = self.state.paused_dbs | self.state.killed_dbs
+        for row in rows:
+            row["paused"] = int(row["name"] in stopped)
+            row["disabled"] = int(row["name"] in self.state.disabled_dbs)
+        return rows
+
+    async def users(self) -> list[dict[str, Any]]:
+        """Users with the connections of all workers."""
+        return merge.users(await self.show("users"))
+
+    async def refresh_stats(self) -> None:
+        """Ask all workers for their counters."""
+        try:
+            answers = await self.fleet.ask_all("show", SHOW_SECONDS, what="stats")
+        except WorkerRefused as error:
+            raise CommandError(f"a worker could not show stats: {error}") from error
+        for index, answer in answers.items():
+            self.stats.update(index, answer["rows"])
+
+    def end(self, grace: float) -> None:
+        """Let the process end; see `grace`."""
+        self.grace = min(grace, self.grace)
+        self.done.set()

@@ -1,0 +1,207 @@
+"""The running supervisor: starts workers, serves what they ask, acts on signals, ends in good order."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from pgferry import __version__
+from pgferry.admin.server import Console
+from pgferry.observe.log import Log
+from pgferry.supervisor.channel import Message
+from pgferry.supervisor.errors import CommandError, StartError, WorkerGone, WorkerRefused
+from pgferry.supervisor.fleet import Fleet, Ledger
+from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.operations import Operations
+from pgferry.supervisor.pooler import Pooler
+from pgferry.supervisor.process import notify_systemd
+from pgferry.supervisor.reload import Reloader
+
+_CANCEL_SECONDS = 60.0
+
+
+class Supervisor:
+    """Everything between `the sockets are open` and `the process ends`."""
+
+    def __init__(
+        self,
+        pooler: Pooler,
+        listeners: Listeners,
+        ledger: Ledger,
+        *,
+        verbose: int = 0,
+        stderr: bool = True,
+        on_up: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._pooler = pooler
+        self._log: Log = pooler.log
+        self._on_up = on_up
+        self._tasks: set[asyncio.Task[None]] = set()
+        pooler.listeners = listeners
+        pooler.fleet = Fleet(
+            listeners,
+            ledger,
+            pooler.log,
+            self._serve_worker,
+            lambda: pooler.config_message(reload=False),
+            pooler.stats.retire,
+        )
+        self.operations = Operations(pooler)
+        self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
+        self.console = Console(pooler, self.operations, self.reloader)
+
+    async def run(self) -> None:
+        """Run until a signal or the console ends it. Raises StartError when the workers cannot start."""
+        self._handle_signals()
+        pooler = self._pooler
+        try:
+            if await self._start():
+                self._spawn(self._stats_periods())
+                await pooler.done.wait()
+        finally:
+            notify_systemd("STOPPING=1")
+            for task in list(self._tasks):
+                task.cancel()
+            pooler.listeners.close()
+            await pooler.fleet.stop(pooler.grace)
+            pooler.resolver.close()
+
+    async def _start(self) -> bool:
+        """Start the workers; False when a signal ended the start."""
+        start = asyncio.ensure_future(self._pooler.fleet.start())
+        ended = asyncio.ensure_future(self._pooler.done.wait())
+        await asyncio.wait([start, ended], return_when=asyncio.FIRST_COMPLETED)
+        ended.cancel()
+        if not start.done():
+            start.cancel()
+            return False
+        start.result()
+        python = ".".join(map(str, sys.version_info[:3]))
+        self._log.log(
+            f"process up: pgferry {__version__} (compatible with PgBouncer 1.25.2), "
+            f"{self._pooler.fleet.size} worker(s), Python {python}"
+        )
+        self._on_up()
+        notify_systemd("READY=1")
+        return True
+
+    def _spawn(self, work: Any) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _stats_periods(self) -> None:
+        pooler = self._pooler
+        while True:
+            await asyncio.sleep(max(1, pooler.config.settings.stats_period))
+            try:
+                await pooler.refresh_stats()
+            except CommandError as error:
+                self._log.error(error.message)
+                continue
+            line = pooler.stats.snapshot()
+            notify_systemd(f"STATUS={line}")
+            if pooler.config.settings.log_stats:
+                self._log.log(line)
+
+    # What workers ask for
+
+    async def _serve_worker(self, _index: int, message: Message, fd: int | None) -> Message | None:
+        op = message.get("op")
+        if op == "console":
+            self._open_console(message, fd)
+        elif op == "console_cancel":
+            await self.console.cancel(int(message["client_id"]))
+        elif op == "resolve":
+            return await self._pooler.resolver.resolve(str(message["host"]))
+        elif op == "cancel":
+            await self._forward_cancel(message)
+        else:
+            if fd is not None:
+                os.close(fd)
+            raise WorkerRefused(f"unknown operation {op!r}")
+        return None
+
+    def _open_console(self, message: Message, fd: int | None) -> None:
+        if fd is None:
+            self._log.error("a worker handed over a console client without its socket")
+            return
+        self._spawn(self.console.serve(socket.socket(fileno=fd), message))
+
+    async def _forward_cancel(self, message: Message) -> None:
+        """Hand a cancel request to the worker that has the client; answered when that one has finished."""
+        fields = {"ttl": message["ttl"]} if "ttl" in message else {}
+        try:
+            await self._pooler.fleet.ask(
+                int(message["worker"]), "cancel", _CANCEL_SECONDS, key=message["key"], **fields
+            )
+        except (WorkerGone, TimeoutError) as error:
+            raise WorkerRefused(str(error) or "no answer in time") from error
+
+    # Signals (COMPAT 2.9); asyncio runs these in the loop, not inside the interrupted code
+
+    def _handle_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number, action in (
+            (signal.SIGHUP, self._on_hup),
+            (signal.SIGTERM, lambda: self._on_shutdown("SIGTERM", "wait_for_clients")),
+            (signal.SIGINT, lambda: self._on_shutdown("SIGINT", "wait_for_servers")),
+            (signal.SIGQUIT, self._on_quit),
+            (signal.SIGUSR1, self._on_usr1),
+            (signal.SIGUSR2, self._on_usr2),
+        ):
+            loop.add_signal_handler(number, action)
+
+    def _on_hup(self) -> None:
+        self._log.log("got SIGHUP, re-reading config")
+        self._spawn(self._reload_by_signal())
+
+    async def _reload_by_signal(self) -> None:
+        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        # The reasons are in the log already.
+        with contextlib.suppress(CommandError):
+            await self.reloader.reload()
+        notify_systemd("READY=1")
+
+    def _on_shutdown(self, name: str, mode: str) -> None:
+        if self._pooler.state.shutdown or not self._pooler.fleet.running:
+            self._log.log(f"got {name} while starting or shutting down, fast exit")
+            self._pooler.end(0)
+            return
+        what = "server" if mode == "wait_for_servers" else "client"
+        self._log.log(f"got {name}, shutting down, waiting for all {what} connections to be released")
+        notify_systemd("STOPPING=1")
+        self.operations.shutdown(mode)
+
+    def _on_quit(self) -> None:
+        self._log.log("got SIGQUIT, fast exit")
+        self._pooler.end(0)
+
+    def _on_usr1(self) -> None:
+        state = self._pooler.state
+        if state.paused or state.shutdown:
+            self._log.log("got SIGUSR1, but already paused or shutting down")
+            return
+        self._log.log("got SIGUSR1, pausing all activity")
+        self._spawn(self._quietly(self.operations.pause(None)))
+
+    def _on_usr2(self) -> None:
+        if self._pooler.state.shutdown:
+            self._log.log("got SIGUSR2 while shutting down, ignoring")
+            return
+        self._log.log("got SIGUSR2, continuing from PAUSE")
+        self._spawn(self._quietly(self.operations.resume(None)))
+
+    async def _quietly(self, work: Any) -> None:
+        try:
+            await work
+        except CommandError as error:
+            self._log.log(f"signal without effect: {error.message}")
+
+
+__all__ = ["StartError", "Supervisor"]
