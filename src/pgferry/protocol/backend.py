@@ -311,7 +311,7 @@ PLAIN: Final[tuple[type[Message], ...]] = (
     CopyDone,
     FunctionCallResponse,
 )
-MESSAGES: Final = (*AUTHENTICATION, AuthenticationOther, *PLAIN)
+MESSAGES: Final[tuple[type[Message], ...]] = (*AUTHENTICATION, AuthenticationOther, *PLAIN)
 _BY_TYPE: Final = {message.TYPE: message for message in PLAIN}
 _BY_CODE: Final = {message.CODE: message for message in AUTHENTICATION}
 
