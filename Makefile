@@ -1,0 +1,94 @@
+# Everything that is done with this source tree. `make build`, `make demo` and `make test` need nothing prepared.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ENGINE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
+TESTS ?= tests
+JOBS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+
+# A separate tree for the sanitizers, so that their build and the release build do not replace each other.
+ASAN := .cache/asan
+ASAN_ENV = env PYTHONPATH="$(CURDIR)/$(ASAN)/src" PGFERRY_TEST_SANITIZER=1 PYTHONMALLOC=malloc \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
+
+.PHONY: help build demo test lint format test-asan soak fuzz bench clean
+
+help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
+
+build: $(VENV)/.built  ## .venv/bin/pgferry
+
+demo: build  ## pgferry at work on a private PostgreSQL, until Ctrl-C
+	@$(BIN)/pgferry demo $(ARGS)
+
+test: $(VENV)/.tests build  ## all tests: JOBS=2 at a time, TESTS=tests, ARGS="-k name"
+	$(PYTEST) $(TESTS)
+
+lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/cython-lint src
+	$(BIN)/python tools/gen_settings_doc.py --check
+
+format: $(VENV)/.lint  ## ruff's formatter
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+test-asan: $(VENV)/.tests build  ## the tests on an engine with AddressSanitizer and UBSan
+	mkdir -p $(ASAN)
+	cd $(ASAN) && find . -type f ! -name '*.so' ! -name '*.c' -delete
+	tar -cf - --exclude=__pycache__ --exclude='*.so' --exclude='*.c' \
+		setup.py pyproject.toml MANIFEST.in src tests tools bench | tar -xf - -C $(ASAN)
+	cd $(ASAN) && PGFERRY_FLAVOUR=asan $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace -j 2
+	cd $(ASAN) && $(ASAN_ENV) $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
+		-o timeout=400 -o faulthandler_timeout=380 $(ARGS) $(TESTS)
+
+soak: SECONDS ?= 600
+soak: $(VENV)/.tests build  ## the differential test for SECONDS=600
+	PGFERRY_SOAK_SECONDS=$(SECONDS) $(PYTEST) --timeout=0 -o faulthandler_timeout=0 -m soak $(TESTS)
+
+fuzz: SECONDS ?= 300
+fuzz: $(VENV)/.tests build  ## the fuzz tests for SECONDS=300
+	PGFERRY_FUZZ_SECONDS=$(SECONDS) $(PYTEST) --timeout=0 -o faulthandler_timeout=0 -m fuzz $(TESTS)
+
+bench: $(VENV)/.bench build  ## beside a direct connection and PgBouncer, into docs/benchmarks
+	$(BIN)/python -m bench $(ARGS)
+
+clean:  ## remove everything that was built here
+	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find src \( -name '*.so' -o -path '*/engine/*.c' -o -path '*/engine/*.html' \) -delete
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+# --- how: a stamp for each step, so that a second call does nothing
+
+$(VENV)/.made: tools/prepare
+	@tools/prepare $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.made pyproject.toml
+	@echo "Installing pgferry into $(VENV)"
+	@$(PIP) --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed setup.py $(ENGINE)
+	@echo "Compiling the engine"
+	@mkdir -p build
+	@$(BIN)/python setup.py --quiet build_ext --inplace -j 2 >build/compile.log 2>&1 || { cat build/compile.log; exit 1; }
+	@touch $@
+
+$(VENV)/.tests: $(VENV)/.made pyproject.toml
+	@echo "Installing what the tests need"
+	@$(PIP) --group test
+	@touch $@
+
+$(VENV)/.lint: $(VENV)/.made pyproject.toml
+	@$(PIP) --group test --group lint
+	@touch $@
+
+$(VENV)/.bench: $(VENV)/.made pyproject.toml
+	@$(PIP) --group test --group bench
+	@touch $@
