@@ -177,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(run=compare)
     parser.add_argument(
-        "--quick", action="store_true", help="about two minutes: one short round, smaller results"
+        "--quick", action="store_true", help="about two minutes: two short rounds, smaller results"
     )
     parser.add_argument(
         "--only", type=_words, default=[], metavar="NAMES", help="scenarios, separated by commas"

@@ -53,14 +53,17 @@ class Verdict:
     cell: Cell | None
     value: float | None
     missed: int
+    unclear: int
     cells: int
 
     @property
     def word(self) -> str:
-        """'pass', 'fail' or 'not measured'."""
+        """'pass', 'fail', 'unclear' (each miss has rounds on both sides of the limit) or 'not measured'."""
         if self.value is None:
             return "not measured"
-        return "pass" if self.missed == 0 else "fail"
+        if self.missed == 0:
+            return "pass"
+        return "unclear" if self.unclear == self.missed else "fail"
 
 
 def judge(results: Results) -> list[Verdict]:
@@ -71,19 +74,21 @@ def judge(results: Results) -> list[Verdict]:
 def _judge(goal: Goal, results: Results) -> Verdict:
     found = list(_values(goal, results))
     if not found:
-        return Verdict(goal, None, None, 0, 0)
-    value, cell = max(found, key=lambda pair: pair[0])
-    return Verdict(goal, cell, value, sum(number > goal.limit for number, _ in found), len(found))
+        return Verdict(goal, None, None, 0, 0, 0)
+    value, _, cell = max(found, key=lambda item: item[0])
+    missed = [least for number, least, _ in found if number > goal.limit]
+    unclear = sum(least <= goal.limit for least in missed)
+    return Verdict(goal, cell, value, len(missed), unclear, len(found))
 
 
-def _values(goal: Goal, results: Results) -> Iterator[tuple[float, Cell]]:
+def _values(goal: Goal, results: Results) -> Iterator[tuple[float, float, Cell]]:
+    """Yield the figure, the least of its rounds and the cell, for each cell that the goal is about."""
     for cell in results.cells(goal.scenario):
         if goal.variant not in ("", cell.variant) or cell.clients < goal.least_clients:
             continue
         if goal.relative:
             ratio = results.ratio(cell, goal.figure)
-            value = None if ratio is None else ratio.value
-        else:
-            value = results.median(cell, "pgferry", goal.figure)
-        if value is not None:
-            yield value, cell
+            if ratio is not None:
+                yield ratio.value, ratio.low, cell
+        elif (value := results.median(cell, "pgferry", goal.figure)) is not None:
+            yield value, value, cell

@@ -18,12 +18,9 @@ PREPARED_SINCE = (1, 21)
 DEFAULT_SUITE = "trixie"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 MIRROR = "http://deb.debian.org/debian"
-# PgBouncer and the libraries that a system of another release lacks; the C library comes along because it
-# must be at least as new as the one the package was built with.
-PACKAGES = ("pgbouncer", "libc6", "libevent-2.1-7t64", "libssl3t64", "libcares2", "libpam0g", "libsystemd0")
 LAUNCHER = """\
 #!/bin/sh
-exec {lib}/{loader} --library-path {lib}:/lib/{triplet}:/usr/lib/{triplet} {program} "$@"
+exec {loader} --library-path {root}/usr/lib/{triplet}:{root}/lib/{triplet} {root}/usr/sbin/pgbouncer "$@"
 """
 
 
@@ -90,30 +87,44 @@ def _unpack(suite: str, cache: Path) -> Path:
         "APT::Sandbox::User": "root",
         "Acquire::Languages": "none",
     }
-    apt = ["apt-get", "-q", *(word for name, value in options.items() for word in ("-o", f"{name}={value}"))]
-    _run([*apt, "update"], folder)
-    _run([*apt, "download", *PACKAGES], folder / "packages")
+    words = [word for name, value in options.items() for word in ("-o", f"{name}={value}")]
+    _run(["apt-get", *words, "update"], folder)
+    _run(["apt-get", *words, "download", *_with_libraries(words, folder)], folder / "packages")
     for package in sorted((folder / "packages").glob("*.deb")):
         _run(["dpkg-deb", "-x", str(package), str(folder / "root")], folder)
     return _write_launcher(folder, launcher)
 
 
+def _with_libraries(options: Sequence[str], folder: Path) -> list[str]:
+    """Return pgbouncer and every library package it needs, the C library too: those of here may be older."""
+    found: list[str] = []
+    fresh = ["pgbouncer"]
+    while fresh:
+        found += fresh
+        text = _run(["apt-cache", *options, "depends", "--important", *fresh], folder)
+        names = re.findall(r"^\s+(?:Pre)?Depends: (z?lib[^<\s]+)$", text, re.MULTILINE)
+        fresh = sorted(set(names) - set(found))
+    return found
+
+
 def _write_launcher(folder: Path, launcher: Path) -> Path:
     """Write the script that starts the unpacked program with the unpacked loader and libraries."""
-    program = folder / "root/usr/sbin/pgbouncer"
-    loaders = sorted((folder / "root/usr/lib").glob("*/ld-linux*"))
-    if not program.exists() or not loaders:
+    root = folder / "root"
+    loaders = sorted(root.glob("usr/lib/*-linux-gnu*/ld-linux*")) or sorted(
+        root.glob("lib/*-linux-gnu*/ld-linux*")
+    )
+    if not (root / "usr/sbin/pgbouncer").exists() or not loaders:
         raise BenchError(f"Debian's package in {folder / 'packages'} holds no pgbouncer or no loader")
-    lib = loaders[0].parent
-    text = LAUNCHER.format(lib=lib, loader=loaders[0].name, triplet=lib.name, program=program)
     fresh = launcher.with_suffix(".new")
-    fresh.write_text(text)
+    fresh.write_text(LAUNCHER.format(loader=loaders[0], root=root, triplet=loaders[0].parent.name))
     fresh.chmod(0o755)
     version_of(fresh)
     return fresh.rename(launcher)
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def _run(command: Sequence[str], folder: Path) -> str:
+    """Run `command` in `folder` and return its output; raises BenchError with its words."""
     outcome = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
     if outcome.returncode:
-        raise BenchError(f"{' '.join(command[:2])} failed: {outcome.stderr.strip()}")
+        raise BenchError(f"{command[0]} failed: {outcome.stderr.strip()}")
+    return outcome.stdout

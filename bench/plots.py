@@ -22,7 +22,7 @@ STYLE: Any = {
     "svg.hashsalt": "pgferry",
 }
 LINES = (
-    ("cpu.svg", "cpu_us", 1.0, "pooler's processor time, µs per transaction"),
+    ("cpu.svg", "cpu_us", 1.0, "pooler's CPU, µs per transaction"),
     ("throughput.svg", "tps", 1e-3, "thousand transactions per second"),
     ("latency.svg", "p99_us", 1e-3, "p99 latency, ms"),
 )
@@ -70,6 +70,8 @@ def _lines(results: Results, path: Path, figure: str, scale: float, label: str) 
         chosen = [cell for cell in cells if cell.variant == protocol]
         _panel(results, panel, chosen, figure, scale)
         panel.set_title(protocol)
+    if figure != "p99_us":
+        panels[0][0].set_ylim(bottom=0)  # after all panels: it ends the shared axis's scaling
     panels[0][0].set_ylabel(label)
     panels[0][0].legend(frameon=False)
     _save(picture, path)
@@ -90,8 +92,6 @@ def _panel(results: Results, panel: Axes, cells: Sequence[Cell], figure: str, sc
     panel.minorticks_off()
     if figure == "p99_us":
         panel.set_yscale("log")
-    else:
-        panel.set_ylim(bottom=0)
     panel.set_xlabel("clients")
 
 
@@ -113,9 +113,11 @@ def _bars(results: Results, path: Path) -> bool:
     )
     for panel, (label, known) in zip(panels[0], found, strict=True):
         bars = panel.bar(list(known), list(known.values()), color=[COLOURS[name] for name in known])
-        panel.bar_label(bars, fmt="%.3g")
+        panel.bar_label(bars, fmt=lambda value: f"{value:,.0f}" if value >= 100 else f"{value:.2f}")
+        panel.margins(y=0.15)
         panel.set_title(label)
         panel.grid(axis="x", visible=False)
+        panel.tick_params(axis="x", labelrotation=20)
     _save(picture, path)
     return True
 

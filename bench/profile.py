@@ -10,7 +10,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .processes import family
 from .steady import SteadyLoad
 from .system import BenchError, require
 from .targets import TRUST, Pooler
@@ -46,7 +45,7 @@ def callgrind(pooler: Pooler, job: Job, folder: Path) -> str:
     load = SteadyLoad(pooler.port, job.protocol, job.clients)
     try:
         load.run(job.clients * WARM_UP_ROUNDS)
-        pid = serving_process(pooler)
+        pid = pooler.serving_process()
         _control(pooler, control, "-i", "on", pid)
         done = load.run(job.transactions)
         _control(pooler, control, "-i", "off", pid)
@@ -76,7 +75,7 @@ def perf(pooler: Pooler, job: Job, folder: Path) -> str:
 def syscalls(pooler: Pooler, job: Job, folder: Path) -> str:
     """Count system calls per transaction by name with strace during a steady load."""
     program, table = require("strace", "strace"), folder / "strace.txt"
-    command = [program, "-c", "-f", "-o", str(table)]
+    command = [program, "-q", "-c", "-f", "-o", str(table)]
     done = _observed(pooler, job, lambda pid: [*command, "-p", str(pid)])
     lines = []
     for line in table.read_text().splitlines():
@@ -96,24 +95,15 @@ MODES: dict[str, Callable[[Pooler, Job, Path], str]] = {
 }
 
 
-def serving_process(pooler: Pooler) -> int:
-    """Return the process that serves the clients: pgferry's first worker, or the only process."""
-    if pooler.root is None:
-        raise BenchError(f"{pooler.name} is not running")
-    members = family(pooler.root)
-    for pid in members:
-        if b"pgferry.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
-            return pid
-    return members[0]
-
-
 def _observed(pooler: Pooler, job: Job, observer: Callable[[int], list[str]]) -> int:
     """Run a steady load of `job.seconds` while `observer` watches; returns the transactions done."""
     pooler.start(TRUST)
     load = SteadyLoad(pooler.port, job.protocol, job.clients)
     try:
         load.run(job.clients * WARM_UP_ROUNDS)
-        watcher = subprocess.Popen(observer(serving_process(pooler)), stdout=subprocess.DEVNULL)
+        watcher = subprocess.Popen(
+            observer(pooler.serving_process()), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         time.sleep(0.5)
         done, end = 0, time.monotonic() + job.seconds
         while time.monotonic() < end:

@@ -63,7 +63,7 @@ def goals_text(results: Results) -> str:
 
 def _facts(results: Results) -> str:
     rows = [[title, results.facts[key]] for key, title in FACTS if results.facts.get(key)]
-    return _table(["", ""], rows)
+    return _table(["", ""], rows, numbers=False)
 
 
 def _goals(results: Results) -> str:
@@ -75,7 +75,8 @@ def _goals(results: Results) -> str:
         place = "–" if verdict.cell is None else str(verdict.cell)
         rows.append([goal.text, f"≤ {goal.limit:g}{goal.unit}", worst, place, met, f"**{verdict.word}**"])
     head = ["target", "limit", "worst", "where", "cells that meet it", "verdict"]
-    return "## Targets\n\n" + _table(head, rows)
+    note = "\n*unclear*: the median misses the limit, but some round of the same cell meets it.\n"
+    return "## Targets\n\n" + _table(head, rows, numbers=False) + note
 
 
 def _queries(results: Results) -> Iterable[str]:
@@ -169,7 +170,7 @@ def _memory(results: Results) -> str:
         for title, figure, form in (
             (f"bytes per client, {cell.clients} logged in", "login_bytes", _whole),
             (f"bytes per client, {cell.clients} idle after a query", "idle_bytes", _whole),
-            ("largest process at rest, MB resident", "rest_mb", _tenth),
+            ("the process that serves clients, at rest, MB resident", "rest_mb", _tenth),
             ("all processes at rest, MB (PSS)", "total_rest_mb", _tenth),
         ):
             rows.append([title, *(_value(results, cell, name, figure, form) for name in TARGETS[1:])])
@@ -222,6 +223,8 @@ def _hundredth(value: float) -> str:
     return f"{value:.2f}"
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [list(head), ["---"] + ["---:" if len(head) > 2 else "---"] * (len(head) - 1), *map(list, rows)]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], *, numbers: bool = True) -> str:
+    """Return a table; with `numbers` all columns but the first are aligned to the right."""
+    rule = ["---", *(["---:" if numbers else "---"] * (len(head) - 1))]
+    lines = [list(head), rule, *map(list, rows)]
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)

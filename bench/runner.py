@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from itertools import permutations
 
 from .results import Cell, Measurement, Results
 from .scenarios import Scenario, Size
@@ -12,10 +13,10 @@ from .targets import Direct, Pooler, Target
 
 
 def order_of_round(targets: Sequence[Target], number: int) -> list[Target]:
-    """Return the targets in the order of round `number`, so that none always follows the same one."""
-    start = number % len(targets)
-    turned = [*targets[start:], *targets[:start]]
-    return turned if number % 2 == 0 else turned[::-1]
+    """Return the targets in the order of round `number`; a round is followed by the reverse of itself."""
+    orders = list(permutations(targets))
+    order = list(orders[number // 2 % len(orders)])
+    return order if number % 2 == 0 else order[::-1]
 
 
 class Runner:

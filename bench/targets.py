@@ -157,6 +157,20 @@ class Pooler:
             self._lock.release()
             self._lock = None
 
+    def members(self) -> list[int]:
+        """Return all its processes; raises BenchError when it does not run."""
+        if not self.alive or self.root is None:
+            raise BenchError(f"{self.name} is not running: {self.log_tail()}")
+        return family(self.root)
+
+    def serving_process(self) -> int:
+        """Return the process that serves the clients: pgferry's first worker, or the only process."""
+        members = self.members()
+        for pid in members:
+            if b"pgferry.worker" in Path(f"/proc/{pid}/cmdline").read_bytes():
+                return pid
+        return members[0]
+
     def log_tail(self) -> str:
         """Return the end of the pooler's log."""
         return log_tail(self._log)
