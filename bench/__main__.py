@@ -18,7 +18,7 @@ from pgferry.embedded.account import remove_tree
 from . import plots, profile, report
 from .results import Results, load
 from .runner import Runner
-from .scenarios import FULL, QUICK, Size, select
+from .scenarios import FULL, QUICK, SCENARIOS, Size, select
 from .server import make_server
 from .system import REPOSITORY, BenchError, describe_machine, raise_descriptor_limit, repository_version
 from .targets import Direct, Pooler, Target, pgbouncer, pgferry
@@ -27,10 +27,11 @@ OFFICIAL = REPOSITORY / "docs" / "benchmarks"
 SCRATCH = REPOSITORY / "build" / "bench"
 NAMES = ("pgbouncer", "pgferry", "direct")
 SCALE = 10
+SCENARIO_NAMES = ", ".join(scenario.name for scenario in SCENARIOS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the benchmark; returns 0, or 1 when it could not be done."""
+    """Run the benchmark; returns 0, or 1 when all or a part of it could not be done."""
     options = _parser().parse_args(arguments)
     try:
         code: int = options.run(options)
@@ -56,7 +57,7 @@ def compare(options: argparse.Namespace) -> int:
             options.output = options.output or SCRATCH
     whole = size == FULL and not (options.only or options.targets or extra)
     _write(results, options.output or (OFFICIAL if whole else SCRATCH))
-    return 0
+    return 1 if any(not item.skipped for item in results.problems()) else 0
 
 
 def redraw(options: argparse.Namespace) -> int:

@@ -52,12 +52,13 @@ def markdown(results: Results, plots: Sequence[str]) -> str:
 
 
 def goals_text(results: Results) -> str:
-    """Return the verdicts as plain lines for the terminal."""
+    """Return the verdicts on what was measured as plain lines for the terminal."""
     lines = []
     for verdict in judge(results):
         goal = verdict.goal
-        got = "" if verdict.value is None else f"{verdict.value:.4g}{goal.unit} ({verdict.cell})"
-        lines.append(f"{verdict.word:12} {goal.text}: at most {goal.limit:g}{goal.unit}; worst {got or '-'}")
+        if verdict.value is not None:
+            worst = f"{verdict.value:.4g}{goal.unit} ({verdict.cell})"
+            lines.append(f"{verdict.word:8} {goal.text}: at most {goal.limit:g}{goal.unit}; worst {worst}")
     return "\n".join(lines)
 
 
