@@ -180,9 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--quick", action="store_true", help="about two minutes: two short rounds, smaller results"
     )
-    parser.add_argument(
-        "--only", type=_words, default=[], metavar="NAMES", help="scenarios, separated by commas"
-    )
+    parser.add_argument("--only", type=_words, default=[], metavar="NAMES", help=f"some of {SCENARIO_NAMES}")
     parser.add_argument(
         "--targets", type=_targets, default=[], metavar="NAMES", help=f"some of {', '.join(NAMES)}"
     )
