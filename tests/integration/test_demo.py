@@ -1,0 +1,78 @@
+"""`pgferry demo` from start to end, as a person at a terminal has it."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from pgferry.embedded.guard import alive, descendants
+from support.ports import take_port
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
+    with take_port() as number:
+        yield number
+
+
+def demo(*arguments: str) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-m", "pgferry", "demo", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def test_once_shows_the_proof_and_ends(port: int) -> None:
+    process = demo("--once", "--port", str(port), "--clients", "120", "--seconds", "2")
+    output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert "Traceback" not in output
+    assert re.search(r"demo +\| demo +\| +\d+", output), output
+    assert re.search(r"clients served +\| +97 of 120 +\| +120 of 120", output), output
+    assert re.search(r"server connections \(most\) +\| +\d+ +\| +(1?\d|20)$", output, re.MULTILINE), output
+    rates = re.search(r"transactions/s +\| +([\d,]+) +\| +([\d,]+)", output)
+    assert rates, output
+    assert int(rates[2].replace(",", "")) > 500
+
+
+def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:
+    process = demo("--port", str(port), "--clients", "20", "--seconds", "1")
+    assert process.stdout is not None
+    output = ""
+    while "Ctrl-C ends it." not in output:
+        line = process.stdout.readline()
+        assert line, output
+        output += line
+    line = re.search(r"psql -h (\S+) -p (\d+) -U (\S+) demo$", output, re.MULTILINE)
+    assert line, output
+    with psycopg.connect(f"host={line[1]} port={line[2]} user={line[3]} dbname=demo") as conn:
+        assert conn.execute("SELECT count(*) FROM accounts").fetchone() == (10_000,)
+    family = descendants(process.pid)
+    assert len(family) > 3
+    os.kill(process.pid, signal.SIGINT)
+    rest, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, rest
+    assert "Traceback" not in output + rest
+    limit = time.monotonic() + 5.0
+    while any(alive(p) for p in family) and time.monotonic() < limit:
+        time.sleep(0.05)
+    assert [Path(f"/proc/{p}/cmdline").read_bytes() for p in family if alive(p)] == []
+
+
+def test_takes_the_next_port_when_its_own_is_taken(port: int) -> None:
+    with socket.create_server(("127.0.0.1", port)):
+        process = demo("--once", "--port", str(port), "--clients", "5", "--seconds", "1")
+        output, _ = process.communicate(timeout=90)
+    assert process.returncode == 0, output
+    assert re.search(rf"port {port} is taken, so pgferry takes {port + 1}\b", output), output
