@@ -8,6 +8,9 @@ from pgferry.observe.sinks import FileSink, Sink, SyslogSink, open_logfile
 
 LEVELS = ("FATAL", "ERROR", "WARNING", "LOG", "DEBUG", "NOISE")
 
+# A client chooses its user and database names; they must not be able to work a terminal.
+_CONTROL = {code: "?" for code in (*range(32), 127) if chr(code) not in "\n\t"}
+
 
 @dataclass(frozen=True, slots=True)
 class Destinations:
@@ -24,7 +27,7 @@ def format_line(level: str, text: str, *, pid: int, now: float) -> str:
     """`YYYY-MM-DD HH:MM:SS.mmm TZ [pid] LEVEL text`; further lines of a text begin with a tab."""
     local = time.localtime(now)
     stamp = time.strftime("%Y-%m-%d %H:%M:%S", local)
-    body = text.rstrip("\n").replace("\n", "\n\t")
+    body = text.rstrip("\n").translate(_CONTROL).replace("\n", "\n\t")
     return f"{stamp}.{int(now * 1000) % 1000:03d} {local.tm_zone} [{pid}] {level} {body}"
 
 
@@ -92,10 +95,12 @@ class Log:
         self.copy(line.encode("utf-8", "replace"))
 
     def fatal(self, text: str) -> None:
-        """The process ends because of this; shown even with -q when there is no other destination yet."""
-        if not self._opened and self._quiet:
-            os.write(2, format_line("FATAL", text, pid=os.getpid(), now=time.time()).encode() + b"\n")
-        self.write("FATAL", text)
+        """The process ends because of this; shown even with -q when there is no other destination."""
+        line = format_line("FATAL", text, pid=os.getpid(), now=time.time()).encode("utf-8", "replace")
+        if self._sinks:
+            self.copy(line)
+        else:
+            os.write(2, line + b"\n")
 
     def error(self, text: str) -> None:
         """Something failed."""

@@ -70,6 +70,8 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self.stopping = False
+        self.draining = False
+        """A shutdown is under way: a worker that dies now had nothing left to do and is not replaced."""
 
     @property
     def running(self) -> bool:
@@ -122,6 +124,8 @@ class Fleet:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
+                stdout=log_write,
+                stderr=log_write,
                 pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix],
                 process_group=0,
             )
@@ -181,10 +185,17 @@ class Fleet:
             return
         *lines, worker.log_rest = (worker.log_rest + data).split(b"\n")
         for line in lines:
-            self._log.copy(line)
+            self._copy_line(worker, line)
         if len(worker.log_rest) > _MAX_LOG_LINE:
-            self._log.copy(worker.log_rest)
+            self._copy_line(worker, worker.log_rest)
             worker.log_rest = b""
+
+    def _copy_line(self, worker: Worker, line: bytes) -> None:
+        """Finished lines as they are; anything else is what a dying interpreter printed."""
+        if line[:1].isdigit() or line[:1] == b"\t":
+            self._log.copy(line)
+        elif line:
+            self._log.error(f"worker {worker.index}: {line.decode('utf-8', 'replace')}")
 
     def _close_log(self, worker: Worker) -> None:
         if worker.log_fd < 0:
@@ -193,7 +204,7 @@ class Fleet:
         os.close(worker.log_fd)
         worker.log_fd = -1
         if worker.log_rest:
-            self._log.copy(worker.log_rest)
+            self._copy_line(worker, worker.log_rest)
             worker.log_rest = b""
 
     def _ended(self, worker: Worker) -> None:
@@ -206,21 +217,21 @@ class Fleet:
         worker.exited.set()
         self._on_death(worker.index)
         self._ledger.clear_worker(worker.index)
-        if self.stopping or not self._running:
+        if self.stopping or self.draining or not self._running:
             return
         how = _exit_text(worker.process.returncode)
         lived = time.monotonic() - worker.started
         self._failures[worker.index] = 0 if lived > _STABLE_SECONDS else self._failures[worker.index] + 1
         delay = min(0.1 * 2 ** self._failures[worker.index] - 0.1, _MAX_DELAY)
         self._log.error(
-            f"worker {worker.index} (pid {worker.process.pid}) ended: {how}, after {lived:.1f} s; "
+            f"worker {worker.index} (pid {worker.process.pid}) died: {how}, after {lived:.1f} s; "
             f"restarting in {delay:.1f} s"
         )
         self._task(self._restart(worker.index, delay))
 
     async def _restart(self, index: int, delay: float) -> None:
         await asyncio.sleep(delay)
-        if self.stopping:
+        if self.stopping or self.draining:
             return
         try:
             worker = self._spawn(index)

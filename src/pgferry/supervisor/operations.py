@@ -151,6 +151,7 @@ class Operations:
             self._state.paused = True
         # Our copies must go too, or the kernel would go on taking connections that nobody serves.
         self._pooler.listeners.close_tcp()
+        self._pooler.fleet.draining = True
         task = asyncio.get_running_loop().create_task(self._drain(mode))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

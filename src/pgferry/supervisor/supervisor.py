@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -58,6 +59,7 @@ class Supervisor:
     async def run(self) -> None:
         """Run until a signal or the console ends it. Raises StartError when the workers cannot start."""
         self._handle_signals()
+        asyncio.get_running_loop().set_exception_handler(self._on_bug)
         pooler = self._pooler
         try:
             if await self._start():
@@ -89,6 +91,12 @@ class Supervisor:
         self._on_up()
         notify_systemd("READY=1")
         return True
+
+    def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An exception that nobody handled: say so and go on, the clients' traffic does not depend on it."""
+        error = context.get("exception")
+        where = "".join(traceback.format_exception(error)) if error is not None else ""
+        self._log.error(f"internal error: {context.get('message')}\n{where}")
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,4 +1,4 @@
-"""A worker without an engine: speaks the control protocol, hands all clients to the console, logs its orders."""
+"""A worker without an engine: speaks the control protocol, hands clients to the console, logs its orders."""
 
 import argparse
 import array
@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import struct
+import sys
 import time
 
 import msgspec
@@ -321,6 +322,7 @@ def main() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     if os.environ.get("FAKE_FAIL_START"):
+        print(os.environ["FAKE_FAIL_START"], file=sys.stderr)
         raise SystemExit(7)
     FakeWorker(options).run()
 
