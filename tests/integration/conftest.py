@@ -21,9 +21,9 @@ import pytest
 
 from pgferry.embedded import Cluster
 from support import cluster as clusters
-from support.pooler import Pooler
+from support.pooler import PROGRAM, Pooler
 
-WORKERS = (1, 2)
+WORKERS = (1,) if PROGRAM else (1, 2)
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -1,5 +1,6 @@
 """A pgferry under test: writes its files, runs it, asks its console, and notices when it misbehaved."""
 
+import os
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -10,7 +11,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from pgferry.embedded import Cluster, EmbeddedError, take_port
+from pgferry.embedded import Account, Cluster, EmbeddedError, take_port
 from pgferry.embedded.account import remove_tree
 from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 
@@ -18,6 +19,8 @@ from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 WRONG = re.compile(
     r"Traceback \(most recent|Fatal Python error|AddressSanitizer|runtime error:|worker.* died"
 )
+# PGFERRY_TEST_PROGRAM=/path/to/pgbouncer runs the tests on the original: is a test right about it?
+PROGRAM = os.environ.get("PGFERRY_TEST_PROGRAM", "")
 SECRETS = {"postgres": "", "admin": "", "stats": "", "app": ""}
 
 
@@ -42,7 +45,7 @@ class Pooler:
         hba: str | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self.account = runner()
+        self.account = Account.choose() if PROGRAM else runner()
         self.cluster = cluster
         self.directory = self.account.make_dir("pgferry-test-")
         self.directory.chmod(0o711)  # other accounts may use the unix socket
@@ -62,7 +65,7 @@ class Pooler:
             "admin_users": "admin,postgres",
             "stats_users": "stats",
             "pool_mode": "transaction",
-            "workers": workers,
+            **({} if PROGRAM else {"workers": workers}),
             **({"auth_hba_file": self.hba_file} if hba is not None else {}),
             **(settings or {}),
         }
@@ -72,7 +75,12 @@ class Pooler:
         self._userlist = dict(SECRETS if userlist is None else userlist)
         self._hba = hba
         self._ending: str | None = None
-        self._process = PoolerProcess(self.config_file, self.directory / "log", environment=environment)
+        self._process = PoolerProcess(
+            self.config_file,
+            self.directory / "log",
+            environment=environment,
+            program=[PROGRAM] if PROGRAM else (),
+        )
         self.write()
 
     # --- files

@@ -4,7 +4,7 @@ import functools
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, Signals
 
@@ -19,11 +19,20 @@ ALLOW_ROOT = "PGFERRY_ALLOW_ROOT"
 class PoolerProcess:
     """`pgferry CONF` as a child: start(), stop(); all of it ends with the calling process.
 
+    `program` is what to run instead of this interpreter's pgferry (a PgBouncer to compare with).
     Methods raise EmbeddedError.
     """
 
-    def __init__(self, config: Path, log: Path, *, environment: Mapping[str, str] | None = None) -> None:
-        self.account = runner()
+    def __init__(
+        self,
+        config: Path,
+        log: Path,
+        *,
+        environment: Mapping[str, str] | None = None,
+        program: Sequence[str] = (),
+    ) -> None:
+        self.account = Account.choose() if program else runner()
+        self._argv = [*(program or (sys.executable, "-m", "pgferry")), str(config)]
         self.config = config
         self.log_file = log
         self._extra = dict(environment or {})
@@ -54,9 +63,12 @@ class PoolerProcess:
 
     def start(self, accepts: Callable[[], bool], timeout: float = 30.0) -> None:
         """Start it and wait (seconds) until accepts() is true."""
-        argv = [sys.executable, "-m", "pgferry", str(self.config)]
         self._guard = Guarded(
-            self.account, argv, log=self.log_file, cwd=self.config.parent, env=_environment() | self._extra
+            self.account,
+            self._argv,
+            log=self.log_file,
+            cwd=self.config.parent,
+            env=_environment() | self._extra,
         )
         limit = time.monotonic() + timeout
         while not accepts():
