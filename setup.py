@@ -1,4 +1,4 @@
-"""Build of the compiled engine: every .pyx in src/pgferry/engine, in the flavour that PGFERRY_FLAVOUR names."""
+"""Build of the compiled engine: every .pyx in src/pgferry/engine, in PGFERRY_FLAVOUR's flavour."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FLAVOURS: dict[str, tuple[list[str], list[str], dict[str, bool]]] = {
-    "release": (["-O3", "-g1", "-fno-plt"], [], {"boundscheck": False, "wraparound": False, "initializedcheck": False}),
+    "release": (["-O3", "-g1", "-fno-plt"], [], {}),
     "debug": (["-O0", "-g3"], [], {}),
     # -fno-wrapv: CPython compiles with -fwrapv, which would hide signed overflow from UBSan.
     "asan": (
@@ -21,7 +21,9 @@ engine = sorted(Path("src/pgferry/engine").glob("*.pyx"))
 setup(
     ext_modules=cythonize(
         [
-            Extension(f"pgferry.engine.{p.stem}", [str(p)], extra_compile_args=cflags, extra_link_args=ldflags)
+            Extension(
+                f"pgferry.engine.{p.stem}", [str(p)], extra_compile_args=cflags, extra_link_args=ldflags
+            )
             for p in engine
         ],
         compiler_directives={"language_level": 3, "cdivision": True, "embedsignature": False, **directives},
