@@ -4,6 +4,7 @@ import asyncio
 import secrets
 import socket
 import time
+import traceback
 from collections.abc import Mapping
 from typing import Any
 
@@ -140,6 +141,11 @@ class Session:
                 raise ConnectionResetError("the client left while its command was waiting")
             if task.cancelled():
                 raise CommandError("canceling command due to user request", "57014")
+            error = task.exception()
+            if error is not None and not isinstance(error, CommandError):
+                trace = "".join(traceback.format_exception(error))
+                self._context.pooler.log.error(f"internal error in '{command.text}'\n{trace}")
+                raise CommandError("internal error, see the log", "XX000")
             return task.result()
         finally:
             gone.cancel()

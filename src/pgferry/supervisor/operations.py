@@ -104,7 +104,7 @@ class Operations:
         """Disconnect the client with this id of SHOW CLIENTS, whichever worker it is at."""
         fleet = self._pooler.fleet
         answers = await asyncio.gather(
-            *(fleet.ask(index, "kill_client", _SECONDS, id=number) for index in range(fleet.size)),
+            *(fleet.ask(index, "kill_client", _SECONDS, client_id=number) for index in range(fleet.size)),
             return_exceptions=True,
         )
         for answer in answers:

@@ -107,13 +107,15 @@ class Reloader:
         Raises CommandError for an unknown name or a bad value. Settings only used at start change nothing.
         """
         setting = settings_by_name.get(key)
+        if setting is None:
+            raise CommandError("SET failed", detail=f"there is no setting {key}")
         async with self._lock:
             old = self._pooler.config
             try:
                 new = await asyncio.to_thread(with_overrides, old, {key: text})
             except ConfigError as error:
                 raise CommandError("SET failed", detail="\n".join(map(str, error.problems))) from error
-            if setting is not None and not setting.reload:
+            if not setting.reload:
                 return f"{key} is only used at start; the running value stays"
             await self._apply(new, old)
             if key in _LOG_SETTINGS:

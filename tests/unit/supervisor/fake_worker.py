@@ -119,7 +119,7 @@ class FakeWorker:
         return None if message["db"] == "busy" else {}
 
     def op_kill_client(self, message: dict) -> dict:
-        return {} if message["id"] == 100 + self.index else {"error": "client not found"}
+        return {} if message["client_id"] == 100 + self.index else {"error": "client not found"}
 
     def op_find_db(self, message: dict) -> dict:
         return {"found": message["db"].startswith("auto")}
