@@ -43,7 +43,8 @@ test-asan: $(VENV)/.tests build  ## the tests on an engine with AddressSanitizer
 	cd $(ASAN) && find . -type f ! -name '*.so' ! -name '*.c' -delete
 	tar -cf - --exclude=__pycache__ --exclude='*.so' --exclude='*.c' \
 		setup.py pyproject.toml MANIFEST.in src tests tools bench | tar -xf - -C $(ASAN)
-	cd $(ASAN) && PGFERRY_FLAVOUR=asan $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace -j 2
+	cd $(ASAN) && PGFERRY_FLAVOUR=asan $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace -j 2 \
+		>compile.log 2>&1 || { cat compile.log; exit 1; }
 	cd $(ASAN) && $(ASAN_ENV) $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
 		-o timeout=400 -o faulthandler_timeout=380 $(ARGS) $(TESTS)
 
