@@ -1,0 +1,147 @@
+"""Cancel requests of clients, carried to the server that runs their query and to no other.
+
+PostgreSQL gives no answer to a cancel request; it signals the backend and closes the connection. So a request is
+under way until that end is seen, and a server with one under way is given to nobody else meanwhile
+(SV_BEING_CANCELED): when the connection has ended, the signal is pending in the backend, and a backend that is
+waiting for a command drops it. A request whose query is over before it could be sent is dropped here.
+"""
+
+import errno
+import os
+import socket
+import struct
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.loop cimport Stream
+from pgferry.engine.model cimport P_VARS, SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
+from pgferry.engine.plan cimport F_SWALLOW
+from pgferry.engine.pooling cimport make_available
+from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+
+CANCEL_REQUEST = 80877102
+
+
+cdef class Cancel(Stream):
+    """One request: waiting for its turn (fd -1), then a connection to PostgreSQL."""
+
+    cdef readonly Client client
+    cdef readonly Server server
+    cdef readonly object done
+    cdef readonly double asked
+    cdef bint connecting
+
+    def __init__(self, loop, Client client, done):
+        self.client = client
+        self.server = client.server
+        self.done = done
+        self.asked = self.loop.now
+
+    cdef bint wanted(self) noexcept:
+        """Whether the query may still run."""
+        return self.client.server is self.server and self.server.plan.size() > 0
+
+    cdef int start(self) except -1:
+        family, address = self.server.address
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        code = sock.connect_ex(address)
+        if code not in (0, errno.EINPROGRESS):
+            sock.close()
+            return self.finish()
+        self.server.cancels += 1
+        self.connecting = True
+        self.attach(sock.detach(), EPOLLIN | EPOLLOUT)
+        return 0
+
+    cdef int on_event(self, uint32_t events) except -1:
+        if self.connecting and events & EPOLLOUT and not events & (EPOLLERR | EPOLLHUP):
+            self.connecting = False
+            self.watch(EPOLLIN)
+            if not self.wanted():
+                return self.finish()
+            key = self.server.cancel_key
+            message = struct.pack("!II", 8 + len(key), CANCEL_REQUEST) + key
+            self.put(message, len(message))
+            return self.flush()
+        if self.connecting:
+            return self.finish()
+        return Stream.on_event(self, events)
+
+    cdef int on_eof(self) except -1:
+        return self.finish()
+
+    cdef int finish(self) except -1:
+        """PostgreSQL has closed the connection (or there was none): the server may be used again."""
+        cdef Server s = self.server
+        cdef Pool pool = s.pool
+        cdef bint sent = self.fd >= 0
+        if self.closed:
+            return 0
+        self.detach()
+        pool.engine.cancels.discard(self)
+        if self in pool.cancels_waiting:
+            pool.cancels_waiting.remove(self)
+        if self in pool.cancels_sent:
+            pool.cancels_sent.remove(self)
+        self.done()
+        if sent:
+            if pool.engine.log_connections:
+                pool.engine.say(s, "LOG", "successfully sent cancel request")
+            s.cancels -= 1
+            if s.cancels == 0 and s.state == SV_BEING_CANCELED:
+                make_available(s)
+        return start_waiting(pool)
+
+
+def request(Engine engine, bytes key, done):
+    """Cancel the query of the client with this key, if it runs one; `done()` is called when that is over.
+
+    An unknown key, an idle client and a server that is not doing the client's own work are passed over in silence,
+    as PostgreSQL does.
+    """
+    cdef Client c = engine.by_key.get(key)
+    cdef Server s
+    cdef Cancel cancel
+    if c is None or c.server is None:
+        done()
+        return
+    s = c.server
+    if s.plan.size() == 0 or s.cancel_key is None or (
+            s.plan.front().flags & F_SWALLOW and s.plan.front().number == P_VARS and s.plan.size() == 1):
+        done()
+        return
+    cancel = Cancel(engine.loop, c, done)
+    engine.cancels.add(cancel)
+    c.pool.cancels_waiting.append(cancel)
+    start_waiting(c.pool)
+
+
+cdef int start_waiting(Pool pool) except -1:
+    """Send the requests that wait, oldest first, at most twice pool_size at a time."""
+    cdef Cancel cancel
+    while pool.cancels_waiting:
+        if pool.size > 0 and len(pool.cancels_sent) >= 2 * pool.size:
+            return 0
+        cancel = pool.cancels_waiting.pop(0)
+        if cancel.wanted() and cancel.server.state != SV_GONE:
+            pool.cancels_sent.append(cancel)
+            cancel.start()
+        else:
+            cancel.finish()
+    return 0
+
+
+cdef int check_timeouts(Engine engine) except -1:
+    """Drop requests that have waited longer than cancel_wait_timeout, and connections that hang."""
+    cdef Cancel cancel
+    cdef double limit = engine.cancel_wait_timeout
+    if limit <= 0:
+        return 0
+    for cancel in list(engine.cancels):
+        if engine.loop.now - cancel.asked > limit:
+            if cancel.fd >= 0:
+                # Nobody knows whether the signal will still come: this server must not be used again.
+                cancel.server.close_needed = True
+                cancel.server.close_reason = "cancel request got no answer"
+            cancel.finish()
+    return 0

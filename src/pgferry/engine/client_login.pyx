@@ -1,0 +1,537 @@
+"""A client from its first byte to its first ReadyForQuery: startup packet, limits, authentication, welcome.
+
+The order of checks is PgBouncer's (COMPAT 4.1): what the packet says, max_client_conn, the limits of database
+and user, the password, and only then whether the database exists. Until a password is right a peer costs one
+object, at most one startup packet and one password message, and client_login_timeout.
+"""
+
+import os
+import struct
+
+from pgferry.auth import md5, sasl, scram
+from pgferry.auth.errors import AuthError
+from pgferry.auth.secrets import NO_SECRET, Method, SecretKind, check_cleartext, check_md5, client_method
+from pgferry.protocol.errors import ProtocolError
+from pgferry.protocol.options import parse_options
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.messages cimport notice_message, parameter_status
+from pgferry.engine.model cimport (
+    CL_CLOSING, CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
+)
+from pgferry.engine.pooling cimport close_client, finish_closing, want_servers
+from pgferry.engine.sys cimport be32
+
+cdef enum:
+    MAX_STARTUP = 10000          # as PostgreSQL (MAX_STARTUP_PACKET_LENGTH)
+    MAX_PASSWORD = 65536
+    SSL_REQUEST = 80877103
+    GSS_REQUEST = 80877104
+    CANCEL_REQUEST = 80877102
+    NEWEST = 196610              # protocol 3.2
+
+AUTH_OK = b"R\0\0\0\x08\0\0\0\0"
+READY = b"Z\0\0\0\x05I"
+CONSOLES = ("pgbouncer", "pgferry")
+
+
+class Refused(Exception):
+    """The login ends here with this error."""
+
+
+cdef class Login:
+    """What is known of a client before it is logged in."""
+
+    cdef public str username
+    cdef public str database
+    cdef public str rights          # console: admin or stats; "" elsewhere
+    cdef public dict values         # index of a tracked parameter -> value from the startup packet
+    cdef public bint authenticated
+    cdef object method              # of the exchange under way
+    cdef object secret
+    cdef bint possible              # False: the exchange is held for show
+    cdef object exchange
+    cdef bytes salt
+    cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
+    cdef bint long_key
+    cdef bint starting              # the startup packet has been read
+    cdef int expected               # SASL messages so far, or 1 for a password message
+    cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
+
+    def finish(self, Client c):
+        """The pool has its welcome: complete the login."""
+        welcome(self, c)
+
+    def abandon(self, Client c):
+        """The client is being closed."""
+        self.exchange = None
+        self.secret = None
+
+
+def new_login(Client c):
+    """Begin the login of an accepted client."""
+    c.login = Login()
+
+
+cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
+    """Consume the login's packets, one at a time."""
+    cdef Login login = c.login
+    cdef size_t total
+    try:
+        if not login.starting:
+            total = startup_size(p, n)
+            if total == 0:
+                return 0
+            if n < total:
+                c.need = total
+                return 0
+            startup_packet(c, login, p[:total], n > total)
+            return total
+        if n < 5:
+            return 0
+        total = <size_t>be32(p + 1) + 1
+        if p[0] != b"p":
+            raise Refused("client re-sent startup pkt" if p[0] == 0 else "unknown pkt")
+        if total < 5 or total > MAX_PASSWORD:
+            raise Refused(f"bad packet header: '{p[:5].hex()}'")
+        if n < total:
+            c.need = total
+            return 0
+        if login.method is None:
+            raise Refused("unknown pkt")
+        password_message(c, login, p[5:total])
+        return total
+    except Refused as refused:
+        close_client(c, str(refused), str(refused))
+    except AuthError as refused:
+        close_client(c, str(refused), str(refused))
+    return n
+
+
+cdef size_t startup_size(const char *p, size_t n) except? 0:
+    """The length of the startup packet; 0 when too little is there to tell. Raises Refused."""
+    cdef size_t total
+    if n >= 1 and p[0] != 0:
+        if n >= 8:
+            raise Refused(f"bad packet header: '{p[:8].hex()}'")
+        raise Refused(f"bad packet header: '{p[:n].hex()}'")
+    if n < 8:
+        return 0
+    total = be32(p)
+    if total < 8 or total > MAX_STARTUP:
+        raise Refused(f"bad packet header: '{p[:8].hex()}'")
+    return total
+
+
+# --- startup packet ---------------------------------------------------------------------------------------------
+
+cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -1:
+    cdef Engine engine = c.engine
+    cdef uint32_t code = be32(<const char *>packet + 4)
+    if code == SSL_REQUEST or code == GSS_REQUEST:
+        if len(packet) != 8:
+            raise Refused(f"bad packet header: '{packet[:8].hex()}'")
+        if more:
+            kind = "SSL" if code == SSL_REQUEST else "GSSAPI encryption"
+            raise Refused(f"received unencrypted data after {kind} request")
+        c.put(b"N", 1)
+        return c.flush()
+    if code == CANCEL_REQUEST:
+        return cancel_request(c, packet[8:])
+    if code == 131072:
+        raise Refused("old V2 protocol not supported")
+    if code >> 16 != 3:
+        raise Refused(f"bad packet header: '{packet[:8].hex()}'")
+    login.starting = True
+    read_parameters(c, login, packet, code)
+    return admit(c, login)
+
+
+cdef int read_parameters(Client c, Login login, bytes packet, uint32_t version) except -1:
+    """Sort the startup parameters into names, tracked values and what is refused. Raises Refused."""
+    cdef Engine engine = c.engine
+    cdef list items = packet[8:].split(b"\0")
+    cdef list unknown = []
+    cdef dict settings
+    cdef int i
+    settings_ = engine.config.settings
+    ignored = settings_.ignore_startup_parameters
+    login.values = {}
+    if len(items) < 2 or items[len(items) - 1] or items[len(items) - 2] or len(items) % 2:
+        raise Refused("invalid startup packet layout: expected terminator as last byte")
+    for i in range(0, len(items) - 2, 2):
+        name = items[i].decode("utf-8", "surrogateescape")
+        value = items[i + 1]
+        if not name:
+            raise Refused("invalid startup packet layout: expected terminator as last byte")
+        lower = name.lower()
+        index = engine.tracked_index.get(lower)
+        if lower == "database":
+            login.database = value.decode("utf-8", "surrogateescape")
+        elif lower == "user":
+            login.username = value.decode("utf-8", "surrogateescape")
+        elif index is not None:
+            login.values[index] = value
+        elif lower == "options":
+            options(engine, login, value.decode("utf-8", "surrogateescape"), ignored)
+        elif lower == "replication" and lower not in ignored:
+            if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
+                raise Refused("replication connections are not supported by this version of pgferry")
+        elif lower.startswith("_pq_."):
+            unknown.append(items[i])
+        elif lower not in ignored:
+            raise Refused(f"unsupported startup parameter: {name}")
+    if not login.username:
+        raise Refused("no username supplied")
+    if not login.database:
+        login.database = login.username
+    if len(login.username.encode("utf-8", "surrogateescape")) >= 128:
+        raise Refused("username too long")
+    login.long_key = version >= NEWEST
+    if version > NEWEST or unknown:
+        body = struct.pack("!II", NEWEST, len(unknown)) + b"".join([name + b"\0" for name in unknown])
+        login.negotiate = b"v" + struct.pack("!I", len(body) + 4) + body
+    check_values(engine, c, login)
+    return 0
+
+
+cdef int options(Engine engine, Login login, str text, ignored) except -1:
+    """The startup parameter `options`: -c settings, each tracked or ignored. Raises Refused."""
+    try:
+        pairs = parse_options(text)
+    except ProtocolError as error:
+        raise Refused(str(error)) from None
+    for name, value in pairs:
+        index = engine.tracked_index.get(name.lower())
+        if index is not None:
+            login.values[index] = value.encode("utf-8", "surrogateescape")
+        elif name.lower() not in ignored and "options" not in ignored:
+            raise Refused(f"unsupported startup parameter in options: {name}")
+    return 0
+
+
+cdef int check_values(Engine engine, Client c, Login login) except -1:
+    """Bring application_name to the form PostgreSQL gives it; refuse values that cannot be quoted safely."""
+    cdef dict values = login.values
+    cdef bytes value
+    index = engine.tracked_index["application_name"]
+    if engine.config.settings.application_name_add_host:
+        value = (values.get(index) or b"app") + b" - " + peer_text(c).encode()
+        values[index] = value
+    if index in values:
+        value = bytes([b if 32 <= b < 127 else 63 for b in values[index]])
+        values[index] = value[:63]
+    for i in values:
+        value = values[i]
+        if not value.isascii():
+            raise Refused(f"invalid value for parameter {engine.tracked[i]}")
+    return 0
+
+
+cdef str peer_text(Client c):
+    if c.is_unix:
+        return f"unix:{c.listen_port}"
+    host, port = c.remote()
+    return f"{host}:{port}"
+
+
+# --- limits and method ------------------------------------------------------------------------------------------
+
+cdef int admit(Client c, Login login) except -1:
+    """Apply the limits and start the authentication. Raises Refused."""
+    cdef Engine engine = c.engine
+    cdef Database db = engine.databases.get(login.database)
+    cdef User user = engine.users.get(login.username)
+    cdef bint console = login.database in CONSOLES
+    settings = engine.config.settings
+    if engine.log_connections:
+        engine.say(c, "LOG", f"login attempt: db={login.database} user={login.username} tls=no replication=no")
+    if console and c.is_unix and login.username == "pgbouncer" and c.peer_uid == os.geteuid():
+        engine.say(c, "LOG", "pgbouncer access from unix socket")
+        login.rights = "admin"
+        return open_console(c, login)
+    if console:
+        login.rights = console_rights(settings, login.username)
+        if not login.rights:
+            raise Refused("not allowed")
+    elif engine.shutdown:
+        raise Refused("pooler is shutting down")
+    take_places(c, login, db, user, console)
+    return authenticate(c, login, user, settings.auth_type)
+
+
+cdef str console_rights(settings, str username):
+    if username in settings.admin_users:
+        return "admin"
+    if username in settings.stats_users or settings.auth_type == "any":
+        return "stats"
+    return ""
+
+
+cdef int take_places(Client c, Login login, Database db, User user, bint console) except -1:
+    """Count the client in the ledger. Raises Refused."""
+    cdef Engine engine = c.engine
+    if not engine.client_count.take(0 if console else engine.max_client_conn):
+        raise Refused("no more connections allowed (max_client_conn)")
+    c.counted = True
+    if db is not None and not console:
+        if not db.clients.take(db.max_clients):
+            raise Refused("client connections exceeded (max_db_client_connections)")
+        c.db = db
+    if user is not None:
+        if not user.clients.take(0 if console else user.max_clients):
+            raise Refused("client connections exceeded (max_user_client_connections)")
+        c.user = user
+    return 0
+
+
+cdef int authenticate(Client c, Login login, User user, str auth_type) except -1:
+    """Start the exchange that auth_type and the stored secret ask for. Raises Refused."""
+    if auth_type == "any":
+        return authenticated(c, login)
+    if auth_type == "trust":
+        if user is None or user.secret is None:
+            raise Refused('"trust" authentication failed')
+        return authenticated(c, login)
+    secret = NO_SECRET if user is None or user.secret is None else user.secret
+    login.secret = secret
+    login.method, login.possible = client_method(Method(auth_type), secret)
+    if login.method is Method.PLAIN:
+        return ask(c, login, b"\0\0\0\x03")
+    if login.method is Method.MD5:
+        login.salt = md5.new_salt()
+        return ask(c, login, b"\0\0\0\x05" + login.salt)
+    return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list())
+
+
+cdef int ask(Client c, Login login, bytes body) except -1:
+    """Send an Authentication request."""
+    cdef bytes message = b"R" + struct.pack("!I", len(body) + 4) + body
+    if login.negotiate is not None:
+        message = login.negotiate + message
+        login.negotiate = None
+    c.put(message, len(message))
+    return c.flush()
+
+
+# --- the client's answers ---------------------------------------------------------------------------------------
+
+cdef int password_message(Client c, Login login, bytes body) except -1:
+    """A PasswordMessage or SASL message. Raises Refused, AuthError."""
+    if login.method is Method.SCRAM:
+        return scram_message(c, login, body)
+    password = body[:-1]
+    if not body or body[len(body) - 1] or b"\0" in password:
+        raise Refused("broken password packet")
+    if not password:
+        raise Refused("empty password returned by client")
+    if login.method is Method.MD5:
+        if not check_md5(login.secret, login.username, login.salt, password) or not login.possible:
+            raise Refused("password authentication failed")
+        return authenticated(c, login)
+    if login.secret.kind is SecretKind.SCRAM:
+        c.pause(PAUSE_WAIT)
+        secret, name = login.secret, login.username
+        c.engine.host.run_slow(lambda: check_cleartext(secret, name, password),
+                               lambda right, error: cleartext_checked(c, login, right, error))
+        return 0
+    if not check_cleartext(login.secret, login.username, password) or not login.possible:
+        raise Refused("password authentication failed")
+    return authenticated(c, login)
+
+
+def cleartext_checked(Client c, Login login, right, error):
+    """The slow comparison of a password with a SCRAM verifier has ended."""
+    if c.login is not login:
+        return
+    if error is not None or not right:
+        close_client(c, "password authentication failed", "password authentication failed")
+        return
+    c.unpause(PAUSE_WAIT)
+    go_on(c, login)
+
+
+def go_on(Client c, Login login):
+    """authenticated(), from outside login_feed."""
+    try:
+        authenticated(c, login)
+    except Refused as refused:
+        close_client(c, str(refused), str(refused))
+
+
+cdef int scram_message(Client c, Login login, bytes body) except -1:
+    if login.exchange is None:
+        _, first = sasl.initial_response(body)
+        verifier = login.secret.verifier
+        if not login.possible:
+            verifier = c.engine.host.mock_verifier(login.username)
+        elif verifier is None:
+            c.pause(PAUSE_WAIT)
+            c.engine.host.make_verifier(login.username, login.secret.text,
+                                        lambda made, error: verifier_ready(c, login, first, made, error))
+            return 0
+        return scram_first(c, login, verifier, first)
+    answer = login.exchange.client_final(body)
+    if login.secret.kind is SecretKind.SCRAM and c.user is not None:
+        c.user.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
+    message = b"\0\0\0\x0c" + answer
+    login.farewell = b"R" + struct.pack("!I", len(message) + 4) + message
+    return authenticated(c, login)
+
+
+cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
+    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible)
+    return ask(c, login, b"\0\0\0\x0b" + login.exchange.client_first(first))
+
+
+def verifier_ready(Client c, Login login, bytes first, verifier, error):
+    """The verifier of a plain-text secret has been derived (now, or from the cache)."""
+    if c.login is not login:
+        return
+    c.unpause(PAUSE_WAIT)
+    try:
+        if error is not None:
+            raise Refused("SASL authentication failed")
+        scram_first(c, login, verifier, first)
+    except (Refused, AuthError) as refused:
+        close_client(c, str(refused), str(refused))
+
+
+# --- authenticated ----------------------------------------------------------------------------------------------
+
+cdef int authenticated(Client c, Login login) except -1:
+    """The client is who it says. Find its pool. Raises Refused."""
+    cdef Engine engine = c.engine
+    cdef Database db = c.db
+    cdef User user
+    cdef Pool pool
+    login.authenticated = True
+    login.method = None
+    if login.rights:
+        return open_console(c, login)
+    if db is None:
+        db = engine.host.auto_database(login.database)
+        if db is None:
+            raise Refused(f"no such database: {login.database}")
+        if not db.clients.take(db.max_clients):
+            raise Refused("client connections exceeded (max_db_client_connections)")
+        c.db = db
+    if db.disabled:
+        raise Refused(f'database "{db.name}" is disabled')
+    user = c.user
+    if db.conf.user is not None:
+        user = engine.host.user(db.conf.user)
+        if c.user is None:
+            user.clients.take(0)
+            c.user = user
+    elif user is None:
+        raise Refused("bouncer config error")
+    pool = engine.pool_for(db, user)
+    c.pool = pool
+    if pool.welcome is not None:
+        return welcome(login, c)
+    c.pause(PAUSE_WAIT)
+    pool.logging_in.append(c)
+    if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
+        if engine.loop.now < pool.retry_at:
+            close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])
+            return 0
+    return want_servers(pool)
+
+
+cdef int welcome(Login login, Client c) except -1:
+    """AuthenticationOk, the server's parameters, the cancel key, ReadyForQuery: the client is logged in."""
+    cdef Engine engine = c.engine
+    cdef Pool pool = c.pool
+    cdef list parts = [], values
+    cdef bytes message
+    if login.negotiate is not None:
+        parts.append(login.negotiate)
+    if login.farewell is not None:
+        parts.append(login.farewell)
+    parts.append(AUTH_OK)
+    parts.append(pool.welcome)
+    c.vars = pool.base_vars
+    if login.values:
+        values = list(pool.base_vars)
+        for index, value in login.values.items():
+            canonical = pool.canon.get((index, value))
+            if canonical is None:
+                canonical = value
+                if values[index] != value and engine.tracked[index] != "application_name":
+                    c.vars_unchecked = True
+            values[index] = canonical
+        c.vars = tuple(values)
+    parts.append(tracked_statuses(engine, c.vars))
+    parts.append(new_key(c, login))
+    text = engine.config.settings.login_notify_message
+    if text:
+        parts.append(notice_message(text))
+    parts.append(READY)
+    message = b"".join(parts)
+    c.put(message, len(message))
+    c.login = None
+    c.state = CL_IDLE
+    c.idle_since = c.loop.now
+    c.session = pool.mode == MODE_SESSION
+    pool.clients.append(c)
+    pool.stats.client_login_count += 1
+    c.unpause(PAUSE_WAIT)
+    return c.flush()
+
+
+cdef bytes tracked_statuses(Engine engine, tuple values):
+    """The ParameterStatus messages of a set of tracked values; sets in use are remembered."""
+    cdef bytes known = engine.status_cache.get(values)
+    if known is None:
+        known = b"".join([parameter_status(name.encode(), value)
+                          for name, value in zip(engine.tracked, values) if value is not None])
+        if len(engine.status_cache) >= 256:
+            engine.status_cache.clear()
+        engine.status_cache[values] = known
+    return known
+
+
+cdef bytes new_key(Client c, Login login):
+    """BackendKeyData with a fresh cancel key.
+
+    Bytes 1 and 2 are left for the peer id and the low bits of byte 7 for the hop count (COMPAT 4.7); byte 3 tells
+    the workers of one pgferry whose client it is. Protocol 3.2 gives 32 bytes of secret, 3.0 four.
+    """
+    cdef Engine engine = c.engine
+    cdef bytes key
+    cdef bytearray raw
+    while True:
+        raw = bytearray(os.urandom(36 if login.long_key else 8))
+        raw[0] &= 0x7F
+        raw[3] = engine.index
+        key = bytes(raw)
+        if key not in engine.by_key:
+            break
+    engine.by_key[key] = c
+    c.cancel_key = key
+    return b"K" + struct.pack("!I", len(key) + 4) + key
+
+
+cdef int open_console(Client c, Login login) except -1:
+    """Connect the client to the admin console in the supervisor, which sends the rest of the greeting itself."""
+    cdef Engine engine = c.engine
+    if login.negotiate is not None:
+        c.put(<const char *>login.negotiate, len(login.negotiate))
+    if login.farewell is not None:
+        c.put(<const char *>login.farewell, len(login.farewell))
+    c.console_user = login.username
+    c.tunnel = engine.host.open_console(c, login.rights, login.username, login.database)
+    c.login = None
+    c.state = CL_IDLE
+    engine.consoles.append(c)
+    return c.flush()
+
+
+cdef int cancel_request(Client c, bytes key) except -1:
+    """A connection that only wants a query cancelled: it is kept open until that is done, then closed."""
+    c.pause(PAUSE_WAIT)
+    c.engine.host.cancel_requested(c, key)
+    return 0

@@ -1,0 +1,528 @@
+"""What becomes of a logged-in client's bytes: each message is judged at its head, then passed in bulk.
+
+client_feed() walks the messages of one received chunk. Whatever the server is to get is collected in the loop's
+stage and sent once at the end. A message that needs a server when none is free stays unconsumed; the client is
+paused and goes on with it when a server is linked. Every message that the server will answer gets its entry in
+the server's plan at the moment it is staged.
+
+Names of prepared statements are looked up at once, as if everything sent before succeeds; what depends on an
+answer that has not come is undone by server_relay when it fails. One case cannot be decided early: a name used
+in a later batch (behind a Sync) than the unanswered one that defines it. The client is then held until the
+answer is there (PAUSE_STALL), which costs a round trip and happens only to clients that pipeline that way.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
+
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
+from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
+from pgferry.engine.plan cimport (
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
+)
+from pgferry.engine.pooling cimport acquire, close_client, maybe_release
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.server_relay cimport advance
+from pgferry.engine.sys cimport be32, put32
+
+cdef enum:
+    UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
+    NAME_STEP = 4096       # names are looked for in steps of this many bytes
+
+
+cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
+    """Consume what can be consumed of p[:n]; returns how many bytes."""
+    cdef Loop loop = c.loop
+    cdef Engine engine = c.engine
+    cdef Server s
+    cdef size_t pos = 0, k
+    cdef uint32_t length
+    loop.stage_len = loop.run_len = 0
+    while pos < n:
+        if c.passing:
+            k = min(c.passing, n - pos)
+            if c.passing_on:
+                loop.emit_run(p + pos, k)
+            c.passing -= k
+            pos += k
+            continue
+        if n - pos < 5:
+            break
+        length = be32(p + pos + 1)
+        if length < 4 or length > engine.max_packet_size:
+            close_client(c, "bad packet header", "bad packet header: '%s'" % p[pos:pos + 5].hex())
+            return n
+        k = message(c, p + pos, n - pos, <size_t>length + 1)
+        if c.state >= CL_CLOSING:
+            return n
+        if k == 0:
+            break
+        pos += k
+    c.pool.stats.received += pos
+    s = c.server
+    if s is not None:
+        loop.deliver(s)
+        if s.blocked:
+            c.pause(PAUSE_PEER)
+        elif s.status == b"I":
+            maybe_release(s)
+    if c.out_tail != c.out_head:
+        c.flush()
+    return pos
+
+
+cdef ssize_t tunnel_feed(Client c, const char *p, size_t n) except -1:
+    """A console client: its bytes go to the console as they are."""
+    cdef Loop loop = c.loop
+    loop.stage_len = loop.run_len = 0
+    loop.emit_run(p, n)
+    loop.deliver(c.tunnel)
+    if c.tunnel.blocked:
+        c.pause(PAUSE_PEER)
+    return n
+
+
+cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
+    """Judge one message of which n bytes are there; returns the bytes consumed, 0 when it must wait."""
+    cdef char kind = p[0]
+    cdef Server s = c.server
+    cdef double now = c.loop.now
+    if kind == b"X":
+        close_client(c, "client close request")
+        return 0
+    if kind == b"d" or kind == b"c" or kind == b"f":
+        return copy_message(c, s, kind, p, n, total)
+    if not is_request(kind):
+        close_client(c, "unknown pkt", "unknown pkt")
+        return 0
+    if c.query_start == 0:
+        c.query_start = c.request_time = now
+        c.pool.stats.query_count += 1
+        if c.xact_start == 0:
+            c.xact_start = now
+            c.pool.stats.xact_count += 1
+    if kind == b"Q" and c.engine.disable_pqexec:
+        close_client(c, "PQexec disallowed", "PQexec disallowed")
+        return 0
+    if s is None:
+        if not acquire(c) or c.paused & PAUSE_WAIT:
+            return 0
+        s = c.server
+    if s.skipping and kind != b"S":
+        return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
+    if kind == b"Q":
+        return on_query(c, s, p, n, total)
+    if kind == b"P":
+        return on_parse(c, s, p, n, total)
+    if kind == b"B":
+        return on_bind(c, s, p, n, total)
+    if kind == b"D":
+        return on_describe(c, s, p, n, total)
+    if kind == b"E":
+        return expect(c, s, K_EXECUTE, 0, p, n, total)
+    if kind == b"S":
+        return on_sync(c, s, p, n, total)
+    if kind == b"C":
+        return on_close(c, s, p, n, total)
+    if kind == b"F":
+        s.unnamed = None
+        c.unnamed_here = False
+        return expect(c, s, K_QUERY, 0, p, n, total)
+    return forward(c, p, n, total)     # Flush: nothing answers it
+
+
+cdef inline bint is_request(char kind) noexcept:
+    return (kind == b"Q" or kind == b"P" or kind == b"B" or kind == b"D" or kind == b"E" or kind == b"S"
+            or kind == b"C" or kind == b"F" or kind == b"H")
+
+
+# --- passing ----------------------------------------------------------------------------------------------------
+
+cdef inline size_t forward(Client c, const char *p, size_t n, size_t total) except? 0:
+    """Pass the message on as it is, however much of it is there."""
+    cdef size_t k = min(n, total)
+    c.loop.emit_run(p, k)
+    c.passing = total - k
+    c.passing_on = True
+    return k
+
+
+cdef inline size_t skip(Client c, size_t n, size_t total) except? 0:
+    """Drop the message, however much of it is there."""
+    cdef size_t k = min(n, total)
+    c.passing = total - k
+    c.passing_on = False
+    return k
+
+
+cdef inline size_t expect(Client c, Server s, uint8_t kind, uint8_t flags, const char *p, size_t n,
+                          size_t total) except? 0:
+    """Pass the message on and note in the plan that it will be answered."""
+    s.plan.push(kind, flags, 0)
+    s.status = 0
+    return forward(c, p, n, total)
+
+
+cdef inline size_t wait_for(Client c, size_t bytes_needed) except? 0:
+    c.need = bytes_needed
+    return 0
+
+
+cdef size_t stall(Client c) except? 0:
+    """Hold the client until the batches before are answered."""
+    c.pause(PAUSE_STALL)
+    return 0
+
+
+cdef size_t broken(Client c, str what) except? 0:
+    close_client(c, f"broken {what} packet", f"broken {what} packet")
+    return 0
+
+
+cdef size_t renamed(Client c, const char *p, size_t n, size_t total, size_t name_at, size_t name_end,
+                    bytes wire_name) except? 0:
+    """Pass the message on with the name in p[name_at:name_end + 1] (NUL included) replaced."""
+    cdef char head[5]
+    cdef const char *name = wire_name
+    cdef size_t name_len = len(wire_name)
+    cdef size_t k = min(n, total)
+    head[0] = p[0]
+    put32(head + 1, <uint32_t>(total - 1 - (name_end + 1 - name_at) + name_len))
+    c.loop.emit(head, 5)
+    if name_at > 5:
+        c.loop.emit(p + 5, name_at - 5)
+    c.loop.emit(name, name_len)
+    if k > name_end + 1:
+        c.loop.emit_run(p + name_end + 1, k - name_end - 1)
+    c.passing = total - k
+    c.passing_on = True
+    return k
+
+
+# --- simple query, Sync, COPY -----------------------------------------------------------------------------------
+
+cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef uint8_t flags = 0
+    cdef const char *text = p + 5
+    cdef const char *end = p + min(n, total)
+    if not c.session:
+        s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
+        c.unnamed_here = False
+        if c.unnamed is not None:
+            remember(c, ("unnamed", c.unnamed))
+            c.unnamed = None
+            flags = F_CLIENT_OP | F_UNNAMED
+        elif c.tracking:
+            # DISCARD and DEALLOCATE change what names mean: what depends on them waits for their answer.
+            while text < end and (text[0] == b" " or text[0] == b"\n" or text[0] == b"\t" or text[0] == b"\r"):
+                text += 1
+            if text + 3 < end and (text[0] | 32) == b"d" and (text[1] | 32 == b"i" or text[1] | 32 == b"e"):
+                remember(c, ("none",))
+                flags = F_CLIENT_OP
+    return expect(c, s, K_QUERY, flags, p, n, total)
+
+
+cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    c.unnamed_here = False
+    s.skipping = False
+    return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
+
+
+cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
+    """CopyData, CopyDone, CopyFail. Without a COPY under way they are what a failed one left behind: dropped."""
+    if s is None or s.skipping or (s.plan.size() == 0 and not s.copy_in):
+        return skip(c, n, total)
+    if kind != b"d":
+        if s.copy_in:
+            s.copy_ended = True
+        else:
+            s.plan.push(K_COPY_END, 0, 0)
+    return forward(c, p, n, total)
+
+
+# --- prepared statements ----------------------------------------------------------------------------------------
+
+cdef inline int remember(Client c, tuple op) except -1:
+    if c.pending is None:
+        c.pending = []
+    c.pending.append(op)
+    return 0
+
+
+cdef Statement lookup(Client c, const char *name, size_t n):
+    """The client's statement of this name; None when it has none."""
+    cdef const char *last
+    cdef bytes key
+    cdef Statement st
+    if c.last_name is not None:
+        last = c.last_name
+        if <size_t>len(c.last_name) == n and memcmp(last, name, n) == 0:
+            return c.last_statement
+    if c.statements is None:
+        return None
+    key = name[:n]
+    st = c.statements.get(key)
+    if st is not None:
+        c.last_name = key
+        c.last_statement = st
+    return st
+
+
+cdef int prepare_on(Client c, Server s, Statement st) except -1:
+    """Stage the Parse of a statement that the server lacks; its answer is swallowed."""
+    cdef const char *name = st.wire_name
+    cdef const char *body = st.body
+    cdef char head[5]
+    make_room(c, s)
+    head[0] = b"P"
+    put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
+    c.loop.emit(head, 5)
+    c.loop.emit(name, len(st.wire_name))
+    c.loop.emit(body, len(st.body))
+    s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    return 0
+
+
+cdef int make_room(Client c, Server s) except -1:
+    """Close the statements used longest ago until one more fits (max_prepared_statements)."""
+    cdef Statement st
+    cdef uint32_t number
+    cdef bytes message
+    cdef uint32_t limit = max(c.engine.max_prepared, 1)
+    while s.prepared.count >= limit:
+        number = s.prepared.oldest()
+        message = close_statement(b"PGFERRY_%d\0" % number)
+        c.loop.emit(<const char *>message, len(message))
+        s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
+        s.prepared.discard(number)
+    return 0
+
+
+cdef bytes close_statement(bytes wire_name):
+    """A Close message for a statement."""
+    cdef char size[4]
+    put32(size, <uint32_t>(5 + len(wire_name)))
+    return b"C" + size[:4] + b"S" + wire_name
+
+
+cdef int bring_unnamed(Client c, Server s) except -1:
+    """Make the server's unnamed statement the client's own, in front of a message that uses it."""
+    cdef bytes body, message
+    cdef char head[6]
+    if c.unnamed is None:
+        # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
+        message = close_statement(b"\0")
+        c.loop.emit(<const char *>message, len(message))
+        s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed = None
+    else:
+        body = c.unnamed
+        head[0] = b"P"
+        put32(head + 1, <uint32_t>(5 + len(body)))
+        head[5] = 0
+        c.loop.emit(head, 6)
+        c.loop.emit(<const char *>body, len(body))
+        s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed = c.unnamed
+    s.status = 0
+    c.unnamed_here = True
+    return 0
+
+
+cdef inline bint unnamed_differs(Client c, Server s) noexcept:
+    return c.unnamed is None or s.unnamed is not c.unnamed
+
+
+cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef size_t name_end
+    cdef bytes name, body
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_PARSE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 5, 0, total - 5)
+    if nul == NULL:
+        return broken(c, "Parse")
+    name_end = nul - p
+    if name_end == 5:
+        body = keep_unnamed(c, p + 6, total - 6)
+        s.unnamed = body
+        return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_PARSE, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    name = p[5:name_end]
+    st = lookup(c, p + 5, name_end - 5)
+    if st is not None:
+        # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
+        if not s.prepared.touch(st.number):
+            prepare_on(c, s, st)
+        s.plan.push(K_PARSE, 0, 0)
+        s.status = 0
+        return renamed(c, p, n, total, 5, name_end, st.wire_name)
+    return define(c, s, name, p, total, name_end)
+
+
+cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end) except? 0:
+    """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
+    cdef Statement st = c.engine.table.intern(c.db.epoch, p[name_end + 1:total])
+    c.engine.table.acquire(st)
+    if c.statements is None:
+        c.statements = {}
+    c.statements[name] = st
+    c.last_name = name
+    c.last_statement = st
+    remember(c, ("add", name, st))
+    c.pool.stats.client_parse_count += 1
+    if s.prepared.touch(st.number):
+        s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
+        advance(s, False)
+        return total
+    make_room(c, s)
+    s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    return renamed(c, p, total, total, 5, name_end, st.wire_name)
+
+
+cdef bytes keep_unnamed(Client c, const char *body, size_t n):
+    """Note the client's new unnamed statement; the old one comes back when this Parse fails or is skipped."""
+    cdef bytes old
+    cdef const char *have
+    remember(c, ("unnamed", c.unnamed))
+    c.unnamed_here = True
+    if c.unnamed is not None:
+        old = c.unnamed
+        have = old
+        if <size_t>len(old) == n and memcmp(have, body, n) == 0:
+            return old
+    c.unnamed = body[:n]
+    return c.unnamed
+
+
+cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t have = min(n, total), portal_end, name_end
+    cdef const char *nul
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    nul = <const char *>memchr(p + 5, 0, have - 5)
+    if nul == NULL:
+        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+    portal_end = nul - p
+    nul = <const char *>memchr(nul + 1, 0, have - portal_end - 1)
+    if nul == NULL:
+        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+    name_end = nul - p
+    if name_end == portal_end + 1:
+        if not use_unnamed(c, s):
+            return stall(c)
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    c.pool.stats.bind_count += 1
+    st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
+
+
+cdef bint use_unnamed(Client c, Server s) except -1:
+    """Ready the unnamed statement for the next message; False when the client must be held first."""
+    if c.unnamed_here and not unnamed_differs(c, s):
+        return True
+    if not c.unnamed_here and s.plan.unnamed:
+        return False
+    if unnamed_differs(c, s):
+        bring_unnamed(c, s)
+    return True
+
+
+cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char *p, size_t n, size_t total,
+                      size_t name_at, size_t name_end) except? 0:
+    """Pass on a message that names a statement, which is made to exist on the server first."""
+    if st is None:
+        c.unknown_name = p[name_at:name_end]
+        s.plan.push(kind, 0, UNKNOWN)
+        s.status = 0
+        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0\0")
+    if not s.prepared.touch(st.number):
+        prepare_on(c, s, st)
+    s.plan.push(kind, 0, st.number)
+    s.status = 0
+    return renamed(c, p, n, total, name_at, name_end, st.wire_name)
+
+
+cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef Statement st
+    if n < min(total, <size_t>6):
+        return wait_for(c, min(total, <size_t>6))
+    if total < 7 or (p[5] != b"S" and p[5] != b"P"):
+        return broken(c, "Describe")
+    if p[5] == b"P":
+        return expect(c, s, K_DESCRIBE_P, 0, p, n, total)
+    if c.session:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Describe")
+    if nul == p + 6:
+        if not use_unnamed(c, s):
+            return stall(c)
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    st = lookup(c, p + 6, nul - p - 6)
+    return use_named(c, s, st, K_DESCRIBE_S, p, n, total, 6, nul - p)
+
+
+cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef bytes name
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    if total < 7 or (p[5] != b"S" and p[5] != b"P"):
+        return broken(c, "Close")
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Close")
+    if p[5] == b"P":
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if nul == p + 6:
+        remember(c, ("unnamed", c.unnamed))
+        c.unnamed = None
+        c.unnamed_here = True
+        s.unnamed = None
+        return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    name = p[6:nul - p]
+    st = None
+    if c.statements is not None:
+        st = c.statements.pop(name, None)
+    if st is None:
+        s.plan.push(K_CLOSE, F_FAKE, 0)
+    else:
+        c.last_name = None
+        c.last_statement = None
+        remember(c, ("remove", name, st))
+        s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
+    advance(s, False)
+    return total

@@ -1,0 +1,90 @@
+"""Listening sockets: accepts clients and begins their logins."""
+
+
+from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.client_login import new_login
+from pgferry.engine.loop cimport Stream
+from pgferry.engine.model cimport Client, Engine
+from pgferry.engine.sys cimport (
+    EPOLLIN, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, accept4, getsockopt, sockaddr,
+    sockaddr_storage, socklen_t,
+)
+
+cdef extern from "sys/socket.h" nogil:
+    struct ucred:
+        int pid
+        int uid
+        int gid
+
+cdef enum:
+    BURST = 64       # connections accepted in one turn, so that those already in are served too
+
+
+cdef class Listener(Stream):
+    """One listening socket. With edges, what one turn leaves in the backlog is fetched in the next."""
+
+    cdef Engine engine
+    cdef public bint is_unix
+    cdef public int port
+    cdef public bint starved        # out of descriptors or memory: the janitor's tick tries again
+
+    def __init__(self, loop, Engine engine, int fd, bint is_unix, int port):
+        self.engine = engine
+        self.is_unix = is_unix
+        self.port = port
+        self.attach(fd, EPOLLIN)
+
+    cdef int on_event(self, uint32_t events) except -1:
+        return self.accept_some()
+
+    cdef int on_ready(self) except -1:
+        return 0 if self.closed else self.accept_some()
+
+    def retry(self):
+        """After the janitor's tick: go on if descriptors had run out."""
+        if self.starved and not self.closed:
+            self.starved = False
+            self.loop.again(self)
+
+    def stop(self):
+        """Accept nobody any more."""
+        self.detach()
+
+    cdef int accept_some(self) except -1:
+        cdef sockaddr_storage addr
+        cdef socklen_t size
+        cdef int fd, i
+        for i in range(BURST):
+            size = sizeof(addr)
+            fd = accept4(self.fd, <sockaddr *>&addr, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
+            if fd < 0:
+                if errno == EINTR or errno == ECONNABORTED:
+                    continue
+                if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
+                    self.starved = True
+                    self.engine.log("WARNING", f"accept() failed: out of file descriptors "
+                                    "or memory, new clients must wait")
+                return 0
+            self.welcome(fd, (<const char *>&addr)[:size])
+        return self.loop.again(self)
+
+    cdef int welcome(self, int fd, bytes address) except -1:
+        cdef Client c = Client(self.loop, self.engine)
+        cdef ucred cred
+        cdef socklen_t size = sizeof(cred)
+        c.listen_port = self.port
+        if self.is_unix:
+            c.is_unix = True
+            c.address = b""
+            c.peer_uid = -1
+            if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0:
+                c.peer_pid = cred.pid
+                c.peer_uid = cred.uid
+        else:
+            c.address = address
+        new_login(c)
+        self.engine.logins.append(c)
+        c.attach(fd, EPOLLIN)
+        return 0

@@ -1,0 +1,98 @@
+# The event loop and the stream: readiness, unsent bytes, unfinished input. Knows sockets, not PostgreSQL.
+from libc.stdint cimport uint32_t, uint64_t
+
+
+cpdef enum Pause:
+    # Why a stream's input is left in the kernel; a stream is read only when no bit is set.
+    PAUSE_PEER = 1    # the other side has unsent bytes
+    PAUSE_WAIT = 2    # a client without a server, or in a login step that needs somebody else
+    PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be judged
+    PAUSE_CLOSE = 8   # only the unsent bytes matter any more
+
+
+cdef class Stream:
+    cdef readonly Loop loop
+    cdef readonly int fd            # -1: none (closed, or driven by a test)
+    cdef uint32_t generation        # guards against events of a former owner of the descriptor
+    cdef uint32_t interest          # epoll events asked for
+    cdef readonly bint closed
+    cdef bint broken                # a send failed: the peer is gone
+    cdef readonly int paused        # Pause bits
+    cdef bint readable              # unread bytes may wait in the kernel although no edge will come for them
+    cdef bint queued                # is in loop.ready
+    # Unsent bytes are out[out_head:out_tail]; blocked: the kernel's buffer was full, EPOLLOUT will tell.
+    cdef char *out
+    cdef size_t out_head
+    cdef size_t out_tail
+    cdef size_t out_cap
+    cdef bint blocked
+    # Received and not yet consumed: held[:held_len]; need: feed() can do nothing before so many bytes are there.
+    cdef char *held
+    cdef size_t held_len
+    cdef size_t held_cap
+    cdef size_t need
+    # Neighbours in the one StreamList it is in.
+    cdef Stream prev
+    cdef Stream next
+    cdef StreamList home
+
+    cdef int attach(self, int fd, uint32_t events) except -1
+    cdef int watch(self, uint32_t events) except -1
+    cdef int detach(self) except -1
+    cdef int pause(self, int why) except -1
+    cdef int unpause(self, int why) except -1
+    cdef int put(self, const char *data, size_t n) except -1
+    cdef int flush(self) except -1
+    cdef int hold(self, const char *data, size_t n) except -1
+    cdef int drop_held(self) except -1
+    cdef int consume(self, char *data, size_t n) except -1
+    cdef int receive(self) except -1
+    cdef size_t unsent(self) noexcept
+    # What a kind of stream does; the loop calls these.
+    cdef int on_event(self, uint32_t events) except -1
+    cdef int on_ready(self) except -1
+    cdef ssize_t feed(self, const char *data, size_t n) except -1
+    cdef int on_eof(self) except -1
+    cdef int on_hangup(self) except -1
+    cdef int on_drained(self) except -1
+
+
+cdef class StreamList:
+    cdef Stream head
+    cdef Stream tail
+    cdef readonly int count
+
+    cdef int append(self, Stream s) except -1
+    cdef int push(self, Stream s) except -1
+    cdef int remove(self, Stream s) except -1
+
+
+cdef class Loop:
+    cdef int epfd
+    cdef list slots                 # by descriptor: the stream registered with it
+    cdef uint32_t generation
+    cdef list ready                 # streams to run again in this turn, whatever epoll says
+    cdef char *rbuf                 # the one receive buffer
+    cdef size_t rbuf_cap
+    # What is to be sent to one stream: stage[:stage_len], then run[:run_len] (a piece of the input, not copied).
+    cdef char *stage
+    cdef size_t stage_len
+    cdef size_t stage_cap
+    cdef const char *run
+    cdef size_t run_len
+    cdef readonly double now        # monotonic seconds, read once a turn
+    cdef public int rounds          # sbuf_loopcnt: receive rounds for one stream in a turn, 0 = no limit
+    cdef public size_t chunk        # pkt_buf: step in which a connection's own buffers grow, bytes
+    cdef readonly size_t buffered   # bytes allocated for connections' own buffers
+    cdef readonly int buffers       # how many such buffers
+    cdef readonly uint64_t turns
+    cdef bint stopping
+
+    cdef int again(self, Stream s) except -1
+    cdef int emit_run(self, const char *data, size_t n) except -1
+    cdef int emit(self, const char *data, size_t n) except -1
+    cdef int settle(self) except -1
+    cdef int grow_stage(self, const char *data, size_t n) except -1
+    cdef int shrink_stage(self) except -1
+    cdef int deliver(self, Stream target) except -1
+    cdef int turn(self, int timeout_ms) except -1

@@ -1,0 +1,540 @@
+"""The event loop and the stream: readiness, unsent bytes, unfinished input. Knows sockets, not PostgreSQL.
+
+Every descriptor is registered once, edge-triggered, for input and hang-up; EPOLLOUT is added only while a
+send has left bytes behind. With edges, a stream that is paused (or was cut off by the fairness limit) gets no
+second event for bytes that already lie in the kernel, so it remembers them in `readable` and is put on the
+loop's ready list when it may go on. A receive that returns less than the room it had has emptied the socket:
+the next byte, or the end of the stream, makes a new edge.
+
+All input goes through one buffer of the loop. A stream keeps bytes of its own only in two cases: input that
+ends within a message (held) and output that the kernel did not take (out). An idle connection has neither.
+
+An event carries descriptor and generation, never a pointer, so an event for a stream that was closed earlier
+in the same turn is dropped, even when its descriptor has a new owner.
+"""
+
+from cpython.exc cimport PyErr_CheckSignals
+from libc.errno cimport EAGAIN, EINTR, errno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.stdlib cimport free, malloc, realloc
+from libc.string cimport memcpy, memmove
+
+from pgferry.engine.sys cimport (
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
+    EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_create1, epoll_ctl, epoll_event,
+    epoll_wait, iovec, monotonic, msghdr, recv, send, sendmsg,
+)
+
+cdef enum:
+    RBUF = 256 * 1024       # large enough that bulk results cost few system calls, small enough for the cache
+    MAX_EVENTS = 256
+
+
+cdef class Stream:
+    """One connected socket. Subclasses give feed() and the on_ functions their meaning."""
+
+    def __cinit__(self, Loop loop, *args, **kwargs):
+        self.loop = loop
+        self.fd = -1
+
+    def __dealloc__(self):
+        if self.fd >= 0:
+            close(self.fd)
+        free(self.out)
+        free(self.held)
+
+    cdef int attach(self, int fd, uint32_t events) except -1:
+        """Own a non-blocking descriptor and register it for `events` (EPOLLET and EPOLLRDHUP are added)."""
+        cdef epoll_event ev
+        cdef Loop loop = self.loop
+        loop.generation += 1
+        self.fd = fd
+        self.generation = loop.generation
+        self.interest = events | EPOLLRDHUP | <uint32_t>EPOLLET
+        ev.events = self.interest
+        ev.data.u64 = (<uint64_t>self.generation << 32) | <uint64_t>fd
+        if epoll_ctl(loop.epfd, EPOLL_CTL_ADD, fd, &ev) < 0:
+            raise OSError(errno, "epoll_ctl")
+        while len(loop.slots) <= fd:
+            loop.slots.append(None)
+        loop.slots[fd] = self
+        return 0
+
+    cdef int watch(self, uint32_t events) except -1:
+        """Change the events asked for; re-arms the edges, so an event that holds already comes again."""
+        cdef epoll_event ev
+        events |= EPOLLRDHUP | <uint32_t>EPOLLET
+        if self.fd < 0 or self.interest == events:
+            return 0
+        self.interest = events
+        ev.events = events
+        ev.data.u64 = (<uint64_t>self.generation << 32) | <uint64_t>self.fd
+        if epoll_ctl(self.loop.epfd, EPOLL_CTL_MOD, self.fd, &ev) < 0:
+            raise OSError(errno, "epoll_ctl")
+        return 0
+
+    cdef int detach(self) except -1:
+        """Close the socket and free its buffers. The object may live on; it does nothing any more."""
+        cdef int fd = self.fd
+        self.closed = True
+        self.fd = -1
+        if fd >= 0:
+            self.loop.slots[fd] = None
+            close(fd)       # also takes it out of the epoll set: descriptors are never shared with others
+        self.loop.buffered -= self.out_cap + self.held_cap
+        self.loop.buffers -= (self.out_cap != 0) + (self.held_cap != 0)
+        free(self.out)
+        free(self.held)
+        self.out = self.held = NULL
+        self.out_head = self.out_tail = self.out_cap = 0
+        self.held_len = self.held_cap = self.need = 0
+        return 0
+
+    cdef int pause(self, int why) except -1:
+        self.paused |= why
+        return 0
+
+    cdef int unpause(self, int why) except -1:
+        """Take back a reason; with the last one gone the stream goes on in this turn."""
+        if self.paused & why:
+            self.paused &= ~why
+            if self.paused == 0 and not self.closed:
+                self.loop.again(self)
+        return 0
+
+    cdef size_t unsent(self) noexcept:
+        return self.out_tail - self.out_head
+
+    cdef int put(self, const char *data, size_t n) except -1:
+        """Append to the unsent bytes without sending. Raises MemoryError."""
+        cdef size_t cap
+        cdef char *p
+        if n == 0 or self.closed:
+            return 0
+        if self.out_tail + n > self.out_cap:
+            if self.out_head:
+                memmove(self.out, self.out + self.out_head, self.out_tail - self.out_head)
+                self.out_tail -= self.out_head
+                self.out_head = 0
+            if self.out_tail + n > self.out_cap:
+                cap = max(self.out_cap * 2, self.loop.chunk)
+                while cap < self.out_tail + n:
+                    cap *= 2
+                p = <char *>realloc(self.out, cap)
+                if p == NULL:
+                    raise MemoryError()
+                self.loop.buffers += self.out_cap == 0
+                self.loop.buffered += cap - self.out_cap
+                self.out = p
+                self.out_cap = cap
+        memcpy(self.out + self.out_tail, data, n)
+        self.out_tail += n
+        return 0
+
+    cdef int flush(self) except -1:
+        """Send what is unsent."""
+        if self.unsent() and not self.blocked:
+            self.loop.stage_len = 0
+            self.loop.run_len = 0
+            self.loop.deliver(self)
+        return 0
+
+    cdef int hold(self, const char *data, size_t n) except -1:
+        """Keep bytes that feed() could not consume yet. Raises MemoryError."""
+        cdef size_t cap = max(n, self.need)
+        cdef char *p
+        cdef bint own = self.held != NULL and self.held <= data < self.held + self.held_cap
+        if own:
+            memmove(self.held, data, n)     # before realloc may move the block that data points into
+        if cap > self.held_cap:
+            cap = max(cap, self.loop.chunk)
+            p = <char *>realloc(self.held, cap)
+            if p == NULL:
+                raise MemoryError()
+            self.loop.buffers += self.held_cap == 0
+            self.loop.buffered += cap - self.held_cap
+            self.held = p
+            self.held_cap = cap
+        if not own:
+            memcpy(self.held, data, n)
+        self.held_len = n
+        return 0
+
+    cdef int drop_held(self) except -1:
+        if self.held_cap:
+            self.loop.buffered -= self.held_cap
+            self.loop.buffers -= 1
+            free(self.held)
+            self.held = NULL
+        self.held_len = self.held_cap = self.need = 0
+        return 0
+
+    cdef int consume(self, char *data, size_t n) except -1:
+        """Give bytes to feed() and keep the rest. `data` is the loop's buffer or self.held."""
+        cdef ssize_t used
+        self.need = 0
+        used = self.feed(data, n)
+        if self.closed:
+            return 0
+        if <size_t>used < n:
+            self.hold(data + used, n - used)
+        elif self.held_cap:
+            self.drop_held()
+        return 0
+
+    cdef int receive(self) except -1:
+        """Read and feed until the socket is empty, the stream is paused or its share of the turn is used up."""
+        cdef Loop loop = self.loop
+        cdef int rounds = loop.rounds
+        cdef char *buf
+        cdef size_t start, room
+        cdef ssize_t n
+        while not self.closed and self.paused == 0:
+            start = self.held_len
+            if self.need > loop.rbuf_cap // 2:
+                # A message that must be complete and is larger than the common buffer: collect it in its own.
+                if self.need > self.held_cap:
+                    self.hold(self.held, self.held_len)
+                buf = self.held
+                room = self.held_cap - start
+            else:
+                buf = loop.rbuf
+                room = loop.rbuf_cap - start
+            n = recv(self.fd, buf + start, room, MSG_DONTWAIT)
+            if n < 0:
+                if errno == EINTR:
+                    continue
+                self.readable = False
+                if errno == EAGAIN:
+                    return 0
+                return self.on_eof()
+            if n == 0:
+                self.readable = False
+                return self.on_eof()
+            self.readable = <size_t>n == room
+            if buf != self.held:
+                if start:
+                    memcpy(buf, self.held, start)
+                self.held_len = 0
+                self.consume(buf, start + n)
+            else:
+                self.held_len += n
+                if self.held_len >= self.need:
+                    self.consume(self.held, self.held_len)
+            if not self.readable:
+                return 0
+            rounds -= 1
+            if rounds == 0:
+                return loop.again(self)
+        return 0
+
+    cdef int on_event(self, uint32_t events) except -1:
+        if events & EPOLLOUT and self.blocked:
+            self.blocked = False
+            self.flush()
+            if self.closed:
+                return 0
+            if not self.blocked:
+                self.watch(EPOLLIN)
+                self.on_drained()
+                if self.closed:
+                    return 0
+        if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            if self.paused:
+                self.readable = True
+                if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                    return self.on_hangup()
+            else:
+                return self.receive()
+        return 0
+
+    cdef int on_ready(self) except -1:
+        """Go on: held bytes first, then the socket."""
+        cdef size_t n
+        if self.closed:
+            return 0
+        if self.broken:
+            return self.on_eof()
+        if self.paused:
+            return 0
+        n = self.held_len
+        if n and n >= self.need:
+            self.held_len = 0
+            self.consume(self.held, n)
+            if self.closed or self.paused:
+                return 0
+        if self.readable:
+            return self.receive()
+        return 0
+
+    cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        return n
+
+    cdef int on_eof(self) except -1:
+        return self.detach()
+
+    cdef int on_hangup(self) except -1:
+        return 0
+
+    cdef int on_drained(self) except -1:
+        return 0
+
+
+cdef class StreamList:
+    """A list of streams in order; a stream is in one list at most, so moving it is taking it out of its home."""
+
+    cdef int append(self, Stream s) except -1:
+        """Put s at the end (out of the list it was in)."""
+        if s.home is not None:
+            s.home.remove(s)
+        s.home = self
+        s.prev = self.tail
+        if self.tail is None:
+            self.head = s
+        else:
+            self.tail.next = s
+        self.tail = s
+        self.count += 1
+        return 0
+
+    cdef int push(self, Stream s) except -1:
+        """Put s at the front (out of the list it was in)."""
+        if s.home is not None:
+            s.home.remove(s)
+        s.home = self
+        s.next = self.head
+        if self.head is None:
+            self.tail = s
+        else:
+            self.head.prev = s
+        self.head = s
+        self.count += 1
+        return 0
+
+    cdef int remove(self, Stream s) except -1:
+        if s.home is not self:
+            raise AssertionError("stream is not in this list")
+        if s.prev is None:
+            self.head = s.next
+        else:
+            s.prev.next = s.next
+        if s.next is None:
+            self.tail = s.prev
+        else:
+            s.next.prev = s.prev
+        s.prev = s.next = None
+        s.home = None
+        self.count -= 1
+        return 0
+
+    def __len__(self):
+        return self.count
+
+    def items(self):
+        """The streams, first to last, as a list of its own (so that they may move while it is walked)."""
+        cdef list found = []
+        cdef Stream s = self.head
+        while s is not None:
+            found.append(s)
+            s = s.next
+        return found
+
+
+cdef class Loop:
+    """epoll and the buffers that all connections of a worker share."""
+
+    def __cinit__(self):
+        self.epfd = -1
+        self.slots = []
+        self.ready = []
+        self.rounds = 5
+        self.chunk = 4096
+        self.rbuf_cap = RBUF
+        self.rbuf = <char *>malloc(RBUF)
+        self.stage_cap = 16384
+        self.stage = <char *>malloc(self.stage_cap)
+        if self.rbuf == NULL or self.stage == NULL:
+            raise MemoryError()
+        self.epfd = epoll_create1(EPOLL_CLOEXEC)
+        if self.epfd < 0:
+            raise OSError(errno, "epoll_create1")
+        self.now = monotonic()
+
+    def __dealloc__(self):
+        free(self.rbuf)
+        free(self.stage)
+        if self.epfd >= 0:
+            close(self.epfd)
+
+    cdef int again(self, Stream s) except -1:
+        """Run s again within this turn (once, however often asked)."""
+        if not s.queued:
+            s.queued = True
+            self.ready.append(s)
+        return 0
+
+    cdef int emit_run(self, const char *data, size_t n) except -1:
+        """Add input bytes to what will be delivered; not copied while they continue the run."""
+        if self.run_len:
+            if self.run + self.run_len == data:
+                self.run_len += n
+                return 0
+            self.settle()
+        self.run = data
+        self.run_len = n
+        return 0
+
+    cdef int settle(self) except -1:
+        cdef size_t n = self.run_len
+        self.run_len = 0
+        return self.grow_stage(self.run, n)
+
+    cdef int grow_stage(self, const char *data, size_t n) except -1:
+        cdef size_t cap
+        cdef char *p
+        if self.stage_len + n > self.stage_cap:
+            cap = self.stage_cap * 2
+            while cap < self.stage_len + n:
+                cap *= 2
+            p = <char *>realloc(self.stage, cap)
+            if p == NULL:
+                raise MemoryError()
+            self.stage = p
+            self.stage_cap = cap
+        memcpy(self.stage + self.stage_len, data, n)
+        self.stage_len += n
+        return 0
+
+    cdef int emit(self, const char *data, size_t n) except -1:
+        """Add bytes of our own making to what will be delivered."""
+        if self.run_len:
+            self.settle()
+        return self.grow_stage(data, n)
+
+    cdef int deliver(self, Stream target) except -1:
+        """Send the target's unsent bytes, the stage and the run, in this order; keep what the kernel refuses.
+
+        A peer that is gone makes the target `broken` and runs it again in this turn; nothing is raised.
+        """
+        cdef iovec iov[3]
+        cdef msghdr msg
+        cdef int count = 0, at = 0
+        cdef ssize_t sent
+        cdef size_t left
+        cdef size_t out_len = target.out_tail - target.out_head
+        if target.closed or target.broken:
+            self.stage_len = self.run_len = 0
+            return 0
+        if target.blocked or target.fd < 0:
+            target.put(self.stage, self.stage_len)
+            target.put(self.run, self.run_len)
+            self.stage_len = self.run_len = 0
+            return 0
+        if out_len:
+            iov[0].iov_base = target.out + target.out_head
+            iov[0].iov_len = out_len
+            count = 1
+        if self.stage_len:
+            iov[count].iov_base = self.stage
+            iov[count].iov_len = self.stage_len
+            count += 1
+        if self.run_len:
+            iov[count].iov_base = <void *>self.run
+            iov[count].iov_len = self.run_len
+            count += 1
+        if count == 0:
+            return 0
+        while True:
+            if count == 1:
+                sent = send(target.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+            else:
+                msg.msg_name = NULL
+                msg.msg_namelen = 0
+                msg.msg_control = NULL
+                msg.msg_controllen = 0
+                msg.msg_flags = 0
+                msg.msg_iov = iov
+                msg.msg_iovlen = count
+                sent = sendmsg(target.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if sent >= 0 or errno != EINTR:
+                break
+        if sent < 0:
+            if errno != EAGAIN:
+                target.broken = True
+                self.stage_len = self.run_len = 0
+                return self.again(target)
+            sent = 0
+        if <size_t>sent >= out_len:
+            sent -= out_len
+            target.out_head = target.out_tail = 0
+            if target.out_cap:
+                self.buffered -= target.out_cap
+                self.buffers -= 1
+                free(target.out)
+                target.out = NULL
+                target.out_cap = 0
+        else:
+            target.out_head += sent
+            sent = 0
+        if <size_t>sent < self.stage_len:
+            target.put(self.stage + sent, self.stage_len - sent)
+            sent = 0
+        else:
+            sent -= self.stage_len
+        if <size_t>sent < self.run_len:
+            target.put(self.run + sent, self.run_len - sent)
+        self.stage_len = self.run_len = 0
+        if self.stage_cap > 1024 * 1024:
+            self.shrink_stage()
+        if target.out_tail > target.out_head:
+            target.blocked = True
+            target.watch(EPOLLIN | EPOLLOUT)
+        return 0
+
+    cdef int shrink_stage(self) except -1:
+        cdef char *p = <char *>realloc(self.stage, 16384)
+        if p != NULL:
+            self.stage = p
+            self.stage_cap = 16384
+        return 0
+
+    cdef int turn(self, int timeout_ms) except -1:
+        """Wait for events at most timeout_ms, serve them, then the ready list."""
+        cdef epoll_event events[MAX_EVENTS]
+        cdef int n, i, fd
+        cdef uint64_t data
+        cdef Stream s
+        cdef list ready
+        cdef object slot
+        if self.ready:
+            timeout_ms = 0
+        with nogil:
+            n = epoll_wait(self.epfd, events, MAX_EVENTS, timeout_ms)
+        if n < 0:
+            if errno != EINTR:
+                raise OSError(errno, "epoll_wait")
+            PyErr_CheckSignals()
+            n = 0
+        self.now = monotonic()
+        self.turns += 1
+        for i in range(n):
+            data = events[i].data.u64
+            fd = <int>(data & 0xFFFFFFFF)
+            slot = self.slots[fd]
+            if slot is None:
+                continue
+            s = <Stream>slot
+            if s.generation == <uint32_t>(data >> 32):
+                s.on_event(events[i].events)
+        if self.ready:
+            ready = self.ready
+            self.ready = []
+            for slot in ready:
+                s = <Stream>slot
+                s.queued = False
+                s.on_ready()
+        return 0
+
+    def run_once(self, int timeout_ms):
+        """One turn of the loop (for tests and tools)."""
+        self.turn(timeout_ms)

@@ -1,0 +1,274 @@
+# The class diagram: databases, users, pools, clients and servers with their fields. What they do is in the
+# modules named beside each on_ function; nothing here sends a byte.
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from pgferry.engine.ledger cimport Counter, Ledger
+from pgferry.engine.loop cimport Loop, Stream, StreamList
+from pgferry.engine.plan cimport Plan
+from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
+
+
+cpdef enum Mode:
+    MODE_SESSION = 0
+    MODE_TRANSACTION = 1
+    MODE_STATEMENT = 2
+
+
+cpdef enum ClientState:
+    CL_LOGIN = 0      # not yet logged in (or waiting for its pool's first server login)
+    CL_IDLE = 1       # logged in, without a server
+    CL_WAITING = 2    # in pool.waiting
+    CL_ACTIVE = 3     # linked to a server
+    CL_CLOSING = 4    # only unsent bytes are left
+    CL_GONE = 5
+
+
+cpdef enum ServerState:
+    SV_LOGIN = 0      # connecting or logging in (pool.fresh)
+    SV_IDLE = 1       # pool.idle
+    SV_USED = 2       # idle for longer than server_check_delay (pool.used)
+    SV_TESTED = 3     # running a reset, check or barrier query (pool.tested)
+    SV_ACTIVE = 4     # linked to a client (pool.active)
+    SV_BEING_CANCELED = 5   # free, but a cancel request may still be on its way to it (pool.being_canceled)
+    SV_GONE = 6
+
+
+cpdef enum Purpose:
+    # Why pgferry sent a query of its own: the number of a swallowed K_QUERY entry.
+    P_VARS = 1        # the client's tracked parameters
+    P_RESET = 2       # server_reset_query
+    P_CHECK = 3       # server_check_query
+    P_CONNECT = 4     # connect_query
+    P_BARRIER = 5     # an empty query that shows where the answers to a failed COPY end
+
+
+cdef class Stats:
+    # Totals of a pool since start (COMPAT 3.4); times in seconds.
+    cdef public int64_t server_assignment_count
+    cdef public int64_t xact_count
+    cdef public int64_t query_count
+    cdef public int64_t received
+    cdef public int64_t sent
+    cdef public double xact_time
+    cdef public double query_time
+    cdef public double wait_time
+    cdef public int64_t client_parse_count
+    cdef public int64_t server_parse_count
+    cdef public int64_t bind_count
+    cdef public int64_t client_login_count
+
+
+cdef class User:
+    cdef public str name
+    cdef public object conf          # config.model.User or None
+    cdef public object secret        # str or None: what auth_file holds
+    cdef Counter clients
+    cdef Counter servers
+    cdef public object keys          # (stored secret, client key, server key) of the last SCRAM login, or None
+    cdef public int max_clients      # 0: no limit
+    cdef public int max_servers
+
+
+cdef class Database:
+    cdef public str name
+    cdef public object conf          # config.model.Database
+    cdef public bint auto            # made from the `*` entry
+    cdef public bint paused
+    cdef public bint disabled
+    cdef public bint removed
+    cdef public bint closing         # WAIT_CLOSE was asked
+    cdef public dict pools           # user name -> Pool
+    cdef public dict former          # user name -> Stats of pools that were dropped
+    cdef Counter clients
+    cdef Counter servers
+    cdef public int max_clients
+    cdef public int max_servers
+    cdef public int64_t epoch        # counts DDL seen; part of every Statement's key
+    cdef public double used_at       # monotonic; for autodb_idle_timeout
+    cdef public int host_turn        # for load_balance_hosts
+
+
+cdef class Pool:
+    cdef readonly Engine engine
+    cdef readonly Database db
+    cdef readonly User user
+    cdef public int mode
+    cdef public int size             # effective pool_size, 0: no limit
+    cdef public int min_size
+    cdef public int reserve_size
+    cdef public double lifetime      # effective server_lifetime, seconds
+    cdef public double query_timeout
+    cdef public double query_wait_timeout
+    cdef public double idle_transaction_timeout
+    cdef public double transaction_timeout
+    cdef public double client_idle_timeout
+    # Clients
+    cdef readonly StreamList clients     # logged in and not waiting
+    cdef readonly StreamList waiting     # oldest first
+    cdef readonly StreamList logging_in  # authenticated, waiting for the pool's welcome
+    # Servers
+    cdef readonly StreamList fresh
+    cdef readonly StreamList idle        # last used last
+    cdef readonly StreamList used
+    cdef readonly StreamList tested
+    cdef readonly StreamList active
+    cdef readonly StreamList being_canceled
+    # Cancel requests (see cancel)
+    cdef readonly list cancels_waiting
+    cdef readonly list cancels_sent
+    cdef Counter slots               # servers of this pool over all workers
+    cdef Counter wanting             # waiting clients of this pool over all workers
+    cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
+    cdef public tuple base_vars      # tracked parameters as the server reports them at login
+    cdef public dict canon           # (index, value as a client gave it) -> value as the server reports it
+    cdef public bint removed
+    cdef public bint last_connect_failed
+    cdef public bint last_login_failed
+    cdef public object last_error    # (sqlstate, text) of the last failed login, or None
+    cdef public double retry_at      # monotonic: no connection attempt before
+    cdef public double lifetime_kill_at
+    cdef public double empty_since   # monotonic; for pool_idle_timeout
+    cdef readonly Stats stats
+    cdef public int give_back        # servers to close for the sake of other workers
+
+    cdef int server_count(self) noexcept
+
+
+cdef class Server(Stream):
+    cdef readonly Pool pool
+    cdef readonly int64_t id
+    cdef readonly int state
+    cdef readonly Client client
+    cdef readonly Plan plan
+    cdef readonly ServerStatements prepared
+    cdef readonly uint8_t status         # of the last ReadyForQuery: I, T or E; 0: not ready
+    cdef public tuple vars               # tracked parameters as last reported
+    cdef object unnamed                  # the Parse body its unnamed statement came from; None: not known
+    cdef public bint close_needed
+    cdef public str close_reason
+    # The message that is passing: bytes still to come, and whether they are forwarded.
+    cdef size_t passing
+    cdef bint passing_on
+    cdef bint copy_in                    # the server reads CopyData
+    cdef bint copy_ended                 # the client's CopyDone or CopyFail went by
+    cdef bint barrier_needed
+    cdef bint reset_pending
+    cdef bint advance_due                # answers of pgferry's own follow the message that is passing
+    cdef bint skipping                   # after an error: everything up to Sync goes unanswered
+    cdef readonly int cancels            # cancel requests on their way to it
+    cdef public object login             # server_login.ServerLogin, None when done
+    cdef public bytes cancel_key         # process id and secret, as sent
+    cdef public object address           # (family, sockaddr) for cancel requests
+    cdef public str host                 # the entry of the host list it came from
+    cdef public str peer_addr
+    cdef public int peer_port
+    cdef public str own_addr
+    cdef public int own_port
+    cdef public double connect_time      # Unix time
+    cdef public double created           # monotonic
+    cdef public double since             # monotonic, of the last change of state
+    cdef public double query_start       # monotonic, 0: no query runs
+    cdef public object error             # fields of the last error to a query of pgferry's own
+    cdef list pending_vars               # [(index, value)] being set
+
+
+cdef class Client(Stream):
+    cdef readonly Engine engine
+    cdef readonly int64_t id
+    cdef readonly int state
+    cdef readonly Pool pool
+    cdef readonly Database db
+    cdef readonly User user              # login user
+    cdef readonly Server server
+    cdef public Stream tunnel            # console clients: the stream to the console
+    cdef public object login             # client_login.Login, None when done
+    cdef public tuple vars
+    cdef bint vars_unchecked             # the server has not seen some of vars yet
+    cdef size_t passing
+    cdef bint passing_on
+    cdef readonly bint session           # keeps its server until it leaves
+    cdef bint tracking                   # named statements are renamed
+    cdef dict statements                 # name -> Statement
+    cdef list pending                    # undo records of open F_CLIENT_OP entries, oldest first
+    cdef bytes last_name                 # the name looked up last, and its Statement
+    cdef Statement last_statement
+    cdef bytes unknown_name              # the last name it used that it has no statement for
+    cdef object unnamed                  # Parse body of its unnamed statement, or None
+    cdef bint unnamed_here               # parsed in the present batch
+    cdef readonly bytes cancel_key
+    cdef bytes address                   # struct sockaddr as accepted; b"" for unix sockets
+    cdef bytes own_address
+    cdef public int peer_pid             # unix sockets
+    cdef public int peer_uid
+    cdef public str console_user         # console clients
+    cdef public int listen_port
+    cdef public bint is_unix
+    cdef double connect_time             # Unix time
+    cdef double accepted                 # monotonic
+    cdef double request_time             # monotonic, of the last request's first byte
+    cdef double wait_start
+    cdef double query_start              # monotonic, 0: none is timed
+    cdef double xact_start
+    cdef double idle_since
+    cdef double closed_at
+    cdef bint wait_notified
+    cdef bint welcomed                   # has had its first ReadyForQuery
+    cdef bint counted                    # holds places in the ledger
+    cdef bint close_wanted               # after the present transaction
+
+
+cdef class Engine:
+    cdef readonly Loop loop
+    cdef readonly Ledger ledger
+    cdef readonly StatementTable table
+    cdef readonly int index
+    cdef readonly int workers
+    cdef public object config            # config.model.Config
+    cdef public dict databases           # name -> Database
+    cdef public dict users               # name -> User
+    cdef readonly dict by_key            # cancel key -> Client
+    cdef readonly StreamList logins      # clients before they belong to a pool
+    cdef readonly StreamList closing     # clients whose last bytes are being sent
+    cdef readonly StreamList consoles    # console clients
+    cdef readonly set cancels            # cancel.Cancel connections under way
+    cdef dict status_cache               # tracked values -> their ParameterStatus messages
+    cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
+    cdef public dict tracked_index       # lower-case name -> index
+    cdef Counter client_count
+    cdef public int64_t last_id
+    cdef public bint paused
+    cdef public int shutdown             # 0, 1: wait for servers, 2: wait for clients
+    cdef public bint accepting
+    # Settings that the hot path reads.
+    cdef public uint32_t max_packet_size
+    cdef public int max_prepared
+    cdef public bint round_robin
+    cdef public bint disable_pqexec
+    cdef public bint fast_close
+    cdef public bint log_connections
+    cdef public bint log_disconnections
+    cdef public bint log_pooler_errors
+    cdef public bint reset_always
+    cdef public bytes reset_query
+    cdef public bytes check_query        # None: no check
+    cdef public double check_delay
+    cdef public double idle_timeout
+    cdef public double connect_timeout
+    cdef public double login_retry
+    cdef public double reserve_timeout
+    cdef public double wait_notify
+    cdef public double cancel_wait_timeout
+    cdef public double client_idle_timeout
+    cdef public double client_login_timeout
+    cdef public double pool_idle_timeout
+    cdef public double autodb_idle_timeout
+    cdef public int max_client_conn
+    cdef public int verbose
+    cdef public bint attention           # plumbing.run: call after_turn() after this turn
+    # What the worker around the engine provides (worker.host.Host).
+    cdef public object host
+    cdef public object log               # log(level, text)
+
+    cdef int64_t new_id(self) noexcept
+    cdef Pool pool_for(self, Database db, User user)
+    cdef int say(self, Stream who, str level, str text) except -1

@@ -1,0 +1,296 @@
+"""Databases, users, pools, clients and servers: their fields, and which module acts on which event.
+
+The engine is one object graph owned by one thread. A client belongs to a pool and may be linked to a server; a
+server belongs to a pool and may be linked to a client. Links are made and undone in `pooling` only. Bytes of
+clients are judged in `client_relay`, bytes of servers in `server_relay`; both only while login is over.
+"""
+
+import time
+
+from pgferry.engine.address cimport address_text, local_address
+from pgferry.engine.client_login cimport login_feed
+from pgferry.engine.client_relay cimport client_feed, tunnel_feed
+from pgferry.engine.ledger cimport Ledger
+from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_WAIT, Loop, Stream, StreamList
+from pgferry.engine.plan cimport Plan
+from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
+from pgferry.engine.prepared cimport ServerStatements, StatementTable
+from pgferry.engine.server_login cimport server_connected, server_login_feed
+from pgferry.engine.server_relay cimport server_feed
+from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+
+MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
+MODE_NAMES = ("session", "transaction", "statement")
+ALWAYS_TRACKED = ("client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
+
+
+cdef class Stats:
+    """Totals of a pool since start."""
+
+    def add(self, Stats other):
+        """Add another pool's totals."""
+        self.server_assignment_count += other.server_assignment_count
+        self.xact_count += other.xact_count
+        self.query_count += other.query_count
+        self.received += other.received
+        self.sent += other.sent
+        self.xact_time += other.xact_time
+        self.query_time += other.query_time
+        self.wait_time += other.wait_time
+        self.client_parse_count += other.client_parse_count
+        self.server_parse_count += other.server_parse_count
+        self.bind_count += other.bind_count
+        self.client_login_count += other.client_login_count
+
+    def as_row(self):
+        """The counters by name, times in whole microseconds (the `stats` rows of the control channel)."""
+        return {
+            "server_assignment_count": self.server_assignment_count,
+            "xact_count": self.xact_count,
+            "query_count": self.query_count,
+            "received": self.received,
+            "sent": self.sent,
+            "xact_time": int(self.xact_time * 1e6),
+            "query_time": int(self.query_time * 1e6),
+            "wait_time": int(self.wait_time * 1e6),
+            "client_parse_count": self.client_parse_count,
+            "server_parse_count": self.server_parse_count,
+            "bind_count": self.bind_count,
+            "client_login_count": self.client_login_count,
+        }
+
+
+cdef class User:
+    """A user name with its secret and its limits."""
+
+    def __init__(self, Engine engine, str name):
+        self.name = name
+        self.clients = engine.ledger.counter("user-clients", name)
+        self.servers = engine.ledger.counter("user-servers", name)
+
+
+cdef class Database:
+    """An entry of [databases], or one made from `*`."""
+
+    def __init__(self, Engine engine, str name):
+        self.name = name
+        self.pools = {}
+        self.former = Stats()
+        self.clients = engine.ledger.counter("db-clients", name)
+        self.servers = engine.ledger.counter("db-servers", name)
+        self.used_at = engine.loop.now
+
+
+cdef class Pool:
+    """The servers of one (database, user) pair and the clients that share them."""
+
+    def __init__(self, Engine engine, Database db, User user):
+        self.engine = engine
+        self.db = db
+        self.user = user
+        self.clients = StreamList()
+        self.waiting = StreamList()
+        self.logging_in = StreamList()
+        self.fresh = StreamList()
+        self.idle = StreamList()
+        self.used = StreamList()
+        self.tested = StreamList()
+        self.active = StreamList()
+        self.being_canceled = StreamList()
+        self.cancels_waiting = []
+        self.cancels_sent = []
+        self.canon = {}
+        self.stats = Stats()
+        self.slots = engine.ledger.counter("pool", db.name, user.name)
+        self.wanting = engine.ledger.counter("wanting", db.name, user.name)
+
+    cdef int server_count(self) noexcept:
+        return (self.fresh.count + self.idle.count + self.used.count + self.tested.count + self.active.count
+                + self.being_canceled.count)
+
+    def servers(self):
+        """All servers, in the order of SHOW SERVERS."""
+        cdef list found = []
+        for group in (self.active, self.idle, self.used, self.tested, self.fresh, self.being_canceled):
+            found.extend(group.items())
+        return found
+
+    def welcome_stale(self):
+        """New clients wait for a fresh login to PostgreSQL, which may report other parameters."""
+        self.welcome = None
+        self.canon.clear()
+
+    @property
+    def total_servers(self):
+        return self.server_count()
+
+    @property
+    def name(self):
+        return f"{self.db.name}/{self.user.name}"
+
+
+cdef class Server(Stream):
+    """A connection to PostgreSQL."""
+
+    def __init__(self, Loop loop, Pool pool):
+        self.pool = pool
+        self.id = pool.engine.new_id()
+        self.plan = Plan()
+        self.prepared = ServerStatements(pool.engine.table)
+        self.state = SV_LOGIN
+        self.created = self.since = loop.now
+        self.connect_time = time.time()
+        self.vars = ()
+
+    cdef int on_event(self, uint32_t events) except -1:
+        if self.login is not None and self.login.connecting:
+            if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
+                return server_connected(self)
+            return 0
+        return Stream.on_event(self, events)
+
+    cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        if self.login is not None:
+            return server_login_feed(self, data, n)
+        return server_feed(self, data, n)
+
+    cdef int on_eof(self) except -1:
+        return server_gone(self)
+
+    cdef int on_drained(self) except -1:
+        if self.client is not None:
+            self.client.unpause(PAUSE_PEER)
+            return maybe_release(self)
+        return 0
+
+
+cdef class Client(Stream):
+    """A connection from an application."""
+
+    def __init__(self, Loop loop, Engine engine):
+        self.engine = engine
+        self.id = engine.new_id()
+        self.state = CL_LOGIN
+        self.accepted = self.idle_since = loop.now
+        self.connect_time = time.time()
+        self.vars = ()
+
+    def remote(self):
+        """(host, port) of the application's end."""
+        return address_text(self.address)
+
+    def local(self):
+        """(host, port) of our end."""
+        if self.is_unix or self.fd < 0:
+            return ("unix", self.listen_port)
+        if self.own_address is None:
+            self.own_address = local_address(self.fd)
+        return address_text(self.own_address)
+
+    cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        if self.login is not None:
+            return login_feed(self, data, n)
+        if self.tunnel is not None:
+            return tunnel_feed(self, data, n)
+        return client_feed(self, data, n)
+
+    cdef int on_eof(self) except -1:
+        return client_gone(self)
+
+    cdef int on_hangup(self) except -1:
+        return client_hung_up(self)
+
+    cdef int on_drained(self) except -1:
+        if self.state == CL_CLOSING:
+            return finish_closing(self)
+        if self.server is not None:
+            return self.server.unpause(PAUSE_PEER)
+        if self.tunnel is not None:
+            return self.tunnel.unpause(PAUSE_PEER)
+        return 0
+
+
+cdef class Engine:
+    """Everything a worker holds. Settings are copied into fields by worker.configure."""
+
+    def __init__(self, Loop loop, Ledger ledger, int index, int workers, host, log):
+        self.loop = loop
+        self.ledger = ledger
+        self.index = index
+        self.workers = workers
+        self.host = host
+        self.log = log
+        self.table = StatementTable()
+        self.databases = {}
+        self.users = {}
+        self.by_key = {}
+        self.logins = StreamList()
+        self.closing = StreamList()
+        self.consoles = StreamList()
+        self.status_cache = {}
+        self.cancels = set()
+        self.tracked = list(ALWAYS_TRACKED)
+        self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
+        self.client_count = ledger.counter("clients")
+        self.max_packet_size = 2147483647
+        self.accepting = True
+
+    cdef int64_t new_id(self) noexcept:
+        """Ids are shared by clients and servers and unique over all workers."""
+        self.last_id += 1
+        return self.last_id * self.workers + self.index
+
+    cdef Pool pool_for(self, Database db, User user):
+        """The pool of this pair; made on first use."""
+        cdef Pool pool = db.pools.get(user.name)
+        if pool is None:
+            pool = Pool(self, db, user)
+            db.pools[user.name] = pool
+            self.host.configure_pool(pool)
+        return pool
+
+    def client_of(self, bytes key):
+        """The client that has this cancel key, or None."""
+        return self.by_key.get(key)
+
+    def make_pool(self, Database db, User user):
+        """pool_for() for Python."""
+        return self.pool_for(db, user)
+
+    def pools(self):
+        """Every pool, by database and user."""
+        return [pool for db in self.databases.values() for pool in db.pools.values()]
+
+    cdef int say(self, Stream who, str level, str text) except -1:
+        """Log a line about a connection, with its prefix (COMPAT 2.11)."""
+        self.log(level, f"{label(who)}: {text}")
+        return 0
+
+
+def label(Stream who):
+    """`C-0x..: db/user@host:port` without the colon after it: how log lines name a connection."""
+    cdef Client c
+    cdef Server s
+    if isinstance(who, Client):
+        c = <Client>who
+        db = c.db.name if c.db is not None else getattr(c.login, "database", None) or "(nodb)"
+        user = c.user.name if c.user is not None else getattr(c.login, "username", None) or "(nouser)"
+        return f"C-0x{c.id:x}: {db}/{user}@{client_peer(c)}"
+    s = <Server>who
+    return f"S-0x{s.id:x}: {s.pool.db.name}/{s.pool.user.name}@{server_peer(s)}"
+
+
+cdef str server_peer(Server s):
+    if s.peer_addr is None:
+        return f"{s.host}:{s.peer_port}"
+    if s.peer_addr == "unix":
+        return f"unix:{s.peer_port}"
+    return f"[{s.peer_addr}]:{s.peer_port}" if ":" in s.peer_addr else f"{s.peer_addr}:{s.peer_port}"
+
+
+def client_peer(Client c):
+    """host:port of a client, IPv6 in brackets, `unix(pid):port` for unix sockets."""
+    if c.is_unix:
+        return f"unix({c.peer_pid}):{c.listen_port}"
+    host, port = c.remote()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

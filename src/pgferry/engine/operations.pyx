@@ -1,0 +1,118 @@
+"""What the console, RELOAD and the login code ask of the engine from Python."""
+
+from pgferry.engine.janitor import resume
+from pgferry.engine.loop cimport Stream
+from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
+from pgferry.engine.pooling cimport close_client, close_server, finish_closing
+
+
+def chosen(Engine engine, Database db):
+    """The pools of one database, or of all."""
+    return [pool for pool in engine.pools() if db is None or (<Pool>pool).db is db]
+
+
+def pause(Engine engine, Database db):
+    """Stop handing out servers (of one database, or all) and close those that are free."""
+    if db is None:
+        engine.paused = True
+    else:
+        db.paused = True
+    close_free(engine, db, "pause mode")
+
+
+def close_free(Engine engine, Database db, str reason):
+    """Close every server that serves nobody now."""
+    cdef Pool pool
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        for group in (pool.idle, pool.used, pool.fresh):
+            for s in group.items():
+                close_server(<Server>s, reason)
+
+
+def unpause(Engine engine, Database db):
+    """End of PAUSE; for one database also of KILL."""
+    if db is None:
+        engine.paused = False
+    else:
+        db.paused = False
+    resume(engine, db)
+
+
+def server_total(Engine engine, Database db):
+    """How many server connections are left."""
+    return sum([(<Pool>pool).server_count() for pool in chosen(engine, db)])
+
+
+def close_needed_total(Engine engine, Database db):
+    """How many server connections wait to be closed when their client lets go."""
+    return sum([1 for pool in chosen(engine, db) for s in pool.servers() if (<Server>s).close_needed])
+
+
+def client_total(Engine engine):
+    """How many clients are left, console clients not counted."""
+    cdef Pool pool
+    cdef int n = engine.closing.count
+    for item in engine.pools():
+        pool = <Pool>item
+        n += pool.clients.count + pool.waiting.count + pool.logging_in.count
+    return n
+
+
+def reconnect(Engine engine, Database db, str reason="close_needed"):
+    """Replace every server: free ones now, the others when their client lets go; logins under way are dropped."""
+    cdef Pool pool
+    cdef Server s
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        pool.welcome_stale()
+        for s in pool.servers():
+            s.close_needed = True
+            s.close_reason = reason
+        for group in (pool.fresh, pool.idle, pool.used):
+            for s in group.items():
+                close_server(s, "connect string changed" if s.login is not None else reason)
+
+
+def kill(Engine engine, Database db):
+    """Drop all clients and servers of a database (or of all) with "database removed"."""
+    cdef Pool pool
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        for group in (pool.waiting, pool.logging_in, pool.clients):
+            for c in group.items():
+                close_client(<Client>c, "database removed", "database removed")
+        for s in pool.servers():
+            close_server(<Server>s, "database removed")
+
+
+def kill_client(Engine engine, long long number):
+    """Close the client with this id of SHOW CLIENTS; False when there is none here."""
+    cdef Pool pool
+    cdef Client c
+    for item in engine.pools():
+        pool = <Pool>item
+        for group in (pool.clients, pool.waiting, pool.logging_in):
+            for c in group.items():
+                if c.id == number:
+                    close_client(c, "admin forced disconnect", "admin forced disconnect")
+                    return True
+    for c in engine.consoles.items():
+        if c.id == number:
+            close_client(c, "admin forced disconnect", "admin forced disconnect")
+            return True
+    return False
+
+
+def refuse_waiting(Engine engine, str reason):
+    """Close every client that waits for a server."""
+    for item in engine.pools():
+        for c in (<Pool>item).waiting.items():
+            close_client(<Client>c, reason, reason)
+
+
+def forget(Stream stream):
+    """Close a client that only wanted something done (a cancel request), without a word."""
+    cdef Client c = <Client?>stream
+    if c.state < CL_CLOSING:
+        finish_closing(c)

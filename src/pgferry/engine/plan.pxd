@@ -1,0 +1,71 @@
+# The response plan: what a server still owes, in order, and what becomes of each answer.
+from libc.stdint cimport uint8_t, uint32_t
+
+
+cpdef enum Kind:
+    # What was asked; decides which backend message answers it.
+    K_QUERY = 1       # Query or FunctionCall: everything up to ReadyForQuery
+    K_SYNC = 2        # ReadyForQuery
+    K_PARSE = 3       # ParseComplete
+    K_BIND = 4        # BindComplete
+    K_DESCRIBE_S = 5  # ParameterDescription, then RowDescription or NoData
+    K_DESCRIBE_P = 6  # RowDescription or NoData
+    K_EXECUTE = 7     # CommandComplete, EmptyQueryResponse or PortalSuspended
+    K_CLOSE = 8       # CloseComplete
+    K_COPY_END = 9    # no answer: the client's CopyDone or CopyFail went by here
+
+
+cpdef enum Flag:
+    F_SWALLOW = 1     # the client did not ask: nothing of the answer reaches it
+    F_FAKE = 2        # the server was not asked: pgferry answers when the entry comes to the front
+    F_CLIENT_OP = 4   # success or failure settles the oldest entry of client.pending
+    F_SERVER_OP = 8   # success or failure settles statement `number` in server.prepared
+    F_UNNAMED = 16    # concerns the server's unnamed statement
+    F_IN_COPY = 32    # a Sync that the server may have read, and dropped, while in copy-in mode
+
+
+cdef struct Entry:
+    uint8_t kind
+    uint8_t flags
+    uint32_t number   # of a Statement (F_SERVER_OP, and K_BIND so that a stale plan can be told)
+
+
+cdef class Plan:
+    cdef Entry *ring
+    cdef uint32_t cap            # a power of two
+    cdef uint32_t head           # index of the oldest entry, not reduced
+    cdef uint32_t tail
+    cdef readonly int effects    # entries that settle a named statement
+    cdef readonly int batch      # those among them since the last Sync or Query
+    cdef readonly int unnamed    # entries that settle the unnamed statement
+
+    cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1
+    cdef int grow(self) except -1
+    cdef int drop_syncs_in_copy(self) noexcept
+
+    cdef inline uint32_t size(self) noexcept:
+        return self.tail - self.head
+
+    cdef inline Entry *front(self) noexcept:
+        # NULL when nothing is owed.
+        if self.head == self.tail:
+            return NULL
+        return &self.ring[self.head & (self.cap - 1)]
+
+    cdef inline Entry *at(self, uint32_t i) noexcept:
+        # The i-th oldest entry; i < size().
+        return &self.ring[(self.head + i) & (self.cap - 1)]
+
+    cdef inline void pop(self) noexcept:
+        cdef uint8_t flags = self.ring[self.head & (self.cap - 1)].flags
+        if flags & F_UNNAMED:
+            self.unnamed -= 1
+        elif flags & (F_CLIENT_OP | F_SERVER_OP):
+            self.effects -= 1
+            if self.batch > self.effects:
+                self.batch = self.effects
+        self.head += 1
+
+    cdef inline bint unsettled(self) noexcept:
+        # True while an earlier batch may still change what names mean (see relay: stall).
+        return self.effects > self.batch

@@ -1,0 +1,77 @@
+"""The response plan: what a server still owes, in order, and what becomes of each answer.
+
+Every message that a server will answer has one entry, pushed when the message is staged for sending and popped
+when its answer has come. What pgferry asks for itself is marked F_SWALLOW, what it answers itself F_FAKE. An
+ErrorResponse to an extended-protocol message makes PostgreSQL skip everything up to the next Sync, so the
+relay drops the entries up to there; entries that would have changed a map (F_CLIENT_OP, F_SERVER_OP) are
+undone as they are dropped. A server whose plan is empty owes nothing.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.stdlib cimport free, malloc
+
+
+cdef class Plan:
+    """A ring of entries that grows as needed."""
+
+    def __cinit__(self):
+        self.cap = 8
+        self.ring = <Entry *>malloc(self.cap * sizeof(Entry))
+        if self.ring == NULL:
+            raise MemoryError()
+
+    def __dealloc__(self):
+        free(self.ring)
+
+    def __len__(self):
+        return self.size()
+
+    cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1:
+        cdef Entry *entry
+        if self.tail - self.head == self.cap:
+            self.grow()
+        entry = &self.ring[self.tail & (self.cap - 1)]
+        entry.kind = kind
+        entry.flags = flags
+        entry.number = number
+        self.tail += 1
+        if flags & F_UNNAMED:
+            self.unnamed += 1
+        elif flags & (F_CLIENT_OP | F_SERVER_OP):
+            self.effects += 1
+            self.batch += 1
+        if kind <= K_SYNC and not flags & F_SWALLOW:
+            self.batch = 0
+        return 0
+
+    cdef int grow(self) except -1:
+        cdef uint32_t n = self.tail - self.head, i
+        cdef Entry *ring = <Entry *>malloc(self.cap * 2 * sizeof(Entry))
+        if ring == NULL:
+            raise MemoryError()
+        for i in range(n):
+            ring[i] = self.ring[(self.head + i) & (self.cap - 1)]
+        free(self.ring)
+        self.ring = ring
+        self.cap *= 2
+        self.head = 0
+        self.tail = n
+        return 0
+
+    cdef int drop_syncs_in_copy(self) noexcept:
+        """Take out the Syncs marked F_IN_COPY (the server has read and dropped them); returns how many."""
+        cdef uint32_t n = self.tail - self.head, i, kept = 0
+        cdef Entry entry
+        for i in range(n):
+            entry = self.ring[(self.head + i) & (self.cap - 1)]
+            if entry.kind == K_SYNC and entry.flags & F_IN_COPY:
+                continue
+            self.ring[(self.head + kept) & (self.cap - 1)] = entry
+            kept += 1
+        self.tail = self.head + kept
+        return n - kept
+
+    def entries(self):
+        """(kind, flags, number) of every entry, oldest first (for tests and diagnosis)."""
+        cdef uint32_t i
+        return [(self.at(i).kind, self.at(i).flags, self.at(i).number) for i in range(self.size())]

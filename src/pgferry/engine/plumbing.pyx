@@ -1,0 +1,78 @@
+"""What connects the engine with the rest of a worker: plain watches, the console tunnel, the main loop."""
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.janitor import tick
+from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream
+from pgferry.engine.model cimport Client, Engine
+from pgferry.engine.pooling cimport close_client
+from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, monotonic
+
+cdef double TICK = 1.0 / 3.0
+
+
+cdef class Watch(Stream):
+    """A descriptor that Python code reads and writes itself; callback() runs when it became ready."""
+
+    cdef object callback
+
+    def __init__(self, loop, int fd, callback, bint writable=False):
+        self.callback = callback
+        self.attach(fd, EPOLLIN | EPOLLOUT if writable else EPOLLIN)
+
+    cdef int on_event(self, uint32_t events) except -1:
+        self.callback()
+        return 0
+
+    def stop(self):
+        """Close the descriptor."""
+        self.detach()
+
+
+cdef class Tunnel(Stream):
+    """Our end of a console client's connection to the console in the supervisor: bytes pass as they are."""
+
+    cdef Client client
+
+    def __init__(self, loop, int fd, Client client):
+        self.client = client
+        self.attach(fd, EPOLLIN)
+
+    cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        cdef Loop loop = self.loop
+        loop.stage_len = loop.run_len = 0
+        loop.emit_run(data, n)
+        loop.deliver(self.client)
+        if self.client.blocked:
+            self.pause(PAUSE_PEER)
+        return n
+
+    cdef int on_eof(self) except -1:
+        cdef Client c = self.client
+        self.detach()
+        c.tunnel = None
+        return close_client(c, "console closed the connection")
+
+    cdef int on_drained(self) except -1:
+        return self.client.unpause(PAUSE_PEER)
+
+
+def run(Engine engine, after_tick, after_turn):
+    """Serve until stop() is called. after_tick() runs every 1/3 s, after_turn() when log lines wait or a watch asked."""
+    cdef Loop loop = engine.loop
+    cdef double next_tick = monotonic() + TICK
+    cdef int timeout
+    while not loop.stopping:
+        timeout = <int>((next_tick - monotonic()) * 1000) + 1
+        loop.turn(timeout if timeout > 0 else 0)
+        if loop.now >= next_tick:
+            next_tick = loop.now + TICK
+            tick(engine)
+            after_tick()
+        if engine.attention:
+            after_turn()
+
+
+def stop(Engine engine):
+    """Make run() return after the present turn."""
+    engine.loop.stopping = True

@@ -1,0 +1,19 @@
+# Who gets which server: checkout, the way back, waiting, connecting, closing.
+from pgferry.engine.model cimport Client, Database, Engine, Pool, Server, User
+
+cdef bint acquire(Client c) except -1
+cdef int maybe_release(Server s) except -1
+cdef int make_available(Server s) except -1
+cdef int logged_in(Server s) except -1
+cdef int want_servers(Pool pool) except -1
+cdef int serve_waiting(Pool pool) except -1
+cdef int client_gone(Client c) except -1
+cdef int client_hung_up(Client c) except -1
+cdef int finish_closing(Client c) except -1
+cdef int server_gone(Server s) except -1
+cdef int close_client(Client c, str reason, str error=*, str sqlstate=*) except -1
+cdef int close_server(Server s, str reason) except -1
+cdef int fail_server(Server s, str reason, str error) except -1
+cdef int own_query(Server s, bytes text, int purpose) except -1
+cdef int own_query_done(Server s, int purpose) except -1
+cdef bint start_server(Pool pool, bint only_free) except -1

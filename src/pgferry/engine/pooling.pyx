@@ -1,0 +1,521 @@
+"""Who gets which server: checkout, the way back, waiting, connecting, closing.
+
+A server leaves its client in one place, maybe_release(), and only when it is proved clean: ReadyForQuery with
+status I was the last thing it said, its plan is empty, no message is half sent or half received. From there it
+is reset or tested if its pool asks for that, and make_available() hands it to the oldest waiting client or puts
+it among the idle ones. Any server that cannot be proved clean is closed.
+"""
+
+from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
+from pgferry.engine.messages cimport error_message, quote_literal, simple_query
+from pgferry.engine.model cimport (
+    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_LOGIN, CL_WAITING, MODE_SESSION, MODE_STATEMENT, P_BARRIER, P_CHECK,
+    P_CONNECT, P_RESET, P_VARS, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    Database, Engine, Pool, Server, User,
+)
+from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.server_login cimport start_login
+
+cdef enum:
+    PARALLEL_LOGINS = 4      # connection attempts of one pool at a time
+    SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
+
+
+# --- checkout ---------------------------------------------------------------------------------------------------
+
+cdef Server pick(Pool pool, Client c):
+    """The idle server to use: last used first, one with the client's parameters preferred (or round robin)."""
+    cdef Server s
+    cdef Stream at
+    cdef int n = 0
+    if pool.engine.round_robin:
+        return <Server>pool.idle.head
+    at = pool.idle.tail
+    while at is not None and n < SCAN_IDLE:
+        s = <Server>at
+        if s.vars is c.vars:
+            return s
+        at = at.prev
+        n += 1
+    return <Server>pool.idle.tail
+
+
+cdef bint may_start(Pool pool) except -1:
+    return not (pool.engine.paused or pool.db.paused)
+
+
+cdef bint acquire(Client c) except -1:
+    """Link the client to a server now, or queue it. False: queued, or refused and closed."""
+    cdef Pool pool = c.pool
+    cdef Engine engine = c.engine
+    if pool.waiting.count == 0 and pool.idle.count and may_start(pool):
+        link(c, pick(pool, c))
+        return True
+    if engine.shutdown == 1:
+        close_client(c, "server shutting down", "server shutting down")
+        return False
+    if pool.last_login_failed and pool.server_count() == pool.fresh.count and pool.last_error is not None:
+        close_client(c, "server login failed", "server login has been failing, cached error: %s "
+                     "(server_login_retry)" % pool.last_error[1][:99])
+        return False
+    c.state = CL_WAITING
+    c.wait_start = engine.loop.now
+    c.wait_notified = False
+    c.pause(PAUSE_WAIT)
+    pool.waiting.append(c)
+    pool.wanting.add(1)
+    want_servers(pool)
+    return False
+
+
+cdef int stop_waiting(Client c) except -1:
+    c.pool.wanting.add(-1)
+    c.pool.clients.append(c)
+    return 0
+
+
+cdef int link(Client c, Server s) except -1:
+    """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
+    cdef Pool pool = s.pool
+    cdef double now = c.loop.now
+    if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
+        raise AssertionError("link: the server is not free")
+    if c.state == CL_WAITING:
+        stop_waiting(c)
+        pool.stats.wait_time += now - c.wait_start
+    pool.active.append(s)
+    s.state = SV_ACTIVE
+    s.since = now
+    s.client = c
+    c.server = s
+    c.state = CL_ACTIVE
+    c.session = pool.mode == MODE_SESSION
+    c.tracking = not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
+    pool.stats.server_assignment_count += 1
+    if c.vars is not s.vars:
+        if c.vars == s.vars:
+            c.vars = s.vars
+        else:
+            set_vars(c, s)
+    return 0
+
+
+cdef int set_vars(Client c, Server s) except -1:
+    """Queue the SETs that bring the server to the client's tracked parameters (COMPAT 4.2)."""
+    cdef list todo = [], parts = []
+    cdef Engine engine = c.engine
+    for i, value in enumerate(c.vars):
+        if value is not None and i < len(s.vars) and s.vars[i] is not None and value != s.vars[i]:
+            name = engine.tracked[i]
+            if name.lower() == "search_path":
+                parts.append(b"SELECT pg_catalog.set_config('search_path',%b,false);" % quote_literal(value))
+            else:
+                parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
+            todo.append((i, value))
+    if not todo:
+        return 0
+    s.pending_vars = todo
+    own_query(s, b"".join(parts), P_VARS)
+    if c.vars_unchecked:
+        # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
+        c.pause(PAUSE_WAIT)
+        s.flush()
+    return 0
+
+
+cdef int own_query(Server s, bytes text, int purpose) except -1:
+    """Stage a query of pgferry's own behind the server's unsent bytes; the caller (or the next message) sends it."""
+    cdef bytes message = simple_query(text)
+    s.plan.push(K_QUERY, F_SWALLOW, purpose)
+    s.status = 0
+    s.error = None
+    s.unnamed = None
+    return s.put(message, len(message))
+
+
+# --- the way back -----------------------------------------------------------------------------------------------
+
+cdef bint clean(Server s) noexcept:
+    """The proof that a server owes nothing and holds nothing of a client's unfinished work."""
+    return (s.status == b"I" and s.plan.head == s.plan.tail and s.held_len == 0 and s.passing == 0
+            and s.out_head == s.out_tail and not s.broken and not s.closed and not s.copy_in)
+
+
+cdef int maybe_release(Server s) except -1:
+    """Take a clean server back from its client (or do nothing while it is not clean)."""
+    cdef Client c = s.client
+    cdef bint session_over
+    if c is None:
+        return 0
+    session_over = c.state >= CL_CLOSING
+    if not session_over and (c.session or c.passing):
+        if not (c.session and s.close_needed and s.pool.engine.fast_close and s.status == b"I"):
+            return 0
+        close_client(c, "database configuration changed", "database configuration changed")
+        return 0
+    if not clean(s):
+        return 0
+    s.client = None
+    c.server = None
+    if c.state == CL_ACTIVE:
+        c.state = CL_IDLE
+        c.idle_since = c.loop.now
+    c.unpause(PAUSE_PEER | PAUSE_STALL)
+    s.unpause(PAUSE_PEER)
+    if c.close_wanted and not session_over:
+        close_client(c, "admin forced disconnect", "admin forced disconnect")
+    return after_use(s, c.session)
+
+
+cdef int after_use(Server s, bint session) except -1:
+    """A server has just been taken from its client: barrier, reset, or straight on."""
+    cdef Engine engine = s.pool.engine
+    if s.barrier_needed:
+        s.barrier_needed = False
+        return test(s, b"", P_BARRIER)
+    if engine.reset_query and (session or engine.reset_always):
+        return test(s, engine.reset_query, P_RESET)
+    return make_available(s)
+
+
+cdef int test(Server s, bytes text, int purpose) except -1:
+    s.state = SV_TESTED
+    s.since = s.loop.now
+    s.pool.tested.append(s)
+    own_query(s, text, purpose)
+    return s.flush()
+
+
+cdef str reason_to_close(Server s):
+    """Why a free server must not be used again; None when it may."""
+    cdef Pool pool = s.pool
+    cdef Engine engine = pool.engine
+    cdef double age = s.loop.now - s.created
+    if s.close_needed:
+        return s.close_reason or "close_needed"
+    if pool.removed or pool.db.removed:
+        return "connect string changed"
+    if engine.paused or pool.db.paused:
+        return "pause mode"
+    if engine.shutdown == 1:
+        return "server shutting down"
+    if pool.lifetime <= 0:
+        return "server lifetime over"
+    if age >= pool.lifetime and s.loop.now >= pool.lifetime_kill_at:
+        pool.lifetime_kill_at = s.loop.now + pool.lifetime / max(pool.size, 1)
+        return "server lifetime over"
+    if pool.give_back > 0:
+        pool.give_back -= 1
+        return "slot given to another worker"
+    if pool.size > 0 and pool.waiting.count == 0 and pool.slots.total() > pool.size + pool.reserve_size:
+        return "too many servers in the pool"
+    return None
+
+
+cdef int make_available(Server s) except -1:
+    """A clean server without client: close it, keep it from a stray cancel, or give it to the next client."""
+    cdef Pool pool = s.pool
+    cdef str reason = reason_to_close(s)
+    s.since = s.loop.now
+    if reason is not None:
+        return close_server(s, reason)
+    if s.cancels:
+        # The request may still reach PostgreSQL: whoever used this server now could be cancelled by it.
+        s.state = SV_BEING_CANCELED
+        return pool.being_canceled.append(s)
+    s.state = SV_IDLE
+    if pool.waiting.count and may_start(pool):
+        pool.idle.append(s)
+        return serve_waiting(pool)
+    if pool.engine.check_query is not None and pool.engine.check_delay <= 0:
+        s.state = SV_USED
+        return pool.used.append(s)
+    return pool.idle.append(s)
+
+
+cdef int serve_waiting(Pool pool) except -1:
+    """Link waiting clients, oldest first, while there are idle servers."""
+    cdef Client c
+    if not may_start(pool):
+        return 0
+    while pool.waiting.count and pool.idle.count:
+        c = <Client>pool.waiting.head
+        link(c, pick(pool, c))
+        if not (c.vars_unchecked and c.server is not None and c.server.plan.size()):
+            c.unpause(PAUSE_WAIT)
+    return 0
+
+
+cdef int own_query_done(Server s, int purpose) except -1:
+    """ReadyForQuery for a query of pgferry's own has come."""
+    cdef Client c = s.client
+    cdef Pool pool = s.pool
+    if purpose == P_VARS:
+        if c is None:
+            return close_server(s, "client went away while its parameters were set")
+        if s.error is not None:
+            fields = s.error
+            s.client = None
+            c.server = None
+            close_server(s, "invalid server parameter")
+            return close_client(c, "invalid server parameter", fields.get("M", "invalid server parameter"),
+                                fields.get("C", "08P01"))
+        for i, value in s.pending_vars:
+            if len(pool.canon) > 4096:
+                pool.canon.clear()
+            pool.canon[(i, value)] = s.vars[i]
+        s.pending_vars = None
+        c.vars = s.vars
+        c.vars_unchecked = False
+        return c.unpause(PAUSE_WAIT)
+    if purpose == P_CONNECT:
+        return logged_in(s)
+    if s.error is not None:
+        return close_server(s, "reset query failed" if purpose == P_RESET else "test query failed")
+    if purpose == P_RESET:
+        s.prepared.clear()
+    return make_available(s) if clean(s) else close_server(s, "server was not ready")
+
+
+# --- connecting -------------------------------------------------------------------------------------------------
+
+cdef int logged_in(Server s) except -1:
+    """A new server has finished its login: it serves its first client."""
+    cdef Pool pool = s.pool
+    cdef Client c
+    pool.last_connect_failed = pool.last_login_failed = False
+    pool.last_error = None
+    pool.retry_at = 0
+    for stream in pool.logging_in.items():
+        c = <Client>stream
+        c.login.finish(c)
+    return make_available(s)
+
+
+cdef int want_servers(Pool pool) except -1:
+    """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
+    cdef Engine engine = pool.engine
+    cdef int need
+    if not may_start(pool) or pool.removed:
+        return 0
+    while True:
+        need = pool.waiting.count - pool.fresh.count - pool.tested.count
+        if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
+            need = max(need, 1)
+        if need <= 0:
+            return 0
+        if pool.used.count:
+            if engine.check_query is None:
+                make_available(<Server>pool.used.tail)
+            else:
+                test(<Server>pool.used.tail, engine.check_query, P_CHECK)
+            continue
+        if not start_server(pool, False):
+            return 0
+
+
+cdef bint start_server(Pool pool, bint only_free) except -1:
+    """Open one more connection if every limit allows it; only_free: evict nobody for it."""
+    cdef Engine engine = pool.engine
+    cdef int limit = pool.size
+    cdef double now = engine.loop.now
+    cdef Client oldest
+    if engine.shutdown == 1 or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
+        return False
+    if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
+        return False
+    if limit > 0 and pool.reserve_size > 0 and engine.reserve_timeout > 0 and pool.waiting.count:
+        oldest = <Client>pool.waiting.head
+        if now - oldest.wait_start >= engine.reserve_timeout:
+            if pool.slots.total() >= limit:
+                engine.log("LOG", f"taking connection from reserve_pool for {pool.name}")
+            limit += pool.reserve_size
+    if not pool.slots.take(limit):
+        return False
+    if not pool.db.servers.take(pool.db.max_servers):
+        if only_free or not evict(pool, False) or not pool.db.servers.take(pool.db.max_servers):
+            pool.slots.give()
+            return False
+    if not pool.user.servers.take(pool.user.max_servers):
+        if only_free or not evict(pool, True) or not pool.user.servers.take(pool.user.max_servers):
+            pool.db.servers.give()
+            pool.slots.give()
+            return False
+    start_login(pool)
+    return True
+
+
+cdef bint evict(Pool pool, bint by_user) except -1:
+    """Close the longest idle server of another pool of the same database (or of the same user)."""
+    cdef Pool other
+    cdef Server s, found = None
+    for candidate in pool.engine.pools():
+        other = <Pool>candidate
+        if other is pool or (other.user is not pool.user if by_user else other.db is not pool.db):
+            continue
+        for group in (other.idle, other.used):
+            s = <Server>(<StreamList>group).head
+            if s is not None and (found is None or s.since < found.since):
+                found = s
+    if found is None:
+        return False
+    close_server(found, "evicted")
+    return True
+
+
+# --- endings ----------------------------------------------------------------------------------------------------
+
+cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01") except -1:
+    """End a client, with a FATAL error when there is one to give. Its server goes back if clean, else it closes."""
+    cdef Engine engine = c.engine
+    cdef Server s = c.server
+    cdef bytes message
+    if c.state >= CL_CLOSING:
+        return 0
+    if c.login is not None:
+        c.login.abandon(c)
+        c.login = None
+    if c.state == CL_WAITING:
+        stop_waiting(c)
+    c.state = CL_CLOSING
+    c.closed_at = c.loop.now
+    c.pause(PAUSE_CLOSE)
+    if error is not None:
+        if engine.log_pooler_errors:
+            engine.say(c, "WARNING", f"pooler error: {error}")
+        message = error_message("FATAL", sqlstate, error)
+        c.put(message, len(message))
+    if engine.log_disconnections:
+        engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
+    if s is not None:
+        part_from_server(c, s)
+    if c.tunnel is not None:
+        c.tunnel.detach()
+        c.tunnel = None
+    forget_client(c)
+    c.held_len = 0
+    engine.closing.append(c)
+    if not c.blocked and not c.broken:
+        c.flush()
+    if c.unsent() == 0 or c.broken:
+        return finish_closing(c)
+    return 0
+
+
+cdef int part_from_server(Client c, Server s) except -1:
+    """The client of this server has left (state is CL_CLOSING)."""
+    cdef bint half_sent = c.passing != 0
+    if clean(s) and not half_sent:
+        return maybe_release(s)
+    s.client = None
+    c.server = None
+    if s.status == b"T" or s.status == b"E":
+        return close_server(s, "client disconnect while server was not ready")
+    return close_server(s, "client disconnected with query in progress")
+
+
+cdef int forget_client(Client c) except -1:
+    """Take the client out of every count and map."""
+    cdef Engine engine = c.engine
+    if c.cancel_key is not None:
+        engine.by_key.pop(c.cancel_key, None)
+    if c.statements is not None:
+        for st in c.statements.values():
+            engine.table.release(<Statement>st)
+        c.statements = None
+    for op in c.pending or ():
+        if op[0] == "remove":
+            engine.table.release(<Statement>op[2])
+    c.pending = None
+    c.last_statement = None
+    c.unnamed = None
+    if c.counted:
+        c.counted = False
+        engine.client_count.give()
+        if c.db is not None:
+            c.db.clients.give()
+            c.db.used_at = c.loop.now
+        if c.user is not None:
+            c.user.clients.give()
+    return 0
+
+
+cdef int finish_closing(Client c) except -1:
+    """The last bytes are sent (or nobody will take them)."""
+    c.state = CL_GONE
+    if c.home is not None:
+        c.home.remove(c)
+    return c.detach()
+
+
+cdef int client_gone(Client c) except -1:
+    """End of the client's stream, or a send to it failed."""
+    if c.state >= CL_CLOSING:
+        return finish_closing(c)
+    c.broken = True
+    return close_client(c, "client unexpected eof")
+
+
+cdef int client_hung_up(Client c) except -1:
+    """A paused client's socket was shut: one that waits will never read an answer."""
+    if c.state == CL_CLOSING:
+        c.broken = True
+        return finish_closing(c)
+    if c.paused & PAUSE_WAIT:
+        return client_gone(c)
+    return 0
+
+
+cdef int close_server(Server s, str reason) except -1:
+    """Close a server that has no client (any more) and free its slot."""
+    cdef Pool pool = s.pool
+    cdef Client c = s.client
+    if s.state == SV_GONE:
+        return 0
+    if c is not None:
+        s.client = None
+        c.server = None
+    if pool.engine.log_disconnections:
+        pool.engine.say(s, "LOG", f"closing because: {reason} (age={int(s.loop.now - s.created)}s)")
+    if s.state != SV_LOGIN and not s.broken and s.unsent() == 0 and s.fd >= 0 and s.status:
+        s.put(b"X\0\0\0\4", 5)
+        s.flush()
+    s.state = SV_GONE
+    s.login = None
+    if s.home is not None:
+        s.home.remove(s)
+    pool.slots.give()
+    pool.db.servers.give()
+    pool.user.servers.give()
+    s.prepared.clear()
+    s.detach()
+    if pool.server_count() == 0:
+        pool.empty_since = s.loop.now
+    if c is not None:
+        close_client(c, reason, "server conn crashed?")
+    return want_servers(pool)
+
+
+cdef int fail_server(Server s, str reason, str error) except -1:
+    """Close a server for a fault of its own; its client, if any, is told `error`."""
+    cdef Client c = s.client
+    s.client = None
+    s.status = 0
+    if c is not None:
+        c.server = None
+    close_server(s, reason)
+    if c is not None:
+        close_client(c, reason, error)
+    return 0
+
+
+cdef int server_gone(Server s) except -1:
+    """End of the server's stream, or a send to it failed."""
+    if s.state == SV_GONE:
+        return 0
+    s.broken = True
+    if s.login is not None:
+        s.login.failed(s, "server conn crashed?", None)
+        return 0
+    return fail_server(s, "server conn crashed?", "server conn crashed?")

@@ -1,0 +1,324 @@
+"""Connecting to PostgreSQL and logging in (protocol chapter 55.2.1 and 55.3), up to the first ReadyForQuery."""
+
+import os
+import socket
+import struct
+
+from pgferry.auth import md5, sasl, scram
+from pgferry.auth.errors import AuthError
+from pgferry.auth.secrets import Method, SecretKind, can_log_in_to_server
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.address cimport address_text, local_address
+from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.messages cimport error_fields, parameter_status
+from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Database, Engine, Pool, Server
+from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
+from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, be32
+
+cdef enum:
+    LOGIN_MESSAGE = 65536       # longer messages have no place in a login
+
+
+class ServerLogin:
+    """The state of one connection attempt. All errors end in failed(), which closes the server."""
+
+    __slots__ = ("connecting", "exchange", "keys", "params", "secret")
+
+    def __init__(self, secret):
+        self.connecting = False
+        self.secret = secret
+        self.keys = None
+        self.exchange = None
+        self.params = []
+
+    def connect(self, s, targets):
+        """Connect to the first address; `targets` are (family, address) pairs of one host."""
+        try:
+            open_socket(s, targets)
+        except OSError as error:
+            self.failed(s, f"connect failed: {error.strerror or error}", None)
+
+    def failed(self, s, reason, fields):
+        """The attempt is over. `fields`: the server's own ErrorResponse, if it sent one."""
+        login_failed(s, reason, fields)
+
+    def keys_ready(self, s, keys, error):
+        """The slow part of SCRAM is done (in a thread)."""
+        if s.login is not self:
+            return
+        if error is not None:
+            self.failed(s, f"SCRAM key derivation failed: {error}", None)
+            return
+        send(s, b"p", self.exchange.final(keys.client_key, keys.server_key))
+        (<Server>s).unpause(PAUSE_WAIT)
+
+
+cdef int start_login(Pool pool) except -1:
+    """Begin one more connection of this pool (its slots are taken already)."""
+    cdef Server s = Server(pool.engine.loop, pool)
+    cdef Engine engine = pool.engine
+    cdef str host
+    conf = pool.db.conf
+    hosts = conf.hosts or (engine.config.settings.unix_socket_dir,)
+    host = hosts[pool.db.host_turn % len(hosts)]
+    if conf.load_balance_hosts != "disable":
+        pool.db.host_turn += 1
+    s.host = host
+    s.peer_port = conf.port
+    s.login = login = ServerLogin(engine.host.server_secret(pool))
+    pool.fresh.append(s)
+    if host.startswith(("/", "@")):
+        path = f"{host}/.s.PGSQL.{conf.port}"
+        login.connect(s, [(socket.AF_UNIX, "\0" + path[1:] if host.startswith("@") else path)])
+        return 0
+    literal = as_address(host, conf.port)
+    if literal is not None:
+        login.connect(s, [literal])
+        return 0
+
+    def resolved(addresses, error):
+        if s.login is not login:
+            return
+        if error is not None or not addresses:
+            login.failed(s, "server DNS lookup failed" if error is None else f"server DNS lookup failed: {error}", None)
+            return
+        login.connect(s, [as_address(address, conf.port) for _, address in addresses])
+
+    engine.host.resolve(host, resolved)
+    return 0
+
+
+def as_address(host, port):
+    """(family, sockaddr) of an address literal; None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return (family, (host, port))
+    return None
+
+
+def open_socket(Server s, targets):
+    """Start a non-blocking connect to one of the addresses in turn. Raises OSError."""
+    family, address = targets[s.id // s.pool.engine.workers % len(targets)]
+    sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+    try:
+        if family != socket.AF_UNIX:
+            s.pool.engine.host.set_tcp_options(sock)
+        code = sock.connect_ex(address)
+        if code not in (0, 115):      # EINPROGRESS
+            raise OSError(code, os.strerror(code))
+    except BaseException:
+        sock.close()
+        raise
+    s.address = (family, address)
+    s.peer_addr = "unix" if family == socket.AF_UNIX else address[0]
+    s.login.connecting = True
+    s.attach(sock.detach(), EPOLLIN | EPOLLOUT)
+
+
+cdef int server_connected(Server s) except -1:
+    """The connect has ended: send the startup packet, or give up."""
+    cdef Pool pool = s.pool
+    sock = socket.socket(fileno=os.dup(s.fd))
+    try:
+        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+    finally:
+        sock.close()
+    if code:
+        s.broken = True
+        return s.login.failed(s, f"connect failed: {os.strerror(code)}", None) or 0
+    s.login.connecting = False
+    s.watch(EPOLLIN)
+    if s.peer_addr == "unix":
+        s.own_addr, s.own_port = "unix", s.peer_port
+    else:
+        s.own_addr, s.own_port = address_text(local_address(s.fd))
+    if pool.engine.log_connections:
+        origin = "" if s.peer_addr == "unix" else f" (from {s.own_addr}:{s.own_port})"
+        pool.engine.say(s, "LOG", f"new connection to server{origin}")
+    params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),
+              b"database", (pool.db.conf.dbname or pool.db.name).encode("utf-8", "surrogateescape")]
+    for name in ("client_encoding", "datestyle", "timezone", "application_name"):
+        value = getattr(pool.db.conf, name)
+        if value is not None:
+            params += [name.encode(), value.encode("utf-8", "surrogateescape")]
+    body = struct.pack("!I", 196608) + b"\0".join(params) + b"\0\0"
+    message = struct.pack("!I", len(body) + 4) + body
+    s.put(message, len(message))
+    return s.flush()
+
+
+cdef int send(Server s, bytes kind, bytes body) except -1:
+    message = kind + struct.pack("!I", len(body) + 4) + body
+    s.put(message, len(message))
+    return s.flush()
+
+
+cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
+    """Consume the login's messages."""
+    cdef size_t pos = 0, total
+    while n - pos >= 5 and s.login is not None and s.paused == 0:
+        total = <size_t>be32(p + pos + 1) + 1
+        if total < 5 or total > LOGIN_MESSAGE:
+            s.login.failed(s, "bad packet header in login", None)
+            return n
+        if n - pos < total:
+            s.need = total
+            return pos
+        try:
+            login_message(s, p[pos], p[pos + 5:pos + total])
+        except AuthError as error:
+            s.login.failed(s, str(error), None)
+        if s.closed:
+            return n
+        pos += total
+    if s.login is None and pos < n:
+        # Bytes behind the first ReadyForQuery: the relay judges them.
+        s.loop.again(s)
+    return pos
+
+
+cdef int login_message(Server s, char kind, bytes body) except -1:
+    login = s.login
+    if kind == b"R":
+        return authentication(s, login, body)
+    if kind == b"S":
+        name, found, value = body[:-1].partition(b"\0")
+        if found:
+            login.params.append((name, value))
+        return 0
+    if kind == b"K":
+        s.cancel_key = body
+        return 0
+    if kind == b"E":
+        fields = error_fields(body, len(body))
+        login.failed(s, "login failed", fields)
+        return 0
+    if kind == b"Z":
+        return ready(s, login)
+    if kind == b"N" or kind == b"v":
+        return 0
+    login.failed(s, f"unknown pkt from server: {chr(kind)!r}", None)
+    return 0
+
+
+cdef int authentication(Server s, login, bytes body) except -1:
+    """Answer an Authentication request. Raises AuthError."""
+    cdef Pool pool = s.pool
+    cdef uint32_t code
+    user = pool.user.name
+    secret = login.secret
+    if len(body) < 4:
+        raise AuthError("server login failed: broken authentication request")
+    code = be32(<const char *>body)
+    if code == 0:
+        if login.exchange is not None and not login.exchange.done:
+            raise AuthError("server login failed: server did not finish the SCRAM exchange")
+        return 0
+    if code == 3:
+        need(secret, Method.PLAIN, False)
+        return send(s, b"p", secret.text.encode("utf-8", "surrogateescape") + b"\0")
+    if code == 5:
+        need(secret, Method.MD5, False)
+        text = secret.text if secret.kind is SecretKind.MD5 else md5.md5_secret(secret.text, user)
+        return send(s, b"p", md5.md5_response(text[3:].encode(), body[4:8]) + b"\0")
+    if code == 10:
+        need(secret, Method.SCRAM, client_keys(pool, secret) is not None)
+        login.exchange = scram.ClientExchange()
+        sasl.choose_mechanism(body[4:])
+        return send(s, b"p", sasl.build_initial_response(login.exchange.mechanism, login.exchange.first()))
+    if code == 11 and login.exchange is not None:
+        return scram_challenge(s, login, body[4:])
+    if code == 12 and login.exchange is not None:
+        login.exchange.verify(body[4:])
+        return 0
+    raise AuthError(f"server login failed: authentication method {code} is not supported")
+
+
+cdef client_keys(Pool pool, secret):
+    """(client key, server key) that a client's own SCRAM login left, if it was against this very secret."""
+    keys = pool.user.keys
+    if secret.kind is SecretKind.SCRAM and keys is not None and keys[0] == secret.text:
+        return keys
+    return None
+
+
+cdef int need(secret, method, bint has_keys) except -1:
+    if not can_log_in_to_server(secret, method, has_client_key=has_keys):
+        raise AuthError("server login failed: wrong password type")
+    return 0
+
+
+cdef int scram_challenge(Server s, login, bytes message) except -1:
+    """Answer the server's salt and iteration count; the key derivation runs in a thread unless it is known."""
+    cdef Pool pool = s.pool
+    challenge = login.exchange.server_first(message)
+    own = client_keys(pool, login.secret)
+    if own is not None:
+        return send(s, b"p", login.exchange.final(own[1], own[2]))
+    s.pause(PAUSE_WAIT)
+    pool.engine.host.derive_keys(login.secret.text, challenge.salt, challenge.iterations,
+                                 lambda keys, error: login.keys_ready(s, keys, error))
+    return 0
+
+
+cdef int ready(Server s, login) except -1:
+    """The first ReadyForQuery: the server's parameters become the pool's welcome."""
+    cdef Pool pool = s.pool
+    cdef Engine engine = pool.engine
+    cdef list values = [None] * len(engine.tracked), untracked = []
+    for name, value in login.params:
+        index = engine.tracked_index.get(name.decode("utf-8", "replace").lower())
+        if index is None:
+            untracked.append(parameter_status(name, value))
+        else:
+            values[index] = value
+    s.vars = tuple(values)
+    if s.vars == pool.base_vars:
+        s.vars = pool.base_vars
+    else:
+        pool.base_vars = s.vars
+    pool.welcome = b"".join(untracked)
+    s.login = None
+    s.status = b"I"
+    s.since = s.loop.now
+    text = pool.db.conf.connect_query
+    if text:
+        own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
+        return s.flush()
+    return logged_in(s)
+
+
+cdef int login_failed(Server s, str reason, fields) except -1:
+    """Close the server, hold off new attempts, and tell those who wait only for it."""
+    cdef Pool pool = s.pool
+    cdef Engine engine = pool.engine
+    cdef Client c
+    if s.state == SV_GONE:
+        return 0
+    pool.retry_at = engine.loop.now + engine.login_retry
+    if pool.db.conf.load_balance_hosts == "disable":
+        pool.db.host_turn += 1
+    told = fields is None and reason.startswith("server login failed")
+    if fields is not None:
+        text, code = fields.get("M", "login failed"), fields.get("C", "08P01")
+        engine.say(s, "WARNING", f"server login failed: {fields.get('S', 'FATAL')} {text}")
+    else:
+        text, code = reason, "08P01"
+        engine.say(s, "WARNING", reason)
+    if told or (fields is not None and code != "57P03"):
+        pool.last_login_failed = True
+        pool.last_connect_failed = False
+        pool.last_error = (code, text)
+    else:
+        pool.last_connect_failed = True
+    close_server(s, reason)
+    if pool.last_login_failed and pool.server_count() == pool.fresh.count:
+        for stream in pool.logging_in.items() + pool.waiting.items():
+            c = <Client>stream
+            close_client(c, "server login failed", text, code)
+    return 0

@@ -1,0 +1,485 @@
+"""What becomes of a logged-in server's bytes: matched against the plan, then passed in bulk, swallowed or noted.
+
+Data rows are the common case and are only measured. Every other message type is checked against the front of
+the plan; one that nothing asked for means that we and the server no longer agree where we are, and the server
+is closed before it can mislead anybody.
+"""
+
+import struct
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
+
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
+from pgferry.engine.messages cimport error_fields
+from pgferry.engine.model cimport MODE_STATEMENT, Client, Server
+from pgferry.engine.plan cimport (
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
+)
+from pgferry.engine.pooling cimport (
+    close_client, close_server, fail_server, maybe_release, own_query_done,
+)
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.sys cimport be32
+
+cdef enum:
+    WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
+
+
+cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
+    """Consume what can be consumed of p[:n]; returns how many bytes."""
+    cdef Loop loop = s.loop
+    cdef Client c = s.client
+    cdef Entry *front
+    cdef size_t pos = 0, k, total
+    cdef uint32_t length
+    cdef char kind
+    cdef int verdict
+    loop.stage_len = loop.run_len = 0
+    while pos < n:
+        if s.advance_due and s.passing == 0:
+            s.advance_due = False
+            advance(s, True)
+        if s.passing:
+            k = min(s.passing, n - pos)
+            if s.passing_on:
+                loop.emit_run(p + pos, k)
+            s.passing -= k
+            pos += k
+            continue
+        if n - pos < 5:
+            break
+        kind = p[pos]
+        length = be32(p + pos + 1)
+        if length < 4 or length > 0x7FFFFFFF:
+            return lost(s, n, "bad packet header")
+        total = <size_t>length + 1
+        k = min(total, n - pos)
+        front = s.plan.front()
+        if kind == b"D" or kind == b"d":
+            if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
+                return lost(s, n, "data that nothing asked for")
+            s.passing_on = not front.flags & F_SWALLOW
+        else:
+            if k < total and total <= WHOLE and must_be_whole(kind):
+                s.need = total
+                break
+            verdict = judge(s, front, kind, p + pos, k, total)
+            if verdict < 0:
+                return n                    # the server is closed
+            if verdict == 2:
+                pos += total                # consumed, and staged already if it was to be
+                continue
+            s.passing_on = verdict == 1
+        if s.passing_on:
+            loop.emit_run(p + pos, k)
+        s.passing = total - k
+        pos += k
+    if s.advance_due and s.passing == 0:
+        s.advance_due = False
+        advance(s, True)
+    if c is not None and s.client is c:
+        c.pool.stats.sent += pos
+        loop.deliver(c)
+        if c.blocked:
+            s.pause(PAUSE_PEER)
+        if c.paused & PAUSE_STALL:
+            c.unpause(PAUSE_STALL)
+        if s.status and pos == n and s.plan.head == s.plan.tail:
+            finish_turn(s, c)
+    return pos
+
+
+cdef int finish_turn(Server s, Client c) except -1:
+    """Everything asked for is answered and ReadyForQuery is with the client."""
+    if s.status != b"I" and s.pool.mode == MODE_STATEMENT:
+        close_server(detached(s, c), "transaction blocks not allowed in statement pooling mode")
+        return close_client(c, "transaction blocks not allowed in statement pooling mode",
+                            "transaction blocks not allowed in statement pooling mode")
+    return maybe_release(s)
+
+
+cdef Server detached(Server s, Client c):
+    """The server without its client, which is to get an error of its own."""
+    s.client = None
+    c.server = None
+    return s
+
+
+cdef inline bint must_be_whole(char kind) noexcept:
+    return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
+            or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I")
+
+
+cdef ssize_t lost(Server s, size_t n, str what) except -1:
+    """The server said something that has no place here: it is closed, its client told."""
+    s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
+    fail_server(s, "server out of step: " + what, "server conn crashed?")
+    return n
+
+
+cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_t total) except? -1:
+    """What to do with a message: 1 forward, 0 drop, 2 dealt with, negative: the server is closed."""
+    if kind == b"Z":
+        return on_ready_for_query(s, front, p, total)
+    if kind == b"E":
+        return on_error(s, front, p, n, total)
+    if kind == b"S":
+        return on_parameter(s, front, p, n, total)
+    if kind == b"N":
+        return on_notice(s, front)
+    if kind == b"A":
+        return on_notification(s)
+    if front == NULL:
+        lost(s, n, f"message {chr(kind)!r} that nothing asked for")
+        return -2
+    if kind == b"C":
+        return on_complete(s, front, p, n, total)
+    if kind == b"1":
+        return answered(s, front, front.kind == K_PARSE and not front.flags & F_FAKE, kind)
+    if kind == b"2":
+        return answered(s, front, front.kind == K_BIND, kind)
+    if kind == b"3":
+        return answered(s, front, front.kind == K_CLOSE and not front.flags & F_FAKE, kind)
+    if kind == b"T" or kind == b"n":
+        if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
+            return answered(s, front, True, kind)
+        if kind == b"T" and front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    elif kind == b"I" or kind == b"s":
+        if front.kind == K_EXECUTE:
+            return answered(s, front, True, kind)
+        if kind == b"I" and front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    elif kind == b"t":
+        if front.kind == K_DESCRIBE_S:
+            return 1
+    elif kind == b"G" or kind == b"W":
+        if front.kind == K_EXECUTE or front.kind == K_QUERY:
+            return on_copy_in(s, front)
+    elif kind == b"H" or kind == b"c":
+        if front.kind == K_EXECUTE or front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    elif kind == b"V":
+        if front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    lost(s, n, f"message {chr(kind)!r} is no answer to what was asked")
+    return -2
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
+    """The front entry is answered in full."""
+    cdef bint swallow
+    if not fits:
+        lost(s, 0, f"message {chr(kind)!r} is no answer to what was asked")
+        return -2
+    swallow = front.flags & F_SWALLOW
+    if front.flags & F_CLIENT_OP:
+        settle(s.client)
+    s.plan.pop()
+    advance_later(s)
+    return not swallow
+
+
+cdef inline void advance_later(Server s) noexcept:
+    """What pgferry answers itself may be due now, but only behind the message that is passing."""
+    cdef Entry *front = s.plan.front()
+    if front != NULL and (front.flags & F_FAKE or front.kind == K_COPY_END):
+        s.advance_due = True
+
+
+cdef int advance(Server s, bint feeding) except -1:
+    """Give the answers of pgferry's own that are due: to the stage while feeding, else to the client directly."""
+    cdef Entry *front
+    cdef Client c = s.client
+    cdef char message[5]
+    if s.passing and not feeding:
+        s.advance_due = True            # not into the middle of the server's present message
+        return 0
+    while True:
+        front = s.plan.front()
+        if front == NULL or not (front.flags & F_FAKE or front.kind == K_COPY_END):
+            return 0
+        if front.kind != K_COPY_END and c is not None:
+            message[0] = b"1" if front.kind == K_PARSE else b"3"
+            message[1] = message[2] = message[3] = 0
+            message[4] = 4
+            if feeding:
+                s.loop.emit(message, 5)
+            else:
+                c.put(message, 5)
+        if front.flags & F_CLIENT_OP:
+            settle(c)
+        s.plan.pop()
+
+
+cdef int settle(Client c) except -1:
+    """The oldest open change of the client's statements has succeeded."""
+    cdef tuple op
+    if c is None or not c.pending:
+        return 0
+    op = c.pending.pop(0)
+    if op[0] == "remove":
+        c.engine.table.release(<Statement>op[2])
+    return 0
+
+
+cdef int undo(Server s, Entry *entry) except -1:
+    """This entry failed, or was skipped because one before it failed."""
+    cdef Client c = s.client
+    cdef tuple op
+    if entry.flags & F_SERVER_OP:
+        if entry.kind == K_PARSE:
+            s.prepared.discard(entry.number)
+        else:
+            s.prepared.add(entry.number)
+    if entry.flags & F_UNNAMED:
+        s.unnamed = None
+    if entry.flags & F_CLIENT_OP and c is not None and c.pending:
+        op = c.pending.pop()        # newest first: undone in reverse, see on_error
+        c.last_name = None
+        c.last_statement = None
+        if op[0] == "add":
+            if c.statements.get(op[1]) is op[2]:
+                del c.statements[op[1]]
+            c.engine.table.release(<Statement>op[2])
+        elif op[0] == "remove":
+            c.statements[op[1]] = op[2]
+        elif op[0] == "unnamed":
+            c.unnamed = op[1]
+    return 0
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total) except? -1:
+    cdef Client c = s.client
+    cdef bint swallow
+    cdef uint32_t purpose
+    cdef char status = p[5] if total == 6 else 0
+    if status != b"I" and status != b"T" and status != b"E":
+        lost(s, 0, "ReadyForQuery without a status")
+        return -2
+    if front == NULL:
+        if not s.barrier_needed:
+            lost(s, 0, "ReadyForQuery that nothing asked for")
+            return -2
+        s.skipping = False          # a Sync that had been taken for one read in copy mode (see on_copy_in)
+        s.status = status
+        return 1 if c is not None else 0
+    if front.kind != K_QUERY and front.kind != K_SYNC:
+        lost(s, 0, "ReadyForQuery before all is answered")
+        return -2
+    swallow = front.flags & F_SWALLOW
+    purpose = front.number
+    if front.flags & F_CLIENT_OP:
+        settle(c)
+    s.plan.pop()
+    s.copy_in = s.copy_ended = False
+    if swallow:
+        s.status = status if s.plan.head == s.plan.tail else 0
+        own_query_done(s, purpose)
+        return -2 if s.closed else 0
+    s.status = status if s.plan.head == s.plan.tail else 0
+    advance_later(s)
+    if s.status and c is not None:
+        count_times(s, c, status)
+    return 1
+
+
+cdef int count_times(Server s, Client c, char status) except -1:
+    """A query (and, with status I, a transaction) is over."""
+    cdef double now = s.loop.now
+    s.since = now
+    if c.query_start:
+        c.pool.stats.query_time += now - c.query_start
+        c.query_start = 0
+    if status == b"I" and c.xact_start:
+        c.pool.stats.xact_time += now - c.xact_start
+        c.xact_start = 0
+    return 0
+
+
+cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
+    """ErrorResponse: forwarded, except to a query of ours; what it makes PostgreSQL skip leaves the plan."""
+    cdef Client c = s.client
+    cdef bint swallow = False
+    cdef dict fields = error_fields(p + 5, n - 5) if n == total else {}
+    cdef str code = fields.get("C", "")
+    if c is None and (front == NULL or not front.flags & F_SWALLOW):
+        close_server(s, "idle server got an error: " + fields.get("M", "?"))
+        return -2
+    if front == NULL:
+        s.close_needed = True       # the server speaks for itself: it is about to end the connection
+        return 1
+    if front.kind == K_QUERY:
+        if front.flags & F_SWALLOW:
+            s.error = fields
+            s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
+            return 0
+        end_copy(s)
+        return 1
+    if front.kind == K_SYNC:
+        return 1
+    if code == "0A000" and "cached plan" in fields.get("M", ""):
+        # DDL that did not pass through here: whoever prepares anew must get a new plan.
+        s.pool.db.epoch += 1
+    end_copy(s)
+    drop_batch(s)
+    if c is not None and n == total and memchr(p, b"_", n) != NULL and b"PGFERRY_" in p[:n]:
+        return rename_in_error(s, c, p[5:n])
+    return 1
+
+
+cdef int drop_batch(Server s) except -1:
+    """Take out what PostgreSQL skips after an error: everything before the next Sync, newest undone first."""
+    cdef uint32_t n = s.plan.size(), count = 0, i
+    while count < n and s.plan.at(count).kind != K_SYNC:
+        count += 1
+    # Client operations of later batches, if any, are newer in client.pending: none are open (relay: stall),
+    # except unnamed ones, which are put aside while the failed ones are undone.
+    cdef list later = put_aside(s, count)
+    for i in range(count, 0, -1):
+        undo(s, s.plan.at(i - 1))
+    for i in range(count):
+        s.plan.pop()
+    if later:
+        s.client.pending.extend(later)
+    if count == n:
+        s.skipping = True
+    return 0
+
+
+cdef list put_aside(Server s, uint32_t start):
+    """Take the client's open operations that belong to entries from `start` on out of client.pending."""
+    cdef uint32_t i
+    cdef int newer = 0
+    cdef Client c = s.client
+    cdef list later
+    if c is None or not c.pending:
+        return None
+    for i in range(start, s.plan.size()):
+        if s.plan.at(i).flags & F_CLIENT_OP:
+            newer += 1
+    if newer == 0:
+        return None
+    later = c.pending[len(c.pending) - newer:]
+    del c.pending[len(c.pending) - newer:]
+    return later
+
+
+cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
+    """Put the client's own name for a statement into an error text that names ours."""
+    cdef dict names = {b'"PGFERRY_0"': b'"' + (c.unknown_name or b"") + b'"'}
+    cdef bytes message
+    for name, st in (c.statements or {}).items():
+        names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
+    for ours, theirs in names.items():
+        body = body.replace(ours, theirs)
+    message = b"E" + struct.pack("!I", len(body) + 4) + body
+    s.loop.emit(<const char *>message, len(message))
+    return 2
+
+
+cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
+    """ParameterStatus: remembered for the server, and for the client it is forwarded to."""
+    cdef Client c = s.client
+    cdef const char *nul = <const char *>memchr(p + 5, 0, n - 5)
+    cdef bytes name, value
+    cdef bint own = front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
+    if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
+        lost(s, n, "broken ParameterStatus")
+        return -2
+    if c is None and not own:
+        close_server(s, "idle server got dirty")
+        return -2
+    name = p[5:nul - p]
+    value = nul + 1
+    index = s.pool.engine.tracked_index.get(name.decode("utf-8", "replace").lower())
+    if index is not None and index < len(s.vars):
+        vars = s.vars[:index] + (value,) + s.vars[index + 1:]
+        if c is not None and not own:
+            c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
+        s.vars = vars
+    return 0 if own else 1
+
+
+cdef int on_notice(Server s, Entry *front) except? -1:
+    if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
+        close_server(s, "idle server got dirty")
+        return -2
+    if front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY:
+        return 0
+    return 1
+
+
+cdef int on_notification(Server s) except? -1:
+    """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
+    if s.client is not None and s.client.session:
+        return 1
+    s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
+    return 0
+
+
+cdef int on_copy_in(Server s, Entry *front) except? -1:
+    """CopyInResponse. Syncs already sent, up to the end of the data, will be read and dropped by PostgreSQL."""
+    cdef uint32_t i
+    cdef Entry *entry
+    if front.flags & F_SWALLOW:
+        lost(s, 0, "COPY in a query of pgferry's own")
+        return -2
+    s.copy_in = True
+    s.copy_ended = False
+    for i in range(s.plan.size()):
+        entry = s.plan.at(i)
+        if entry.kind == K_COPY_END:
+            s.copy_ended = True
+            break
+        if entry.kind == K_SYNC:
+            entry.flags |= F_IN_COPY
+    return 1
+
+
+cdef int end_copy(Server s) except -1:
+    """COPY failed. Whether PostgreSQL had read the Syncs sent before cannot be told: a barrier will show."""
+    if s.copy_in:
+        s.copy_in = s.copy_ended = False
+        if s.plan.drop_syncs_in_copy():
+            s.barrier_needed = True
+    return 0
+
+
+cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
+    """CommandComplete: ends an Execute; some tags tell that prepared statements or types have changed."""
+    cdef const char *tag = p + 5
+    if front.kind != K_EXECUTE and front.kind != K_QUERY:
+        lost(s, n, "CommandComplete is no answer to what was asked")
+        return -2
+    if n > 10 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
+        look_at_tag(s, tag)
+    if s.copy_in:
+        s.copy_in = s.copy_ended = False
+        s.plan.drop_syncs_in_copy()
+    if front.kind == K_EXECUTE:
+        return answered(s, front, True, b"C")
+    return not front.flags & F_SWALLOW
+
+
+cdef int look_at_tag(Server s, const char *tag) except -1:
+    cdef Client c = s.client
+    if memcmp(tag, b"ALTER", 5) == 0 or memcmp(tag, b"DROP", 4) == 0 or memcmp(tag, b"CREATE VIEW", 11) == 0:
+        s.pool.db.epoch += 1
+    elif memcmp(tag, b"DISCARD ALL", 11) == 0 or memcmp(tag, b"DEALLOCATE ALL", 14) == 0:
+        s.prepared.clear()
+        s.unnamed = None
+        if c is not None and c.statements:
+            # Names whose Parse is still open were sent after this command.
+            newer = {op[1] for op in c.pending or () if op[0] == "add"}
+            for name in [name for name in c.statements if name not in newer]:
+                c.engine.table.release(<Statement>c.statements.pop(name))
+            c.last_name = None
+            c.last_statement = None
+    return 0

@@ -1,0 +1,198 @@
+"""Rows for the console: what the engine holds, as maps for the control channel."""
+
+import time
+
+from pgferry.engine.cancel import Cancel
+from pgferry.engine.loop cimport Loop, Stream
+from pgferry.engine.model cimport (
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client, Database, Engine, Pool,
+    Server, Stats, User,
+)
+from pgferry.engine.model import MODE_NAMES
+
+SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"), SV_USED: ("used", "sv_used"),
+                 SV_TESTED: ("tested", "sv_tested"), SV_LOGIN: ("new", "sv_login")}
+
+
+cdef dict stream_fields(Stream s):
+    """The buffer columns of SHOW SOCKETS: bytes held for the next message, bytes not sent."""
+    return {"recv_pos": s.held_len, "pkt_pos": 0, "pkt_remain": 0, "send_pos": s.out_head,
+            "send_remain": s.unsent(), "pkt_avail": s.held_len, "send_avail": s.unsent()}
+
+
+def client_row(Client c):
+    """One row of SHOW CLIENTS and SHOW SOCKETS."""
+    cdef double now = c.loop.now
+    cdef Server s = c.server
+    cdef double start = c.wait_start if c.state == CL_WAITING else c.query_start
+    host, port = c.remote() if not c.is_unix else ("unix", c.listen_port)
+    own, own_port = c.local()
+    state = "waiting" if c.state == CL_WAITING else "active" if c.state == CL_ACTIVE or c.tunnel is not None else "idle"
+    row = stream_fields(c)
+    row.update({
+        "type": "C", "user": login_user(c), "database": login_database(c), "replication": "none", "state": state,
+        "sock_state": "cl_login" if c.state == CL_LOGIN else "cl_waiting" if c.state == CL_WAITING else "cl_active",
+        "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.connect_time,
+        "request_time": time.time() - (now - c.request_time) if c.request_time else 0.0,
+        "wait_us": int((now - start) * 1e6) if start else 0, "close_needed": 0, "ptr": f"0x{c.id:x}",
+        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid, "tls": "",
+        "application_name": application_name(c.engine, c.vars),
+        "prepared_statements": len(c.statements) if c.statements is not None else 0, "id": c.id,
+    })
+    row["pkt_remain"] = c.passing
+    return row
+
+
+cdef str login_user(Client c):
+    if c.console_user is not None:
+        return c.console_user
+    if c.user is not None:
+        return c.user.name
+    return getattr(c.login, "username", None) or "(nouser)"
+
+
+cdef str login_database(Client c):
+    if c.tunnel is not None:
+        return "pgbouncer"
+    if c.db is not None:
+        return c.db.name
+    return getattr(c.login, "database", None) or "(nodb)"
+
+
+cdef str application_name(Engine engine, tuple vars):
+    cdef int index = engine.tracked_index["application_name"]
+    if vars is None or len(vars) <= index or vars[index] is None:
+        return ""
+    return vars[index].decode("utf-8", "replace")
+
+
+def server_row(Server s):
+    """One row of SHOW SERVERS and SHOW SOCKETS."""
+    cdef double now = s.loop.now
+    cdef Client c = s.client
+    state, sock_state = SERVER_STATES.get(s.state, ("being_canceled", "sv_being_canceled"))
+    if s.cancels and s.state == SV_ACTIVE:
+        state = "active_cancel"
+    row = stream_fields(s)
+    row.update({
+        "type": "S", "user": s.pool.user.name, "database": s.pool.db.name, "replication": "none", "state": state,
+        "sock_state": sock_state, "addr": s.peer_addr or "", "port": s.peer_port, "local_addr": s.own_addr or "",
+        "local_port": s.own_port, "connect_time": s.connect_time, "request_time": time.time() - (now - s.since),
+        "wait_us": int((now - c.query_start) * 1e6) if c is not None and c.query_start else 0,
+        "close_needed": int(s.close_needed), "ptr": f"0x{s.id:x}", "link": f"0x{c.id:x}" if c is not None else "",
+        "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0, "tls": "",
+        "application_name": application_name(s.pool.engine, s.vars), "prepared_statements": s.prepared.count,
+        "id": s.id,
+    })
+    row["pkt_remain"] = s.passing
+    return row
+
+
+def clients(Engine engine, bint with_logins):
+    """SHOW CLIENTS; with_logins: also those that are still logging in (SHOW SOCKETS)."""
+    cdef list rows = []
+    cdef Pool pool
+    for item in engine.pools():
+        pool = <Pool>item
+        for group in (pool.clients, pool.waiting):
+            rows.extend([client_row(c) for c in group.items()])
+        if with_logins:
+            rows.extend([client_row(c) for c in pool.logging_in.items()])
+    rows.extend([client_row(c) for c in engine.consoles.items()])
+    if with_logins:
+        rows.extend([client_row(c) for c in engine.logins.items()])
+    return rows
+
+
+def servers(Engine engine):
+    """SHOW SERVERS."""
+    return [server_row(s) for pool in engine.pools() for s in pool.servers()]
+
+
+def pools(Engine engine):
+    """SHOW POOLS."""
+    cdef list rows = []
+    cdef Pool pool
+    for item in engine.pools():
+        pool = <Pool>item
+        oldest = pool.waiting.head
+        wait = engine.loop.now - (<Client>oldest).wait_start if oldest is not None else 0.0
+        hosts = pool.db.conf.hosts
+        rows.append({
+            "database": pool.db.name, "user": pool.user.name, "cl_active": pool.clients.count,
+            "cl_waiting": pool.waiting.count, "cl_active_cancel_req": len(pool.cancels_sent),
+            "cl_waiting_cancel_req": len(pool.cancels_waiting), "sv_active": pool.active.count,
+            "sv_active_cancel": len(pool.cancels_sent), "sv_being_canceled": pool.being_canceled.count,
+            "sv_idle": pool.idle.count, "sv_used": pool.used.count, "sv_tested": pool.tested.count,
+            "sv_login": pool.fresh.count, "maxwait_us": int(wait * 1e6), "pool_mode": MODE_NAMES[pool.mode],
+            "load_balance_hosts": (pool.db.conf.load_balance_hosts or "round-robin") if len(hosts) > 1 else None,
+        })
+    return rows
+
+
+def current(counted):
+    """(clients, servers) that this worker holds of a database or user."""
+    cdef Database db
+    cdef User user
+    if isinstance(counted, Database):
+        db = <Database>counted
+        return db.clients.own(), db.servers.own()
+    user = <User>counted
+    return user.clients.own(), user.servers.own()
+
+
+def stats(Engine engine):
+    """Totals of each database (SHOW STATS)."""
+    cdef list rows = []
+    cdef Stats total
+    for db in engine.databases.values():
+        total = Stats()
+        total.add((<Database>db).former)
+        for pool in db.pools.values():
+            total.add(pool.stats)
+        row = total.as_row()
+        row["database"] = db.name
+        rows.append(row)
+    return rows
+
+
+def lists(Engine engine):
+    """The figures of SHOW LISTS that a worker knows."""
+    cdef int logging_in = engine.logins.count, used_clients = engine.consoles.count, free = 0, used = 0
+    cdef Pool pool
+    found = engine.pools()
+    for item in found:
+        pool = <Pool>item
+        logging_in += pool.logging_in.count
+        used_clients += pool.clients.count + pool.waiting.count
+        free += pool.idle.count + pool.used.count
+        used += pool.server_count() - pool.idle.count - pool.used.count
+    return [{"databases": len(engine.databases), "users": len(engine.users), "peers": 0, "pools": len(found),
+             "peer_pools": 0, "free_clients": 0, "used_clients": used_clients, "login_clients": logging_in,
+             "free_servers": free, "used_servers": used, "dns_names": 0, "dns_zones": 0, "dns_queries": 0,
+             "dns_pending": 0}]
+
+
+def mem(Engine engine):
+    """SHOW MEM: objects by kind with their size in bytes, and the buffers that are in use now."""
+    cdef Loop loop = engine.loop
+    found = engine.pools()
+    n_servers = sum([pool.total_servers for pool in found])
+    n_clients = engine.logins.count + engine.consoles.count + engine.closing.count + sum(
+        [(<Pool>pool).clients.count + (<Pool>pool).waiting.count + (<Pool>pool).logging_in.count for pool in found])
+    n_statements = sum([(<Server>s).prepared.count for pool in found for s in pool.servers()])
+    kinds = [
+        ("user_cache", User, len(engine.users)), ("credentials_cache", User, 0), ("db_cache", Database, len(engine.databases)),
+        ("peer_cache", User, 0), ("peer_pool_cache", Pool, 0), ("pool_cache", Pool, len(found)),
+        ("outstanding_request_cache", Cancel, len(engine.cancels)), ("server_cache", Server, n_servers),
+        ("client_cache", Client, n_clients),
+    ]
+    rows = [{"name": name, "size": kind.__basicsize__, "used": used, "free": 0, "memtotal": kind.__basicsize__ * used}
+            for name, kind, used in kinds]
+    size = loop.buffered // loop.buffers if loop.buffers else loop.chunk
+    rows.append({"name": "iobuf_cache", "size": size, "used": loop.buffers, "free": 0, "memtotal": loop.buffered})
+    rows.append({"name": "var_list_cache", "size": 56 + 8 * len(engine.tracked), "used": n_clients + n_servers,
+                 "free": 0, "memtotal": (56 + 8 * len(engine.tracked)) * (n_clients + n_servers)})
+    rows.append({"name": "server_prepared_statement_cache", "size": 16, "used": n_statements, "free": 0,
+                 "memtotal": 16 * n_statements})
+    return rows

@@ -1,0 +1,136 @@
+# C declarations of the kernel's interface that Cython does not ship: epoll, sockets, clock. No logic here.
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
+
+
+cdef extern from "sys/epoll.h" nogil:
+    enum:
+        EPOLLIN
+        EPOLLOUT
+        EPOLLRDHUP
+        EPOLLHUP
+        EPOLLERR
+        EPOLLET
+        EPOLLEXCLUSIVE
+        EPOLL_CTL_ADD
+        EPOLL_CTL_MOD
+        EPOLL_CTL_DEL
+        EPOLL_CLOEXEC
+    ctypedef union epoll_data_t:
+        uint64_t u64
+    struct epoll_event:
+        uint32_t events
+        epoll_data_t data
+    int epoll_create1(int flags)
+    int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
+    int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+
+
+cdef extern from "sys/uio.h" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+
+cdef extern from "sys/socket.h" nogil:
+    enum:
+        AF_UNIX
+        AF_INET
+        AF_INET6
+        MSG_NOSIGNAL
+        MSG_DONTWAIT
+        SOCK_NONBLOCK
+        SOCK_CLOEXEC
+        SOL_SOCKET
+        SO_ERROR
+        SO_KEEPALIVE
+        SO_SNDBUF
+        SO_RCVBUF
+        SO_PEERCRED
+    ctypedef uint32_t socklen_t
+    struct sockaddr:
+        uint16_t sa_family
+    struct sockaddr_storage:
+        uint16_t ss_family
+    struct msghdr:
+        void *msg_name
+        socklen_t msg_namelen
+        iovec *msg_iov
+        size_t msg_iovlen
+        void *msg_control
+        size_t msg_controllen
+        int msg_flags
+    ssize_t recv(int fd, void *buf, size_t n, int flags)
+    ssize_t send(int fd, const void *buf, size_t n, int flags)
+    ssize_t sendmsg(int fd, const msghdr *msg, int flags)
+    int accept4(int fd, sockaddr *addr, socklen_t *len, int flags)
+    int setsockopt(int fd, int level, int name, const void *value, socklen_t len)
+    int getsockopt(int fd, int level, int name, void *value, socklen_t *len)
+    int getsockname(int fd, sockaddr *addr, socklen_t *len)
+
+
+cdef extern from "netinet/in.h" nogil:
+    enum:
+        IPPROTO_TCP
+    struct in_addr:
+        uint32_t s_addr
+    struct in6_addr:
+        uint8_t s6_addr[16]
+    struct sockaddr_in:
+        uint16_t sin_family
+        uint16_t sin_port
+        in_addr sin_addr
+    struct sockaddr_in6:
+        uint16_t sin6_family
+        uint16_t sin6_port
+        in6_addr sin6_addr
+
+
+cdef extern from "netinet/tcp.h" nogil:
+    enum:
+        TCP_NODELAY
+        TCP_KEEPCNT
+        TCP_KEEPIDLE
+        TCP_KEEPINTVL
+        TCP_USER_TIMEOUT
+
+
+cdef extern from "arpa/inet.h" nogil:
+    const char *inet_ntop(int family, const void *src, char *dst, socklen_t size)
+    uint16_t ntohs(uint16_t value)
+
+
+cdef extern from "unistd.h" nogil:
+    int close(int fd)
+    ssize_t read(int fd, void *buf, size_t n)
+    ssize_t write(int fd, const void *buf, size_t n)
+
+
+cdef extern from "time.h" nogil:
+    enum:
+        CLOCK_MONOTONIC
+        CLOCK_REALTIME
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *ts)
+
+
+cdef inline uint32_t be32(const char *p) noexcept nogil:
+    """The big-endian unsigned 32-bit integer at p (four bytes must be there)."""
+    return ((<uint32_t><uint8_t>p[0]) << 24) | ((<uint32_t><uint8_t>p[1]) << 16) | (
+        (<uint32_t><uint8_t>p[2]) << 8) | <uint32_t><uint8_t>p[3]
+
+
+cdef inline void put32(char *p, uint32_t value) noexcept nogil:
+    """Write value at p as a big-endian 32-bit integer."""
+    p[0] = <char>(value >> 24)
+    p[1] = <char>((value >> 16) & 0xFF)
+    p[2] = <char>((value >> 8) & 0xFF)
+    p[3] = <char>(value & 0xFF)
+
+
+cdef inline double monotonic() noexcept nogil:
+    """Seconds of the monotonic clock."""
+    cdef timespec ts
+    clock_gettime(CLOCK_MONOTONIC, &ts)
+    return <double>ts.tv_sec + <double>ts.tv_nsec * 1e-9

@@ -1,0 +1,1 @@
+"""A worker process: what surrounds the compiled engine."""

@@ -1,0 +1,111 @@
+"""Entry of a worker process: `python -m pgferry.worker`, started by the supervisor only."""
+
+import argparse
+import gc
+import signal
+import socket
+import sys
+
+from pgferry.auth.scram import SaltSource
+from pgferry.engine import plumbing
+from pgferry.engine.ledger import Ledger
+from pgferry.engine.listener import Listener
+from pgferry.engine.loop import Loop
+from pgferry.engine.model import Engine
+from pgferry.worker.control import Control
+from pgferry.worker.host import Host
+from pgferry.worker.log import WorkerLog
+from pgferry.worker.requests import Requests
+from pgferry.worker.slow import SlowWork
+
+
+def fd_list(text: str) -> list[int]:
+    """Descriptors separated by commas; empty text is none."""
+    return [int(part) for part in text.split(",") if part]
+
+
+def arguments() -> argparse.Namespace:
+    """The descriptors and numbers the supervisor gives."""
+    parser = argparse.ArgumentParser(prog="pgferry.worker")
+    for name in ("index", "workers", "control-fd", "log-fd", "ledger-fd"):
+        parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("tcp-fds", "unix-fds"):
+        parser.add_argument(f"--{name}", type=fd_list, default=[])
+    return parser.parse_args()
+
+
+class Worker:
+    """Puts the parts together and runs them."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        self._args = args
+        self._log = WorkerLog(args.log_fd)
+        self._loop = Loop()
+        ledger = Ledger(args.ledger_fd, args.workers, args.index)
+        self._host = Host(SaltSource(ledger.secret))
+        self._engine = Engine(self._loop, ledger, args.index, args.workers, self._host, self._log)
+        self._log.engine = self._engine
+        self._host.engine = self._engine
+        self._host.slow = SlowWork(self._loop)
+        self._requests = Requests(self._engine, self._host, self._listen)
+        self._requests.on_stop_listening(self._stop_tcp)
+        self._control = Control(self._loop, args.control_fd, self._requests.handle, self._lost)
+        self._host.control = self._control
+        self._tcp: list[Listener] = []
+        self._unix: list[Listener] = []
+
+    def run(self) -> None:
+        """Serve until the supervisor closes the control channel."""
+        plumbing.run(self._engine, self._after_tick, self._after_turn)
+        self._log.flush()
+
+    def _listen(self) -> None:
+        """The first configuration is in effect: accept clients."""
+        port = self._host.config.settings.listen_port
+        for fd in self._args.tcp_fds:
+            with socket.socket(fileno=fd) as sock:
+                self._host.set_tcp_options(sock)
+                sock.setblocking(False)
+                sock.detach()
+            self._tcp.append(Listener(self._loop, self._engine, fd, False, port))
+        for fd in self._args.unix_fds:
+            with socket.socket(fileno=fd) as sock:
+                sock.setblocking(False)
+                sock.detach()
+            self._unix.append(Listener(self._loop, self._engine, fd, True, port))
+        # What exists now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 50, 100)
+        self._control.notice("ready")
+
+    def _stop_tcp(self) -> None:
+        for listener in self._tcp:
+            listener.stop()
+        self._tcp.clear()
+
+    def _after_tick(self) -> None:
+        self._requests.check_waits()
+        for listener in self._tcp + self._unix:
+            listener.retry()
+        self._log.flush()
+
+    def _after_turn(self) -> None:
+        self._engine.attention = False
+        self._log.flush()
+
+    def _lost(self) -> None:
+        """The supervisor is gone: so are we, without waiting for clients."""
+        plumbing.stop(self._engine)
+
+
+def main() -> int:
+    """Run a worker. Signals of a terminal or an operator are the supervisor's business."""
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        signal.signal(number, signal.SIG_IGN)
+    Worker(arguments()).run()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,125 @@
+"""Brings the engine in line with a configuration: settings, users, databases, pools."""
+
+from pgferry.auth.secrets import classify
+from pgferry.config import effective
+from pgferry.config.model import Config
+from pgferry.config.model import Database as Entry
+from pgferry.engine import operations
+from pgferry.engine.model import MODES, Database, Engine, Pool, User
+
+
+def apply(engine: Engine, config: Config, *, first: bool) -> None:
+    """Take over a configuration. What is gone is dropped, what changed towards PostgreSQL is reconnected."""
+    engine.config = config
+    settings_into_engine(engine, config)
+    if first:
+        track_parameters(engine, config)
+    users(engine, config)
+    databases(engine, config)
+    for pool in engine.pools():
+        pool_settings(pool, config)
+
+
+def settings_into_engine(engine: Engine, config: Config) -> None:
+    """Copy what the hot path reads into fields."""
+    s = config.settings
+    engine.loop.rounds = s.sbuf_loopcnt
+    engine.loop.chunk = max(s.pkt_buf, 64)
+    engine.max_packet_size = s.max_packet_size
+    engine.max_prepared = s.max_prepared_statements
+    engine.round_robin = s.server_round_robin
+    engine.disable_pqexec = s.disable_pqexec
+    engine.fast_close = s.server_fast_close
+    engine.log_connections = s.log_connections
+    engine.log_disconnections = s.log_disconnections
+    engine.log_pooler_errors = s.log_pooler_errors
+    engine.reset_always = s.server_reset_query_always
+    engine.reset_query = s.server_reset_query.encode("utf-8", "surrogateescape")
+    check = s.server_check_query
+    engine.check_query = None if check == "" else b"" if check == "<empty>" else check.encode()
+    engine.check_delay = s.server_check_delay
+    engine.idle_timeout = s.server_idle_timeout
+    engine.connect_timeout = s.server_connect_timeout
+    engine.login_retry = s.server_login_retry
+    engine.reserve_timeout = s.reserve_pool_timeout
+    engine.wait_notify = s.query_wait_notify
+    engine.cancel_wait_timeout = s.cancel_wait_timeout
+    engine.client_idle_timeout = s.client_idle_timeout
+    engine.client_login_timeout = s.client_login_timeout
+    engine.pool_idle_timeout = s.pool_idle_timeout
+    engine.autodb_idle_timeout = s.autodb_idle_timeout
+    engine.max_client_conn = s.max_client_conn
+    engine.verbose = s.verbose
+    engine.log.verbose = s.verbose
+
+
+def track_parameters(engine: Engine, config: Config) -> None:
+    """track_extra_parameters, on top of those that PostgreSQL always reports and clients rely on."""
+    for name in config.settings.track_extra_parameters:
+        if name.lower() not in engine.tracked_index:
+            engine.tracked_index[name.lower()] = len(engine.tracked)
+            engine.tracked.append(name)
+
+
+def users(engine: Engine, config: Config) -> None:
+    """Users of auth_file and [users]. One that is gone keeps its object but has no secret any more."""
+    for name in config.users:
+        if name not in engine.users:
+            engine.users[name] = User(engine, name)
+    for name, user in engine.users.items():
+        user_settings(user, config)
+
+
+def user_settings(user: User, config: Config) -> None:
+    """The user's secret and limits."""
+    conf = config.users.get(user.name)
+    user.conf = conf
+    secret = conf.secret if conf is not None else None
+    user.secret = classify(secret) if secret is not None else None
+    user.max_servers = effective.max_user_connections(config, conf)
+    user.max_clients = effective.max_user_client_connections(config, conf)
+
+
+def databases(engine: Engine, config: Config) -> None:
+    """Entries of [databases], and those made from `*`."""
+    for name, conf in config.databases.items():
+        if name not in engine.databases:
+            engine.databases[name] = Database(engine, name)
+        db = engine.databases[name]
+        db.auto = False
+        database_settings(engine, db, conf, config)
+    for name, db in list(engine.databases.items()):
+        if name in config.databases:
+            continue
+        conf = config.database(name) if db.auto else None
+        if conf is not None:
+            database_settings(engine, db, conf, config)
+        else:
+            db.removed = True
+            operations.kill(engine, db)
+            del engine.databases[name]
+
+
+def database_settings(engine: Engine, db: Database, conf: Entry, config: Config) -> None:
+    """The entry's limits; its servers are replaced when they were made for other settings."""
+    before = db.conf
+    db.conf = conf
+    db.max_servers = effective.max_db_connections(config, conf)
+    db.max_clients = effective.max_db_client_connections(config, conf)
+    if before is not None and not conf.same_servers(before):
+        operations.reconnect(engine, db, "connect string changed")
+
+
+def pool_settings(pool: Pool, config: Config) -> None:
+    """The effective values of a pool (precedence user, database, global)."""
+    db, user = pool.db.conf, pool.user.conf
+    pool.mode = MODES[effective.pool_mode(config, db, user)]
+    pool.size = effective.pool_size(config, db, user)
+    pool.min_size = effective.min_pool_size(config, db, user)
+    pool.reserve_size = effective.reserve_pool_size(config, db, user)
+    pool.lifetime = effective.server_lifetime(config, db)
+    pool.query_timeout = effective.query_timeout(config, user)
+    pool.query_wait_timeout = effective.query_wait_timeout(config, db, user)
+    pool.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
+    pool.transaction_timeout = effective.transaction_timeout(config, user)
+    pool.client_idle_timeout = effective.client_idle_timeout(config, user)

@@ -1,0 +1,242 @@
+"""What the supervisor asks of a worker: configuration, SHOW, and the commands of the console."""
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pgferry.config import effective
+from pgferry.config.model import Config
+from pgferry.engine import operations, show
+from pgferry.engine.model import Database, Engine
+from pgferry.worker import configure
+from pgferry.worker.control import Answer, Message, Refusal
+from pgferry.worker.host import Host
+
+Row = dict[str, Any]
+
+
+class Wait:
+    """A request that is answered when a condition holds."""
+
+    def __init__(self, db: str | None, kind: str, holds: Callable[[], bool], answer: Answer) -> None:
+        self.db = db
+        self.kind = kind
+        self.holds = holds
+        self.answer = answer
+
+
+class Requests:
+    """Serves the control channel's requests."""
+
+    def __init__(self, engine: Engine, host: Host, on_configured: Callable[[], None]) -> None:
+        self._engine = engine
+        self._host = host
+        self._on_configured = on_configured
+        self._configured = False
+        self._waits: list[Wait] = []
+        self._stop_listening: Callable[[], None] = lambda: None
+        self._handlers: dict[str, Callable[[Message, Answer], None]] = {
+            "config": self._config,
+            "show": self._show,
+            "pause": self._pause,
+            "resume": self._resume,
+            "kill": self._kill,
+            "disable": self._disable,
+            "enable": self._disable,
+            "reconnect": self._reconnect,
+            "wait_close": self._wait_close,
+            "kill_client": self._kill_client,
+            "shutdown": self._shutdown,
+            "cancel": self._cancel,
+            "find_db": self._find_db,
+        }
+
+    def on_stop_listening(self, action: Callable[[], None]) -> None:
+        """Set what SHUTDOWN does first."""
+        self._stop_listening = action
+
+    def handle(self, message: Message, answer: Answer) -> None:
+        """Carry out one request. Raises Refusal."""
+        handler = self._handlers.get(str(message.get("op")))
+        if handler is None:
+            raise Refusal(f"unknown operation {message.get('op')!r}")
+        handler(message, answer)
+
+    def check_waits(self) -> None:
+        """Answer what has come true; called every tick."""
+        for wait in list(self._waits):
+            if wait.holds():
+                self._waits.remove(wait)
+                wait.answer({})
+
+    def _database(self, message: Message) -> Database | None:
+        """The database the request names; None for all. Raises Refusal for one that is not here."""
+        name = message.get("db")
+        if name is None:
+            return None
+        db = self._engine.databases.get(name) or self._host.auto_database(name)
+        if db is None:
+            raise Refusal(f"no such database: {name}")
+        return db
+
+    def _config(self, message: Message, answer: Answer) -> None:
+        config = msgspec.convert(message["config"], Config)
+        self._host.config = config
+        configure.apply(self._engine, config, first=not self._configured)
+        self._take_state(message["state"])
+        if not self._configured:
+            self._configured = True
+            self._on_configured()
+        answer({})
+
+    def _take_state(self, state: Message) -> None:
+        engine = self._engine
+        engine.paused = bool(state.get("paused"))
+        stopped = {*state.get("paused_dbs", ()), *state.get("killed_dbs", ())}
+        disabled = set(state.get("disabled_dbs", ()))
+        for name in stopped | disabled:
+            if name not in engine.databases:
+                self._host.auto_database(name)
+        for name, db in engine.databases.items():
+            db.paused = name in stopped
+            db.disabled = name in disabled
+
+    def _pause(self, message: Message, answer: Answer) -> None:
+        db = self._database(message)
+        operations.pause(self._engine, db)
+        self._wait("pause", message.get("db"), lambda: operations.server_total(self._engine, db) == 0, answer)
+
+    def _resume(self, message: Message, answer: Answer) -> None:
+        name = message.get("db")
+        operations.unpause(self._engine, self._database(message))
+        for wait in [wait for wait in self._waits if wait.kind == "pause" and wait.db == name]:
+            self._waits.remove(wait)
+            wait.answer({"ok": False, "error": "resumed"})
+        answer({})
+
+    def _kill(self, message: Message, answer: Answer) -> None:
+        db = self._database(message)
+        for each in [db] if db is not None else list(self._engine.databases.values()):
+            if db is not None or each.pools:
+                each.paused = True
+                operations.kill(self._engine, each)
+        answer({})
+
+    def _disable(self, message: Message, answer: Answer) -> None:
+        db = self._database(message)
+        if db is None:
+            raise Refusal("a database is required")
+        db.disabled = message["op"] == "disable"
+        answer({})
+
+    def _reconnect(self, message: Message, answer: Answer) -> None:
+        operations.reconnect(self._engine, self._database(message))
+        answer({})
+
+    def _wait_close(self, message: Message, answer: Answer) -> None:
+        db = self._database(message)
+        self._wait(
+            "wait_close", message.get("db"), lambda: operations.close_needed_total(self._engine, db) == 0, answer
+        )
+
+    def _kill_client(self, message: Message, answer: Answer) -> None:
+        if not operations.kill_client(self._engine, int(message["id"])):
+            raise Refusal("client not found")
+        answer({})
+
+    def _shutdown(self, message: Message, answer: Answer) -> None:
+        self._stop_listening()
+        engine = self._engine
+        if message["mode"] == "wait_for_servers":
+            engine.shutdown = 1
+            operations.close_free(engine, None, "server shutting down")
+            operations.refuse_waiting(engine, "server shutting down")
+            self._wait("shutdown", None, lambda: operations.server_total(engine, None) == 0, answer)
+        else:
+            engine.shutdown = 2
+            self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
+
+    def _wait(self, kind: str, db: str | None, holds: Callable[[], bool], answer: Answer) -> None:
+        if holds():
+            answer({})
+        else:
+            self._waits.append(Wait(db, kind, holds, answer))
+
+    def _cancel(self, message: Message, answer: Answer) -> None:
+        self._host.cancel_here(message["key"], lambda: answer({}))
+
+    def _find_db(self, message: Message, answer: Answer) -> None:
+        name = message["db"]
+        found = name in self._engine.databases or self._host.auto_database(name) is not None
+        answer({"found": found})
+
+    # SHOW
+
+    def _show(self, message: Message, answer: Answer) -> None:
+        engine = self._engine
+        what = message["what"]
+        rows: list[Row]
+        if what == "clients":
+            rows = show.clients(engine, False)
+        elif what == "servers":
+            rows = show.servers(engine)
+        elif what == "sockets":
+            rows = show.clients(engine, True) + show.servers(engine)
+        elif what == "pools":
+            rows = show.pools(engine)
+        elif what == "databases":
+            rows = [self._database_row(db) for db in engine.databases.values()]
+        elif what == "users":
+            rows = self._user_rows()
+        elif what == "stats":
+            rows = show.stats(engine)
+        elif what == "lists":
+            rows = show.lists(engine)
+        elif what == "mem":
+            rows = show.mem(engine)
+        else:
+            raise Refusal(f"cannot show {what!r}")
+        answer({"rows": rows})
+
+    def _database_row(self, db: Database) -> Row:
+        config, conf = self._host.config, db.conf
+        clients, servers = show.current(db)
+        return {
+            "name": db.name,
+            "host": ",".join(conf.hosts) or None,
+            "port": conf.port,
+            "database": conf.dbname or db.name,
+            "force_user": conf.user,
+            "pool_size": effective.pool_size(config, conf, None),
+            "min_pool_size": effective.min_pool_size(config, conf, None),
+            "reserve_pool_size": effective.reserve_pool_size(config, conf, None),
+            "server_lifetime": int(effective.server_lifetime(config, conf)),
+            "pool_mode": conf.pool_mode,
+            "load_balance_hosts": (conf.load_balance_hosts or "round-robin") if len(conf.hosts) > 1 else None,
+            "max_connections": db.max_servers,
+            "current_connections": servers,
+            "max_client_connections": db.max_clients,
+            "current_client_connections": clients,
+            "paused": int(db.paused),
+            "disabled": int(db.disabled),
+        }
+
+    def _user_rows(self) -> list[Row]:
+        rows = []
+        for user in self._engine.users.values():
+            clients, servers = show.current(user)
+            conf = user.conf
+            rows.append(
+                {
+                    "name": user.name,
+                    "pool_size": conf.pool_size if conf is not None else None,
+                    "reserve_pool_size": conf.reserve_pool_size if conf is not None else None,
+                    "pool_mode": conf.pool_mode if conf is not None else None,
+                    "max_user_connections": user.max_servers,
+                    "current_connections": servers,
+                    "max_user_client_connections": user.max_clients,
+                    "current_client_connections": clients,
+                }
+            )
+        return rows

@@ -1,0 +1,55 @@
+"""Work that would hold up the loop (PBKDF2), done in a thread; the results come back on the loop."""
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from typing import Any
+
+from pgferry.engine.loop import Loop
+from pgferry.engine.plumbing import Watch
+
+Done = Callable[[Any, Exception | None], None]
+
+
+class SlowWork:
+    """One thread. Calls with the same key that come while one is under way share its result."""
+
+    def __init__(self, loop: Loop) -> None:
+        self._jobs: queue.SimpleQueue[tuple[Any, Callable[[], Any]]] = queue.SimpleQueue()
+        self._results: queue.SimpleQueue[tuple[Any, Any, Exception | None]] = queue.SimpleQueue()
+        self._waiting: dict[Any, list[Done]] = {}
+        self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._watch = Watch(loop, self._wake_fd, self._collect)
+        self._thread: threading.Thread | None = None
+
+    def run(self, key: Any, job: Callable[[], Any], done: Done) -> None:
+        """Run job() in the thread; done(result, error) on the loop. Exceptions of job() come as error."""
+        waiting = self._waiting.get(key)
+        if waiting is not None:
+            waiting.append(done)
+            return
+        self._waiting[key] = [done]
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="slow", daemon=True)
+            self._thread.start()
+        self._jobs.put((key, job))
+
+    def _work(self) -> None:
+        while True:
+            key, job = self._jobs.get()
+            try:
+                self._results.put((key, job(), None))
+            except Exception as error:  # reported to whoever asked: a thread has nobody else to tell
+                self._results.put((key, None, error))
+            os.eventfd_write(self._wake_fd, 1)
+
+    def _collect(self) -> None:
+        try:
+            os.eventfd_read(self._wake_fd)
+        except BlockingIOError:
+            pass
+        while not self._results.empty():
+            key, result, error = self._results.get()
+            for done in self._waiting.pop(key, ()):
+                done(result, error)
