@@ -14,6 +14,7 @@ from pgferry.embedded.errors import EmbeddedError
 from pgferry.embedded.guard import Guarded, alive, descendants, start_time
 
 ALLOW_ROOT = "PGFERRY_ALLOW_ROOT"
+SOURCE = Path(__file__).resolve().parents[2]
 
 
 class PoolerProcess:
@@ -136,9 +137,13 @@ def accepts(address: Address) -> bool:
 
 
 def _environment() -> dict[str, str]:
-    """The caller's, sanitizers' settings included; PGFERRY_ALLOW_ROOT only where root has to run it."""
+    """The caller's, sanitizers' settings included; PGFERRY_ALLOW_ROOT only where root has to run it.
+
+    PYTHONPATH makes the child import the same pgferry as this process, from any directory.
+    """
     kept = {k: v for k, v in os.environ.items() if k != ALLOW_ROOT}
     root = os.geteuid() == 0 and not runner().switched
+    kept["PYTHONPATH"] = ":".join(filter(None, (str(SOURCE), os.environ.get("PYTHONPATH", ""))))
     return kept | {"PYTHONUNBUFFERED": "1"} | ({ALLOW_ROOT: "1"} if root else {})
 
 
