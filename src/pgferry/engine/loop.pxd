@@ -87,6 +87,7 @@ cdef class Loop:
     cdef readonly int buffers       # how many such buffers
     cdef readonly uint64_t turns
     cdef bint stopping
+    cdef public object on_bug       # called with (stream, exception) when serving a stream raised
 
     cdef int again(self, Stream s) except -1
     cdef int emit_run(self, const char *data, size_t n) except -1
@@ -96,3 +97,4 @@ cdef class Loop:
     cdef int shrink_stage(self) except -1
     cdef int deliver(self, Stream target) except -1
     cdef int turn(self, int timeout_ms) except -1
+    cdef int failed(self, Stream s, error) except -1

@@ -525,14 +525,33 @@ cdef class Loop:
                 continue
             s = <Stream>slot
             if s.generation == <uint32_t>(data >> 32):
-                s.on_event(events[i].events)
+                try:
+                    s.on_event(events[i].events)
+                except Exception as error:
+                    self.failed(s, error)
         if self.ready:
             ready = self.ready
             self.ready = []
             for slot in ready:
                 s = <Stream>slot
                 s.queued = False
-                s.on_ready()
+                try:
+                    s.on_ready()
+                except Exception as error:
+                    self.failed(s, error)
+        return 0
+
+    cdef int failed(self, Stream s, error) except -1:
+        """A bug, or no memory: it costs this connection (and its peer), not the process."""
+        if self.on_bug is not None:
+            self.on_bug(s, error)
+        try:
+            s.on_eof()
+        except Exception as again:
+            if self.on_bug is not None:
+                self.on_bug(s, again)
+        if not s.closed:
+            s.detach()
         return 0
 
     def run_once(self, int timeout_ms):

@@ -78,7 +78,7 @@ cdef class Database:
     cdef public bint removed
     cdef public bint closing         # WAIT_CLOSE was asked
     cdef public dict pools           # user name -> Pool
-    cdef public dict former          # user name -> Stats of pools that were dropped
+    cdef readonly Stats former           # of pools that were dropped
     cdef Counter clients
     cdef Counter servers
     cdef public int max_clients

@@ -6,6 +6,7 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 """
 
 import time
+import traceback
 
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.client_login cimport login_feed
@@ -220,6 +221,7 @@ cdef class Engine:
         self.workers = workers
         self.host = host
         self.log = log
+        loop.on_bug = self.report_bug
         self.table = StatementTable()
         self.databases = {}
         self.users = {}
@@ -248,6 +250,12 @@ cdef class Engine:
             db.pools[user.name] = pool
             self.host.configure_pool(pool)
         return pool
+
+    def report_bug(self, stream, error):
+        """Log an exception that serving a stream raised."""
+        who = label(stream) if isinstance(stream, (Client, Server)) else type(stream).__name__
+        text = "".join(traceback.format_exception(error))
+        self.log("ERROR", f"internal error: {who}: {text}")
 
     def client_of(self, bytes key):
         """The client that has this cancel key, or None."""
