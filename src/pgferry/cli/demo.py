@@ -179,15 +179,16 @@ log_disconnections = 0
 
     def _watch(self, name: str, load: "Spread") -> tuple[Figures, int, list[dict[str, str | None]]]:
         """Progress lines until the load ends: its figures, the most server connections seen, the pools."""
-        most, last, pools = 0, 0, list[dict[str, str | None]]()
+        most, last, pools = 0, Figures(), list[dict[str, str | None]]()
         for figures in load.progress():
             servers = self._server_connections()
             most = max(most, servers)
+            rate = (figures.transactions - last.transactions) / max(figures.seconds - last.seconds, 0.001)
             click.echo(
-                f"  {name:<8}{figures.seconds:4.0f} s  {figures.connected:4} clients  {servers:3} servers"
-                f"  {figures.transactions - last:7,} transactions/s  {figures.errors} errors"
+                f"  {name:<8}{figures.seconds:4.1f} s  {figures.connected:4} clients  {servers:3} servers"
+                f"  {rate:7,.0f} transactions/s  {figures.errors} errors"
             )
-            last = figures.transactions
+            last = figures
             if name == "pgferry":
                 pools = _dicts(self._console("SHOW POOLS"))
         return load.total, most, pools
