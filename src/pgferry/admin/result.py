@@ -1,7 +1,7 @@
 """Result sets of the console: columns with their wire types, and values in text and binary format."""
 
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -112,8 +112,3 @@ def expand_formats(codes: Sequence[int], count: int) -> list[int]:
     if len(codes) != count:
         raise ValueError(f"{len(codes)} result formats for {count} columns")
     return list(codes)
-
-
-def rows_of(values: Iterable[Sequence[Value]]) -> list[Sequence[Value]]:
-    """Collect rows, for a checker's sake typed as the result wants them."""
-    return list(values)

@@ -15,7 +15,7 @@ from pgferry import __version__
 from pgferry.admin.server import Console
 from pgferry.observe.log import Log
 from pgferry.supervisor.channel import Message
-from pgferry.supervisor.errors import CommandError, StartError, WorkerGone, WorkerRefused
+from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet, Ledger
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.operations import Operations
@@ -210,6 +210,3 @@ class Supervisor:
             await work
         except CommandError as error:
             self._log.log(f"signal without effect: {error.message}")
-
-
-__all__ = ["StartError", "Supervisor"]

@@ -91,7 +91,10 @@ def test_listen(text: str, expected: tuple[str, str]) -> None:
 
 
 def test_the_command_line_imports_little() -> None:
-    code = "import sys, pgferry.cli.main; print(','.join(m for m in sys.modules if m[:7] in ('pgferry', 'asyncio')))"
+    code = (
+        "import sys, pgferry.cli.main as _\n"
+        "print(','.join(m for m in sys.modules if m.startswith(('pgferry', 'asyncio'))))"
+    )
     result = subprocess.run(
         [sys.executable, "-c", code],
         capture_output=True,
