@@ -265,7 +265,9 @@ class Pooler:
         return found[0]
 
     def _accepts(self) -> bool:
-        """Every default listener is there; with listen_addr taken away, the unix socket alone."""
+        """It says that it is up, and every default listener is there (those that settings left)."""
+        if "process up" not in self.log():
+            return False
         addresses: list[Any] = []
         if "127.0.0.1" in str(self._settings["listen_addr"]):
             addresses.append((self.host, self.port))
