@@ -19,7 +19,7 @@ ASAN_ENV = env PYTHONPATH="$(CURDIR)/$(ASAN)/src" PGFERRY_TEST_SANITIZER=1 PYTHO
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
 
-build: $(VENV)/.built  ## .venv/bin/pgferry
+build: $(VENV)/.built $(VENV)/.installed  ## .venv/bin/pgferry
 
 demo: build  ## pgferry at work on a private PostgreSQL, until Ctrl-C
 	@$(BIN)/pgferry demo $(ARGS)
@@ -70,15 +70,16 @@ $(VENV)/.made: tools/prepare
 	@tools/prepare $(VENV)
 	@touch $@
 
-$(VENV)/.installed: $(VENV)/.made pyproject.toml
-	@echo "Installing pgferry into $(VENV)"
-	@$(PIP) --no-build-isolation --editable .
-	@touch $@
-
-$(VENV)/.built: $(VENV)/.installed setup.py $(ENGINE)
+$(VENV)/.built: $(VENV)/.made setup.py $(ENGINE)
 	@echo "Compiling the engine"
 	@mkdir -p build
 	@$(BIN)/python setup.py --quiet build_ext --inplace -j 2 >build/compile.log 2>&1 || { cat build/compile.log; exit 1; }
+	@touch $@
+
+# After the engine: pip's own build would compile one module after the other.
+$(VENV)/.installed: $(VENV)/.made pyproject.toml | $(VENV)/.built
+	@echo "Installing pgferry into $(VENV)"
+	@$(PIP) --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.made pyproject.toml
