@@ -76,10 +76,10 @@ $(VENV)/.built: $(VENV)/.made setup.py $(ENGINE)
 	@$(BIN)/python setup.py --quiet build_ext --inplace -j 2 >build/compile.log 2>&1 || { cat build/compile.log; exit 1; }
 	@touch $@
 
-# After the engine: pip's own build would compile one module after the other.
+# Without compiling: pip would compile everything again, one module after the other.
 $(VENV)/.installed: $(VENV)/.made pyproject.toml | $(VENV)/.built
 	@echo "Installing pgferry into $(VENV)"
-	@$(PIP) --no-build-isolation --editable .
+	@PGFERRY_FLAVOUR=none $(PIP) --no-build-isolation --editable .
 	@touch $@
 
 $(VENV)/.tests: $(VENV)/.made pyproject.toml

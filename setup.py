@@ -16,8 +16,10 @@ FLAVOURS: dict[str, tuple[list[str], list[str], dict[str, bool]]] = {
         {},
     ),
 }
-cflags, ldflags, directives = FLAVOURS[os.environ.get("PGFERRY_FLAVOUR", "release")]
-engine = sorted(Path("src/pgferry/engine").glob("*.pyx"))
+flavour = os.environ.get("PGFERRY_FLAVOUR", "release")
+# "none" installs the package without compiling: the Makefile has built the engine in place already.
+engine = sorted(Path("src/pgferry/engine").glob("*.pyx")) if flavour != "none" else []
+cflags, ldflags, directives = FLAVOURS["release" if flavour == "none" else flavour]
 setup(
     ext_modules=cythonize(
         [
