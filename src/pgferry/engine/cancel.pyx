@@ -3,19 +3,20 @@
 PostgreSQL gives no answer to a cancel request; it signals the backend and closes the connection. So a request is
 under way until that end is seen, and a server with one under way is given to nobody else meanwhile
 (SV_BEING_CANCELED): when the connection has ended, the signal is pending in the backend, and a backend that is
-waiting for a command drops it. A request whose query is over before it could be sent is dropped here.
+waiting for a command drops it. A connection that ends in another way (reset, or no end within
+cancel_wait_timeout) tells nothing about the signal, so that server is closed before it can serve anybody else.
+A request whose query is over before it could be sent is dropped here.
 """
 
 import errno
-import os
 import socket
 import struct
 
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.loop cimport Stream
-from pgferry.engine.model cimport P_VARS, SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
-from pgferry.engine.plan cimport F_SWALLOW
+from pgferry.engine.model cimport SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
+from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pooling cimport make_available
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 
@@ -30,6 +31,7 @@ cdef class Cancel(Stream):
     cdef readonly object done
     cdef readonly double asked
     cdef bint connecting
+    cdef bint sent
 
     def __init__(self, loop, Client client, done):
         self.client = client
@@ -43,11 +45,14 @@ cdef class Cancel(Stream):
 
     cdef int start(self) except -1:
         family, address = self.server.address
-        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        try:
+            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
+        except OSError as error:
+            return self.failed(error.strerror)
         code = sock.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
             sock.close()
-            return self.finish()
+            return self.failed(errno.errorcode.get(code, "?"))
         self.server.cancels += 1
         self.connecting = True
         self.attach(sock.detach(), EPOLLIN | EPOLLOUT)
@@ -61,20 +66,30 @@ cdef class Cancel(Stream):
                 return self.finish()
             key = self.server.cancel_key
             message = struct.pack("!II", 8 + len(key), CANCEL_REQUEST) + key
+            self.sent = True
             self.put(message, len(message))
             return self.flush()
         if self.connecting:
-            return self.finish()
+            return self.failed("connection refused")
+        if events & EPOLLERR:
+            self.broken = True
         return Stream.on_event(self, events)
 
     cdef int on_eof(self) except -1:
+        if self.broken and self.sent:
+            distrust(self.server)
+        return self.finish()
+
+    cdef int failed(self, str why) except -1:
+        """PostgreSQL cannot be reached: the request is dropped, as PgBouncer does."""
+        self.server.pool.engine.say(self.server, "WARNING", f"failed cancel request: {why}")
         return self.finish()
 
     cdef int finish(self) except -1:
         """PostgreSQL has closed the connection (or there was none): the server may be used again."""
         cdef Server s = self.server
         cdef Pool pool = s.pool
-        cdef bint sent = self.fd >= 0
+        cdef bint under_way = self.fd >= 0
         if self.closed:
             return 0
         self.detach()
@@ -84,9 +99,9 @@ cdef class Cancel(Stream):
         if self in pool.cancels_sent:
             pool.cancels_sent.remove(self)
         self.done()
-        if sent:
-            if pool.engine.log_connections:
-                pool.engine.say(s, "LOG", "successfully sent cancel request")
+        if self.sent and pool.engine.log_connections:
+            pool.engine.say(s, "LOG", "successfully sent cancel request")
+        if under_way:
             s.cancels -= 1
             if s.cancels == 0 and s.state == SV_BEING_CANCELED:
                 make_available(s)
@@ -107,7 +122,7 @@ def request(Engine engine, bytes key, done):
         return
     s = c.server
     if s.plan.size() == 0 or s.cancel_key is None or (
-            s.plan.front().flags & F_SWALLOW and s.plan.front().number == P_VARS and s.plan.size() == 1):
+            s.plan.front().flags & F_SWALLOW and s.plan.front().kind == K_QUERY):
         done()
         return
     cancel = Cancel(engine.loop, c, done)
@@ -119,15 +134,26 @@ def request(Engine engine, bytes key, done):
 cdef int start_waiting(Pool pool) except -1:
     """Send the requests that wait, oldest first, at most twice pool_size at a time."""
     cdef Cancel cancel
-    while pool.cancels_waiting:
-        if pool.size > 0 and len(pool.cancels_sent) >= 2 * pool.size:
-            return 0
-        cancel = pool.cancels_waiting.pop(0)
-        if cancel.wanted() and cancel.server.state != SV_GONE:
-            pool.cancels_sent.append(cancel)
-            cancel.start()
-        else:
-            cancel.finish()
+    if pool.cancels_starting:
+        return 0            # called by the finish() of one that could not be sent: the loop below goes on
+    pool.cancels_starting = True
+    try:
+        while pool.cancels_waiting and (pool.size <= 0 or len(pool.cancels_sent) < 2 * pool.size):
+            cancel = pool.cancels_waiting.pop(0)
+            if cancel.wanted() and cancel.server.state != SV_GONE:
+                pool.cancels_sent.append(cancel)
+                cancel.start()
+            else:
+                cancel.finish()
+    finally:
+        pool.cancels_starting = False
+    return 0
+
+
+cdef int distrust(Server s) except -1:
+    """Nobody knows whether a signal will still come: this server must not be used by anybody else."""
+    s.close_needed = True
+    s.close_reason = "cancel request got no answer"
     return 0
 
 
@@ -139,9 +165,7 @@ cdef int check_timeouts(Engine engine) except -1:
         return 0
     for cancel in list(engine.cancels):
         if engine.loop.now - cancel.asked > limit:
-            if cancel.fd >= 0:
-                # Nobody knows whether the signal will still come: this server must not be used again.
-                cancel.server.close_needed = True
-                cancel.server.close_reason = "cancel request got no answer"
+            if cancel.sent:
+                distrust(cancel.server)
             cancel.finish()
     return 0

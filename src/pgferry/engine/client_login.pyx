@@ -21,7 +21,7 @@ from pgferry.engine.messages cimport notice_message, parameter_status
 from pgferry.engine.model cimport (
     CL_CLOSING, CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
 )
-from pgferry.engine.pooling cimport close_client, finish_closing, want_servers
+from pgferry.engine.pooling cimport close_client, finish_closing, note_logins, want_servers
 from pgferry.engine.sys cimport be32
 
 cdef enum:
@@ -438,6 +438,7 @@ cdef int authenticated(Client c, Login login) except -1:
         if engine.loop.now < pool.retry_at:
             close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])
             return 0
+    note_logins(pool)
     return want_servers(pool)
 
 

@@ -88,6 +88,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     cdef Server s = c.server
     cdef double now = c.loop.now
     if kind == b"X":
+        if s is not None:
+            c.loop.deliver(s)      # what came before it in the same packet is carried out all the same
         close_client(c, "client close request")
         return 0
     if kind == b"d" or kind == b"c" or kind == b"f":

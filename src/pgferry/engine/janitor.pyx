@@ -7,7 +7,7 @@ from pgferry.engine.model cimport (
     CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, finish_closing, serve_waiting, start_server,
+    close_client, close_server, fail_server, finish_closing, note_logins, serve_waiting, start_server,
     want_servers,
 )
 
@@ -26,6 +26,7 @@ def tick(Engine engine):
         check_waiting(engine, pool, now)
         check_running(engine, pool, now)
         check_servers(engine, pool, now)
+        note_logins(pool)
         share(engine, pool)
         keep_minimum(engine, pool)
         want_servers(pool)

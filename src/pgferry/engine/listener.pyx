@@ -1,5 +1,6 @@
 """Listening sockets: accepts clients and begins their logins."""
 
+import os
 
 from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
@@ -20,6 +21,7 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef enum:
     BURST = 64       # connections accepted in one turn, so that those already in are served too
+    COMPLAINT = 10   # seconds
 
 
 cdef class Listener(Stream):
@@ -29,11 +31,13 @@ cdef class Listener(Stream):
     cdef public bint is_unix
     cdef public int port
     cdef public bint starved        # out of descriptors or memory: the janitor's tick tries again
+    cdef double complained          # monotonic, of the last line about that
 
     def __init__(self, loop, Engine engine, int fd, bint is_unix, int port):
         self.engine = engine
         self.is_unix = is_unix
         self.port = port
+        self.complained = -COMPLAINT
         self.attach(fd, EPOLLIN)
 
     cdef int on_event(self, uint32_t events) except -1:
@@ -63,12 +67,18 @@ cdef class Listener(Stream):
                 if errno == EINTR or errno == ECONNABORTED:
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
-                    self.starved = True
-                    self.engine.log("WARNING", f"accept() failed: out of file descriptors "
-                                    "or memory, new clients must wait")
+                    self.starve(os.strerror(errno))
                 return 0
             self.welcome(fd, (<const char *>&addr)[:size])
         return self.loop.again(self)
+
+    cdef int starve(self, str why) except -1:
+        """Descriptors or memory have run out. Said at once, then every ten seconds."""
+        self.starved = True
+        if self.loop.now - self.complained >= COMPLAINT:
+            self.complained = self.loop.now
+            self.engine.log("WARNING", f"accept() failed: {why}; new clients must wait")
+        return 0
 
     cdef int welcome(self, int fd, bytes address) except -1:
         cdef Client c = Client(self.loop, self.engine)

@@ -19,6 +19,7 @@ cdef class Stream:
     cdef bint broken                # a send failed: the peer is gone
     cdef readonly int paused        # Pause bits
     cdef bint readable              # unread bytes may wait in the kernel although no edge will come for them
+    cdef bint ending                # the kernel has told that the stream ends behind what is unread
     cdef bint queued                # is in loop.ready
     # Unsent bytes are out[out_head:out_tail]; blocked: the kernel's buffer was full, EPOLLOUT will tell.
     cdef char *out

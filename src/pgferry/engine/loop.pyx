@@ -4,7 +4,8 @@ Every descriptor is registered once, edge-triggered, for input and hang-up; EPOL
 send has left bytes behind. With edges, a stream that is paused (or was cut off by the fairness limit) gets no
 second event for bytes that already lie in the kernel, so it remembers them in `readable` and is put on the
 loop's ready list when it may go on. A receive that returns less than the room it had has emptied the socket:
-the next byte, or the end of the stream, makes a new edge.
+the next byte, or the end of the stream, makes a new edge. An end that has been told already (`ending`) makes
+no other, so such a stream is read until recv() gives it.
 
 All input goes through one buffer of the loop. A stream keeps bytes of its own only in two cases: input that
 ends within a message (held) and output that the kernel did not take (out). An idle connection has neither.
@@ -211,7 +212,7 @@ cdef class Stream:
             if n == 0:
                 self.readable = False
                 return self.on_eof()
-            self.readable = <size_t>n == room
+            self.readable = <size_t>n == room or self.ending
             if buf != self.held:
                 if start:
                     memcpy(buf, self.held, start)
@@ -240,6 +241,8 @@ cdef class Stream:
                 if self.closed:
                     return 0
         if events & (EPOLLIN | EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+            if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):
+                self.ending = True
             if self.paused:
                 self.readable = True
                 if events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR):

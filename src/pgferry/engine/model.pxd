@@ -116,8 +116,10 @@ cdef class Pool:
     # Cancel requests (see cancel)
     cdef readonly list cancels_waiting
     cdef readonly list cancels_sent
+    cdef bint cancels_starting
     cdef Counter slots               # servers of this pool over all workers
     cdef Counter wanting             # waiting clients of this pool over all workers
+    cdef bint login_wanting          # one more in `wanting`: logins wait for the pool's first server here
     cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
     cdef public tuple base_vars      # tracked parameters as the server reports them at login
     cdef public dict canon           # (index, value as a client gave it) -> value as the server reports it

@@ -75,6 +75,15 @@ cdef int stop_waiting(Client c) except -1:
     return 0
 
 
+cdef int note_logins(Pool pool) except -1:
+    """Let other workers know that logins wait for a first server here, so that one of them lends its slot."""
+    cdef bint wanting = pool.logging_in.count > 0 and pool.welcome is None and not pool.removed
+    if wanting != pool.login_wanting:
+        pool.login_wanting = wanting
+        pool.wanting.add(1 if wanting else -1)
+    return 0
+
+
 cdef int link(Client c, Server s) except -1:
     """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
     cdef Pool pool = s.pool
@@ -290,6 +299,7 @@ cdef int logged_in(Server s) except -1:
     for stream in pool.logging_in.items():
         c = <Client>stream
         c.login.finish(c)
+    note_logins(pool)
     return make_available(s)
 
 
@@ -396,6 +406,8 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     forget_client(c)
     c.held_len = 0
     engine.closing.append(c)
+    if c.pool is not None and c.pool.login_wanting:
+        note_logins(c.pool)
     if not c.blocked and not c.broken:
         c.flush()
     if c.unsent() == 0 or c.broken:

@@ -15,7 +15,7 @@ from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
-from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, be32
+from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 
 cdef enum:
     LOGIN_MESSAGE = 65536       # longer messages have no place in a login
@@ -123,11 +123,9 @@ def open_socket(Server s, targets):
 cdef int server_connected(Server s) except -1:
     """The connect has ended: send the startup packet, or give up."""
     cdef Pool pool = s.pool
-    sock = socket.socket(fileno=os.dup(s.fd))
-    try:
-        code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-    finally:
-        sock.close()
+    cdef int code = 0
+    cdef socklen_t size = sizeof(code)
+    getsockopt(s.fd, SOL_SOCKET, SO_ERROR, &code, &size)
     if code:
         s.broken = True
         return s.login.failed(s, f"connect failed: {os.strerror(code)}", None) or 0
