@@ -35,6 +35,8 @@ class FaultProxy:
         self._pairs: list[tuple[socket.socket, socket.socket]] = []
         self._lock = threading.Lock()
         self._closed = False
+        self._new = threading.Event()
+        self._new.set()
         threading.Thread(target=self._accept, daemon=True).start()
 
     # --- faults
@@ -59,6 +61,7 @@ class FaultProxy:
     def resume(self) -> None:
         """Take every fault back; what was stalled goes on."""
         self._refuse, self._chunk, self._delay = False, 0, 0.0
+        self.release_new()
         self._budget = dict.fromkeys(DIRECTIONS)
         for event in self._flow.values():
             event.set()
@@ -74,6 +77,14 @@ class FaultProxy:
     def refuse(self) -> None:
         """Close new connections at once."""
         self._refuse = True
+
+    def hold_new(self) -> None:
+        """Accept connections to come and do nothing with them yet; those that exist go on."""
+        self._new.clear()
+
+    def release_new(self) -> None:
+        """Serve the held ones and the next."""
+        self._new.set()
 
     def close(self) -> None:
         """Stop listening and cut everything."""
@@ -109,6 +120,7 @@ class FaultProxy:
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
+        self._new.wait()
         try:
             server = connect(self.target, 10.0)
         except OSError:
