@@ -3,6 +3,8 @@
 from collections.abc import Callable
 
 import pytest
+
+from chaos.health import Health
 from integration.conftest import (
     cluster,
     database,
@@ -11,8 +13,6 @@ from integration.conftest import (
     pooler,
     pytest_generate_tests,
 )
-
-from chaos.health import Health
 from support.pooler import Pooler
 
 __all__ = ["cluster", "database", "make_pooler", "own_cluster", "pooler", "pytest_generate_tests"]

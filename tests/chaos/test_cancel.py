@@ -14,7 +14,19 @@ from chaos.health import Health
 from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.proxy import TO_CLIENT, FaultProxy
-from support.wire import PROTOCOL_3_2, Message, Wire, cancel_request, parse, query, special, sync, terminate
+from support.wire import (
+    PROTOCOL_3_2,
+    Message,
+    Wire,
+    bind,
+    cancel_request,
+    execute,
+    parse,
+    query,
+    special,
+    sync,
+    terminate,
+)
 
 SLEEP = "SELECT pg_sleep(20)"
 CANCELED = ["57014"]
@@ -98,7 +110,7 @@ def test_long_keys(pooler: Pooler) -> None:
         assert errors(wire.until()) == CANCELED
 
 
-def test_wrong_keys(pooler: Pooler, health: MakeHealth, workers: int) -> None:
+def test_wrong_keys(pooler: Pooler, health: MakeHealth) -> None:
     """Unknown, short, empty and absurd keys: closed without a word, nobody is cancelled."""
     well = health(pooler)
     wire = start_query(pooler)
@@ -169,11 +181,8 @@ def test_server_on_unix_socket(make_pooler: MakePooler, cluster: Cluster) -> Non
 def test_pipeline(pooler: Pooler) -> None:
     """In a pipeline the running batch fails; batches behind its Sync are carried out."""
     with login(pooler) as wire:
-        batch = (
-            parse("SELECT pg_sleep(20)") + b"B\0\0\0\x0c\0\0\0\0\0\0\0\0" + b"E\0\0\0\x09\0\0\0\0\0" + sync()
-        )
-        after = parse("SELECT 7") + b"B\0\0\0\x0c\0\0\0\0\0\0\0\0" + b"E\0\0\0\x09\0\0\0\0\0" + sync()
-        wire.send(batch, after)
+        for sql in (SLEEP, "SELECT 7"):
+            wire.send(parse(sql), bind(), execute(), sync())
         eventually(lambda: running(pooler, wire))
         time.sleep(0.1)
         request(pooler, wire)
@@ -250,7 +259,7 @@ class Load:
 
 
 def test_never_another_client(make_pooler: MakePooler, cluster: Cluster, health: MakeHealth) -> None:
-    """Thousands of cancel requests that race with the end of their queries: they hit their own client only."""
+    """Thousands of cancel requests that race with the end of their queries: only the right client is hit."""
     pooler = make_pooler(
         cluster, settings={"default_pool_size": 3, "log_connections": 0, "log_disconnections": 0}
     )
@@ -268,7 +277,7 @@ def test_never_another_client(make_pooler: MakePooler, cluster: Cluster, health:
 def test_being_canceled_is_not_handed_out(
     make_pooler: MakePooler, cluster: Cluster, health: MakeHealth
 ) -> None:
-    """Query over, request still on its way: the server waits for the end of the request, and so do clients."""
+    """Query over, request still on its way: the server waits for the request's end, and so do clients."""
     with FaultProxy(("127.0.0.1", cluster.port)) as proxy:
         line = f"host={proxy.host} port={proxy.port}"
         pooler = make_pooler(cluster, databases={"*": line}, settings={"default_pool_size": 1})
@@ -310,7 +319,7 @@ class Held:
 
 
 def test_no_answer_to_the_request(make_pooler: MakePooler, cluster: Cluster, health: MakeHealth) -> None:
-    """Nobody knows whether the signal will come: after cancel_wait_timeout the server is closed, not reused."""
+    """Nobody knows whether the signal comes: after cancel_wait_timeout the server is closed, not reused."""
     with FaultProxy(("127.0.0.1", cluster.port)) as proxy:
         line = f"host={proxy.host} port={proxy.port}"
         settings = {"default_pool_size": 1, "cancel_wait_timeout": 1}
