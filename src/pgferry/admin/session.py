@@ -30,6 +30,7 @@ class Session:
         self._context = context
         self._counters = context.pooler.stats.console
         self.client_id = int(client["client_id"])
+        self._key: bytes = client.get("key") or self.client_id.to_bytes(4, "big") + secrets.token_bytes(4)
         self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(_QUEUED_MESSAGES)
         self._gone = asyncio.Event()
         self._writer: asyncio.StreamWriter | None = None
@@ -43,7 +44,7 @@ class Session:
         reader, self._writer = await asyncio.open_connection(sock=self._sock)
         pump = asyncio.get_running_loop().create_task(self._pump(reader))
         try:
-            self._write(wire.greeting(self.client_id & 0x7FFFFFFF, secrets.token_bytes(4)))
+            self._write(wire.greeting(int.from_bytes(self._key[:4], "big"), self._key[4:]))
             await self._writer.drain()
             while (message := await self._queue.get()) is not None:
                 if not await self._handle(*message):

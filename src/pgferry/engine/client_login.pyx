@@ -524,6 +524,7 @@ cdef int open_console(Client c, Login login) except -1:
     if login.farewell is not None:
         c.put(<const char *>login.farewell, len(login.farewell))
     c.console_user = login.username
+    new_key(c, login)       # the console sends it: its greeting has the BackendKeyData
     c.tunnel = engine.host.open_console(c, login.rights, login.username, login.database)
     c.login = None
     c.state = CL_IDLE

@@ -101,7 +101,7 @@ class Worker:
 
 def main() -> int:
     """Run a worker. Signals of a terminal or an operator are the supervisor's business."""
-    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         signal.signal(number, signal.SIG_IGN)
     Worker(arguments()).run()
     return 0

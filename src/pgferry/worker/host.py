@@ -142,6 +142,7 @@ class Host:
             client_id=client.id,
             database=database,
             addr=f"{host}:{port}",
+            key=client.cancel_key,
         )
         return Tunnel(self.engine.loop, ours.detach(), client)
 

@@ -141,7 +141,7 @@ class Requests:
         )
 
     def _kill_client(self, message: Message, answer: Answer) -> None:
-        if not operations.kill_client(self._engine, int(message["id"])):
+        if not operations.kill_client(self._engine, int(message["client_id"])):
             raise Refusal("client not found")
         answer({})
 
