@@ -1,6 +1,8 @@
 # The event loop and the stream: readiness, unsent bytes, unfinished input. Knows sockets, not PostgreSQL.
 from libc.stdint cimport uint32_t, uint64_t
 
+from pgferry.engine.sys cimport epoll_event
+
 
 cpdef enum Pause:
     # Why a stream's input is left in the kernel; a stream is read only when no bit is set.
@@ -8,6 +10,7 @@ cpdef enum Pause:
     PAUSE_WAIT = 2    # a client without a server, or in a login step that needs somebody else
     PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be judged
     PAUSE_CLOSE = 8   # only the unsent bytes matter any more
+    PAUSE_BULK = 16   # a long result: let the kernel collect more of it before the next receive
 
 
 cdef class Stream:
@@ -21,6 +24,8 @@ cdef class Stream:
     cdef bint readable              # unread bytes may wait in the kernel although no edge will come for them
     cdef bint ending                # the kernel has told that the stream ends behind what is unread
     cdef bint queued                # is in loop.ready
+    cdef double rest_until          # while PAUSE_BULK: monotonic seconds
+    cdef bint muted                 # EPOLLIN is off: read by the clock as long as rests follow each other
     # Unsent bytes are out[out_head:out_tail]; blocked: the kernel's buffer was full, EPOLLOUT will tell.
     cdef char *out
     cdef size_t out_head
@@ -42,6 +47,7 @@ cdef class Stream:
     cdef int detach(self) except -1
     cdef int pause(self, int why) except -1
     cdef int unpause(self, int why) except -1
+    cdef int unmute(self) except -1
     cdef int put(self, const char *data, size_t n) except -1
     cdef int flush(self) except -1
     cdef int hold(self, const char *data, size_t n) except -1
@@ -73,6 +79,8 @@ cdef class Loop:
     cdef list slots                 # by descriptor: the stream registered with it
     cdef uint32_t generation
     cdef list ready                 # streams to run again in this turn, whatever epoll says
+    cdef list resting               # streams with PAUSE_BULK, earliest end first
+    cdef bint coarse                # the kernel cannot wait for less than a millisecond
     cdef char *rbuf                 # the one receive buffer
     cdef size_t rbuf_cap
     # What is to be sent to one stream: stage[:stage_len], then run[:run_len] (a piece of the input, not copied).
@@ -91,6 +99,9 @@ cdef class Loop:
     cdef public object on_bug       # called with (stream, exception) when serving a stream raised
 
     cdef int again(self, Stream s) except -1
+    cdef int rest(self, Stream s) except -1
+    cdef int wake_rested(self) except -1
+    cdef int wait(self, epoll_event *events, int timeout_ms) except? -2
     cdef int emit_run(self, const char *data, size_t n) except -1
     cdef int emit(self, const char *data, size_t n) except -1
     cdef int settle(self) except -1

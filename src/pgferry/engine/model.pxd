@@ -151,6 +151,7 @@ cdef class Server(Stream):
     # The message that is passing: bytes still to come, and whether they are forwarded.
     cdef size_t passing
     cdef bint passing_on
+    cdef int streak                      # chunks of one long result received in a row
     cdef bint copy_in                    # the server reads CopyData
     cdef bint copy_ended                 # the client's CopyDone or CopyFail went by
     cdef bint barrier_needed

@@ -281,8 +281,8 @@ def label(Stream who):
     cdef Server s
     if isinstance(who, Client):
         c = <Client>who
-        db = c.db.name if c.db is not None else getattr(c.login, "database", None) or "(nodb)"
-        user = c.user.name if c.user is not None else getattr(c.login, "username", None) or "(nouser)"
+        db = "pgbouncer" if c.console_user is not None else c.db.name if c.db is not None else getattr(c.login, "database", None) or "(nodb)"
+        user = c.console_user or (c.user.name if c.user is not None else None) or getattr(c.login, "username", None) or "(nouser)"
         return f"C-0x{c.id:x}: {db}/{user}@{client_peer(c)}"
     s = <Server>who
     return f"S-0x{s.id:x}: {s.pool.db.name}/{s.pool.user.name}@{server_peer(s)}"

@@ -300,7 +300,8 @@ cdef int logged_in(Server s) except -1:
         c = <Client>stream
         c.login.finish(c)
     note_logins(pool)
-    return make_available(s)
+    make_available(s)
+    return want_servers(pool)
 
 
 cdef int want_servers(Pool pool) except -1:

@@ -24,6 +24,8 @@ from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be32
 
 cdef enum:
+    SMALL = 4096        # bytes; the chunks of a long result are larger
+    PATIENCE = 8        # such chunks in a row before the stream gets rests (Loop.rest)
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
 
@@ -87,7 +89,16 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if c.paused & PAUSE_STALL:
             c.unpause(PAUSE_STALL)
         if s.status and pos == n and s.plan.head == s.plan.tail:
+            s.streak = 0
+            s.unmute()
             finish_turn(s, c)
+        elif n > SMALL:
+            s.streak += 1
+            if s.streak > PATIENCE and s.paused == 0:
+                loop.rest(s)
+        else:
+            s.streak = 0
+            s.unmute()
     return pos
 
 

@@ -2,6 +2,15 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 
+cdef extern from "time.h" nogil:
+    enum:
+        CLOCK_MONOTONIC
+    struct timespec:
+        long tv_sec
+        long tv_nsec
+    int clock_gettime(int clock, timespec *ts)
+
+
 cdef extern from "sys/epoll.h" nogil:
     enum:
         EPOLLIN
@@ -23,6 +32,24 @@ cdef extern from "sys/epoll.h" nogil:
     int epoll_create1(int flags)
     int epoll_ctl(int epfd, int op, int fd, epoll_event *event)
     int epoll_wait(int epfd, epoll_event *events, int maxevents, int timeout)
+
+
+cdef extern from * nogil:
+    """
+    #include <sys/epoll.h>
+    #include <sys/syscall.h>
+    #include <time.h>
+    #include <unistd.h>
+    #ifndef SYS_epoll_pwait2
+    #define SYS_epoll_pwait2 441
+    #endif
+    /* epoll_wait with a timeout in nanoseconds; -1 and ENOSYS before Linux 5.11. */
+    static inline int pgf_epoll_wait_ns(int epfd, struct epoll_event *events, int max, long ns) {
+        struct timespec ts = {ns / 1000000000L, ns % 1000000000L};
+        return (int)syscall(SYS_epoll_pwait2, epfd, events, max, &ts, (void *)0, (size_t)0);
+    }
+    """
+    int epoll_wait_ns "pgf_epoll_wait_ns" (int epfd, epoll_event *events, int maxevents, long ns)
 
 
 cdef extern from "sys/uio.h" nogil:
@@ -105,14 +132,6 @@ cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *buf, size_t n)
 
 
-cdef extern from "time.h" nogil:
-    enum:
-        CLOCK_MONOTONIC
-        CLOCK_REALTIME
-    struct timespec:
-        long tv_sec
-        long tv_nsec
-    int clock_gettime(int clock, timespec *ts)
 
 
 cdef inline uint32_t be32(const char *p) noexcept nogil:
