@@ -275,7 +275,7 @@ cdef class Stream:
             self.consume(self.held, n)
             if self.closed or self.paused:
                 return 0
-        if self.readable:
+        if self.readable or self.muted:
             return self.receive()
         return 0
 
