@@ -11,6 +11,8 @@ in a later batch (behind a Sync) than the unanswered one that defines it. The cl
 answer is there (PAUSE_STALL), which costs a round trip and happens only to clients that pipeline that way.
 """
 
+import re
+
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
@@ -27,7 +29,12 @@ from pgferry.engine.sys cimport be32, put32
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
+    SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
+    HEAD = 64              # bytes of a Query that tell what kind of statement it is
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
+
+
+DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
 
 
 cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
@@ -121,7 +128,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if kind == b"D":
         return on_describe(c, s, p, n, total)
     if kind == b"E":
-        return expect(c, s, K_EXECUTE, 0, p, n, total)
+        return on_execute(c, s, p, n, total)
     if kind == b"S":
         return on_sync(c, s, p, n, total)
     if kind == b"C":
@@ -205,8 +212,8 @@ cdef size_t renamed(Client c, const char *p, size_t n, size_t total, size_t name
 
 cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef uint8_t flags = 0
-    cdef const char *text = p + 5
-    cdef const char *end = p + min(n, total)
+    if n < min(total, <size_t>HEAD) and c.tracking:
+        return wait_for(c, min(total, <size_t>HEAD))
     if not c.session:
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
         c.unnamed_here = False
@@ -214,14 +221,43 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             remember(c, ("unnamed", c.unnamed))
             c.unnamed = None
             flags = F_CLIENT_OP | F_UNNAMED
-        elif c.tracking:
+        elif c.tracking and may_drop(p + 5, min(n, total) - 5):
             # DISCARD and DEALLOCATE change what names mean: what depends on them waits for their answer.
-            while text < end and (text[0] == b" " or text[0] == b"\n" or text[0] == b"\t" or text[0] == b"\r"):
-                text += 1
-            if text + 3 < end and (text[0] | 32) == b"d" and (text[1] | 32 == b"i" or text[1] | 32 == b"e"):
-                remember(c, ("none",))
-                flags = F_CLIENT_OP
+            remember(c, ("none",))
+            flags = F_CLIENT_OP
     return expect(c, s, K_QUERY, flags, p, n, total)
+
+
+cdef bint may_drop(const char *text, size_t n) noexcept:
+    """Whether a statement may be DISCARD or DEALLOCATE."""
+    cdef const char *end = text + n
+    while text < end and (text[0] == b" " or text[0] == b"\n" or text[0] == b"\t" or text[0] == b"\r"):
+        text += 1
+    return (end - text > 3 and text[0] | 32 == b"d" and (
+        (text[1] | 32 == b"i" and text[2] | 32 == b"s") or (text[1] | 32 == b"e" and text[2] | 32 == b"a")))
+
+
+cdef bint drops_all(bytes body):
+    """Whether the text of a Parse (all behind the name) drops all prepared statements when it is executed."""
+    cdef const char *text = body
+    return may_drop(text, len(body)) and DROPS_ALL.match(body) is not None
+
+
+cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    if not c.dropping:
+        return expect(c, s, K_EXECUTE, 0, p, n, total)
+    c.dropping = False
+    remember(c, ("none",))
+    return expect(c, s, K_EXECUTE, F_CLIENT_OP, p, n, total)
+
+
+cdef bint losing(Client c):
+    """Whether the present batch holds a command that drops all prepared statements."""
+    if c.pending:
+        for op in c.pending:
+            if op[0] == "none":
+                return True
+    return False
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -299,7 +335,7 @@ cdef int make_room(Client c, Server s) except -1:
         message = close_statement(b"PGFERRY_%d\0" % number)
         c.loop.emit(<const char *>message, len(message))
         s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
-        s.prepared.discard(number)
+        s.prepared.leaves(number)
     return 0
 
 
@@ -361,11 +397,12 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         return stall(c)
     name = p[5:name_end]
     st = lookup(c, p + 5, name_end - 5)
-    if st is not None:
+    if st is not None and not losing(c):
         # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
         if not s.prepared.touch(st.number):
             prepare_on(c, s, st)
-        s.plan.push(K_PARSE, 0, 0)
+        remember(c, ("again", name, st))
+        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
         s.status = 0
         return renamed(c, p, n, total, 5, name_end, st.wire_name)
     return define(c, s, name, p, total, name_end)
@@ -374,20 +411,22 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
 cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end) except? 0:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
     cdef Statement st = c.engine.table.intern(c.db.epoch, p[name_end + 1:total])
+    cdef bint there = s.prepared.touch(st.number)
     c.engine.table.acquire(st)
     if c.statements is None:
         c.statements = {}
+    remember(c, ("add", name, st, c.statements.get(name)))
     c.statements[name] = st
     c.last_name = name
     c.last_statement = st
-    remember(c, ("add", name, st))
     c.pool.stats.client_parse_count += 1
-    if s.prepared.touch(st.number):
+    if there and not losing(c):
         s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
         advance(s, False)
         return total
-    make_room(c, s)
-    s.prepared.add(st.number)
+    if not there:
+        make_room(c, s)
+        s.prepared.add(st.number)
     s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
     s.status = 0
     c.pool.stats.server_parse_count += 1
@@ -426,6 +465,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     if name_end == portal_end + 1:
         if not use_unnamed(c, s):
             return stall(c)
+        c.dropping = c.unnamed is not None and drops_all(c.unnamed)
         return expect(c, s, K_BIND, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_BIND, 0, p, n, total)
@@ -433,6 +473,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return stall(c)
     c.pool.stats.bind_count += 1
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    c.dropping = st is not None and drops_all(st.body)
     return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
 
 
@@ -451,10 +492,10 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
                       size_t name_at, size_t name_end) except? 0:
     """Pass on a message that names a statement, which is made to exist on the server first."""
     if st is None:
-        c.unknown_name = p[name_at:name_end]
+        # Under its own name it could be a statement that somebody has made with PREPARE.
         s.plan.push(kind, 0, UNKNOWN)
         s.status = 0
-        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0\0")
+        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
     if not s.prepared.touch(st.number):
         prepare_on(c, s, st)
     s.plan.push(kind, 0, st.number)
@@ -467,7 +508,7 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
     cdef Statement st
     if n < min(total, <size_t>6):
         return wait_for(c, min(total, <size_t>6))
-    if total < 7 or (p[5] != b"S" and p[5] != b"P"):
+    if total < 7 or total > SHORT or (p[5] != b"S" and p[5] != b"P"):
         return broken(c, "Describe")
     if p[5] == b"P":
         return expect(c, s, K_DESCRIBE_P, 0, p, n, total)
@@ -496,9 +537,11 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef Statement st
     if c.session:
         return expect(c, s, K_CLOSE, 0, p, n, total)
+    if total < 7 or total > SHORT:
+        return broken(c, "Close")
     if n < total:
         return wait_for(c, total)
-    if total < 7 or (p[5] != b"S" and p[5] != b"P"):
+    if p[5] != b"S" and p[5] != b"P":
         return broken(c, "Close")
     nul = <const char *>memchr(p + 6, 0, total - 6)
     if nul == NULL:

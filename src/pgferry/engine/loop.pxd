@@ -53,7 +53,11 @@ cdef class Stream:
     cdef int hold(self, const char *data, size_t n) except -1
     cdef int drop_held(self) except -1
     cdef int consume(self, char *data, size_t n) except -1
+    cdef int enlarge(self, size_t cap) except -1
+    cdef char *space(self, size_t *room) except NULL
+    cdef int taken(self, size_t n) except -1
     cdef int receive(self) except -1
+    cdef size_t inject(self, const char *data, size_t n) except? 0
     cdef size_t unsent(self) noexcept
     # What a kind of stream does; the loop calls these.
     cdef int on_event(self, uint32_t events) except -1
@@ -96,6 +100,7 @@ cdef class Loop:
     cdef readonly int buffers       # how many such buffers
     cdef readonly uint64_t turns
     cdef bint stopping
+    cdef public object sink         # takes sink(stream, bytes) -> how many for streams without a socket (tests)
     cdef public object on_bug       # called with (stream, exception) when serving a stream raised
 
     cdef int again(self, Stream s) except -1

@@ -14,6 +14,7 @@ An event carries descriptor and generation, never a pointer, so an event for a s
 in the same turn is dropped, even when its descriptor has a new owner.
 """
 
+cimport cython
 from cpython.exc cimport PyErr_CheckSignals
 from libc.errno cimport EAGAIN, EINTR, ENOSYS, errno
 from libc.stdint cimport uint32_t, uint64_t
@@ -151,23 +152,26 @@ cdef class Stream:
 
     cdef int hold(self, const char *data, size_t n) except -1:
         """Keep bytes that feed() could not consume yet. Raises MemoryError."""
-        cdef size_t cap = max(n, self.need)
-        cdef char *p
-        cdef bint own = self.held != NULL and self.held <= data < self.held + self.held_cap
-        if own:
-            memmove(self.held, data, n)     # before realloc may move the block that data points into
-        if cap > self.held_cap:
-            cap = max(cap, self.loop.chunk)
-            p = <char *>realloc(self.held, cap)
-            if p == NULL:
-                raise MemoryError()
-            self.loop.buffers += self.held_cap == 0
-            self.loop.buffered += cap - self.held_cap
-            self.held = p
-            self.held_cap = cap
-        if not own:
+        if self.held != NULL and self.held <= data < self.held + self.held_cap:
+            memmove(self.held, data, n)
+        else:
+            if n > self.held_cap:
+                self.enlarge(n)
             memcpy(self.held, data, n)
         self.held_len = n
+        return 0
+
+    cdef int enlarge(self, size_t cap) except -1:
+        """Room for so many held bytes. Raises MemoryError."""
+        cdef char *p
+        cap = max(cap, self.loop.chunk)
+        p = <char *>realloc(self.held, cap)
+        if p == NULL:
+            raise MemoryError()
+        self.loop.buffers += self.held_cap == 0
+        self.loop.buffered += cap - self.held_cap
+        self.held = p
+        self.held_cap = cap
         return 0
 
     cdef int drop_held(self) except -1:
@@ -192,25 +196,45 @@ cdef class Stream:
             self.drop_held()
         return 0
 
+    @cython.final
+    cdef char *space(self, size_t *room) except NULL:
+        """Where the next bytes are to be put, behind the held ones: see taken()."""
+        cdef Loop loop = self.loop
+        if self.need > loop.rbuf_cap // 2:
+            # A message that must be complete and is larger than the common buffer: collect it in its own, which
+            # grows with what has really come (the length is only a peer's word).
+            if self.held_len == self.held_cap:
+                self.enlarge(min(self.need, 2 * self.held_cap))
+            room[0] = self.held_cap - self.held_len
+            return self.held + self.held_len
+        room[0] = loop.rbuf_cap - self.held_len
+        return loop.rbuf + self.held_len
+
+    @cython.final
+    cdef int taken(self, size_t n) except -1:
+        """n bytes have been put into space(): feed what there is, unless more must come first."""
+        cdef char *buf = self.loop.rbuf
+        n += self.held_len
+        if self.need > self.loop.rbuf_cap // 2:
+            self.held_len = n
+            if n < self.need:
+                return 0
+            buf = self.held
+        elif self.held_len:
+            memcpy(buf, self.held, self.held_len)
+        self.held_len = 0
+        return self.consume(buf, n)
+
     cdef int receive(self) except -1:
         """Read and feed until the socket is empty, the stream is paused or its share of the turn is used up."""
         cdef Loop loop = self.loop
         cdef int rounds = loop.rounds
-        cdef char *buf
-        cdef size_t start, room
+        cdef char *at
+        cdef size_t room
         cdef ssize_t n
         while not self.closed and self.paused == 0:
-            start = self.held_len
-            if self.need > loop.rbuf_cap // 2:
-                # A message that must be complete and is larger than the common buffer: collect it in its own.
-                if self.need > self.held_cap:
-                    self.hold(self.held, self.held_len)
-                buf = self.held
-                room = self.held_cap - start
-            else:
-                buf = loop.rbuf
-                room = loop.rbuf_cap - start
-            n = recv(self.fd, buf + start, room, MSG_DONTWAIT)
+            at = self.space(&room)
+            n = recv(self.fd, at, room, MSG_DONTWAIT)
             if n < 0:
                 if errno == EINTR:
                     continue
@@ -222,21 +246,25 @@ cdef class Stream:
                 self.readable = False
                 return self.on_eof()
             self.readable = <size_t>n == room or self.ending
-            if buf != self.held:
-                if start:
-                    memcpy(buf, self.held, start)
-                self.held_len = 0
-                self.consume(buf, start + n)
-            else:
-                self.held_len += n
-                if self.held_len >= self.need:
-                    self.consume(self.held, self.held_len)
+            self.taken(n)
             if not self.readable:
                 return 0
             rounds -= 1
             if rounds == 0:
                 return loop.again(self)
         return 0
+
+    cdef size_t inject(self, const char *data, size_t n) except? 0:
+        """Take bytes as if they had been received, in one piece; returns how many (none while paused)."""
+        cdef size_t room
+        cdef char *at
+        if self.closed or self.paused:
+            return 0
+        at = self.space(&room)
+        n = min(n, room)
+        memcpy(at, data, n)
+        self.taken(n)
+        return n
 
     cdef int on_event(self, uint32_t events) except -1:
         if events & EPOLLOUT and self.blocked:
@@ -483,7 +511,7 @@ cdef class Loop:
         if target.closed or target.broken:
             self.stage_len = self.run_len = 0
             return 0
-        if target.blocked or target.fd < 0:
+        if target.blocked or (target.fd < 0 and self.sink is None):
             target.put(self.stage, self.stage_len)
             target.put(self.run, self.run_len)
             self.stage_len = self.run_len = 0
@@ -503,6 +531,9 @@ cdef class Loop:
         if count == 0:
             return 0
         while True:
+            if target.fd < 0:
+                sent = self.sink(target, b"".join([(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]))
+                break
             if count == 1:
                 sent = send(target.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
             else:

@@ -155,7 +155,8 @@ cdef class Server(Stream):
     cdef bint copy_in                    # the server reads CopyData
     cdef bint copy_ended                 # the client's CopyDone or CopyFail went by
     cdef bint barrier_needed
-    cdef bint reset_pending
+    cdef bint reset_pending              # by a session's end; while the barrier is open
+    cdef bint more                       # bytes lay behind the message judged last
     cdef bint advance_due                # answers of pgferry's own follow the message that is passing
     cdef bint skipping                   # after an error: everything up to Sync goes unanswered
     cdef readonly int cancels            # cancel requests on their way to it
@@ -195,9 +196,9 @@ cdef class Client(Stream):
     cdef list pending                    # undo records of open F_CLIENT_OP entries, oldest first
     cdef bytes last_name                 # the name looked up last, and its Statement
     cdef Statement last_statement
-    cdef bytes unknown_name              # the last name it used that it has no statement for
     cdef object unnamed                  # Parse body of its unnamed statement, or None
     cdef bint unnamed_here               # parsed in the present batch
+    cdef bint dropping                   # the statement bound last drops all prepared statements
     cdef readonly bytes cancel_key
     cdef bytes address                   # struct sockaddr as accepted; b"" for unix sockets
     cdef bytes own_address

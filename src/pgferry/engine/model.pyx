@@ -189,8 +189,12 @@ cdef class Client(Stream):
         return address_text(self.own_address)
 
     cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        cdef ssize_t used
         if self.login is not None:
-            return login_feed(self, data, n)
+            used = login_feed(self, data, n)
+            if 0 < used < <ssize_t>n and not self.closed:
+                self.loop.again(self)       # the login takes one packet at a time
+            return used
         if self.tunnel is not None:
             return tunnel_feed(self, data, n)
         return client_feed(self, data, n)

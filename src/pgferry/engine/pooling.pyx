@@ -6,6 +6,8 @@ is reset or tested if its pool asks for that, and make_available() hands it to t
 it among the idle ones. Any server that cannot be proved clean is closed.
 """
 
+from libc.stdint cimport uint32_t
+
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
@@ -13,7 +15,7 @@ from pgferry.engine.model cimport (
     P_CONNECT, P_RESET, P_VARS, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Database, Engine, Pool, Server, User,
 )
-from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_login cimport start_login
 
@@ -181,7 +183,7 @@ cdef int after_use(Server s, bint session) except -1:
     """A server has just been taken from its client: barrier, reset, or straight on."""
     cdef Engine engine = s.pool.engine
     if s.barrier_needed:
-        s.barrier_needed = False
+        s.reset_pending = session
         return test(s, b"", P_BARRIER)
     if engine.reset_query and (session or engine.reset_always):
         return test(s, engine.reset_query, P_RESET)
@@ -282,9 +284,11 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return logged_in(s)
     if s.error is not None:
         return close_server(s, "reset query failed" if purpose == P_RESET else "test query failed")
-    if purpose == P_RESET:
-        s.prepared.clear()
-    return make_available(s) if clean(s) else close_server(s, "server was not ready")
+    if not clean(s):
+        return close_server(s, "server was not ready")
+    if purpose == P_BARRIER:
+        return after_use(s, s.reset_pending)
+    return make_available(s)
 
 
 # --- connecting -------------------------------------------------------------------------------------------------
@@ -392,7 +396,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     c.state = CL_CLOSING
     c.closed_at = c.loop.now
     c.pause(PAUSE_CLOSE)
-    if error is not None:
+    if error is not None and not (s is not None and torn(s)):
         if engine.log_pooler_errors:
             engine.say(c, "WARNING", f"pooler error: {error}")
         message = error_message("FATAL", sqlstate, error)
@@ -440,6 +444,8 @@ cdef int forget_client(Client c) except -1:
     for op in c.pending or ():
         if op[0] == "remove":
             engine.table.release(<Statement>op[2])
+        elif op[0] == "add" and op[3] is not None:
+            engine.table.release(<Statement>op[3])
     c.pending = None
     c.last_statement = None
     c.unnamed = None
@@ -494,6 +500,7 @@ cdef int close_server(Server s, str reason) except -1:
     if s.state != SV_LOGIN and not s.broken and s.unsent() == 0 and s.fd >= 0 and s.status:
         s.put(b"X\0\0\0\4", 5)
         s.flush()
+    forget_closes(s)
     s.state = SV_GONE
     s.login = None
     if s.home is not None:
@@ -506,8 +513,22 @@ cdef int close_server(Server s, str reason) except -1:
     if pool.server_count() == 0:
         pool.empty_since = s.loop.now
     if c is not None:
-        close_client(c, reason, "server conn crashed?")
+        close_client(c, reason, None if torn(s) else "server conn crashed?")
     return want_servers(pool)
+
+
+cdef bint torn(Server s) noexcept:
+    """Whether the client has part of a message: an error of ours would be taken for the rest of it."""
+    return s.passing != 0 and s.passing_on
+
+
+cdef int forget_closes(Server s) except -1:
+    """Let go of the statements whose Close is not answered."""
+    cdef uint32_t i
+    for i in range(s.plan.size()):
+        if s.plan.at(i).kind == K_CLOSE and s.plan.at(i).flags & F_SERVER_OP:
+            s.prepared.closed(s.plan.at(i).number)
+    return 0
 
 
 cdef int fail_server(Server s, str reason, str error) except -1:
@@ -519,7 +540,7 @@ cdef int fail_server(Server s, str reason, str error) except -1:
         c.server = None
     close_server(s, reason)
     if c is not None:
-        close_client(c, reason, error)
+        close_client(c, reason, None if torn(s) else error)
     return 0
 
 

@@ -37,6 +37,9 @@ cdef class ServerStatements:
     cdef bint touch(self, uint32_t number) noexcept
     cdef int add(self, uint32_t number) except -1
     cdef int discard(self, uint32_t number) except -1
+    cdef bint leaves(self, uint32_t number) noexcept
+    cdef int closed(self, uint32_t number) except -1
+    cdef int stays(self, uint32_t number) except -1
     cdef uint32_t oldest(self) noexcept
     cdef int clear(self) except -1
     cdef int place(self, uint32_t number, uint64_t used) noexcept

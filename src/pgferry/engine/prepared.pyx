@@ -118,10 +118,28 @@ cdef class ServerStatements:
         return self.table.acquire(st)
 
     cdef int discard(self, uint32_t number) except -1:
+        """The server does not have it (any more)."""
+        if self.leaves(number):
+            self.closed(number)
+        return 0
+
+    cdef int closed(self, uint32_t number) except -1:
+        """A statement that leaves() took out is gone from the server: nobody holds it for its sake."""
+        cdef Statement st = self.table.get(number)
+        if st is not None:
+            self.table.release(st)
+        return 0
+
+    cdef int stays(self, uint32_t number) except -1:
+        """The Close of a statement that leaves() took out was not carried out."""
+        self.add(number)
+        return self.closed(number)
+
+    cdef bint leaves(self, uint32_t number) noexcept:
+        """Take a statement out that is being closed; it is held until closed() or stays(). False: it is not here."""
         cdef uint32_t i, j, home
-        cdef Statement st
         if not self.touch(number):
-            return 0
+            return False
         i = (number * 2654435761u) & (self.cap - 1)
         while self.slots[i].number != number:
             i = (i + 1) & (self.cap - 1)
@@ -133,10 +151,7 @@ cdef class ServerStatements:
                 j = (j + 1) & (self.cap - 1)
                 if self.slots[j].number == 0:
                     self.count -= 1
-                    st = self.table.get(number)
-                    if st is not None:
-                        self.table.release(st)
-                    return 0
+                    return True
                 home = (self.slots[j].number * 2654435761u) & (self.cap - 1)
                 # Move j back unless its home lies cyclically in (i, j].
                 if ((j - home) & (self.cap - 1)) >= ((j - i) & (self.cap - 1)):

@@ -131,6 +131,12 @@ cdef int server_connected(Server s) except -1:
         return s.login.failed(s, f"connect failed: {os.strerror(code)}", None) or 0
     s.login.connecting = False
     s.watch(EPOLLIN)
+    return introduce(s)
+
+
+cdef int introduce(Server s) except -1:
+    """Send the startup packet."""
+    cdef Pool pool = s.pool
     if s.peer_addr == "unix":
         s.own_addr, s.own_port = "unix", s.peer_port
     else:
@@ -167,6 +173,9 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
         if n - pos < total:
             s.need = total
             return pos
+        if p[pos] == b"Z" and pos + total < n:
+            s.login.failed(s, "server says more than a login", None)
+            return n
         try:
             login_message(s, p[pos], p[pos + 5:pos + total])
         except AuthError as error:
@@ -174,9 +183,6 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
         if s.closed:
             return n
         pos += total
-    if s.login is None and pos < n:
-        # Bytes behind the first ReadyForQuery: the relay judges them.
-        s.loop.again(s)
     return pos
 
 

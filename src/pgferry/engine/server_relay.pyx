@@ -8,11 +8,11 @@ is closed before it can mislead anybody.
 import struct
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr, strncmp
 
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields
-from pgferry.engine.model cimport MODE_STATEMENT, Client, Server
+from pgferry.engine.model cimport MODE_STATEMENT, P_BARRIER, P_VARS, Client, Server
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
@@ -67,6 +67,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if k < total and total <= WHOLE and must_be_whole(kind):
                 s.need = total
                 break
+            s.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
                 return n                    # the server is closed
@@ -126,6 +127,8 @@ cdef inline bint must_be_whole(char kind) noexcept:
 cdef ssize_t lost(Server s, size_t n, str what) except -1:
     """The server said something that has no place here: it is closed, its client told."""
     s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
+    if s.client is not None:
+        s.loop.deliver(s.client)        # what came before is an answer all the same
     fail_server(s, "server out of step: " + what, "server conn crashed?")
     return n
 
@@ -162,6 +165,8 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         if front.kind == K_EXECUTE:
             return answered(s, front, True, kind)
         if kind == b"I" and front.kind == K_QUERY:
+            if front.flags & F_SWALLOW and front.number == P_BARRIER:
+                s.barrier_needed = False       # from here on the server answers what it was asked
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
@@ -190,6 +195,8 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
     swallow = front.flags & F_SWALLOW
     if front.flags & F_CLIENT_OP:
         settle(s.client)
+    if front.kind == K_CLOSE and front.flags & F_SERVER_OP:
+        s.prepared.closed(front.number)
     s.plan.pop()
     advance_later(s)
     return not swallow
@@ -235,6 +242,8 @@ cdef int settle(Client c) except -1:
     op = c.pending.pop(0)
     if op[0] == "remove":
         c.engine.table.release(<Statement>op[2])
+    elif op[0] == "add" and op[3] is not None:
+        c.engine.table.release(<Statement>op[3])
     return 0
 
 
@@ -246,7 +255,7 @@ cdef int undo(Server s, Entry *entry) except -1:
         if entry.kind == K_PARSE:
             s.prepared.discard(entry.number)
         else:
-            s.prepared.add(entry.number)
+            s.prepared.stays(entry.number)
     if entry.flags & F_UNNAMED:
         s.unnamed = None
     if entry.flags & F_CLIENT_OP and c is not None and c.pending:
@@ -254,13 +263,17 @@ cdef int undo(Server s, Entry *entry) except -1:
         c.last_name = None
         c.last_statement = None
         if op[0] == "add":
-            if c.statements.get(op[1]) is op[2]:
+            if op[3] is not None:
+                c.statements[op[1]] = op[3]
+            elif c.statements.get(op[1]) is op[2]:
                 del c.statements[op[1]]
             c.engine.table.release(<Statement>op[2])
         elif op[0] == "remove":
             c.statements[op[1]] = op[2]
         elif op[0] == "unnamed":
             c.unnamed = op[1]
+        elif op[0] == "again":
+            c.last_name, c.last_statement = op[1], op[2]    # for rename_in_error
     return 0
 
 
@@ -286,19 +299,32 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         return -2
     swallow = front.flags & F_SWALLOW
     purpose = front.number
+    if swallow and purpose == P_BARRIER and s.barrier_needed:
+        return 0                    # still an answer from before the barrier
     if front.flags & F_CLIENT_OP:
         settle(c)
     s.plan.pop()
     s.copy_in = s.copy_ended = False
+    s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
+    advance_later(s)
     if swallow:
-        s.status = status if s.plan.head == s.plan.tail else 0
+        if s.more and purpose != P_VARS:
+            lost(s, 0, "more than the answer to a query of pgferry's own")
+            return -2
         own_query_done(s, purpose)
         return -2 if s.closed else 0
-    s.status = status if s.plan.head == s.plan.tail else 0
-    advance_later(s)
     if s.status and c is not None:
         count_times(s, c, status)
     return 1
+
+
+cdef bint nothing_asked(Server s) noexcept:
+    """Whether the server has been asked for nothing of what the plan still holds."""
+    cdef uint32_t i
+    for i in range(s.plan.size()):
+        if not (s.plan.at(i).flags & F_FAKE or s.plan.at(i).kind == K_COPY_END):
+            return False
+    return True
 
 
 cdef int count_times(Server s, Client c, char status) except -1:
@@ -355,6 +381,10 @@ cdef int drop_batch(Server s) except -1:
     cdef list later = put_aside(s, count)
     for i in range(count, 0, -1):
         undo(s, s.plan.at(i - 1))
+    if s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
+        # PostgreSQL drops the former unnamed statement before it looks at the new one.
+        if s.client is not None:
+            s.client.unnamed = None
     for i in range(count):
         s.plan.pop()
     if later:
@@ -384,10 +414,12 @@ cdef list put_aside(Server s, uint32_t start):
 
 cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     """Put the client's own name for a statement into an error text that names ours."""
-    cdef dict names = {b'"PGFERRY_0"': b'"' + (c.unknown_name or b"") + b'"'}
+    cdef dict names = {b'"PGFERRY_0_': b'"'}
     cdef bytes message
     for name, st in (c.statements or {}).items():
         names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
+    if c.last_name is not None:        # of several names for one text, the one used last
+        names[b'"' + c.last_statement.wire_name[:-1] + b'"'] = b'"' + c.last_name + b'"'
     for ours, theirs in names.items():
         body = body.replace(ours, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
@@ -479,13 +511,25 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     return not front.flags & F_SWALLOW
 
 
+cdef int lose_statements(Server s) except -1:
+    """The server has dropped its statements, except those whose Parse was sent after this command."""
+    cdef uint32_t i
+    cdef Entry *entry
+    s.prepared.clear()
+    s.unnamed = None
+    for i in range(s.plan.size()):
+        entry = s.plan.at(i)
+        if entry.kind == K_PARSE and entry.flags & F_SERVER_OP:
+            s.prepared.add(entry.number)
+    return 0
+
+
 cdef int look_at_tag(Server s, const char *tag) except -1:
     cdef Client c = s.client
-    if memcmp(tag, b"ALTER", 5) == 0 or memcmp(tag, b"DROP", 4) == 0 or memcmp(tag, b"CREATE VIEW", 11) == 0:
+    if strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0:
         s.pool.db.epoch += 1
-    elif memcmp(tag, b"DISCARD ALL", 11) == 0 or memcmp(tag, b"DEALLOCATE ALL", 14) == 0:
-        s.prepared.clear()
-        s.unnamed = None
+    elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
+        lose_statements(s)
         if c is not None and c.statements:
             # Names whose Parse is still open were sent after this command.
             newer = {op[1] for op in c.pending or () if op[0] == "add"}

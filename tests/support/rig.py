@@ -1,0 +1,229 @@
+"""An engine without sockets, its clients and its fake backends, driven step by step (see pgferry.engine.harness)."""
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from pgferry.auth.scram import SaltSource
+from pgferry.config.model import Config, Database, Settings, User
+from pgferry.engine import harness, janitor
+from pgferry.engine.ledger import Ledger, create
+from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.model import Client, Engine, Pool, Server
+from pgferry.worker import configure
+from pgferry.worker.host import Host
+from support.fake_backend import FakeBackend
+from support.wire import startup
+
+IDLE, USED, ACTIVE, TESTED = 1, 2, 4, 3
+
+
+class RigHost(Host):
+    """A worker without threads, without a supervisor and without a network."""
+
+    def resolve(self, host: str, done: Callable[..., None]) -> None:
+        """Never answered: the rig connects servers itself."""
+
+    def run_slow(self, job: Callable[[], Any], done: Callable[..., None]) -> None:
+        try:
+            result = job()
+        except Exception as e:
+            done(None, e)
+        else:
+            done(result, None)
+
+    def cancel_requested(self, requester: Client, key: bytes) -> None:
+        harness.end(requester)
+
+
+class Log(list[str]):
+    """What the engine logs."""
+
+    verbose = 0
+
+    def __call__(self, level: str, text: str) -> None:
+        self.append(f"{level} {text}")
+
+
+class Port:
+    """The far end of a stream: bytes that have not been taken yet, bytes that came out."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.inbox = bytearray()
+        self.got = bytearray()
+        self.room: int | None = None  # what the kernel takes before it is full; None: everything
+
+    def read(self) -> bytes:
+        """Take what came out so far."""
+        out = bytes(self.got)
+        self.got.clear()
+        return out
+
+
+class Rig:
+    """One engine with one database `db`. `auto`: backends answer by themselves while pumping."""
+
+    def __init__(self, *, settings: Mapping[str, Any] | None = None, auto: bool = True, **database: Any) -> None:
+        self.log = Log()
+        self.loop = Loop()
+        self.loop.sink = self._sink
+        self.ledger_fd = create(1)
+        self.ledger = Ledger(self.ledger_fd, 1, 0)
+        self.host = RigHost(SaltSource(self.ledger.secret))
+        self.engine = Engine(self.loop, self.ledger, 0, 1, self.host, self.log)
+        self.host.engine = self.engine
+        self.bugs: list[BaseException] = []
+        self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
+        base = {"pool_mode": "transaction", "auth_type": "any", "default_pool_size": 1, "log_connections": False}
+        self.config = Config(
+            settings=msgspec.structs.replace(Settings(), **{**base, **(settings or {})}),
+            databases={"db": Database(name="db", dbname="db", hosts=("far",), user="app", **database)},
+            users={"app": User(name="app", secret="secret")},
+        )
+        self.host.config = self.config
+        configure.apply(self.engine, self.config, first=True)
+        self.ports: dict[Stream, Port] = {}
+        self.backends: dict[Server, FakeBackend] = {}
+        self.auto = auto
+        self._pids = 0
+
+    def close(self) -> None:
+        os.close(self.ledger_fd)
+
+    # --- bytes
+
+    def _sink(self, stream: Stream, data: bytes) -> int:
+        port = self.port(stream)
+        n = len(data) if port.room is None else min(port.room, len(data))
+        if port.room is not None:
+            port.room -= n
+        port.got += data[:n]
+        return n
+
+    def port(self, stream: Stream) -> Port:
+        found = self.ports.get(stream)
+        if found is None:
+            found = self.ports[stream] = Port(stream)
+        return found
+
+    def connect(self, packet: bytes | None = None) -> Port:
+        """A client that sends this startup packet (default: user app, database db)."""
+        port = self.port(harness.new_client(self.engine))
+        port.inbox += startup("app", "db") if packet is None else packet
+        self.pump()
+        return port
+
+    def login(self, **parameters: str) -> Port:
+        """A client that is logged in; its greeting has been read."""
+        port = self.connect(startup("app", "db", **parameters))
+        greeting = port.read()
+        assert greeting.endswith(b"Z\0\0\0\5I"), (greeting, self.log)
+        return port
+
+    def feed(self, port: Port, data: bytes) -> None:
+        """Let the far end of a stream send."""
+        port.inbox += data
+        self.pump()
+
+    def pump(self) -> None:
+        """Move bytes until nothing moves any more."""
+        while True:
+            moved = self._new_servers()
+            for port in list(self.ports.values()):
+                moved |= self.take(port)
+            self.loop.run_once(0)
+            if self.auto:
+                moved |= self.answer()
+            if not moved and not any(harness.facts(s)["queued"] for s in self.ports if not s.closed):
+                return
+
+    def take(self, port: Port) -> bool:
+        """Give the engine what it takes of the bytes that wait for it."""
+        moved = False
+        while port.inbox and not port.stream.closed:
+            n = harness.inject(port.stream, bytes(port.inbox))
+            if n == 0:
+                break
+            del port.inbox[:n]
+            moved = True
+        return moved
+
+    def answer(self) -> bool:
+        """Let every backend answer what it has received."""
+        moved = False
+        for server, backend in list(self.backends.items()):
+            port = self.port(server)
+            if port.got:
+                port.inbox += backend.receive(port.read())
+                moved = True
+        return moved
+
+    def _new_servers(self) -> bool:
+        moved = False
+        for pool in self.engine.pools():
+            for server in pool.fresh.items():
+                if server not in self.backends:
+                    self._pids += 1
+                    self.backends[server] = FakeBackend(self._pids)
+                    harness.connected(server)
+                    moved = True
+        return moved
+
+    # --- looking
+
+    @property
+    def pool(self) -> Pool:
+        return self.engine.databases["db"].pools["app"]
+
+    @property
+    def servers(self) -> list[Server]:
+        return self.pool.servers()
+
+    def backend(self, i: int = 0) -> FakeBackend:
+        """The i-th backend that was ever made."""
+        return list(self.backends.values())[i]
+
+    def tick(self) -> None:
+        janitor.tick(self.engine)
+        self.pump()
+
+    def check(self) -> None:
+        """What holds whenever nothing moves. Raises AssertionError."""
+        assert not self.bugs, self.bugs
+        for pool in self.engine.pools():
+            for group, states in ((pool.idle, {1}), (pool.used, {2}), (pool.active, {4}), (pool.tested, {3})):
+                for server in group.items():
+                    assert server.state in states
+                    self._check_server(server, server.state in (1, 2))
+            linked = [s for s in pool.servers() if s.client is not None]
+            assert set(linked) == set(pool.active.items())
+            for server in linked:
+                assert server.client.server is server
+            for client in pool.clients.items() + pool.waiting.items():
+                seen = harness.client_facts(client)
+                if client.server is None or not len(client.server.plan):
+                    assert not seen["pending"], seen
+            clients, servers = self.counts(pool)
+            assert servers == pool.total_servers
+            assert clients == len(pool.clients) + len(pool.waiting) + len(pool.logging_in)
+
+    def _check_server(self, server: Server, free: bool) -> None:
+        facts, seen = harness.facts(server), harness.server_facts(server)
+        if free:
+            assert server.status == ord("I") and not len(server.plan) and server.client is None
+            assert not facts["held"] and not facts["unsent"] and not seen["passing"] and not seen["copy_in"]
+            assert not seen["skipping"] and not seen["barrier_needed"] and not seen["advance_due"]
+        backend = self.backends[server]
+        if server.pool.mode != 0 and not len(server.plan) and not self.port(server).inbox and not self.port(server).got:
+            if not backend.waiting_for_more:
+                assert {b"PGFERRY_%d" % n for n in seen["prepared"]} == backend.names, (seen, backend.names)
+
+    def counts(self, pool: Pool) -> tuple[int, int]:
+        """(clients, servers) of the pool's database, from the ledger."""
+        from pgferry.engine import show
+
+        clients, servers = show.current(pool.db)
+        return int(clients), int(servers)
