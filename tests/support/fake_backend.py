@@ -252,7 +252,9 @@ class FakeBackend:
 
     def _check(self, sql: bytes) -> None:
         if self.status == "E" and sql not in (b"COMMIT", b"ROLLBACK"):
-            raise Failure("25P02", "current transaction is aborted, commands ignored until end of transaction block")
+            raise Failure(
+                "25P02", "current transaction is aborted, commands ignored until end of transaction block"
+            )
 
     def _columns(self, sql: bytes) -> None:
         self._say(b"T", struct.pack("!h", 1) + b"c\0" + struct.pack("!IhIhih", 0, 0, 25, -1, -1, 0))
@@ -305,7 +307,7 @@ class FakeBackend:
         end = count if limit == 0 else min(count, portal.given + limit)
         self._out += row * (end - portal.given)
         given, portal.given = end - portal.given, end
-        if limit and end - count == 0 and given < limit or limit == 0:
+        if (limit and end - count == 0 and given < limit) or limit == 0:
             self._say(b"C", b"SELECT %d\0" % given)
         else:
             self._say(b"s")

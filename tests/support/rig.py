@@ -5,19 +5,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
+from pgferry.engine.ledger import Ledger, create
+from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.model import Client, Engine, Pool, Server
 
 from pgferry.auth.scram import SaltSource
 from pgferry.config.model import Config, Database, Settings, User
 from pgferry.engine import harness, janitor
-from pgferry.engine.ledger import Ledger, create
-from pgferry.engine.loop import Loop, Stream
-from pgferry.engine.model import Client, Engine, Pool, Server
 from pgferry.worker import configure
 from pgferry.worker.host import Host
 from support.fake_backend import FakeBackend
 from support.wire import startup
 
-IDLE, USED, ACTIVE, TESTED = 1, 2, 4, 3
+PAUSE_BULK = 16
 
 
 class RigHost(Host):
@@ -66,7 +66,9 @@ class Port:
 class Rig:
     """One engine with one database `db`. `auto`: backends answer by themselves while pumping."""
 
-    def __init__(self, *, settings: Mapping[str, Any] | None = None, auto: bool = True, **database: Any) -> None:
+    def __init__(
+        self, *, settings: Mapping[str, Any] | None = None, auto: bool = True, **database: Any
+    ) -> None:
         self.log = Log()
         self.loop = Loop()
         self.loop.sink = self._sink
@@ -77,7 +79,12 @@ class Rig:
         self.host.engine = self.engine
         self.bugs: list[BaseException] = []
         self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
-        base = {"pool_mode": "transaction", "auth_type": "any", "default_pool_size": 1, "log_connections": False}
+        base = {
+            "pool_mode": "transaction",
+            "auth_type": "any",
+            "default_pool_size": 1,
+            "log_connections": False,
+        }
         self.config = Config(
             settings=msgspec.structs.replace(Settings(), **{**base, **(settings or {})}),
             databases={"db": Database(name="db", dbname="db", hosts=("far",), user="app", **database)},
@@ -137,8 +144,12 @@ class Rig:
             self.loop.run_once(0)
             if self.auto:
                 moved |= self.answer()
-            if not moved and not any(harness.facts(s)["queued"] for s in self.ports if not s.closed):
+            if not moved and not any(self._goes_on(p) for p in self.ports.values() if not p.stream.closed):
                 return
+
+    def _goes_on(self, port: Port) -> bool:
+        """Whether the loop will come back to it by itself."""
+        return bool(harness.facts(port.stream)["queued"] or (port.inbox and port.stream.paused == PAUSE_BULK))
 
     def take(self, port: Port) -> bool:
         """Give the engine what it takes of the bytes that wait for it."""
@@ -217,7 +228,12 @@ class Rig:
             assert not facts["held"] and not facts["unsent"] and not seen["passing"] and not seen["copy_in"]
             assert not seen["skipping"] and not seen["barrier_needed"] and not seen["advance_due"]
         backend = self.backends[server]
-        if server.pool.mode != 0 and not len(server.plan) and not self.port(server).inbox and not self.port(server).got:
+        if (
+            server.pool.mode != 0
+            and not len(server.plan)
+            and not self.port(server).inbox
+            and not self.port(server).got
+        ):
             if not backend.waiting_for_more:
                 assert {b"PGFERRY_%d" % n for n in seen["prepared"]} == backend.names, (seen, backend.names)
 

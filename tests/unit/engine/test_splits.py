@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unit.engine.scripts import LARGE, SCRIPTS
 from support.fake_backend import FakeBackend
 from support.rig import Rig
 from support.wire import startup
+from unit.engine.scripts import LARGE, SCRIPTS
 
 MODES = ("transaction", "session")
 
@@ -61,7 +61,10 @@ class Run:
             answer = backend.receive(port.read())
             moved = moved or bool(answer)
             at = 0
-            for cut in [*(c - self.sent for c in self.server_cuts if self.sent < c < self.sent + len(answer)), len(answer)]:
+            for cut in [
+                *(c - self.sent for c in self.server_cuts if self.sent < c < self.sent + len(answer)),
+                len(answer),
+            ]:
                 self.rig.feed(port, answer[at:cut])
                 at = cut
             self.sent += len(answer)
@@ -152,4 +155,6 @@ def test_scripts_in_a_row_in_random_pieces(
     names: list[str], cuts: set[int], server_cuts: set[int], lazy: bool, mode: str
 ) -> None:
     data = b"".join(SCRIPTS[n] for n in names)
-    Run(mode, str(names), data, cuts=[c for c in cuts if c < len(data)], server_cuts=server_cuts, lazy=lazy).judge()
+    Run(
+        mode, str(names), data, cuts=[c for c in cuts if c < len(data)], server_cuts=server_cuts, lazy=lazy
+    ).judge()
