@@ -21,12 +21,13 @@ from pgferry.engine.messages cimport notice_message, parameter_status
 from pgferry.engine.model cimport (
     CL_CLOSING, CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
 )
-from pgferry.engine.pooling cimport close_client, finish_closing, note_logins, want_servers
+from pgferry.engine.pooling cimport close_client, finish_closing, want_servers
 from pgferry.engine.sys cimport be32
 
 cdef enum:
     MAX_STARTUP = 10000          # as PostgreSQL (MAX_STARTUP_PACKET_LENGTH)
     MAX_PASSWORD = 65536
+    MAX_NEGOTIATIONS = 2         # one for TLS and one for GSSAPI, as PostgreSQL
     SSL_REQUEST = 80877103
     GSS_REQUEST = 80877104
     CANCEL_REQUEST = 80877102
@@ -56,6 +57,7 @@ cdef class Login:
     cdef bytes salt
     cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
     cdef bint long_key
+    cdef int negotiations           # SSLRequests and GSSENCRequests so far
     cdef bint starting              # the startup packet has been read
     cdef int expected               # SASL messages so far, or 1 for a password message
     cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
@@ -105,9 +107,16 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
         return total
     except Refused as refused:
         close_client(c, str(refused), str(refused))
-    except AuthError as refused:
-        close_client(c, str(refused), str(refused))
+    except AuthError as error:
+        refuse(c, error)
     return n
+
+
+def refuse(Client c, error):
+    """End a login that an AuthError says is wrong: the reason is for the log only, it would tell who exists."""
+    if error.detail:
+        c.engine.say(c, "LOG", f"login refused: {error.detail}")
+    close_client(c, error.message, error.message, error.sqlstate)
 
 
 cdef size_t startup_size(const char *p, size_t n) except? 0:
@@ -136,6 +145,9 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
         if more:
             kind = "SSL" if code == SSL_REQUEST else "GSSAPI encryption"
             raise Refused(f"received unencrypted data after {kind} request")
+        login.negotiations += 1
+        if login.negotiations > MAX_NEGOTIATIONS:
+            raise Refused(f"bad packet header: '{packet[:8].hex()}'")
         c.put(b"N", 1)
         return c.flush()
     if code == CANCEL_REQUEST:
@@ -395,8 +407,10 @@ def verifier_ready(Client c, Login login, bytes first, verifier, error):
         if error is not None:
             raise Refused("SASL authentication failed")
         scram_first(c, login, verifier, first)
-    except (Refused, AuthError) as refused:
+    except Refused as refused:
         close_client(c, str(refused), str(refused))
+    except AuthError as refusal:
+        refuse(c, refusal)
 
 
 # --- authenticated ----------------------------------------------------------------------------------------------
@@ -411,8 +425,12 @@ cdef int authenticated(Client c, Login login) except -1:
     login.method = None
     if login.rights:
         return open_console(c, login)
-    if db is None:
-        db = engine.host.auto_database(login.database)
+    if db is None or engine.databases.get(login.database) is not db:
+        # Not known when the login began, or removed since.
+        if db is not None:
+            db.clients.give()
+            c.db = None
+        db = engine.databases.get(login.database) or engine.host.auto_database(login.database)
         if db is None:
             raise Refused(f"no such database: {login.database}")
         if not db.clients.take(db.max_clients):
@@ -432,13 +450,13 @@ cdef int authenticated(Client c, Login login) except -1:
     c.pool = pool
     if pool.welcome is not None:
         return welcome(login, c)
+    c.wait_start = engine.loop.now
     c.pause(PAUSE_WAIT)
     pool.logging_in.append(c)
     if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
         if engine.loop.now < pool.retry_at:
             close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])
             return 0
-    note_logins(pool)
     return want_servers(pool)
 
 

@@ -7,9 +7,10 @@ from pgferry.engine.model cimport (
     CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, finish_closing, note_logins, serve_waiting, start_server,
+    close_client, close_server, fail_server, finish_closing, serve_waiting, start_server,
     want_servers,
 )
+from pgferry.engine.sharing import balance
 
 cdef enum:
     CLOSING_PATIENCE = 10      # seconds for a closed client to take its last bytes
@@ -26,12 +27,12 @@ def tick(Engine engine):
         check_waiting(engine, pool, now)
         check_running(engine, pool, now)
         check_servers(engine, pool, now)
-        note_logins(pool)
-        share(engine, pool)
         keep_minimum(engine, pool)
         want_servers(pool)
         if pool.client_idle_timeout > 0:
             check_idle_clients(pool, now)
+    if engine.workers > 1:
+        balance(engine)
     drop_unused(engine, now)
 
 
@@ -65,11 +66,21 @@ cdef int check_logins(Engine engine, double now) except -1:
 
 
 cdef int check_waiting(Engine engine, Pool pool, double now) except -1:
-    """query_wait_timeout, query_timeout of queued queries, query_wait_notify. The oldest waits at the head."""
+    """query_wait_timeout, query_timeout of queued queries, query_wait_notify.
+
+    Logins that wait for the pool's first server are queued, too, but not notified.
+    """
     cdef Client c
-    cdef Stream at = pool.waiting.head
+    cdef Stream at = pool.logging_in.head
     cdef Stream following
     cdef bytes notice
+    while at is not None:
+        following = at.next
+        c = <Client>at
+        if pool.query_wait_timeout > 0 and now - c.wait_start > pool.query_wait_timeout:
+            close_client(c, "query_wait_timeout", "query_wait_timeout")
+        at = following
+    at = pool.waiting.head
     while at is not None:
         following = at.next
         c = <Client>at
@@ -138,15 +149,14 @@ cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) excep
         return close_server(s, s.close_reason or "close_needed")
     if engine.paused or pool.db.paused:
         return close_server(s, "pause mode")
-    if engine.idle_timeout > 0 and idle > engine.idle_timeout:
-        if pool.min_size <= 0 or pool.server_count() > pool.min_size:
-            return close_server(s, "server idle timeout")
-    elif pool.lifetime > 0 and now - s.created > pool.lifetime and now >= pool.lifetime_kill_at:
+    if engine.idle_timeout > 0 and idle > engine.idle_timeout and pool.slots.total() > pool.min_size:
+        return close_server(s, "server idle timeout")
+    if pool.lifetime > 0 and now - s.created > pool.lifetime and now >= pool.lifetime_kill_at:
         pool.lifetime_kill_at = now + pool.lifetime / max(pool.size, 1)
         return close_server(s, "server lifetime over")
-    elif pool.size > 0 and pool.slots.total() > pool.size + pool.reserve_size:
+    if pool.size > 0 and pool.slots.total() > pool.size + pool.reserve_size:
         return close_server(s, "too many servers in the pool")
-    elif pool.size > 0 and pool.reserve_size > 0 and pool.slots.total() > pool.size and pool.waiting.count == 0:
+    if pool.size > 0 and pool.reserve_size > 0 and pool.slots.total() > pool.size and pool.waiting.count == 0:
         if idle > engine.reserve_timeout:
             return close_server(s, "too many servers in the pool")
     if s.state == SV_IDLE and engine.check_query is not None and idle > engine.check_delay:
@@ -179,31 +189,6 @@ cdef int keep_minimum(Engine engine, Pool pool) except -1:
     if pool.clients.count + pool.waiting.count == 0 and pool.db.conf.user is None:
         return 0
     start_server(pool, True)
-    return 0
-
-
-cdef int share(Engine engine, Pool pool) except -1:
-    """Give slots to workers whose clients wait while ours do not need them, or while we hold more than our share.
-
-    A slot is given by closing a server: an idle one now, else the next one that comes back.
-    """
-    cdef int elsewhere, fair, own
-    if engine.workers == 1 or pool.size <= 0:
-        return 0
-    pool.give_back = 0
-    elsewhere = pool.wanting.total() - pool.wanting.own()
-    if elsewhere <= 0 or pool.slots.total() < pool.size:
-        return 0
-    own = pool.slots.own()
-    if own == 0:
-        return 0
-    fair = pool.size // max(pool.wanting.sharers() + (pool.wanting.own() == 0), 1)
-    while elsewhere > 0 and pool.idle.count and pool.waiting.count == 0:
-        close_server(<Server>pool.idle.head, "slot given to another worker")
-        elsewhere -= 1
-        own -= 1
-    if own > fair:
-        pool.give_back = min(own - fair, elsewhere)
     return 0
 
 

@@ -19,7 +19,7 @@ cdef class Counter:
 
     cdef bint take(self, int limit) noexcept
     cdef void give(self) noexcept
-    cdef void add(self, int n) noexcept
+    cdef void put(self, int n) noexcept
     cdef int total(self) noexcept
     cdef int own(self) noexcept
-    cdef int sharers(self) noexcept
+    cdef int share(self, int limit, int turn) noexcept

@@ -19,6 +19,7 @@ cdef extern from *:
     #include <stdint.h>
     static inline void pgf_add(int32_t *p, int32_t n) { __atomic_add_fetch(p, n, __ATOMIC_SEQ_CST); }
     static inline int32_t pgf_load(int32_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
+    static inline void pgf_put(int32_t *p, int32_t n) { __atomic_store_n(p, n, __ATOMIC_SEQ_CST); }
     static inline uint64_t pgf_claim(uint64_t *p, uint64_t key) {
         uint64_t seen = 0;
         __atomic_compare_exchange_n(p, &seen, key, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
@@ -27,6 +28,7 @@ cdef extern from *:
     """
     void pgf_add(int32_t *p, int32_t n) nogil
     int32_t pgf_load(int32_t *p) nogil
+    void pgf_put(int32_t *p, int32_t n) nogil
     uint64_t pgf_claim(uint64_t *p, uint64_t key) nogil
 
 cdef enum:
@@ -102,7 +104,7 @@ cdef class Ledger:
 
 
 cdef class Counter:
-    """One count. take() and give() are for limits; add() for figures that others only look at."""
+    """One count. take() and give() are for limits; put() for figures that others only look at."""
 
     cdef bint take(self, int limit) noexcept:
         """Count one more unless that would pass the limit (0: no limit)."""
@@ -115,8 +117,9 @@ cdef class Counter:
     cdef void give(self) noexcept:
         pgf_add(&self.cells[self.ledger.index], -1)
 
-    cdef void add(self, int n) noexcept:
-        pgf_add(&self.cells[self.ledger.index], n)
+    cdef void put(self, int n) noexcept:
+        """Set this worker's part."""
+        pgf_put(&self.cells[self.ledger.index], n)
 
     cdef int total(self) noexcept:
         """Over all workers."""
@@ -128,12 +131,16 @@ cdef class Counter:
     cdef int own(self) noexcept:
         return pgf_load(&self.cells[self.ledger.index])
 
-    cdef int sharers(self) noexcept:
-        """How many workers hold some."""
-        cdef int i, n = 0
+    cdef int share(self, int limit, int turn) noexcept:
+        """This worker's part of `limit` among those whose count is above 0; the odd ones go round with `turn`."""
+        cdef int i, n = 0, place = 0
         for i in range(self.ledger.workers):
-            n += pgf_load(&self.cells[i]) > 0
-        return n
+            if i == self.ledger.index:
+                place = n
+                n += 1
+            elif pgf_load(&self.cells[i]) > 0:
+                n += 1
+        return limit if n == 1 else limit // n + ((place + turn) % n < limit % n)
 
     def taken(self, int limit):
         """take() for Python (tests, supervisor)."""

@@ -64,6 +64,7 @@ cdef class User:
     cdef public object secret        # str or None: what auth_file holds
     cdef Counter clients
     cdef Counter servers
+    cdef Counter wanting             # clients that max_user_connections keeps waiting
     cdef public object keys          # (stored secret, client key, server key) of the last SCRAM login, or None
     cdef public int max_clients      # 0: no limit
     cdef public int max_servers
@@ -81,6 +82,7 @@ cdef class Database:
     cdef readonly Stats former           # of pools that were dropped
     cdef Counter clients
     cdef Counter servers
+    cdef Counter wanting             # clients that max_db_connections keeps waiting
     cdef public int max_clients
     cdef public int max_servers
     cdef public int64_t epoch        # counts DDL seen; part of every Statement's key
@@ -118,8 +120,7 @@ cdef class Pool:
     cdef readonly list cancels_sent
     cdef bint cancels_starting
     cdef Counter slots               # servers of this pool over all workers
-    cdef Counter wanting             # waiting clients of this pool over all workers
-    cdef bint login_wanting          # one more in `wanting`: logins wait for the pool's first server here
+    cdef Counter wanting             # clients that pool_size keeps waiting, of all workers (see sharing)
     cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
     cdef public tuple base_vars      # tracked parameters as the server reports them at login
     cdef public dict canon           # (index, value as a client gave it) -> value as the server reports it
@@ -132,6 +133,7 @@ cdef class Pool:
     cdef public double empty_since   # monotonic; for pool_idle_timeout
     cdef readonly Stats stats
     cdef public int give_back        # servers to close for the sake of other workers
+    cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
 

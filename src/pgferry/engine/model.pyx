@@ -68,6 +68,7 @@ cdef class User:
         self.name = name
         self.clients = engine.ledger.counter("user-clients", name)
         self.servers = engine.ledger.counter("user-servers", name)
+        self.wanting = engine.ledger.counter("user-wanting", name)
 
 
 cdef class Database:
@@ -79,6 +80,7 @@ cdef class Database:
         self.former = Stats()
         self.clients = engine.ledger.counter("db-clients", name)
         self.servers = engine.ledger.counter("db-servers", name)
+        self.wanting = engine.ledger.counter("db-wanting", name)
         self.used_at = engine.loop.now
 
 

@@ -79,6 +79,8 @@ def kill(Engine engine, Database db):
     cdef Pool pool
     for item in chosen(engine, db):
         pool = <Pool>item
+        pool.wanting.put(0)
+        pool.db.wanting.put(0)
         for group in (pool.waiting, pool.logging_in, pool.clients):
             for c in group.items():
                 close_client(<Client>c, "database removed", "database removed")

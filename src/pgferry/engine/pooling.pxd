@@ -6,7 +6,6 @@ cdef int maybe_release(Server s) except -1
 cdef int make_available(Server s) except -1
 cdef int logged_in(Server s) except -1
 cdef int want_servers(Pool pool) except -1
-cdef int note_logins(Pool pool) except -1
 cdef int serve_waiting(Pool pool) except -1
 cdef int client_gone(Client c) except -1
 cdef int client_hung_up(Client c) except -1

@@ -8,6 +8,7 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.ledger cimport Counter
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
@@ -18,6 +19,7 @@ from pgferry.engine.model cimport (
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_login cimport start_login
+from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 
 cdef enum:
     PARALLEL_LOGINS = 4      # connection attempts of one pool at a time
@@ -60,30 +62,16 @@ cdef bint acquire(Client c) except -1:
     if pool.last_login_failed and pool.server_count() == pool.fresh.count and pool.last_error is not None:
         close_client(c, "server login failed", "server login has been failing, cached error: %s "
                      "(server_login_retry)" % pool.last_error[1][:99])
+        # Nobody else may be there to try again.
+        start_server(pool, True)
         return False
     c.state = CL_WAITING
     c.wait_start = engine.loop.now
     c.wait_notified = False
     c.pause(PAUSE_WAIT)
     pool.waiting.append(c)
-    pool.wanting.add(1)
     want_servers(pool)
     return False
-
-
-cdef int stop_waiting(Client c) except -1:
-    c.pool.wanting.add(-1)
-    c.pool.clients.append(c)
-    return 0
-
-
-cdef int note_logins(Pool pool) except -1:
-    """Let other workers know that logins wait for a first server here, so that one of them lends its slot."""
-    cdef bint wanting = pool.logging_in.count > 0 and pool.welcome is None and not pool.removed
-    if wanting != pool.login_wanting:
-        pool.login_wanting = wanting
-        pool.wanting.add(1 if wanting else -1)
-    return 0
 
 
 cdef int link(Client c, Server s) except -1:
@@ -93,7 +81,7 @@ cdef int link(Client c, Server s) except -1:
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
-        stop_waiting(c)
+        pool.clients.append(c)
         pool.stats.wait_time += now - c.wait_start
     pool.active.append(s)
     s.state = SV_ACTIVE
@@ -211,9 +199,7 @@ cdef str reason_to_close(Server s):
         return "pause mode"
     if engine.shutdown == 1:
         return "server shutting down"
-    if pool.lifetime <= 0:
-        return "server lifetime over"
-    if age >= pool.lifetime and s.loop.now >= pool.lifetime_kill_at:
+    if s.state != SV_LOGIN and age >= pool.lifetime and s.loop.now >= pool.lifetime_kill_at:
         pool.lifetime_kill_at = s.loop.now + pool.lifetime / max(pool.size, 1)
         return "server lifetime over"
     if pool.give_back > 0:
@@ -303,7 +289,6 @@ cdef int logged_in(Server s) except -1:
     for stream in pool.logging_in.items():
         c = <Client>stream
         c.login.finish(c)
-    note_logins(pool)
     make_available(s)
     return want_servers(pool)
 
@@ -312,6 +297,7 @@ cdef int want_servers(Pool pool) except -1:
     """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
     cdef Engine engine = pool.engine
     cdef int need
+    pool.blocked = 0
     if not may_start(pool) or pool.removed:
         return 0
     while True:
@@ -336,6 +322,7 @@ cdef bint start_server(Pool pool, bint only_free) except -1:
     cdef int limit = pool.size
     cdef double now = engine.loop.now
     cdef Client oldest
+    cdef bint reserve = False
     if engine.shutdown == 1 or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
         return False
     if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
@@ -343,22 +330,34 @@ cdef bint start_server(Pool pool, bint only_free) except -1:
     if limit > 0 and pool.reserve_size > 0 and engine.reserve_timeout > 0 and pool.waiting.count:
         oldest = <Client>pool.waiting.head
         if now - oldest.wait_start >= engine.reserve_timeout:
-            if pool.slots.total() >= limit:
-                engine.log("LOG", f"taking connection from reserve_pool for {pool.name}")
+            reserve = pool.slots.total() >= limit
             limit += pool.reserve_size
-    if not pool.slots.take(limit):
+    if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):
+        pool.blocked = BLOCKED_BY_POOL
         return False
-    if not pool.db.servers.take(pool.db.max_servers):
-        if only_free or not evict(pool, False) or not pool.db.servers.take(pool.db.max_servers):
-            pool.slots.give()
-            return False
-    if not pool.user.servers.take(pool.user.max_servers):
-        if only_free or not evict(pool, True) or not pool.user.servers.take(pool.user.max_servers):
-            pool.db.servers.give()
-            pool.slots.give()
-            return False
+    if not take_place(pool, False, only_free):
+        pool.slots.give()
+        pool.blocked = BLOCKED_BY_DB
+        return False
+    if not take_place(pool, True, only_free):
+        pool.db.servers.give()
+        pool.slots.give()
+        pool.blocked = BLOCKED_BY_USER
+        return False
+    if reserve:
+        engine.log("LOG", f"taking connection from reserve_pool for {pool.name}")
     start_login(pool)
     return True
+
+
+cdef bint take_place(Pool pool, bint by_user, bint only_free) except -1:
+    """One more place under max_db_connections or max_user_connections; an idle server of another pool may go for it."""
+    cdef Counter wanting = pool.user.wanting if by_user else pool.db.wanting
+    cdef Counter held = pool.user.servers if by_user else pool.db.servers
+    cdef int limit = pool.user.max_servers if by_user else pool.db.max_servers
+    if not must_leave(pool.engine, wanting, held, limit) and held.take(limit):
+        return True
+    return not only_free and evict(pool, by_user) and held.take(limit)
 
 
 cdef bint evict(Pool pool, bint by_user) except -1:
@@ -391,8 +390,6 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     if c.login is not None:
         c.login.abandon(c)
         c.login = None
-    if c.state == CL_WAITING:
-        stop_waiting(c)
     c.state = CL_CLOSING
     c.closed_at = c.loop.now
     c.pause(PAUSE_CLOSE)
@@ -411,8 +408,6 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     forget_client(c)
     c.held_len = 0
     engine.closing.append(c)
-    if c.pool is not None and c.pool.login_wanting:
-        note_logins(c.pool)
     if not c.blocked and not c.broken:
         c.flush()
     if c.unsent() == 0 or c.broken:

@@ -179,7 +179,9 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
         try:
             login_message(s, p[pos], p[pos + 5:pos + total])
         except AuthError as error:
-            s.login.failed(s, str(error), None)
+            if error.detail:
+                s.pool.engine.say(s, "WARNING", f"{error.message}: {error.detail}")
+            s.login.failed(s, error.message, None)
         if s.closed:
             return n
         pos += total
