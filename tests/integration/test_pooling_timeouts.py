@@ -37,9 +37,7 @@ def timed(cluster: Cluster, make_pooler: Make) -> Pooler:
             "silent": "client_idle_timeout=1",
             "queued": "query_wait_timeout=1",
         },
-        userlist=dict.fromkeys(
-            ("postgres", "admin", "running", "idle_xact", "xact", "silent", "queued"), ""
-        ),
+        userlist=dict.fromkeys(("postgres", "admin", "running", "idle_xact", "xact", "silent", "queued"), ""),
     )
 
 
@@ -110,7 +108,9 @@ def test_waiting_clients(timed: Pooler) -> None:
 
 @pytest.mark.workers(1)
 def test_wait_timeout_of_user_and_database(timed: Pooler, cluster: Cluster) -> None:
-    timed.set({"query_wait_timeout": 0}, databases={"two": server(cluster, pool_size=1, query_wait_timeout=1)})
+    timed.set(
+        {"query_wait_timeout": 0}, databases={"two": server(cluster, pool_size=1, query_wait_timeout=1)}
+    )
     holder, user_holder = raw(timed, "two"), raw(timed, "one", "queued")
     begin(holder)
     begin(user_holder)

@@ -1,5 +1,7 @@
 """What tests say about raw clients in few words: the end of one, which worker serves one, one of each worker."""
 
+import time
+
 from support.pooler import Pooler
 from support.wire import Wire, query
 
@@ -7,6 +9,17 @@ from support.wire import Wire, query
 def raw(pooler: Pooler, db: str = "postgres", user: str = "postgres", **more: object) -> Wire:
     """A raw client that is logged in; see Wire.login for the keywords."""
     return Wire.login((pooler.host, pooler.port), user, db, **more)  # type: ignore[arg-type]
+
+
+def raw_soon(pooler: Pooler, db: str = "postgres", user: str = "postgres", seconds: float = 10.0) -> Wire:
+    """raw(), tried again while the pooler refuses (places of clients that left come back a moment later)."""
+    limit = time.monotonic() + seconds
+    while True:
+        try:
+            return raw(pooler, db, user)
+        except ConnectionError:
+            assert time.monotonic() < limit, "still refused"
+            time.sleep(0.02)
 
 
 def refusal(pooler: Pooler, db: str = "postgres", user: str = "postgres", **more: object) -> str:

@@ -453,6 +453,8 @@ cdef int authenticated(Client c, Login login) except -1:
     c.wait_start = engine.loop.now
     c.pause(PAUSE_WAIT)
     pool.logging_in.append(c)
+    if engine.workers > 1:
+        engine.host.ask_welcome(pool)
     if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
         if engine.loop.now < pool.retry_at:
             close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])

@@ -106,6 +106,21 @@ def kill_client(Engine engine, long long number):
     return False
 
 
+def welcome_of(Pool pool):
+    """What a new client of this pool is greeted with: untracked ParameterStatus messages and tracked values."""
+    return pool.welcome, pool.base_vars
+
+
+def take_welcome(Pool pool, bytes untracked, tuple values):
+    """Another worker's welcome: clients of a full pool need not wait for a server just to log in."""
+    if pool.welcome is not None or pool.removed or len(values) != len(pool.engine.tracked):
+        return
+    pool.welcome = untracked
+    pool.base_vars = values
+    for c in pool.logging_in.items():
+        (<Client>c).login.finish(c)
+
+
 def refuse_waiting(Engine engine, str reason):
     """Close every client that waits for a server."""
     for item in engine.pools():

@@ -29,7 +29,7 @@ cdef bint must_leave(Engine engine, Counter wanting, Counter held, int limit) no
     if engine.workers == 1 or limit <= 0:
         return False
     others = wanting.total() - wanting.own()
-    return others > 0 and held.total() + others > limit and held.own() >= wanting.share(limit, turn(engine))
+    return others > 0 and held.total() + others >= limit and held.own() >= wanting.share(limit, turn(engine))
 
 
 def balance(Engine engine):

@@ -24,6 +24,7 @@ from pgferry.supervisor.process import notify_systemd
 from pgferry.supervisor.reload import Reloader
 
 _CANCEL_SECONDS = 60.0
+_WELCOME_SECONDS = 5.0
 
 
 class Supervisor:
@@ -129,6 +130,8 @@ class Supervisor:
             return await self._pooler.resolver.resolve(str(message["host"]))
         elif op == "cancel":
             await self._forward_cancel(message)
+        elif op == "welcome":
+            return await self._find_welcome(message)
         else:
             if fd is not None:
                 os.close(fd)
@@ -150,6 +153,16 @@ class Supervisor:
             )
         except (WorkerGone, TimeoutError) as error:
             raise WorkerRefused(str(error) or "no answer in time") from error
+
+    async def _find_welcome(self, message: Message) -> Message:
+        """How PostgreSQL greets the users of a pool, from a worker that has logged in there already."""
+        answers = await self._pooler.fleet.ask_all(
+            "welcome", _WELCOME_SECONDS, db=message["db"], user=message["user"]
+        )
+        for answer in answers.values():
+            if answer.get("found"):
+                return {key: answer[key] for key in ("found", "untracked", "values")}
+        return {"found": False}
 
     # Signals (COMPAT 2.9); asyncio runs these in the loop, not inside the interrupted code
 

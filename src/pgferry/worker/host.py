@@ -34,6 +34,7 @@ class Host:
         self._verifiers = VerifierCache()
         self._keys = KeyCache()
         self._names: dict[str, tuple[float, list[tuple[int, str]]]] = {}
+        self._asked: set[Pool] = set()
 
     # Databases, users, pools
 
@@ -129,6 +130,19 @@ class Host:
 
         self.control.request("resolve", answered, host=host)
 
+    def ask_welcome(self, pool: Pool) -> None:
+        """Another worker may know how PostgreSQL greets the users of this pool."""
+        if pool in self._asked:
+            return
+        self._asked.add(pool)
+
+        def answered(answer: Message) -> None:
+            self._asked.discard(pool)
+            if answer.get("found"):
+                operations.take_welcome(pool, answer["untracked"], tuple(answer["values"]))
+
+        self.control.request("welcome", answered, db=pool.db.name, user=pool.user.name)
+
     def open_console(self, client: Client, rights: str, user: str, database: str) -> Tunnel:
         """Hand the other end of a new socket pair to the console and return the stream of our end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -186,4 +200,3 @@ class Host:
         if s.tcp_socket_buffer > 0:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, s.tcp_socket_buffer)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, s.tcp_socket_buffer)
-

@@ -50,6 +50,7 @@ class Requests:
             "shutdown": self._shutdown,
             "cancel": self._cancel,
             "find_db": self._find_db,
+            "welcome": self._welcome,
         }
 
     def on_stop_listening(self, action: Callable[[], None]) -> None:
@@ -137,7 +138,10 @@ class Requests:
     def _wait_close(self, message: Message, answer: Answer) -> None:
         db = self._database(message)
         self._wait(
-            "wait_close", message.get("db"), lambda: operations.close_needed_total(self._engine, db) == 0, answer
+            "wait_close",
+            message.get("db"),
+            lambda: operations.close_needed_total(self._engine, db) == 0,
+            answer,
         )
 
     def _kill_client(self, message: Message, answer: Answer) -> None:
@@ -170,6 +174,12 @@ class Requests:
         name = message["db"]
         found = name in self._engine.databases or self._host.auto_database(name) is not None
         answer({"found": found})
+
+    def _welcome(self, message: Message, answer: Answer) -> None:
+        db = self._engine.databases.get(message["db"])
+        pool = db.pools.get(message["user"]) if db is not None else None
+        untracked, values = operations.welcome_of(pool) if pool is not None else (None, None)
+        answer({"found": untracked is not None, "untracked": untracked, "values": values})
 
     # SHOW
 
