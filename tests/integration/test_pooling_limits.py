@@ -247,9 +247,8 @@ def test_idle_servers_are_lent(make_pooler: Make, server: Callable[..., str], cl
 
 
 @pytest.mark.workers(2)
-@pytest.mark.parametrize(
-    "limit", ["pool_size=1", "pool_size=3", "max_db_connections=3", "max_user_connections=1"]
-)
+@pytest.mark.pg(18)
+@pytest.mark.parametrize("limit", ["pool_size=1", "max_db_connections=3", "max_user_connections=1"])
 def test_busy_workers_share(
     make_pooler: Make, server: Callable[..., str], cluster: Cluster, limit: str
 ) -> None:
@@ -277,7 +276,7 @@ def test_busy_workers_share(
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(served))]
     for thread in threads:
         thread.start()
-    most, limit_of_time = 0, time.monotonic() + 4
+    most, limit_of_time = 0, time.monotonic() + 3
     while time.monotonic() < limit_of_time:
         most = max(most, len(pooler.show("SERVERS")))
         time.sleep(0.1)
