@@ -63,6 +63,13 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
             s.passing_on = not front.flags & F_SWALLOW
+            k = data_run(p + pos, n - pos)
+            if k:
+                if s.passing_on:
+                    loop.emit_run(p + pos, k)
+                pos += k
+                continue
+            k = n - pos
         else:
             if k < total and total <= WHOLE and must_be_whole(kind):
                 s.need = total
@@ -100,6 +107,17 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         else:
             s.streak = 0
             s.unmute()
+    return pos
+
+
+cdef inline size_t data_run(const char *p, size_t n) noexcept:
+    """How many bytes at p are complete data messages, one behind the other; 0 when the first is incomplete."""
+    cdef size_t pos = 0, total
+    while n - pos >= 5 and (p[pos] == b"D" or p[pos] == b"d"):
+        total = <size_t>be32(p + pos + 1) + 1
+        if total < 5 or total > n - pos:
+            break
+        pos += total
     return pos
 
 
