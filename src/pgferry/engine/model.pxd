@@ -270,7 +270,7 @@ cdef class Engine:
     cdef public double autodb_idle_timeout
     cdef public int max_client_conn
     cdef public int verbose
-    cdef public bint attention           # plumbing.run: call after_turn() after this turn
+    cdef public bint attention           # log lines wait to be written (plumbing.run)
     # What the worker around the engine provides (worker.host.Host).
     cdef public object host
     cdef public object log               # log(level, text)

@@ -9,6 +9,7 @@ from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, monotonic
 
 cdef double TICK = 1.0 / 3.0
+cdef double LOG_DELAY = 0.02       # seconds a log line may wait for others, so that many go in one write
 
 
 cdef class Watch(Stream):
@@ -57,20 +58,26 @@ cdef class Tunnel(Stream):
         return self.client.unpause(PAUSE_PEER)
 
 
-def run(Engine engine, after_tick, after_turn):
-    """Serve until stop() is called. after_tick() runs every 1/3 s, after_turn() when log lines wait or a watch asked."""
+def run(Engine engine, after_tick, flush_log):
+    """Serve until stop() is called. after_tick() runs every 1/3 s, flush_log() when lines have waited long enough."""
     cdef Loop loop = engine.loop
     cdef double next_tick = monotonic() + TICK
+    cdef double log_at = 0
     cdef int timeout
     while not loop.stopping:
-        timeout = <int>((next_tick - monotonic()) * 1000) + 1
+        timeout = <int>(((log_at if log_at else next_tick) - loop.now) * 1000) + 1
         loop.turn(timeout if timeout > 0 else 0)
         if loop.now >= next_tick:
             next_tick = loop.now + TICK
             tick(engine)
             after_tick()
         if engine.attention:
-            after_turn()
+            if log_at == 0:
+                log_at = loop.now + LOG_DELAY
+            elif loop.now >= log_at:
+                log_at = 0
+                engine.attention = False
+                flush_log()
 
 
 def stop(Engine engine):

@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 _LEVEL = re.compile(rb"^\S+ \S+ \S+ \[\d+\] ([A-Z]+) (.*)", re.S)
+_BETWEEN = re.compile(rb"\n(?!\t)")
 _PRIORITIES = {
     "FATAL": syslog.LOG_CRIT,
     "ERROR": syslog.LOG_ERR,
@@ -26,14 +27,15 @@ _FACILITIES = {
 class Sink:
     """A destination with a bounded queue of lines and a thread that empties it.
 
-    When the destination blocks and the queue is full, lines are dropped and counted; the count is written
-    once the destination takes lines again. `put` never blocks.
+    When the destination blocks and the queue is full (`limit` bytes), lines are dropped and counted; the count
+    is written once the destination takes lines again. `put` never blocks.
     """
 
-    def __init__(self, name: str, write: Callable[[bytes], None], *, limit: int = 10_000) -> None:
+    def __init__(self, name: str, write: Callable[[bytes], None], *, limit: int = 4 * 1024 * 1024) -> None:
         self._write = write
         self._limit = limit
         self._lines: deque[bytes] = deque()
+        self._queued = 0
         self._lost = 0
         self._closing = False
         self._wake = threading.Condition()
@@ -41,11 +43,12 @@ class Sink:
         self._thread.start()
 
     def put(self, line: bytes) -> None:
-        """Queue one finished line (without its newline)."""
+        """Queue a finished line, or several, without the last newline."""
         with self._wake:
-            if len(self._lines) >= self._limit:
-                self._lost += 1
+            if self._queued + len(line) > self._limit:
+                self._lost += 1 + line.count(b"\n")
                 return
+            self._queued += len(line)
             self._lines.append(line)
             self._wake.notify()
 
@@ -65,15 +68,15 @@ class Sink:
                     return
                 batch = list(self._lines)
                 self._lines.clear()
+                self._queued = 0
                 lost, self._lost = self._lost, 0
             if lost:
                 batch.append(b"%d log lines were lost: the destination was blocked" % lost)
-            for line in batch:
-                try:
-                    self._write(line)
-                except OSError:
-                    # Full disk, closed terminal: there is no place to report it, and the pooler must go on.
-                    continue
+            try:
+                self._write(b"\n".join(batch))
+            except OSError:
+                # Full disk, closed terminal: there is no place to report it, and the pooler must go on.
+                continue
 
 
 class FileSink(Sink):
@@ -82,10 +85,10 @@ class FileSink(Sink):
     def __init__(self, name: str, fd: int, *, own: bool) -> None:
         self._fd = fd
         self._own = own
-        super().__init__(name, self._write_line)
+        super().__init__(name, self._write_lines)
 
-    def _write_line(self, line: bytes) -> None:
-        data = line + b"\n"
+    def _write_lines(self, lines: bytes) -> None:
+        data = lines + b"\n"
         while data:
             data = data[os.write(self._fd, data) :]
 
@@ -101,7 +104,12 @@ class SyslogSink(Sink):
 
     def __init__(self, ident: str, facility: str) -> None:
         syslog.openlog(ident, syslog.LOG_PID, _FACILITIES.get(facility.lower(), syslog.LOG_DAEMON))
-        super().__init__("syslog", self._write_line)
+        super().__init__("syslog", self._write_lines)
+
+    def _write_lines(self, lines: bytes) -> None:
+        # A line that begins with a tab belongs to the one before it.
+        for line in _BETWEEN.split(lines):
+            self._write_line(line)
 
     def _write_line(self, line: bytes) -> None:
         match = _LEVEL.match(line)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -20,6 +21,8 @@ START_SECONDS = 30.0
 _STABLE_SECONDS = 10.0
 _MAX_DELAY = 5.0
 _MAX_LOG_LINE = 65536
+_UNFINISHED = re.compile(rb"^(?![0-9\t])", re.M)
+"""Begins a line that is not the worker's own log: what an interpreter or a library printed."""
 
 WorkerHandler = Callable[[int, Message, int | None], Awaitable[Message | None]]
 
@@ -183,9 +186,13 @@ class Fleet:
         if not data:
             self._close_log(worker)
             return
-        *lines, worker.log_rest = (worker.log_rest + data).split(b"\n")
-        for line in lines:
-            self._copy_line(worker, line)
+        finished, newline, worker.log_rest = (worker.log_rest + data).rpartition(b"\n")
+        if newline:
+            if _UNFINISHED.search(finished) is None:
+                self._log.copy(finished)
+            else:
+                for line in finished.split(b"\n"):
+                    self._copy_line(worker, line)
         if len(worker.log_rest) > _MAX_LOG_LINE:
             self._copy_line(worker, worker.log_rest)
             worker.log_rest = b""

@@ -56,7 +56,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the supervisor closes the control channel."""
-        plumbing.run(self._engine, self._after_tick, self._after_turn)
+        plumbing.run(self._engine, self._after_tick, self._log.flush)
         self._log.flush()
 
     def _listen(self) -> None:
@@ -88,11 +88,7 @@ class Worker:
         self._requests.check_waits()
         for listener in self._tcp + self._unix:
             listener.retry()
-        self._log.flush()
-
-    def _after_turn(self) -> None:
-        self._engine.attention = False
-        self._log.flush()
+        self._log.retry()
 
     def _lost(self) -> None:
         """The supervisor is gone: so are we, without waiting for clients."""

@@ -42,6 +42,11 @@ class WorkerLog:
         if self.engine is not None:
             self.engine.attention = True  # type: ignore[attr-defined]
 
+    def retry(self) -> None:
+        """Write what an earlier flush could not."""
+        if self._unsent:
+            self.flush()
+
     def flush(self) -> None:
         """Write what the pipe takes."""
         if self._lines:
