@@ -32,10 +32,20 @@ cdef enum:
     GSS_REQUEST = 80877104
     CANCEL_REQUEST = 80877102
     NEWEST = 196610              # protocol 3.2
+    RANDOM = 1024                # random bytes fetched at a time
+    # Startup parameters that are not tracked:
+    USER = -1
+    DATABASE = -2
+    OPTIONS = -3
+    REPLICATION = -4
+    OTHER = -5
 
 AUTH_OK = b"R\0\0\0\x08\0\0\0\0"
 READY = b"Z\0\0\0\x05I"
 CONSOLES = ("pgbouncer", "pgferry")
+cdef dict SPECIAL = {"user": USER, "database": DATABASE, "options": OPTIONS, "replication": REPLICATION}
+# As PostgreSQL cleans application_name: what is not printable ASCII becomes a question mark.
+cdef bytes PRINTABLE = bytes([b if 32 <= b < 127 else 63 for b in range(256)])
 
 
 class Refused(Exception):
@@ -166,35 +176,34 @@ cdef int read_parameters(Client c, Login login, bytes packet, uint32_t version) 
     cdef Engine engine = c.engine
     cdef list items = packet[8:].split(b"\0")
     cdef list unknown = []
-    cdef dict settings
-    cdef int i
-    settings_ = engine.config.settings
-    ignored = settings_.ignore_startup_parameters
+    cdef bytes value
+    cdef int i, code
+    ignored = engine.config.settings.ignore_startup_parameters
     login.values = {}
     if len(items) < 2 or items[len(items) - 1] or items[len(items) - 2] or len(items) % 2:
         raise Refused("invalid startup packet layout: expected terminator as last byte")
     for i in range(0, len(items) - 2, 2):
-        name = items[i].decode("utf-8", "surrogateescape")
         value = items[i + 1]
-        if not name:
-            raise Refused("invalid startup packet layout: expected terminator as last byte")
-        lower = name.lower()
-        index = engine.tracked_index.get(lower)
-        if lower == "database":
-            login.database = value.decode("utf-8", "surrogateescape")
-        elif lower == "user":
+        code = startup_code(engine, items[i])
+        if code >= 0:
+            login.values[code] = value
+        elif code == USER:
             login.username = value.decode("utf-8", "surrogateescape")
-        elif index is not None:
-            login.values[index] = value
-        elif lower == "options":
-            options(engine, login, value.decode("utf-8", "surrogateescape"), ignored)
-        elif lower == "replication" and lower not in ignored:
-            if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
-                raise Refused("replication connections are not supported by this version of pgferry")
-        elif lower.startswith("_pq_."):
-            unknown.append(items[i])
-        elif lower not in ignored:
-            raise Refused(f"unsupported startup parameter: {name}")
+        elif code == DATABASE:
+            login.database = value.decode("utf-8", "surrogateescape")
+        else:
+            name = items[i].decode("utf-8", "surrogateescape")
+            if not name:
+                raise Refused("invalid startup packet layout: expected terminator as last byte")
+            if code == OPTIONS:
+                options(engine, login, value.decode("utf-8", "surrogateescape"), ignored)
+            elif code == REPLICATION and "replication" not in ignored:
+                if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
+                    raise Refused("replication connections are not supported by this version of pgferry")
+            elif name.lower().startswith("_pq_."):
+                unknown.append(items[i])
+            elif name.lower() not in ignored:
+                raise Refused(f"unsupported startup parameter: {name}")
     if not login.username:
         raise Refused("no username supplied")
     if not login.database:
@@ -207,6 +216,21 @@ cdef int read_parameters(Client c, Login login, bytes packet, uint32_t version) 
         login.negotiate = b"v" + struct.pack("!I", len(body) + 4) + body
     check_values(engine, c, login)
     return 0
+
+
+cdef int startup_code(Engine engine, bytes name) except? -9:
+    """The index of a tracked parameter, or one of the codes below 0. Names in any case; their usual form is quick."""
+    cdef object known = engine.startup_names.get(name)
+    cdef str lower
+    if known is not None:
+        return known
+    lower = name.decode("utf-8", "surrogateescape").lower()
+    known = engine.tracked_index.get(lower)
+    if known is None:
+        known = SPECIAL.get(lower, OTHER)
+    if known != OTHER and len(engine.startup_names) < 100:
+        engine.startup_names[name] = known
+    return known
 
 
 cdef int options(Engine engine, Login login, str text, ignored) except -1:
@@ -233,8 +257,7 @@ cdef int check_values(Engine engine, Client c, Login login) except -1:
         value = (values.get(index) or b"app") + b" - " + peer_text(c).encode()
         values[index] = value
     if index in values:
-        value = bytes([b if 32 <= b < 127 else 63 for b in values[index]])
-        values[index] = value[:63]
+        values[index] = (<bytes>values[index])[:63].translate(PRINTABLE)
     for i in values:
         value = values[i]
         if not value.isascii():
@@ -524,8 +547,13 @@ cdef bytes new_key(Client c, Login login):
     cdef Engine engine = c.engine
     cdef bytes key
     cdef bytearray raw
+    cdef int size = 36 if login.long_key else 8
     while True:
-        raw = bytearray(os.urandom(36 if login.long_key else 8))
+        if engine.random is None or engine.random_used + size > RANDOM:
+            engine.random = os.urandom(RANDOM)
+            engine.random_used = 0
+        raw = bytearray(engine.random[engine.random_used:engine.random_used + size])
+        engine.random_used += size
         raw[0] &= 0x7F
         raw[3] = engine.index
         key = bytes(raw)

@@ -25,11 +25,16 @@ cdef enum:
 
 
 cdef class Listener(Stream):
-    """One listening socket. With edges, what one turn leaves in the backlog is fetched in the next."""
+    """One listening socket, level-triggered: what one turn leaves in the backlog comes up again in the next.
+
+    An accept that finds nobody costs nearly as much as one that finds a client, so the number tried in one turn
+    starts at one and grows while all of them succeed.
+    """
 
     cdef Engine engine
     cdef public bint is_unix
     cdef public int port
+    cdef int burst                  # accepts to try in the next turn
     cdef public bint starved        # out of descriptors or memory: the janitor's tick tries again
     cdef double complained          # monotonic, of the last line about that
 
@@ -38,19 +43,18 @@ cdef class Listener(Stream):
         self.is_unix = is_unix
         self.port = port
         self.complained = -COMPLAINT
+        self.burst = 1
+        self.edge = 0
         self.attach(fd, EPOLLIN)
 
     cdef int on_event(self, uint32_t events) except -1:
         return self.accept_some()
 
-    cdef int on_ready(self) except -1:
-        return 0 if self.closed else self.accept_some()
-
     def retry(self):
         """After the janitor's tick: go on if descriptors had run out."""
         if self.starved and not self.closed:
             self.starved = False
-            self.loop.again(self)
+            self.watch(EPOLLIN)
 
     def stop(self):
         """Accept nobody any more."""
@@ -60,7 +64,7 @@ cdef class Listener(Stream):
         cdef sockaddr_storage addr
         cdef socklen_t size
         cdef int fd, i
-        for i in range(BURST):
+        for i in range(self.burst):
             size = sizeof(addr)
             fd = accept4(self.fd, <sockaddr *>&addr, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:
@@ -68,16 +72,19 @@ cdef class Listener(Stream):
                     continue
                 if errno == EMFILE or errno == ENFILE or errno == ENOBUFS or errno == ENOMEM:
                     self.starve(os.strerror(errno))
+                self.burst = 1
                 return 0
             self.welcome(fd, (<const char *>&addr)[:size])
-        return self.loop.again(self)
+        self.burst = min(self.burst + 1, BURST)
+        return 0
 
     cdef int starve(self, str why) except -1:
         """Descriptors or memory have run out. Said at once, then every ten seconds."""
         self.starved = True
+        self.watch(0)
         if self.loop.now - self.complained >= COMPLAINT:
             self.complained = self.loop.now
-            self.engine.log("WARNING", f"accept() failed: {why}; new clients must wait")
+            self.engine.log.write("WARNING", f"accept() failed: {why}; new clients must wait")
         return 0
 
     cdef int welcome(self, int fd, bytes address) except -1:

@@ -18,6 +18,7 @@ cdef class Stream:
     cdef readonly int fd            # -1: none (closed, or driven by a test)
     cdef uint32_t generation        # guards against events of a former owner of the descriptor
     cdef uint32_t interest          # epoll events asked for
+    cdef uint32_t edge              # EPOLLET, or 0 for a level-triggered stream
     cdef readonly bint closed
     cdef bint broken                # a send failed: the peer is gone
     cdef readonly int paused        # Pause bits

@@ -40,6 +40,7 @@ cdef class Stream:
     def __cinit__(self, Loop loop, *args, **kwargs):
         self.loop = loop
         self.fd = -1
+        self.edge = <uint32_t>EPOLLET
 
     def __dealloc__(self):
         if self.fd >= 0:
@@ -54,7 +55,7 @@ cdef class Stream:
         loop.generation += 1
         self.fd = fd
         self.generation = loop.generation
-        self.interest = events | EPOLLRDHUP | <uint32_t>EPOLLET
+        self.interest = events | EPOLLRDHUP | self.edge
         ev.events = self.interest
         ev.data.u64 = (<uint64_t>self.generation << 32) | <uint64_t>fd
         if epoll_ctl(loop.epfd, EPOLL_CTL_ADD, fd, &ev) < 0:
@@ -68,7 +69,7 @@ cdef class Stream:
         """Change the events asked for; re-arms the edges, so an event that holds already comes again."""
         cdef epoll_event ev
         self.muted = not events & EPOLLIN
-        events |= EPOLLRDHUP | <uint32_t>EPOLLET
+        events |= EPOLLRDHUP | self.edge
         if self.fd < 0 or self.interest == events:
             return 0
         self.interest = events

@@ -3,6 +3,7 @@
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 from pgferry.engine.ledger cimport Counter, Ledger
+from pgferry.engine.log cimport Log
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
@@ -237,6 +238,9 @@ cdef class Engine:
     cdef readonly StreamList closing     # clients whose last bytes are being sent
     cdef readonly StreamList consoles    # console clients
     cdef readonly set cancels            # cancel.Cancel connections under way
+    cdef bytes random                    # random bytes for cancel keys, fetched in bulk
+    cdef int random_used
+    cdef dict startup_names              # startup parameter -> index of a tracked one, or a code (client_login)
     cdef dict status_cache               # tracked values -> their ParameterStatus messages
     cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
     cdef public dict tracked_index       # lower-case name -> index
@@ -270,10 +274,9 @@ cdef class Engine:
     cdef public double autodb_idle_timeout
     cdef public int max_client_conn
     cdef public int verbose
-    cdef public bint attention           # log lines wait to be written (plumbing.run)
     # What the worker around the engine provides (worker.host.Host).
     cdef public object host
-    cdef public object log               # log(level, text)
+    cdef public Log log
 
     cdef int64_t new_id(self) noexcept
     cdef Pool pool_for(self, Database db, User user)

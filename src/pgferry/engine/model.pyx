@@ -8,7 +8,7 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 import time
 import traceback
 
-from pgferry.engine.address cimport address_text, local_address
+from pgferry.engine.address cimport address_text, hexadecimal, host_port, local_address
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
 from pgferry.engine.ledger cimport Ledger
@@ -236,6 +236,7 @@ cdef class Engine:
         self.closing = StreamList()
         self.consoles = StreamList()
         self.status_cache = {}
+        self.startup_names = {}
         self.cancels = set()
         self.tracked = list(ALWAYS_TRACKED)
         self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
@@ -261,7 +262,7 @@ cdef class Engine:
         """Log an exception that serving a stream raised."""
         who = label(stream) if isinstance(stream, (Client, Server)) else type(stream).__name__
         text = "".join(traceback.format_exception(error))
-        self.log("ERROR", f"internal error: {who}: {text}")
+        self.log.write("ERROR", f"internal error: {who}: {text}")
 
     def client_of(self, bytes key):
         """The client that has this cancel key, or None."""
@@ -277,21 +278,27 @@ cdef class Engine:
 
     cdef int say(self, Stream who, str level, str text) except -1:
         """Log a line about a connection, with its prefix (COMPAT 2.11)."""
-        self.log(level, f"{label(who)}: {text}")
+        self.log.write(level, label(who) + ": " + text)
         return 0
 
 
-def label(Stream who):
+cpdef str label(Stream who):
     """`C-0x..: db/user@host:port` without the colon after it: how log lines name a connection."""
     cdef Client c
     cdef Server s
+    cdef str db, user
     if isinstance(who, Client):
         c = <Client>who
-        db = "pgbouncer" if c.console_user is not None else c.db.name if c.db is not None else getattr(c.login, "database", None) or "(nodb)"
-        user = c.console_user or (c.user.name if c.user is not None else None) or getattr(c.login, "username", None) or "(nouser)"
-        return f"C-0x{c.id:x}: {db}/{user}@{client_peer(c)}"
+        db = c.db.name if c.db is not None else None
+        user = c.user.name if c.user is not None else None
+        if c.console_user is not None:
+            db, user = "pgbouncer", c.console_user
+        elif c.login is not None:
+            db = c.login.database or "(nodb)"
+            user = c.login.username or "(nouser)"
+        return "C-" + hexadecimal(c.id) + ": " + (db or "(nodb)") + "/" + (user or "(nouser)") + "@" + client_peer(c)
     s = <Server>who
-    return f"S-0x{s.id:x}: {s.pool.db.name}/{s.pool.user.name}@{server_peer(s)}"
+    return f"S-{hexadecimal(s.id)}: {s.pool.db.name}/{s.pool.user.name}@{server_peer(s)}"
 
 
 cdef str server_peer(Server s):
@@ -302,9 +309,6 @@ cdef str server_peer(Server s):
     return f"[{s.peer_addr}]:{s.peer_port}" if ":" in s.peer_addr else f"{s.peer_addr}:{s.peer_port}"
 
 
-def client_peer(Client c):
+cdef str client_peer(Client c):
     """host:port of a client, IPv6 in brackets, `unix(pid):port` for unix sockets."""
-    if c.is_unix:
-        return f"unix({c.peer_pid}):{c.listen_port}"
-    host, port = c.remote()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return f"unix({c.peer_pid}):{c.listen_port}" if c.is_unix else host_port(c.address)

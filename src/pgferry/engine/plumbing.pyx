@@ -58,8 +58,8 @@ cdef class Tunnel(Stream):
         return self.client.unpause(PAUSE_PEER)
 
 
-def run(Engine engine, after_tick, flush_log):
-    """Serve until stop() is called. after_tick() runs every 1/3 s, flush_log() when lines have waited long enough."""
+def run(Engine engine, after_tick):
+    """Serve until stop() is called. after_tick() runs every 1/3 s; log lines are written when they have waited a bit."""
     cdef Loop loop = engine.loop
     cdef double next_tick = monotonic() + TICK
     cdef double log_at = 0
@@ -71,13 +71,12 @@ def run(Engine engine, after_tick, flush_log):
             next_tick = loop.now + TICK
             tick(engine)
             after_tick()
-        if engine.attention:
+        if engine.log.waiting:
             if log_at == 0:
                 log_at = loop.now + LOG_DELAY
             elif loop.now >= log_at:
                 log_at = 0
-                engine.attention = False
-                flush_log()
+                engine.log.flush()
 
 
 def stop(Engine engine):

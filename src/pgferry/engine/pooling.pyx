@@ -345,7 +345,7 @@ cdef bint start_server(Pool pool, bint only_free) except -1:
         pool.blocked = BLOCKED_BY_USER
         return False
     if reserve:
-        engine.log("LOG", f"taking connection from reserve_pool for {pool.name}")
+        engine.log.write("LOG", f"taking connection from reserve_pool for {pool.name}")
     start_login(pool)
     return True
 

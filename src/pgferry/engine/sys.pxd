@@ -5,6 +5,7 @@ from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 cdef extern from "time.h" nogil:
     enum:
         CLOCK_MONOTONIC
+        CLOCK_REALTIME
     struct timespec:
         long tv_sec
         long tv_nsec

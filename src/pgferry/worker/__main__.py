@@ -10,11 +10,11 @@ from pgferry.auth.scram import SaltSource
 from pgferry.engine import plumbing
 from pgferry.engine.ledger import Ledger
 from pgferry.engine.listener import Listener
+from pgferry.engine.log import Log
 from pgferry.engine.loop import Loop
 from pgferry.engine.model import Engine
 from pgferry.worker.control import Control
 from pgferry.worker.host import Host
-from pgferry.worker.log import WorkerLog
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
 
@@ -39,12 +39,11 @@ class Worker:
 
     def __init__(self, args: argparse.Namespace) -> None:
         self._args = args
-        self._log = WorkerLog(args.log_fd)
+        self._log = Log(args.log_fd)
         self._loop = Loop()
         ledger = Ledger(args.ledger_fd, args.workers, args.index)
         self._host = Host(SaltSource(ledger.secret))
         self._engine = Engine(self._loop, ledger, args.index, args.workers, self._host, self._log)
-        self._log.engine = self._engine
         self._host.engine = self._engine
         self._host.slow = SlowWork(self._loop)
         self._requests = Requests(self._engine, self._host, self._listen)
@@ -56,7 +55,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the supervisor closes the control channel."""
-        plumbing.run(self._engine, self._after_tick, self._log.flush)
+        plumbing.run(self._engine, self._after_tick)
         self._log.flush()
 
     def _listen(self) -> None:

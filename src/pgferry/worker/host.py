@@ -52,7 +52,7 @@ class Host:
         db.auto = True
         self.engine.databases[name] = db
         configure.database_settings(self.engine, db, conf, self.config)
-        self.engine.log("LOG", f"registered new auto-database: {name}")
+        self.engine.log.write("LOG", f"registered new auto-database: {name}")
         return db
 
     def user(self, name: str) -> User:

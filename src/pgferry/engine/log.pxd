@@ -1,0 +1,13 @@
+# The worker's log lines.
+cdef class Log:
+    cdef list lines
+    cdef bytes unsent
+    cdef int fd
+    cdef long second
+    cdef str stamp          # of `second`, up to the dot before the milliseconds
+    cdef str tail           # time zone and process id
+    cdef int dropped
+    cdef public int verbose
+    cdef public bint waiting    # lines wait to be written (plumbing.run)
+
+    cpdef int write(self, str level, str text) except -1
