@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 from pgferry.engine.ledger import Ledger, create
+from pgferry.engine.log import Log
 from pgferry.engine.loop import Loop, Stream
 from pgferry.engine.model import Client, Engine, Pool, Server
 
@@ -38,15 +39,6 @@ class RigHost(Host):
         harness.end(requester)
 
 
-class Log(list[str]):
-    """What the engine logs."""
-
-    verbose = 0
-
-    def __call__(self, level: str, text: str) -> None:
-        self.append(f"{level} {text}")
-
-
 class Port:
     """The far end of a stream: bytes that have not been taken yet, bytes that came out."""
 
@@ -69,7 +61,7 @@ class Rig:
     def __init__(
         self, *, settings: Mapping[str, Any] | None = None, auto: bool = True, **database: Any
     ) -> None:
-        self.log = Log()
+        self.log = Log(os.open(os.devnull, os.O_WRONLY))
         self.loop = Loop()
         self.loop.sink = self._sink
         self.ledger_fd = create(1)
@@ -127,7 +119,7 @@ class Rig:
         """A client that is logged in; its greeting has been read."""
         port = self.connect(startup("app", "db", **parameters))
         greeting = port.read()
-        assert greeting.endswith(b"Z\0\0\0\5I"), (greeting, self.log)
+        assert greeting.endswith(b"Z\0\0\0\5I"), (greeting, self.log.lines)
         return port
 
     def feed(self, port: Port, data: bytes) -> None:

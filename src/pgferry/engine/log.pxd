@@ -1,6 +1,6 @@
 # The worker's log lines.
 cdef class Log:
-    cdef list lines
+    cdef readonly list lines
     cdef bytes unsent
     cdef int fd
     cdef long second

@@ -97,8 +97,8 @@ class Run:
 
     def judge(self) -> None:
         want, got = direct(self.data), self.go()
-        assert letters(got) == letters(want), (self.name, self.rig.log)
-        assert got == want, (self.name, self.rig.log)
+        assert letters(got) == letters(want), (self.name, self.rig.log.lines)
+        assert got == want, (self.name, self.rig.log.lines)
 
 
 def everything(large: bool = False) -> list[object]:
