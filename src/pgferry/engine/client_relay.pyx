@@ -217,7 +217,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
     if not c.session:
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
         c.unnamed_here = False
-        if c.unnamed is not None:
+        if c.unnamed is not None or s.plan.unnamed:
             remember(c, ("unnamed", c.unnamed))
             c.unnamed = None
             flags = F_CLIENT_OP | F_UNNAMED
@@ -326,16 +326,19 @@ cdef int prepare_on(Client c, Server s, Statement st) except -1:
 
 cdef int make_room(Client c, Server s) except -1:
     """Close the statements used longest ago until one more fits (max_prepared_statements)."""
-    cdef Statement st
-    cdef uint32_t number
-    cdef bytes message
     cdef uint32_t limit = max(c.engine.max_prepared, 1)
     while s.prepared.count >= limit:
-        number = s.prepared.oldest()
-        message = close_statement(b"PGFERRY_%d\0" % number)
-        c.loop.emit(<const char *>message, len(message))
-        s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
-        s.prepared.leaves(number)
+        close_on(c, s, s.prepared.oldest())
+    return 0
+
+
+cdef int close_on(Client c, Server s, uint32_t number) except -1:
+    """Stage the Close of a statement that the server has; its answer is swallowed."""
+    cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
+    s.prepared.leaves(number)
+    s.status = 0
     return 0
 
 
@@ -410,8 +413,13 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
 
 cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end) except? 0:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
-    cdef Statement st = c.engine.table.intern(c.db.epoch, p[name_end + 1:total])
-    cdef bint there = s.prepared.touch(st.number)
+    cdef bytes body = p[name_end + 1:total]
+    cdef Statement st = c.engine.table.intern(c.db.epoch, body)
+    cdef bint there
+    if st.refs and c.statements and st in c.statements.values():
+        # Two names of one client for one text: apart, so that an error text can be given the right name.
+        st = c.engine.table.intern((c.db.epoch, name), body)
+    there = s.prepared.touch(st.number)
     c.engine.table.acquire(st)
     if c.statements is None:
         c.statements = {}
@@ -421,9 +429,13 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     c.last_statement = st
     c.pool.stats.client_parse_count += 1
     if there and not losing(c):
-        s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
-        advance(s, False)
-        return total
+        if s.plan.turns == 0 and s.xact != b"E":
+            s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
+            advance(s, False)
+            return total
+        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it.
+        close_on(c, s, st.number)
+        there = False
     if not there:
         make_room(c, s)
         s.prepared.add(st.number)

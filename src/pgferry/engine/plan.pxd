@@ -38,6 +38,7 @@ cdef class Plan:
     cdef readonly int effects    # entries that settle a named statement
     cdef readonly int batch      # those among them since the last Sync or Query
     cdef readonly int unnamed    # entries that settle the unnamed statement
+    cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1
     cdef int grow(self) except -1
@@ -58,6 +59,8 @@ cdef class Plan:
 
     cdef inline void pop(self) noexcept:
         cdef uint8_t flags = self.ring[self.head & (self.cap - 1)].flags
+        if self.ring[self.head & (self.cap - 1)].kind <= K_SYNC and not flags & F_SWALLOW:
+            self.turns -= 1
         if flags & F_UNNAMED:
             self.unnamed -= 1
         elif flags & (F_CLIENT_OP | F_SERVER_OP):

@@ -42,6 +42,7 @@ cdef class Plan:
             self.batch += 1
         if kind <= K_SYNC and not flags & F_SWALLOW:
             self.batch = 0
+            self.turns += 1
         return 0
 
     cdef int grow(self) except -1:
@@ -69,6 +70,7 @@ cdef class Plan:
             self.ring[(self.head + kept) & (self.cap - 1)] = entry
             kept += 1
         self.tail = self.head + kept
+        self.turns -= <int>(n - kept)
         return n - kept
 
     def entries(self):

@@ -323,6 +323,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         settle(c)
     s.plan.pop()
     s.copy_in = s.copy_ended = False
+    s.xact = status
     s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
     advance_later(s)
     if swallow:
@@ -396,17 +397,25 @@ cdef int drop_batch(Server s) except -1:
         count += 1
     # Client operations of later batches, if any, are newer in client.pending: none are open (relay: stall),
     # except unnamed ones, which are put aside while the failed ones are undone.
+    cdef Client c = s.client
+    cdef object unnamed = c.unnamed if c is not None else None
+    cdef bint touched = False
     cdef list later = put_aside(s, count)
     for i in range(count, 0, -1):
+        touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
-    if s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
-        # PostgreSQL drops the former unnamed statement before it looks at the new one.
-        if s.client is not None:
-            s.client.unnamed = None
+    if c is not None and s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
+        c.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
     for i in range(count):
         s.plan.pop()
     if later:
-        s.client.pending.extend(later)
+        for i in range(<uint32_t>len(later)):
+            if touched and later[i][0] == "unnamed":
+                # Replaced again since: what was undone is what this one would go back to.
+                later[i] = ("unnamed", c.unnamed)
+                c.unnamed = unnamed
+                break
+        c.pending.extend(later)
     if count == n:
         s.skipping = True
     return 0
