@@ -445,6 +445,10 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     cdef bytes message
     for name, st in (c.statements or {}).items():
         names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
+    for op in c.pending or ():         # names that later messages have taken away or given anew
+        gone = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
+        if gone is not None:
+            names.setdefault(b'"' + (<Statement>gone).wire_name[:-1] + b'"', b'"' + op[1] + b'"')
     if c.last_name is not None:        # of several names for one text, the one used last
         names[b'"' + c.last_statement.wire_name[:-1] + b'"'] = b'"' + c.last_name + b'"'
     for ours, theirs in names.items():
