@@ -117,9 +117,7 @@ def run(mode: str, seconds: float, cluster: Cluster, pooler: Pooler, database: s
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_same_answers(
-    cluster: Cluster, database: str, make_pooler: Callable[..., Pooler], mode: str
-) -> None:
+def test_same_answers(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler], mode: str) -> None:
     pooler = make_pooler(settings=settings(mode))
     run(mode, SECONDS, cluster, pooler, database)
 
@@ -131,3 +129,46 @@ def test_soak(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler
     pooler = make_pooler(settings=settings(mode))
     seconds = float(os.environ["PGFERRY_SOAK_SECONDS"]) / (2 * len(MODES))
     run(mode, seconds, cluster, pooler, database)
+
+
+# --- the checker notices
+
+
+def test_swapped_answers_are_noticed(cluster: Cluster, database: str) -> None:
+    """One client's answer in place of another's, in the middle of two good transcripts."""
+    cluster.sql(TABLES, database)
+    scripts = make_scripts(7, "transaction", 4)
+    heard = play(scripts, ("127.0.0.1", cluster.port), database, 7)
+    for script, transcript in zip(scripts, heard, strict=True):
+        own_only(script, transcript)
+        compare(script, transcript, transcript)
+    one, other = copy.deepcopy(heard[0]), copy.deepcopy(heard[1])
+    i = next(i for i, m in enumerate(one.messages) if scripts[0].tag.encode() in m.body)
+    j = next(j for j, m in enumerate(other.messages) if scripts[1].tag.encode() in m.body)
+    one.messages[i], other.messages[j] = other.messages[j], one.messages[i]
+    for script, good, bad in ((scripts[0], heard[0], one), (scripts[1], heard[1], other)):
+        with pytest.raises(Difference, match="received"):
+            own_only(script, bad)
+        with pytest.raises(Difference, match="direct:"):
+            compare(script, good, bad)
+
+
+@pytest.mark.parametrize("change", ["lost", "doubled", "one byte", "order"])
+def test_small_changes_are_noticed(cluster: Cluster, database: str, change: str) -> None:
+    cluster.sql(TABLES, database)
+    (script,) = make_scripts(11, "session", 1)
+    (good,) = play([script], ("127.0.0.1", cluster.port), database, 11)
+    bad = copy.deepcopy(good)
+    i = next(i for i, m in enumerate(bad.messages) if m.type == "C" and bad.messages[i + 1].type == "Z")
+    if change == "lost":
+        del bad.messages[i]
+        bad.settled -= 1
+    elif change == "doubled":
+        bad.messages.insert(i, bad.messages[i])
+        bad.settled += 1
+    elif change == "one byte":
+        bad.messages[i] = Message("C", bad.messages[i].body[:-2] + b"~\0")
+    else:
+        bad.messages[i : i + 2] = bad.messages[i + 1], bad.messages[i]
+    with pytest.raises(Difference):
+        compare(script, good, bad)

@@ -15,7 +15,9 @@ from support.scripts import Maker, Script, Step
 from support.wire import Message
 
 TAG = re.compile(rb"<[0-9a-z]{6}>")
-STALLED = float(os.environ.get("PGFERRY_DIFF_STALLED", "10"))  # seconds without a byte for anybody: the run hangs
+STALLED = float(
+    os.environ.get("PGFERRY_DIFF_STALLED", "10")
+)  # seconds without a byte for anybody: the run hangs
 
 
 class Difference(AssertionError):
@@ -131,17 +133,17 @@ class Player:
                 try:
                     sent = self.sock.send(self.output[:cut])
                 except BlockingIOError:
-                    return
+                    return None
                 except (BrokenPipeError, ConnectionResetError):
                     self.output = b""
                     self.step = Step("broken", wait="all")
                     self.owed += 1  # the end of the stream is still to be read
-                    return
+                    return None
                 self.output = self.output[sent:]
                 if self.output:
-                    return
+                    return None
             if not self.ready():
-                return
+                return None
             if self.step.end:
                 return self.leave()
             self._start(self.script.steps[self.next % len(self.script.steps)])  # noise never ends
@@ -293,7 +295,9 @@ def _compare_parameters(script: Script, direct: dict[str, str], pooled: dict[str
     for name in sorted(direct.keys() | pooled.keys()):
         asked = script.parameters.get(name)
         if direct.get(name) != pooled.get(name) and (asked is None or asked != pooled.get(name)):
-            raise Difference(f"{script.tag}: {name} is {direct.get(name)} directly, {pooled.get(name)} pooled")
+            raise Difference(
+                f"{script.tag}: {name} is {direct.get(name)} directly, {pooled.get(name)} pooled"
+            )
 
 
 def _essence(got: Message) -> tuple[str, object]:

@@ -25,16 +25,21 @@ SHARED: list[tuple[str, Callable[["Maker"], list[str | None]]]] = [
     ("SELECT $1::text || ':' || $2::text AS v", lambda m: [m.tag, m.word()]),
     ("SELECT k, v FROM diff_rows WHERE who = $1 ORDER BY k", lambda m: [m.tag]),
     ("INSERT INTO diff_rows VALUES ($1, $2, $3)", lambda m: [m.tag, m.key(), m.word()]),
-    ("UPDATE diff_rows SET v = v || $2 WHERE who = $1 AND k = $3 RETURNING k, v",
-     lambda m: [m.tag, m.word(), m.key()]),
+    (
+        "UPDATE diff_rows SET v = v || $2 WHERE who = $1 AND k = $3 RETURNING k, v",
+        lambda m: [m.tag, m.word(), m.key()],
+    ),
     ("DELETE FROM diff_rows WHERE who = $1 AND k = $2", lambda m: [m.tag, m.key()]),
-    ("SELECT $1::text || g FROM generate_series(1, $2::int) g", lambda m: [m.tag, str(m.rng.choice([0, 1, 3, 40]))]),
+    (
+        "SELECT $1::text || g FROM generate_series(1, $2::int) g",
+        lambda m: [m.tag, str(m.rng.choice([0, 1, 3, 40]))],
+    ),
     ("SELECT 12 / $2::int, $1::text", lambda m: [m.tag, m.rng.choice(["0", "1", "3", None])]),
     ("INSERT INTO diff_late VALUES ($1, $2) RETURNING who, k", lambda m: [m.tag, m.key()]),
     ("SELECT repeat($1, $2::int)", lambda m: [m.tag, str(m.rng.choice([1, 50, 5000]))]),
     ("SELECT $1::text, timestamptz '2024-02-29 12:00:00+00'", lambda m: [m.tag]),
     ("", lambda _: []),
-]  # fmt: skip
+]
 BLOCKS = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT a", "ROLLBACK TO a", "RELEASE a"]
 
 
@@ -134,24 +139,26 @@ class Maker:
     def sql(self) -> str:
         """One statement for a simple query."""
         rng, t = self.rng, self.tag
-        return rng.choice([
-            f"SELECT '{t}', g FROM generate_series(1, {rng.choice([0, 2, 30])}) g",
-            f"INSERT INTO diff_rows VALUES ('{t}', {self.key()}, '{t}')",
-            f"SELECT * FROM diff_rows WHERE who = '{t}' ORDER BY k",
-            f"DELETE FROM diff_rows WHERE who = '{t}'",
-            f"SELECT '{t}' FROM nowhere",
-            f"SELECT 1/0, '{t}'",
-            f"SELEC '{t}'",
-            f"SELECT '{t}'::int",
-            f"DO $$BEGIN RAISE NOTICE '{t}'; END$$",
-            f"DO $$BEGIN RAISE EXCEPTION '{t}'; END$$",
-            f"INSERT INTO diff_late VALUES ('{t}', {self.key()})",
-            f"SELECT repeat('{t}', {rng.choice([10, 1000, 40000])})",
-            "SELECT timestamptz '2024-02-29 12:00:00+00', interval '1 day'",
-            "SHOW TimeZone",
-            "",
-            "; ;",
-        ])  # fmt: skip
+        return rng.choice(
+            [
+                f"SELECT '{t}', g FROM generate_series(1, {rng.choice([0, 2, 30])}) g",
+                f"INSERT INTO diff_rows VALUES ('{t}', {self.key()}, '{t}')",
+                f"SELECT * FROM diff_rows WHERE who = '{t}' ORDER BY k",
+                f"DELETE FROM diff_rows WHERE who = '{t}'",
+                f"SELECT '{t}' FROM nowhere",
+                f"SELECT 1/0, '{t}'",
+                f"SELEC '{t}'",
+                f"SELECT '{t}'::int",
+                f"DO $$BEGIN RAISE NOTICE '{t}'; END$$",
+                f"DO $$BEGIN RAISE EXCEPTION '{t}'; END$$",
+                f"INSERT INTO diff_late VALUES ('{t}', {self.key()})",
+                f"SELECT repeat('{t}', {rng.choice([10, 1000, 40000])})",
+                "SELECT timestamptz '2024-02-29 12:00:00+00', interval '1 day'",
+                "SHOW TimeZone",
+                "",
+                "; ;",
+            ]
+        )
 
     # --- simple queries
 
@@ -170,8 +177,17 @@ class Maker:
 
     def transaction(self) -> list[Step]:
         steps = [Step("BEGIN", wire.query("BEGIN"), 1)]
-        kinds = [self.simple, self.batch, self.pipeline, self.flushed, self.rows_by_portions, self.block, self.cursor,
-                 self.copy_in_libpq, self.local]  # fmt: skip
+        kinds = [
+            self.simple,
+            self.batch,
+            self.pipeline,
+            self.flushed,
+            self.rows_by_portions,
+            self.block,
+            self.cursor,
+            self.copy_in_libpq,
+            self.local,
+        ]
         for _ in range(self.rng.randrange(4)):
             steps += self.rng.choice(kinds)()
         text = self.rng.choice(["COMMIT", "ROLLBACK", "COMMIT", "COMMIT AND CHAIN", "END"])
@@ -222,17 +238,19 @@ class Maker:
 
     def fault(self) -> bytes:
         """Messages that fail, for certain or in some states."""
-        return self.rng.choice([
-            wire.parse(f"SELEC '{self.tag}'", self.rng.choice(["", "s1", "bad"])),
-            wire.bind([], "no such statement"),
-            wire.describe("unknown " + self.tag),
-            wire.describe("no portal", "P"),
-            wire.execute("no portal"),
-            wire.bind([], self.name()),
-            wire.parse("SELECT $1 + 1, 'again'", self.name()),
-            wire.parse("SELECT 1; SELECT 2"),
-            wire.bind(["x" * 70000], ""),
-        ])  # fmt: skip
+        return self.rng.choice(
+            [
+                wire.parse(f"SELEC '{self.tag}'", self.rng.choice(["", "s1", "bad"])),
+                wire.bind([], "no such statement"),
+                wire.describe("unknown " + self.tag),
+                wire.describe("no portal", "P"),
+                wire.execute("no portal"),
+                wire.bind([], self.name()),
+                wire.parse("SELECT $1 + 1, 'again'", self.name()),
+                wire.parse("SELECT 1; SELECT 2"),
+                wire.bind(["x" * 70000], ""),
+            ]
+        )
 
     def batch(self) -> list[Step]:
         data = b"".join(self.part() for _ in range(self.rng.choice([1, 1, 2, 3])))
@@ -269,41 +287,71 @@ class Maker:
     def flushed(self) -> list[Step]:
         text = f"SELECT '{self.tag}', g FROM generate_series(1, 5) g"
         steps = [Step("parse, flush", wire.parse(text, "") + wire.flush(), wait="answer", until="1")]
-        steps.append(Step("bind, describe, flush", wire.bind() + wire.describe("", "P") + wire.flush(), wait="answer",
-                          until="Tn", only="fine"))  # fmt: skip
+        steps.append(
+            Step(
+                "bind, describe, flush",
+                wire.bind() + wire.describe("", "P") + wire.flush(),
+                wait="answer",
+                until="Tn",
+                only="fine",
+            )
+        )
         if self.mode != "statement" and self.rng.random() < 0.3:
-            return [*steps, Step("query instead of sync", self.marked(wire.query(self.sql())), wait="mark",
-                                 mark=self.mark())]  # fmt: skip
-        steps.append(Step("execute, flush", wire.execute() + wire.flush(), wait="answer", until="CIs", only="fine"))
+            return [
+                *steps,
+                Step(
+                    "query instead of sync",
+                    self.marked(wire.query(self.sql())),
+                    wait="mark",
+                    mark=self.mark(),
+                ),
+            ]
+        steps.append(
+            Step("execute, flush", wire.execute() + wire.flush(), wait="answer", until="CIs", only="fine")
+        )
         return [*steps, Step("sync", wire.sync(), 1)]
 
     def rows_by_portions(self) -> list[Step]:
         text = "SELECT $1::text || g FROM generate_series(1, $2::int) g"
         name = self.rng.choice(["", "rows"])
-        data = wire.close(name) + wire.parse(text, name) + wire.bind([self.tag, "9"], name, "p") + wire.execute("p", 4)
+        data = (
+            wire.close(name)
+            + wire.parse(text, name)
+            + wire.bind([self.tag, "9"], name, "p")
+            + wire.execute("p", 4)
+        )
         if self.rng.random() < 0.5:
             data += wire.flush()
             more = wire.execute("p", 3) + wire.execute("p", 0) + wire.close("p", "P") + wire.sync()
             return [Step("portion", data, wait="answer", until="sC"), Step("more portions", more, 1)]
-        return [Step("portion, sync", data + wire.sync(), 1), Step("portal later", wire.execute("p", 3) + wire.sync(), 1)]
+        return [
+            Step("portion, sync", data + wire.sync(), 1),
+            Step("portal later", wire.execute("p", 3) + wire.sync(), 1),
+        ]
 
     def odd_order(self) -> list[Step]:
         """Orders that no driver sends."""
         use, q = self.use(), wire.query(f"SELECT '{self.tag}'")
         bad = wire.parse("no sql")
-        data = self.rng.choice([
-            # PostgreSQL 18 reports a transaction block when a batch is not ended by Sync.
-            use + q + use if self.mode != "statement" else q + use,
-            bad + q + wire.flush() + use + wire.sync() + q,
-            wire.sync() * 3 + use + wire.sync() * 2,
-            wire.copy_data("lost\n") + wire.copy_done() + wire.sync(),
-            use + wire.copy_fail() + use,
-            wire.describe("s1") * 3 + wire.close("s1") * 2 + wire.describe("s1"),
-            wire.parse("SELECT 1", "a") + wire.close("a") + wire.parse("SELECT 2", "a") + wire.bind([], "a")
-            + wire.execute() + wire.close("a"),
-            bad + wire.function_call(1258, b"a", b"b") + wire.copy_done() + wire.sync() + use,
-            wire.bind() + wire.execute() + wire.sync() + wire.bind() + wire.execute(),
-        ])  # fmt: skip
+        data = self.rng.choice(
+            [
+                # PostgreSQL 18 reports a transaction block when a batch is not ended by Sync.
+                use + q + use if self.mode != "statement" else q + use,
+                bad + q + wire.flush() + use + wire.sync() + q,
+                wire.sync() * 3 + use + wire.sync() * 2,
+                wire.copy_data("lost\n") + wire.copy_done() + wire.sync(),
+                use + wire.copy_fail() + use,
+                wire.describe("s1") * 3 + wire.close("s1") * 2 + wire.describe("s1"),
+                wire.parse("SELECT 1", "a")
+                + wire.close("a")
+                + wire.parse("SELECT 2", "a")
+                + wire.bind([], "a")
+                + wire.execute()
+                + wire.close("a"),
+                bad + wire.function_call(1258, b"a", b"b") + wire.copy_done() + wire.sync() + use,
+                wire.bind() + wire.execute() + wire.sync() + wire.bind() + wire.execute(),
+            ]
+        )
         return [Step("odd order", self.marked(data), wait="mark", mark=self.mark())]
 
     def mark(self) -> str:
@@ -320,7 +368,9 @@ class Maker:
         lines = []
         for _ in range(self.rng.choice([0, 1, 3, 200])):
             bad = self.rng.random() < 0.02
-            lines.append(wire.copy_data(f"{self.tag}\t{'x' if bad else self.rng.randrange(8, 10**6)}\t{self.tag}\n"))
+            lines.append(
+                wire.copy_data(f"{self.tag}\t{'x' if bad else self.rng.randrange(8, 10**6)}\t{self.tag}\n")
+            )
         return b"".join(lines)
 
     def copy_statement(self) -> bytes:
@@ -340,7 +390,9 @@ class Maker:
         """Everything in one go, whatever the server says."""
         data = self.copy_lines() + self.copy_end()
         if self.rng.random() < 0.5:
-            text = self.rng.choice(["COPY diff_rows FROM STDIN", "SELECT 1; COPY diff_rows FROM STDIN; SELECT 2"])
+            text = self.rng.choice(
+                ["COPY diff_rows FROM STDIN", "SELECT 1; COPY diff_rows FROM STDIN; SELECT 2"]
+            )
             return [Step("COPY in blind", wire.query(text) + data, 1)]
         head = self.copy_statement() + wire.execute()
         return [Step("COPY in extended blind", head + data + wire.sync(), 1)]
@@ -364,9 +416,12 @@ class Maker:
         head = self.copy_statement() + wire.execute() + wire.flush()
         return [
             Step("COPY in, flush", head, wait="answer", until="G"),
-            Step("data and more", self.copy_lines() + self.copy_end() + self.use() + wire.sync() + self.use()
-                 + wire.sync(), 2),
-        ]  # fmt: skip
+            Step(
+                "data and more",
+                self.copy_lines() + self.copy_end() + self.use() + wire.sync() + self.use() + wire.sync(),
+                2,
+            ),
+        ]
 
     def function(self) -> list[Step]:
         """textcat(text, text), and int4div by zero."""
@@ -377,21 +432,30 @@ class Maker:
     # --- state
 
     def parameter(self) -> list[Step]:
-        name, value = self.rng.choice([
-            ("TimeZone", self.rng.choice(ZONES)), ("DateStyle", self.rng.choice(STYLES)),
-            ("application_name", self.tag), ("IntervalStyle", self.rng.choice(["iso_8601", "postgres"])),
-            ("client_encoding", self.rng.choice(["UTF8", "UTF8", "LATIN1"])), ("TimeZone", "Not/AZone"),
-        ])  # fmt: skip
+        name, value = self.rng.choice(
+            [
+                ("TimeZone", self.rng.choice(ZONES)),
+                ("DateStyle", self.rng.choice(STYLES)),
+                ("application_name", self.tag),
+                ("IntervalStyle", self.rng.choice(["iso_8601", "postgres"])),
+                ("client_encoding", self.rng.choice(["UTF8", "UTF8", "LATIN1"])),
+                ("TimeZone", "Not/AZone"),
+            ]
+        )
         probe = "SELECT timestamptz '2024-02-29 12:00:00+00', interval '1 day 2 hours'"
         return [Step(f"SET {name} = {value}", wire.query(f"SET {name} = '{value}'; {probe}"), 1)]
 
     def own_table(self) -> list[Step]:
         """DDL, on a table that nobody else has and that never reaches an answer by its object id."""
         name = "own_" + self.tag.strip("<>")
-        text = self.rng.choice([
-            f"CREATE TABLE {name} (v text)", f"ALTER TABLE {name} ADD w{self.key()} int", f"DROP TABLE {name}",
-            f"INSERT INTO {name} VALUES ('{self.tag}')",
-        ])  # fmt: skip
+        text = self.rng.choice(
+            [
+                f"CREATE TABLE {name} (v text)",
+                f"ALTER TABLE {name} ADD w{self.key()} int",
+                f"DROP TABLE {name}",
+                f"INSERT INTO {name} VALUES ('{self.tag}')",
+            ]
+        )
         return [Step(text, wire.query(text), 1)]
 
     def forget_all(self) -> list[Step]:
@@ -403,24 +467,54 @@ class Maker:
     def session_state(self) -> list[Step]:
         """What belongs to a session."""
         t = self.tag
-        text = self.rng.choice([
-            f"CREATE TEMP TABLE tmp_t AS SELECT '{t}' AS v", "SELECT v || '' FROM tmp_t", "DROP TABLE tmp_t",
-            f"LISTEN \"{t}\"", f"NOTIFY \"{t}\", '{t}'", f"PREPARE q AS SELECT '{t}'", "EXECUTE q", "DEALLOCATE q",
-            f"SET my.{t.strip('<>')} = '{t}'", f"SHOW my.{t.strip('<>')}", "SET work_mem = '2MB'", "SHOW work_mem", "RESET ALL",
-            f"DECLARE h CURSOR WITH HOLD FOR SELECT '{t}'", "FETCH 1 FROM h", "DEALLOCATE s1",
-        ])  # fmt: skip
+        text = self.rng.choice(
+            [
+                f"CREATE TEMP TABLE tmp_t AS SELECT '{t}' AS v",
+                "SELECT v || '' FROM tmp_t",
+                "DROP TABLE tmp_t",
+                f'LISTEN "{t}"',
+                f"NOTIFY \"{t}\", '{t}'",
+                f"PREPARE q AS SELECT '{t}'",
+                "EXECUTE q",
+                "DEALLOCATE q",
+                f"SET my.{t.strip('<>')} = '{t}'",
+                f"SHOW my.{t.strip('<>')}",
+                "SET work_mem = '2MB'",
+                "SHOW work_mem",
+                "RESET ALL",
+                f"DECLARE h CURSOR WITH HOLD FOR SELECT '{t}'",
+                "FETCH 1 FROM h",
+                "DEALLOCATE s1",
+            ]
+        )
         return [Step(text, wire.query(text), 1)]
 
     def disconnect(self) -> list[Step]:
         """Leave in the middle of something."""
         how = self.rng.choice(["close", "reset", "X"])
-        first = self.rng.choice([
-            [], self.pipeline(), [Step("COPY in", wire.query("COPY diff_rows FROM STDIN") + self.copy_lines(), 1)],
-            [Step("huge", wire.query(f"SELECT repeat('{self.tag}', 1000), g FROM generate_series(1, 2000) g"), 1)],
-            [Step("BEGIN", wire.query(f"BEGIN; SELECT '{self.tag}'" if self.mode != "statement" else "SELECT 1"), 1)],
-            [Step("half a message", wire.query(f"SELECT '{self.tag}'")[:9])],
-            [Step("half a batch", self.use())],
-        ])  # fmt: skip
+        first = self.rng.choice(
+            [
+                [],
+                self.pipeline(),
+                [Step("COPY in", wire.query("COPY diff_rows FROM STDIN") + self.copy_lines(), 1)],
+                [
+                    Step(
+                        "huge",
+                        wire.query(f"SELECT repeat('{self.tag}', 1000), g FROM generate_series(1, 2000) g"),
+                        1,
+                    )
+                ],
+                [
+                    Step(
+                        "BEGIN",
+                        wire.query(f"BEGIN; SELECT '{self.tag}'" if self.mode != "statement" else "SELECT 1"),
+                        1,
+                    )
+                ],
+                [Step("half a message", wire.query(f"SELECT '{self.tag}'")[:9])],
+                [Step("half a batch", self.use())],
+            ]
+        )
         for step in first:
             step.wait = "none"
         return [*first, Step(f"leave ({how})", wire.terminate() if how == "X" else b"", wait="none", end=how)]
