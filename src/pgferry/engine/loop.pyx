@@ -608,7 +608,7 @@ cdef class Loop:
         self.turns += 1
         for i in range(n):
             data = events[i].data.u64
-            fd = <int>(data & 0xFFFFFFFF)
+            fd = <int><uint32_t>data
             slot = self.slots[fd]
             if slot is None:
                 continue

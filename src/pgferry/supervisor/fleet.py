@@ -105,6 +105,8 @@ class Fleet:
         finally:
             for task in waits:
                 task.cancel()
+            # Their outcome does not matter, but a cancelled future that nobody looks at is reported as a bug.
+            await asyncio.gather(*waits, return_exceptions=True)
         self._running = True
 
     def _spawn(self, index: int) -> Worker:
