@@ -1,4 +1,4 @@
-"""Logins of clients and to servers: every method with every kind of stored secret, and what failure looks like."""
+"""Logins of clients and to servers: every method with every kind of secret, and what failure looks like."""
 
 import threading
 import time
@@ -287,7 +287,7 @@ def test_pass_through(strict: Cluster, make_pooler: Make) -> None:
 
 
 def test_wrong_password_towards_the_server(strict: Cluster, make_pooler: Make) -> None:
-    """The server's own words and SQLSTATE; later clients hear of it at once until server_login_retry is over."""
+    """The server's own words and SQLSTATE, for later clients at once until server_login_retry is over."""
     pooler = make_pooler(
         strict,
         userlist={"admin": "", "postgres": "", "md5_in": "wrong", "scram_in": "wrong", "plain_in": "wrong"},
@@ -385,7 +385,8 @@ def test_unauthenticated_peers_cost_little(make_pooler: Make) -> None:
         wire.close()
 
 
-def test_storm_of_logins(make_pooler: Make, cluster: Cluster) -> None:
+@pytest.mark.usefixtures("cluster")
+def test_storm_of_logins(make_pooler: Make) -> None:
     """Many SCRAM logins at once with a plain secret: the verifier is made once, everybody gets in."""
     pooler = make_pooler(
         settings={"auth_type": "scram-sha-256", "scram_iterations": 200_000, "max_client_conn": 200},

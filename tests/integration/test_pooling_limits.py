@@ -1,4 +1,4 @@
-"""pool_size, reserve, minimum, and every max_* limit; with two workers they hold in sum and nobody starves."""
+"""pool_size, reserve, minimum, every max_* limit; with two workers they hold in sum and nobody starves."""
 
 import threading
 import time
@@ -111,9 +111,7 @@ def test_min_pool_size(make_pooler: Make, server: Callable[..., str], clients: E
     assert counts() == [3, 2, 2, 0]
 
 
-def test_max_client_limits(
-    make_pooler: Make, server: Callable[..., str], clients: ExitStack, workers: int
-) -> None:
+def test_max_client_limits(make_pooler: Make, server: Callable[..., str], clients: ExitStack) -> None:
     pooler = make_pooler(
         databases={"postgres": server(), "narrow": server(max_db_client_connections=2)},
         users={"alice": "max_user_client_connections=2"},
@@ -249,9 +247,7 @@ def test_idle_servers_are_lent(make_pooler: Make, server: Callable[..., str], cl
 @pytest.mark.workers(2)
 @pytest.mark.pg(18)
 @pytest.mark.parametrize("limit", ["pool_size=1", "max_db_connections=3", "max_user_connections=1"])
-def test_busy_workers_share(
-    make_pooler: Make, server: Callable[..., str], cluster: Cluster, limit: str
-) -> None:
+def test_busy_workers_share(make_pooler: Make, server: Callable[..., str], limit: str) -> None:
     """Clients at both workers ask without a pause: neither worker keeps all servers for long."""
     key, _, number = limit.partition("=")
     own = {key: number} if key != "max_user_connections" else {}

@@ -141,7 +141,7 @@ def test_login_timeout(timed: Pooler) -> None:
     assert fatal(half) == "client_login_timeout"
 
 
-def test_unreachable_server(cluster: Cluster, make_pooler: Make) -> None:
+def test_unreachable_server(make_pooler: Make) -> None:
     with take_port() as dead:
         pooler = make_pooler(
             databases={

@@ -1,4 +1,4 @@
-"""What tests say about raw clients in few words: the end of one, which worker serves one, one of each worker."""
+"""What tests say about raw clients in few words: how one ends, which worker serves it, one of each."""
 
 import time
 
@@ -32,7 +32,7 @@ def refusal(pooler: Pooler, db: str = "postgres", user: str = "postgres", **more
 
 
 def fatal(wire: Wire, timeout: float = 10.0) -> str:
-    """The text of the pooler's own last words to a client, whose form is checked; notices before it are skipped."""
+    """The text of the pooler's last words to a client, whose form is checked; what comes before is skipped."""
     wire.sock.settimeout(timeout)
     got = wire.recv()
     while got.type != "E":

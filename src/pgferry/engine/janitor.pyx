@@ -7,7 +7,7 @@ from pgferry.engine.model cimport (
     CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, finish_closing, serve_waiting, start_server,
+    close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting, start_server,
     want_servers,
 )
 from pgferry.engine.sharing import balance
@@ -98,7 +98,7 @@ cdef int check_waiting(Engine engine, Pool pool, double now) except -1:
 
 
 cdef int check_running(Engine engine, Pool pool, double now) except -1:
-    """query_timeout, idle_transaction_timeout, transaction_timeout of linked clients."""
+    """query_timeout, idle_transaction_timeout, transaction_timeout of linked clients; server_fast_close."""
     cdef Server s
     cdef Client c
     cdef Stream at = pool.active.head
@@ -119,6 +119,8 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
                 reason = "transaction timeout"
             if reason is not None:
                 fail_server(s, reason, reason)
+            elif engine.fast_close and s.close_needed and c.session:
+                maybe_release(s)
         at = following
     return 0
 

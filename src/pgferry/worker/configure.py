@@ -66,7 +66,7 @@ def users(engine: Engine, config: Config) -> None:
     for name in config.users:
         if name not in engine.users:
             engine.users[name] = User(engine, name)
-    for name, user in engine.users.items():
+    for user in engine.users.values():
         user_settings(user, config)
 
 
