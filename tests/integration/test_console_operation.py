@@ -1,4 +1,4 @@
-"""The console's commands on a pooler at work: PAUSE and its relatives, KILL, RECONNECT, rights, RELOAD, SHUTDOWN."""
+"""The console's commands on a pooler at work: PAUSE, KILL, RECONNECT, rights, RELOAD, SHUTDOWN."""
 
 import asyncio
 import threading

@@ -123,7 +123,8 @@ def test_pid_file_log_file_and_log_format(cluster: Cluster) -> None:
             r"listening on 127\.0\.0\.1:\d+",
             r"listening on unix:",
             r"C-0x[0-9a-f]+: postgres/postgres@127\.0\.0\.1:\d+: login attempt: db=postgres",
-            r"S-0x[0-9a-f]+: postgres/postgres@127\.0\.0\.1:\d+: new connection to server \(from 127\.0\.0\.1:\d+\)",
+            r"S-0x[0-9a-f]+: postgres/postgres@127\.0\.0\.1:\d+: "
+            r"new connection to server \(from 127\.0\.0\.1:\d+\)",
             r"C-0x[0-9a-f]+: postgres/postgres@127\.0\.0\.1:\d+: closing because: client .* \(age=\d+s\)",
             r"WARNING C-0x[0-9a-f]+: .*pooler error: \"trust\" authentication failed",
         ):
@@ -240,7 +241,7 @@ def test_reload_under_load(make_pooler: Make, cluster: Cluster, workers: int) ->
         doomed = raw(pooler, "drop")
         begin(doomed)
         moving = Wire((pooler.host, pooler.port))
-            moving.send(startup("postgres", "move"))
+        moving.send(startup("postgres", "move"))
         with_load = [raw(pooler, "keep") for _ in range(2)]
         for wire in with_load:
             wire.send(query("SELECT pg_sleep(0.5)"))

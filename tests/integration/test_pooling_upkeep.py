@@ -1,4 +1,4 @@
-"""What happens to servers between clients: lifetimes, checks, order of use, hosts, entries that come and go."""
+"""What happens to servers between clients: lifetimes, checks, order of use, hosts, entries come and gone."""
 
 import os
 import socket
@@ -263,7 +263,8 @@ def test_startup_parameters(make_pooler: Make, server: Callable[..., str]) -> No
         "FATAL 08P01 unsupported startup parameter in options: work_mem"
     )
     assert refusal(pooler, options="-f") == (
-        "FATAL 08P01 unsupported options startup parameter: only '-c config=val' and '--config=val' are allowed"
+        "FATAL 08P01 unsupported options startup parameter: "
+        "only '-c config=val' and '--config=val' are allowed"
     )
     with raw(pooler, options="-c datestyle=German -ctimezone=UTC --client_encoding=UTF8") as wire:
         assert wire.parameters["TimeZone"] == "UTC"

@@ -32,7 +32,7 @@ def refusal(pooler: Pooler, db: str = "postgres", user: str = "postgres", **more
 
 
 def fatal(wire: Wire, timeout: float = 10.0) -> str:
-    """The text of the pooler's last words to a client, whose form is checked; what comes before is skipped."""
+    """The text of the pooler's last words to a client, their form checked; what comes before is skipped."""
     wire.sock.settimeout(timeout)
     got = wire.recv()
     while got.type != "E":
