@@ -146,10 +146,13 @@ class FaultProxy:
                 pass
         except OSError:
             pass  # cut, or one side is gone: the end below is the same
-        for sock in pair:
-            _shut(sock, reset=False)
-        with self._lock, suppress(ValueError):
-            self._pairs.remove(pair)
+        with self._lock:
+            ours = pair in self._pairs  # else cut() closes them, perhaps with a reset
+            if ours:
+                self._pairs.remove(pair)
+        if ours:
+            for sock in pair:
+                _shut(sock, reset=False)
 
     def _forward(self, source: socket.socket, sink: socket.socket, direction: str) -> bool:
         """Read once and pass it on, faults applied; False at the end of the stream."""
@@ -181,6 +184,7 @@ def _shut(sock: socket.socket, reset: bool) -> None:
     with suppress(OSError):
         if reset:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.shutdown(socket.SHUT_RD)  # says nothing to the peer, ends a recv() under way
         else:
             sock.shutdown(socket.SHUT_RDWR)
     sock.close()
