@@ -74,6 +74,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if k < total and total <= WHOLE and must_be_whole(kind):
                 s.need = total
                 break
+            if total > WHOLE and always_short(kind):
+                return lost(s, n, f"message {chr(kind)!r} of {total} bytes")
             s.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
@@ -107,6 +109,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         else:
             s.streak = 0
             s.unmute()
+    elif pos < n and s.client is None and s.plan.head == s.plan.tail:
+        return lost(s, n, "half a message that nothing asked for")
     return pos
 
 
@@ -140,6 +144,12 @@ cdef Server detached(Server s, Client c):
 cdef inline bint must_be_whole(char kind) noexcept:
     return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
             or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I")
+
+
+cdef inline bint always_short(char kind) noexcept:
+    # PostgreSQL's own limits (names, columns) keep these far below WHOLE.
+    return (kind == b"Z" or kind == b"C" or kind == b"1" or kind == b"2" or kind == b"3" or kind == b"n"
+            or kind == b"s" or kind == b"I" or kind == b"G" or kind == b"H" or kind == b"W" or kind == b"c")
 
 
 cdef ssize_t lost(Server s, size_t n, str what) except -1:
