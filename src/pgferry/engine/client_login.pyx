@@ -565,7 +565,10 @@ cdef bytes new_key(Client c, Login login):
 
 
 cdef int open_console(Client c, Login login) except -1:
-    """Connect the client to the admin console in the supervisor, which sends the rest of the greeting itself."""
+    """Connect the client to the admin console in the supervisor, which sends the rest of the greeting itself.
+
+    Raises Refused.
+    """
     cdef Engine engine = c.engine
     if login.negotiate is not None:
         c.put(<const char *>login.negotiate, len(login.negotiate))
@@ -573,7 +576,10 @@ cdef int open_console(Client c, Login login) except -1:
         c.put(<const char *>login.farewell, len(login.farewell))
     c.console_user = login.username
     new_key(c, login)       # the console sends it: its greeting has the BackendKeyData
-    c.tunnel = engine.host.open_console(c, login.rights, login.username, login.database)
+    try:
+        c.tunnel = engine.host.open_console(c, login.rights, login.username, login.database)
+    except OSError as error:
+        raise Refused(f"the console cannot be reached: {error.strerror}") from error
     c.login = None
     c.state = CL_IDLE
     engine.consoles.append(c)
