@@ -60,9 +60,13 @@ def start_query(pooler: Pooler, sql: str = SLEEP, **more: object) -> Wire:
 
 
 def running(pooler: Pooler, wire: Wire) -> bool:
+    """Whether PostgreSQL is in this client's pg_sleep(): before, it would ignore a cancel request."""
     port = wire.sock.getsockname()[1] if wire.sock.family != socket.AF_UNIX else None
-    clients = pooler.show("CLIENTS")
-    return any(row["link"] for row in clients if port is None or row["port"] == port)
+    links = {r["link"] for r in pooler.show("CLIENTS") if r["link"] and port in (None, r["port"])}
+    pids = [r["remote_pid"] for r in pooler.show("SERVERS") if r["ptr"] in links]
+    assert pooler.cluster is not None
+    asleep = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND pid = "
+    return any(pooler.cluster.sql(asleep + str(pid)) for pid in pids)
 
 
 def test_right_query(pooler: Pooler, health: MakeHealth, workers: int) -> None:
@@ -184,7 +188,6 @@ def test_pipeline(pooler: Pooler) -> None:
         for sql in (SLEEP, "SELECT 7"):
             wire.send(parse(sql), bind(), execute(), sync())
         eventually(lambda: running(pooler, wire))
-        time.sleep(0.1)
         request(pooler, wire)
         answer = wire.until(count=2)
         assert errors(answer) == CANCELED
