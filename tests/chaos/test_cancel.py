@@ -328,15 +328,12 @@ def test_no_answer_to_the_request(make_pooler: MakePooler, cluster: Cluster, hea
         settings = {"default_pool_size": 1, "cancel_wait_timeout": 1}
         pooler = make_pooler(cluster, databases={"*": line}, settings=settings)
         well = health(pooler)
-        with login(pooler) as wire, Held(proxy):
-            backend = wire.rows("SELECT pg_backend_pid()")
-            wire.send(query("SELECT pg_sleep(0.4)"))
-            eventually(lambda: running(pooler, wire))
+        with start_query(pooler, "SELECT pg_backend_pid(), pg_sleep(0.6)") as wire, Held(proxy):
             took = request(pooler, wire)
             assert 0.9 < took < 4
-            assert errors(wire.until()) == []
+            [backend] = [m.row[0] for m in wire.until() if m.type == "D"]
             proxy.release_new()
-            assert wire.rows("SELECT pg_backend_pid()") != backend
+            assert wire.rows("SELECT pg_backend_pid()") != [[backend]]
         pooler.wait_log("closing because: cancel request got no answer")
         well.recovered()
 
@@ -350,9 +347,7 @@ def test_requests_beyond_the_limit_wait(
         settings = {"default_pool_size": 1, "cancel_wait_timeout": 1}
         pooler = make_pooler(cluster, databases={"*": line}, settings=settings)
         well = health(pooler)
-        with login(pooler) as wire, Held(proxy):
-            wire.send(query("SELECT pg_sleep(0.6)"))
-            eventually(lambda: running(pooler, wire))
+        with start_query(pooler, "SELECT pg_sleep(0.6)") as wire, Held(proxy):
             asking = [Wire((pooler.host, pooler.port)) for _ in range(5)]
             for each in asking:
                 each.send(cancel_request(wire.pid, wire.key))

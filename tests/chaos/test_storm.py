@@ -59,16 +59,8 @@ class LoadClient:
         self.wire: Wire | None = None
 
     def run(self) -> None:
-        scripts = [
-            self.simple,
-            self.extended,
-            self.prepared,
-            self.transaction,
-            self.copy,
-            self.big,
-            self.failing,
-        ]
-        scripts += [self.leave] + ([self.cancel] if self.number % 4 == 0 else [self.simple])
+        scripts = [self.simple, self.extended, self.prepared, self.transaction, self.copy, self.big]
+        scripts += [self.failing, self.leave, self.cancel if self.number % 4 == 0 else self.simple]
         while not self.storm.over.is_set():
             try:
                 if self.wire is None:
@@ -132,7 +124,7 @@ class LoadClient:
         self.check(answer, *([f"{self.mark} {part}".encode()] for part in ("a", "b")))
 
     def prepared(self) -> None:
-        """A named statement: parsed in one round, used in others. The same names with other texts everywhere."""
+        """A named statement, parsed in one round, used in others; other clients have other texts for it."""
         assert self.wire is not None
         name = f"s{self.random.randrange(3)}"
         factor = self.number + self.turn
@@ -337,12 +329,8 @@ def test_storm(own_cluster: Cluster, make_pooler: MakePooler, mode: str) -> None
             "verbose": 0,
         }
         line = f"host={proxy.host} port={proxy.port}"
-        pooler = make_pooler(
-            own_cluster,
-            settings=settings,
-            databases={"*": line},
-            ignore=r"worker \d+ \(pid \d+\) died: signal 9",
-        )
+        killed = r"worker \d+ \(pid \d+\) died: signal 9"
+        pooler = make_pooler(own_cluster, settings=settings, databases={"*": line}, ignore=killed)
         well = Health(pooler)
         storm = Storm(pooler, own_cluster, proxy)
         storm.run(SECONDS)
