@@ -267,7 +267,7 @@ def test_never_another_client(make_pooler: MakePooler, cluster: Cluster, health:
         cluster, settings={"default_pool_size": 3, "log_connections": 0, "log_disconnections": 0}
     )
     well = health(pooler)
-    load = Load(pooler, 6.0)
+    load = Load(pooler, 4.0)
     load.run(16)
     print(f"{load.queries} queries, {load.requests} requests, {load.hits} hits")
     assert not load.strays, load.strays[:5]

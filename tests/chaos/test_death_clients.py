@@ -239,6 +239,7 @@ def test_half_closed(pooler: Pooler, health: MakeHealth) -> None:
 
 
 @pytest.mark.workers(1)
+@pytest.mark.pg(15)
 def test_many_rounds(make_pooler: MakePooler, cluster: Cluster, health: MakeHealth) -> None:
     """Hundreds of deaths of every kind: memory does not grow, and no place in max_client_conn is lost."""
     settings = {"max_client_conn": 15, "default_pool_size": 5, "server_login_retry": 0.2}

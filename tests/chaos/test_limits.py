@@ -263,6 +263,7 @@ def test_server_that_reads_slowly(make_pooler: MakePooler, cluster: Cluster, hea
 
 
 @pytest.mark.workers(1)
+@pytest.mark.pg(15)
 def test_error_that_nobody_reads(pooler: Pooler, health: MakeHealth) -> None:
     """A client that does not read loses its server at once, and its connection after ten seconds."""
     well = health(pooler)
@@ -277,6 +278,7 @@ def test_error_that_nobody_reads(pooler: Pooler, health: MakeHealth) -> None:
 
 
 @pytest.mark.workers(1)
+@pytest.mark.pg(15)
 def test_memory_of_idle_clients(make_pooler: MakePooler, cluster: Cluster) -> None:
     """At most 4 KB for each idle client (issue 2); a worker at rest within 40 MB."""
     count = 2000

@@ -35,7 +35,7 @@ from support.wire import (
     terminate,
 )
 
-SECONDS = float(os.environ.get("PGFERRY_SOAK_SECONDS", "8"))
+SECONDS = float(os.environ.get("PGFERRY_SOAK_SECONDS", "5"))
 CLIENTS = 12
 MakePooler = Callable[..., Pooler]
 # Who asks for a cancel may be cancelled, nobody else; the others come from killed servers and poolers.
