@@ -24,6 +24,7 @@ from support.wire import (
     parse,
     query,
     special,
+    startup,
     sync,
     terminate,
 )
@@ -180,6 +181,27 @@ def test_server_on_unix_socket(make_pooler: MakePooler, cluster: Cluster) -> Non
     with start_query(pooler) as wire:
         request(pooler, wire)
         assert errors(wire.until()) == CANCELED
+
+
+@pytest.mark.parametrize("what", ["PAUSE", "PAUSE postgres"])
+def test_console_pause(pooler: Pooler, health: MakeHealth, what: str) -> None:
+    """A PAUSE that waits is given up, and what it had stopped goes on."""
+    well = health(pooler)
+    with login(pooler) as wire, Wire.login((pooler.host, pooler.port), "admin", "pgbouncer") as console:
+        wire.query("BEGIN")
+        console.send(query(what))
+        assert console.silent(0.2)
+        with Wire((pooler.host, pooler.port)) as other:
+            other.send(startup("postgres", "postgres"))
+            other.until()
+            other.send(query("SELECT 1"))
+            assert other.silent(0.2)
+            request(pooler, console)
+            assert [m.type for m in console.until()] == ["E", "Z"]
+            assert [m.row for m in other.until() if m.type == "D"] == [[b"1"]]
+        assert wire.query("COMMIT")[-1].body == b"I"
+        wire.send(terminate())
+    well.recovered()
 
 
 def test_pipeline(pooler: Pooler) -> None:
