@@ -1,7 +1,7 @@
-"""Random scripts by many clients, directly and through pgferry: every message must be the same, and one's own.
+"""Random scripts by many clients, directly and through pgferry: every message must be the same,.
 
-A failure prints its seed; PGFERRY_DIFF_SEED=<seed> runs that round alone, PGFERRY_DIFF_SHRINK=1 then also looks for the
-shortest script that still differs. `make soak` runs for PGFERRY_SOAK_SECONDS.
+A failure prints its seed; PGFERRY_DIFF_SEED=<seed> runs that round alone, PGFERRY_DIFF_SHRINK=1 then also
+looks for the shortest script that still differs. `make soak` runs for PGFERRY_SOAK_SECONDS.
 """
 
 import copy
@@ -85,7 +85,7 @@ def one_round(seed: int, mode: str, cluster: Cluster, pooler: Pooler, database: 
 
 
 def shrunk(script: Script, mode: str, cluster: Cluster, pooler: Pooler, database: str, seed: int) -> str:
-    """The script with every step left out that is not needed for the difference (when it differs on its own)."""
+    """The script without the steps that the difference does not need (when it differs on its own)."""
     best, last = script, "does not differ alone"
     size = len(best.steps) // 2
     while size:

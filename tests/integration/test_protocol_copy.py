@@ -112,7 +112,10 @@ def test_copy_with_psycopg(pooler: Pooler, database: str) -> None:
                 copy.write_row((n, "x" * 100))
         with conn.cursor().copy("COPY p TO STDOUT") as copy:
             assert len(list(copy.rows())) == 5000
-        with pytest.raises(psycopg.errors.InvalidTextRepresentation), conn.cursor().copy("COPY p FROM STDIN") as copy:
+        with (
+            pytest.raises(psycopg.errors.InvalidTextRepresentation),
+            conn.cursor().copy("COPY p FROM STDIN") as copy,
+        ):
             copy.write("x\ty\n" * 10000)
         assert conn.execute("SELECT count(*) FROM p").fetchone() == (5000,)
 
@@ -180,7 +183,9 @@ def big_parameter(wire: Wire, size: int) -> None:
     assert types(answer) == "12DCZ" and answer[2].row == [b"%d" % size]
 
 
-@pytest.mark.skipif(bool(os.environ.get("PGFERRY_TEST_SANITIZER")), reason="sanitizers have memory of their own")
+@pytest.mark.skipif(
+    bool(os.environ.get("PGFERRY_TEST_SANITIZER")), reason="sanitizers have memory of their own"
+)
 def test_large_messages_in_constant_memory(wire: Wire, pooler: Pooler) -> None:
     before = rss(pooler)
     big_result(wire, 200 * MB)

@@ -1,4 +1,4 @@
-"""Extended protocol through a real pooler: pipelines, Flush, portals, prepared statements over several servers."""
+"""Extended protocol through a pooler: pipelines, Flush, portals, prepared statements over several servers."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ TWO = {"default_pool_size": 2, "server_round_robin": 1}
 @pytest.fixture
 def two_servers(cluster: Cluster, make_pooler: Callable[..., Pooler]) -> Pooler:
     """Two servers in turn, so that a client's next transaction is on the other one."""
-    return make_pooler(settings=TWO)
+    return make_pooler(cluster, settings=TWO)
 
 
 def pid(wire: Wire) -> bytes | None:
@@ -85,7 +85,11 @@ def test_names_are_the_clients_own(pooler: Pooler) -> None:
         (parse("SELECT 1", "s") + parse("SELECT 2", "s"), "42P05", 'prepared statement "s" already exists'),
         (bind([], "gone"), "26000", 'prepared statement "gone" does not exist'),
         (describe("gone"), "26000", 'prepared statement "gone" does not exist'),
-        (parse("SELECT 1", "s") + close("s") + bind([], "s"), "26000", 'prepared statement "s" does not exist'),
+        (
+            parse("SELECT 1", "s") + close("s") + bind([], "s"),
+            "26000",
+            'prepared statement "s" does not exist',
+        ),
         (parse("SELEC", "s"), "42601", 'syntax error at or near "SELEC"'),
         (
             parse("SELECT $1", "s") + bind([], "s"),
@@ -112,7 +116,9 @@ def test_close_of_an_unknown_name_is_no_error(pooler: Pooler) -> None:
 
 def test_failed_parse_leaves_the_name_free(pooler: Pooler) -> None:
     with Wire.login((pooler.host, pooler.port)) as wire:
-        wire.send(parse("SELECT nothing", "s"), sync(), parse("SELECT 5", "s"), bind([], "s"), execute(), sync())
+        wire.send(
+            parse("SELECT nothing", "s"), sync(), parse("SELECT 5", "s"), bind([], "s"), execute(), sync()
+        )
         answer = wire.until(count=2)
         assert types(answer) == "EZ12DCZ"
 
@@ -123,7 +129,9 @@ def test_repeated_parse_in_a_failed_transaction_fails(pooler: Pooler) -> None:
     with Wire.login(address) as other, Wire.login(address) as wire:
         other.send(parse("SELECT 'shared'", "a"), sync())
         other.until()
-        wire.send(query("BEGIN"), query("SELECT 1/0"), parse("SELECT 'shared'", "b"), sync(), query("ROLLBACK"))
+        wire.send(
+            query("BEGIN"), query("SELECT 1/0"), parse("SELECT 'shared'", "b"), sync(), query("ROLLBACK")
+        )
         answer = wire.until(count=4)
         assert [m.sqlstate for m in answer if m.type == "E"] == ["22012", "25P02"]
         wire.query("BEGIN")
@@ -174,7 +182,7 @@ def test_portal_with_row_limit(pooler: Pooler) -> None:
 
 
 def test_lru_with_small_limit(cluster: Cluster, make_pooler: Callable[..., Pooler]) -> None:
-    pooler = make_pooler(settings={"max_prepared_statements": 2, "default_pool_size": 1})
+    pooler = make_pooler(cluster, settings={"max_prepared_statements": 2, "default_pool_size": 1})
     with Wire.login((pooler.host, pooler.port)) as wire:
         for n in range(6):
             wire.send(parse(f"SELECT {n}", f"s{n}"), sync())

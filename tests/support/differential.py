@@ -1,4 +1,4 @@
-"""The differential test's machinery: plays scripts of many clients at once, compares two runs, shrinks a difference."""
+"""Plays the scripts of many clients at once and compares what they received in two runs."""
 
 import os
 import random
@@ -133,19 +133,20 @@ class Player:
                 try:
                     sent = self.sock.send(self.output[:cut])
                 except BlockingIOError:
-                    return None
+                    return
                 except (BrokenPipeError, ConnectionResetError):
                     self.output = b""
                     self.step = Step("broken", wait="all")
                     self.owed += 1  # the end of the stream is still to be read
-                    return None
+                    return
                 self.output = self.output[sent:]
                 if self.output:
-                    return None
+                    return
             if not self.ready():
-                return None
+                return
             if self.step.end:
-                return self.leave()
+                self.leave()
+                break
             self._start(self.script.steps[self.next % len(self.script.steps)])  # noise never ends
 
     def _start(self, step: Step) -> None:
@@ -169,13 +170,14 @@ class Player:
 
     def __str__(self) -> str:
         last = "".join(m.type for m in self.heard.messages[-8:])
-        return f"{self.script.tag} step {self.next} {self.step.what!r} ({self.seen} of {self.owed} answers, last {last})"
+        answers = f"{self.seen} of {self.owed} answers, last {last}"
+        return f"{self.script.tag} step {self.next} {self.step.what!r} ({answers})"
 
 
 def play(
     scripts: Sequence[Script], address: Address, database: str, seed: int, at_once: int = 12, noise: int = 0
 ) -> list[Transcript]:
-    """Play all scripts, so many clients at once, beside some that only make noise. Hang when nothing moves."""
+    """Play all scripts, so many at once, beside clients that only make noise. Hang when nothing moves."""
     rng = random.Random(seed)
     waiting = list(reversed(scripts))
     poll = selectors.DefaultSelector()
@@ -242,9 +244,8 @@ def own_only(script: Script, heard: Transcript) -> None:
     for i, got in enumerate(heard.messages):
         for tag in TAG.findall(got.body):
             if tag.decode() != script.tag:
-                raise Difference(
-                    f"{script.tag} received {tag.decode()} in message {i} ({_shown(got)}), step {heard.step_of(i)!r}"
-                )
+                where = f"in message {i} ({_shown(got)}), step {heard.step_of(i)!r}"
+                raise Difference(f"{script.tag} received {tag.decode()} {where}")
 
 
 def compare(script: Script, direct: Transcript, pooled: Transcript) -> None:
@@ -269,8 +270,8 @@ def compare(script: Script, direct: Transcript, pooled: Transcript) -> None:
 def _without_probes(direct: list[Message], pooled: list[Message]) -> tuple[list[Message], list[Message]]:
     """Both without the batches that failed only because the transaction had.
 
-    A statement that this server lacks is prepared there first, and in an aborted transaction that already fails,
-    where a direct connection first looks at parameters, or can still describe. The batch fails either way.
+    A statement that this server lacks is prepared there first, and in an aborted transaction that already
+    fails, where a direct connection first looks at parameters, or can still describe. The batch fails anyway.
     """
     one, other = _batches(direct), _batches(pooled)
     for i in range(1, min(len(one), len(other))):
@@ -305,8 +306,8 @@ def _essence(got: Message) -> tuple[str, object]:
     if got.type == "A":
         return got.type, got.body[4:]  # NotificationResponse: without the process id
     if got.type == "E" and got.sqlstate == "25P02":
-        # Where in PostgreSQL's source it noticed an aborted transaction depends on the message, and an injected
-        # Parse may come first.
+        # Where in its source PostgreSQL noticed an aborted transaction depends on the message, and an
+        # injected Parse may come first.
         return got.type, {k: v for k, v in got.fields.items() if k not in "FLR"}
     return got.type, got.body
 

@@ -1,9 +1,9 @@
 """Random scripts for the differential test: what one client sends, in steps, and how far it reads after each.
 
-A script is made from a seed, a tag that no other client has, and a pool mode. Every value it stores or asks for
-carries the tag. Its answers are the same whenever it is run on an empty `diff_rows`: own rows only, ordered,
-no times, process ids, object ids of its own making. In transaction and statement mode it keeps no session state
-beyond tracked parameters and prepared statements; statement mode has no transaction blocks.
+A script is made from a seed, a tag that no other client has, and a pool mode. Every value it stores or asks
+for carries the tag. Its answers are the same whenever it is run on an empty `diff_rows`: own rows only, in
+order, no times, process ids, object ids of its own making. In transaction and statement mode it keeps no
+session state beyond tracked parameters and prepared statements; statement mode has no transaction blocks.
 """
 
 import random
@@ -20,7 +20,8 @@ NAMES = [f"s{i}" for i in range(1, 7)]
 ZONES = ["UTC", "Asia/Tokyo", "America/Caracas", "Europe/Athens"]
 STYLES = ["ISO, MDY", "German", "SQL, DMY"]
 
-# Texts that clients share, so that their statements meet on the servers: (text, parameters as the tag gives them).
+# Random, so that no plan is known to fail before it runs (generic plans fail later than others).
+# Texts that clients share, so that their statements meet on the servers: (text, how parameters are made).
 SHARED: list[tuple[str, Callable[["Maker"], list[str | None]]]] = [
     ("SELECT $1::text || ':' || $2::text AS v", lambda m: [m.tag, m.word()]),
     ("SELECT k, v FROM diff_rows WHERE who = $1 ORDER BY k", lambda m: [m.tag]),
@@ -34,7 +35,10 @@ SHARED: list[tuple[str, Callable[["Maker"], list[str | None]]]] = [
         "SELECT $1::text || g FROM generate_series(1, $2::int) g",
         lambda m: [m.tag, str(m.rng.choice([0, 1, 3, 40]))],
     ),
-    ("SELECT 12 / $2::int, $1::text", lambda m: [m.tag, m.rng.choice(["0", "1", "3", None])]),
+    (
+        "SELECT 12 / ($2::int + (random() * 0)::int), $1::text",
+        lambda m: [m.tag, m.rng.choice(["0", "1", "3", None])],
+    ),
     ("INSERT INTO diff_late VALUES ($1, $2) RETURNING who, k", lambda m: [m.tag, m.key()]),
     ("SELECT repeat($1, $2::int)", lambda m: [m.tag, str(m.rng.choice([1, 50, 5000]))]),
     ("SELECT $1::text, timestamptz '2024-02-29 12:00:00+00'", lambda m: [m.tag]),
@@ -47,9 +51,9 @@ BLOCKS = ["BEGIN", "COMMIT", "ROLLBACK", "SAVEPOINT a", "ROLLBACK TO a", "RELEAS
 class Step:
     """Bytes to send, and what to wait for before the next step.
 
-    wait: "all" every ReadyForQuery that is owed; "none"; "G" the start of a COPY or every ReadyForQuery; "answer" one of
-    `until` or an error; "mark" an error that names `mark`, then ReadyForQuery.
-    only: "copy" only if the last thing received was CopyInResponse, "fine" only if this batch had no error so far.
+    wait: "all" every ReadyForQuery that is owed; "none"; "G" the start of a COPY or every ReadyForQuery;
+    "answer" one of `until` or an error; "mark" an error that names `mark`, then ReadyForQuery.
+    only: "copy" only while a COPY waits for data, "fine" only if this batch had no error so far.
     end: "X" says goodbye, "close" closes, "reset" closes hard, each without reading on.
     """
 
@@ -374,14 +378,15 @@ class Maker:
         return b"".join(lines)
 
     def copy_statement(self) -> bytes:
-        """By a name of its own: as the unnamed statement it could be run by a later step, which would hang."""
+        """By a name of its own: as the unnamed statement a later step could run it, and would hang."""
         return wire.close("copy") + wire.parse("COPY diff_rows FROM STDIN", "copy") + wire.bind([], "copy")
 
     def copy_end(self) -> bytes:
         return wire.copy_fail(f"because of {self.tag}") if self.rng.random() < 0.2 else wire.copy_done()
 
     def copy_out(self) -> list[Step]:
-        text = f"COPY (SELECT '{self.tag}', g FROM generate_series(1, {self.rng.choice([0, 3, 500])}) g) TO STDOUT"
+        rows = self.rng.choice([0, 3, 500])
+        text = f"COPY (SELECT '{self.tag}', g FROM generate_series(1, {rows}) g) TO STDOUT"
         if self.rng.random() < 0.5:
             return [Step("COPY out", wire.query(f"{text}; SELECT '{self.tag}'"), 1)]
         return [Step("COPY out extended", wire.parse(text) + wire.bind() + wire.execute() + wire.sync(), 1)]
