@@ -43,14 +43,14 @@ def greeting(
 
 
 @pytest.mark.parametrize(("version", "key_length"), [(PROTOCOL_3_0, 4), (3 << 16 | 1, 4), (PROTOCOL_3_2, 32)])
-def test_versions_and_cancel_keys(pooler: Pooler, version: int, key_length: int) -> None:
+def test_versions_and_cancel_keys(cluster: Cluster, pooler: Pooler, version: int, key_length: int) -> None:
     """As PostgreSQL 18 does it: nothing to negotiate, and 3.2 brings long cancel keys, which work."""
     wire, _, said = greeting(pooler, version)
     with wire:
         assert said == []
         assert len(wire.key) == key_length
         wire.send(query("SELECT pg_sleep(30)"))
-        eventually(lambda: pooler.show("SERVERS", state="active", database="postgres"))
+        eventually(lambda: cluster.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event = 'PgSleep'"))
         with Wire((pooler.host, pooler.port)) as other:
             other.send(cancel_request(wire.pid, wire.key))
             assert other.at_end()

@@ -212,7 +212,7 @@ cdef int read_parameters(Client c, Login login, bytes packet, uint32_t version) 
         raise Refused("username too long")
     login.long_key = version >= NEWEST
     if version > NEWEST or unknown:
-        body = struct.pack("!II", NEWEST, len(unknown)) + b"".join([name + b"\0" for name in unknown])
+        body = struct.pack("!II", min(version, NEWEST), len(unknown)) + b"".join([name + b"\0" for name in unknown])
         login.negotiate = b"v" + struct.pack("!I", len(body) + 4) + body
     check_values(engine, c, login)
     return 0
