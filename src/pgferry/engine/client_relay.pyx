@@ -86,6 +86,8 @@ cdef ssize_t tunnel_feed(Client c, const char *p, size_t n) except -1:
     loop.deliver(c.tunnel)
     if c.tunnel.blocked:
         c.pause(PAUSE_PEER)
+    elif n == 5 and memcmp(p, b"X\0\0\0\4", 5) == 0:
+        close_client(c, "client close request")
     return n
 
 

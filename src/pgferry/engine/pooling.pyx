@@ -389,7 +389,6 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
         return 0
     if c.login is not None:
         c.login.abandon(c)
-        c.login = None
     c.state = CL_CLOSING
     c.closed_at = c.loop.now
     c.pause(PAUSE_CLOSE)
@@ -400,6 +399,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
         c.put(message, len(message))
     if engine.log_disconnections:
         engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
+    c.login = None          # only now: the lines above name who tried to log in
     if s is not None:
         part_from_server(c, s)
     if c.tunnel is not None:
