@@ -5,6 +5,7 @@ import asyncio
 import msgspec
 
 from pgferry.config import Config, ConfigError, Settings, load, settings_by_name, with_overrides
+from pgferry.config.problems import nearest_name
 from pgferry.observe.log import Destinations, Log
 from pgferry.supervisor.errors import CommandError, WorkerRefused
 from pgferry.supervisor.pooler import Pooler
@@ -108,7 +109,9 @@ class Reloader:
         """
         setting = settings_by_name.get(key)
         if setting is None:
-            raise CommandError("SET failed", detail=f"there is no setting {key}")
+            nearest = nearest_name(key, settings_by_name)
+            hint = f" (did you mean {nearest}?)" if nearest else ""
+            raise CommandError("SET failed", detail=f"there is no setting {key}{hint}")
         async with self._lock:
             old = self._pooler.config
             try:
