@@ -1,0 +1,178 @@
+"""The documentation says what the source says: links, settings, commands, error texts, names of code."""
+
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from pgferry.admin.commands import SHOWS
+from pgferry.admin.control import CONTROLS
+from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "pgferry"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPERATORS = [page for page in PAGES if page.name not in ("architecture.md", "settings.md")]
+# Words with an underscore that are neither settings nor columns: libpq's and PostgreSQL's own, and states.
+FOREIGN = {
+    "active_cancel",
+    "being_canceled",
+    "channel_binding",
+    "pg_advisory_xact_lock",
+    "statement_cache_size",
+    "pg_authid",
+    "max_connections",
+    "statement_timeout",
+    "sd_notify",
+}
+# Names and values that the texts leave open.
+OPEN = re.compile(r"NAME|TEXT|'HEX'|…|: ")
+
+
+def words(text: str) -> list[str]:
+    """What stands between backticks, outside of code blocks."""
+    return re.findall(r"`([^`\n]+)`", text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as code hosts make them."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@cache
+def source() -> str:
+    """All of the source, strings over several lines joined."""
+    files = [f for kind in ("py", "pyx", "pxd") for f in SOURCE.rglob(f"*.{kind}")]
+    text = "\n".join(f.read_text() for f in files)
+    return re.sub(r'"\s*\n\s*f?"', "", text)
+
+
+@cache
+def settings() -> set[str]:
+    return {setting.name for table in (GLOBAL, DATABASE, USER, PEER) for setting in table}
+
+
+@cache
+def columns() -> set[str]:
+    return {column.name for show in SHOWS.values() for column in show.columns}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_resolve(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
+        if "://" in target:
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(file), f"{page.name}: {target}"
+
+
+def test_the_index_names_every_page() -> None:
+    text = (ROOT / "docs" / "index.md").read_text()
+    assert [page.name for page in PAGES if page.name not in text and page.name != "index.md"] == []
+
+
+@pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)
+def test_names_of_settings_and_columns_exist(page: Path) -> None:
+    text = re.sub(r"^    .*$", "", page.read_text(), flags=re.MULTILINE)
+    named = {word for word in words(text) if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", word)}
+    errors = {word for word in named if page.name == "troubleshooting.md" and f'"{word}"' in source()}
+    assert named - settings() - columns() - FOREIGN - errors == set()
+
+
+@pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)
+def test_settings_in_examples_exist(page: Path) -> None:
+    section, unknown = "", []
+    for line in re.findall(r"^    (.*)$", page.read_text(), re.MULTILINE):
+        if header := re.fullmatch(r"\[(\w+)\]", line):
+            section = header[1]
+        elif section == "pgbouncer" and (match := re.match(r"(\w+) =", line)):
+            unknown += [match[1]] if match[1] not in settings() else []
+    assert unknown == []
+
+
+@pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)
+def test_console_commands_exist(page: Path) -> None:
+    text = page.read_text()
+    for word in words(text):
+        verb, _, rest = word.partition(" ")
+        if verb == "SHOW" and rest:
+            assert rest.split(" ")[0] in {*SHOWS, "HELP", "FDS"}, word
+        elif verb in ("SET", "SELECT"):
+            continue  # SQL's, too
+        elif re.fullmatch(r"[A-Z_]+( \[?db\]?| id| WAIT_\w+)", word):
+            assert verb in CONTROLS, word
+
+
+def test_every_command_is_described() -> None:
+    text = (ROOT / "docs" / "console.md").read_text()
+    shown = {word.removeprefix("SHOW ") for word in words(text) if word.startswith("SHOW ")}
+    assert set(SHOWS) - shown == set()
+    verbs = {word.split(" ")[0] for word in words(text)}
+    assert set(CONTROLS) - verbs == {"SUSPEND"}
+
+
+def quoted_errors() -> list[str]:
+    """The texts in the first column of the tables of troubleshooting.md, and the nonsense on the wire."""
+    found = []
+    for line in (ROOT / "docs" / "troubleshooting.md").read_text().splitlines():
+        cell = line.split(" | ")[0] if line.startswith("|") else ""
+        if line.startswith("`") and "unknown pkt" in line:
+            cell = line
+        if "libpq" not in cell and "an error of PostgreSQL" not in cell:
+            found += words(cell)
+    return found
+
+
+def test_errors_are_found() -> None:
+    assert len(quoted_errors()) > 60
+
+
+@pytest.mark.parametrize("text", quoted_errors())
+def test_quoted_errors_exist(text: str) -> None:
+    for part in OPEN.split(text):
+        assert len(part.strip()) < 4 or part.strip() in source(), part
+
+
+def test_code_named_by_the_architecture_page_exists() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    missing = []
+    for word in words(text):
+        if match := re.fullmatch(r"(?:\w+\.)?(\w+)\(\)", word):
+            ok = re.search(rf"\b{match[1]}\(", source()) is not None
+        elif re.fullmatch(r"[\w/]+\.(py|pyx|pxd)", word):
+            ok = (SOURCE / word).exists() or any(SOURCE.rglob(word))
+        elif re.fullmatch(r"(K|F|P|CL|SV|PAUSE)_[A-Z_]+", word):
+            ok = re.search(rf"\b{word} = ", source()) is not None
+        elif match := re.fullmatch(r"(?:client|server|pool|engine|database)\.(\w+)", word):
+            ok = re.search(rf"\b{match[1]}\b", source()) is not None
+        else:
+            continue
+        missing += [] if ok else [word]
+    assert missing == []
+
+
+def test_the_tables_of_states_and_kinds_are_complete() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    for module, pattern in (
+        ("model", r"\b(?:CL|SV|P)_[A-Z_]+(?= = )"),
+        ("plan", r"\b[KF]_[A-Z_]+(?= = )"),
+        ("loop", r"\bPAUSE_[A-Z]+(?= = )"),
+    ):
+        names = set(re.findall(pattern, (SOURCE / "engine" / f"{module}.pxd").read_text()))
+        assert names
+        assert {name for name in names if f"`{name}`" not in text} == set()
+
+
+def test_control_messages_are_complete() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    handlers = re.findall(
+        r'^            "(\w+)": self\._', (SOURCE / "worker" / "requests.py").read_text(), re.M
+    )
+    served = re.findall(r'op == "(\w+)"', (SOURCE / "supervisor" / "supervisor.py").read_text())
+    assert len(handlers) > 10
+    assert len(served) > 3
+    assert {name for name in {*handlers, *served} if f"`{name}`" not in text} == set()
