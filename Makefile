@@ -31,7 +31,7 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/cython-lint src
+	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/python tools/gen_settings_doc.py --check
 
 format: $(VENV)/.lint  ## ruff's formatter
