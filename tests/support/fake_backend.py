@@ -113,6 +113,7 @@ class FakeBackend:
         given = {k.decode().lower(): v.decode() for k, v in zip(items[::2], items[1::2], strict=False) if k}
         for name in PARAMETERS:
             self.parameters[name] = given.get(name.lower(), self.parameters[name])
+        self._initial = dict(self.parameters)
         self._say(b"R", b"\0\0\0\0")
         for name, value in self.parameters.items():
             self._say(b"S", f"{name}\0{value}\0".encode())
@@ -137,7 +138,7 @@ class FakeBackend:
         elif kind == "Q":
             self._query(body)
         elif kind == "F":
-            self._function(body)
+            self._function()
         else:
             try:
                 self._extended(kind, body)
@@ -183,7 +184,7 @@ class FakeBackend:
             self._fail(e)
         self._sync()
 
-    def _function(self, body: bytes) -> None:
+    def _function(self) -> None:
         try:
             self._check(b"")
             self._say(b"V", struct.pack("!i", 2) + b"42")
@@ -246,7 +247,7 @@ class FakeBackend:
                 raise Failure("34000", f'portal "{body[1:-1].decode()}" does not exist')
             sql = portal.sql
             self._check(sql)
-        self._columns(sql) if sql.startswith((b"SELECT", b"ROWS")) else self._say(b"n")
+        self._columns() if sql.startswith((b"SELECT", b"ROWS")) else self._say(b"n")
 
     # --- statements
 
@@ -256,7 +257,7 @@ class FakeBackend:
                 "25P02", "current transaction is aborted, commands ignored until end of transaction block"
             )
 
-    def _columns(self, sql: bytes) -> None:
+    def _columns(self) -> None:
         self._say(b"T", struct.pack("!h", 1) + b"c\0" + struct.pack("!IhIhih", 0, 0, 25, -1, -1, 0))
 
     def _run(self, portal: Portal, limit: int, describe: bool) -> None:
@@ -265,7 +266,7 @@ class FakeBackend:
         self.executed.append(sql)
         if sql.startswith((b"SELECT ", b"ROWS ")):
             if describe:
-                self._columns(sql)
+                self._columns()
             self._rows(portal, limit)
         elif sql in (b"BEGIN", b"COMMIT", b"ROLLBACK"):
             tag = b"ROLLBACK" if sql == b"COMMIT" and self.status == "E" else sql
@@ -283,6 +284,9 @@ class FakeBackend:
             self._say(b"N", b"SNOTICE\0VNOTICE\0C00000\0M" + sql[7:] + b"\0\0")
             self._say(b"C", b"DO\0")
         elif sql in (b"DISCARD ALL", b"DEALLOCATE ALL"):
+            if sql == b"DISCARD ALL":
+                for name, value in self._initial.items():
+                    self._change(name, value)
             self.statements = {k: v for k, v in self.statements.items() if not k}  # the unnamed one stays
             if sql == b"DISCARD ALL":
                 self.portals.clear()
@@ -319,10 +323,18 @@ class FakeBackend:
         name, value = match[1].decode(), match[2].decode()
         if value == "bad":
             raise Failure("22023", f'invalid value for parameter "{name}": "bad"')
+        self._change(name, value)
+        self._say(b"C", b"SET\0")
+
+    def _change(self, name: str, value: str) -> None:
         if name in self.parameters and self.parameters[name] != value:
             self.parameters[name] = value
             self._say(b"S", f"{name}\0{value}\0".encode())
-        self._say(b"C", b"SET\0")
+
+    @property
+    def copying(self) -> bool:
+        """Whether it reads COPY data."""
+        return self._copying is not None
 
     # --- COPY
 

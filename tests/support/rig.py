@@ -1,4 +1,4 @@
-"""An engine without sockets, its clients and its fake backends, driven step by step (see pgferry.engine.harness)."""
+"""An engine without sockets, its clients and its fake backends, driven step by step (see engine.harness)."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -12,7 +12,7 @@ from pgferry.engine.model import Client, Engine, Pool, Server
 
 from pgferry.auth.scram import SaltSource
 from pgferry.config.model import Config, Database, Settings, User
-from pgferry.engine import harness, janitor
+from pgferry.engine import harness, janitor, show
 from pgferry.worker import configure
 from pgferry.worker.host import Host
 from support.fake_backend import FakeBackend
@@ -36,6 +36,8 @@ class RigHost(Host):
             done(result, None)
 
     def cancel_requested(self, requester: Client, key: bytes) -> None:
+        """Nobody has such a key."""
+        assert isinstance(key, bytes)
         harness.end(requester)
 
 
@@ -231,7 +233,5 @@ class Rig:
 
     def counts(self, pool: Pool) -> tuple[int, int]:
         """(clients, servers) of the pool's database, from the ledger."""
-        from pgferry.engine import show
-
         clients, servers = show.current(pool.db)
         return int(clients), int(servers)

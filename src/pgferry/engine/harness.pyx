@@ -44,6 +44,7 @@ def end(Stream s):
     """The peer has closed its end."""
     if s.closed:
         return
+    s.ending = True
     if s.paused:
         s.readable = True
         s.on_hangup()
@@ -192,21 +193,6 @@ def prepared_oldest(ServerStatements statements):
 def prepared_clear(ServerStatements statements):
     """Take all out."""
     statements.clear()
-
-
-def take(Counter counter, int limit):
-    """Count one more unless that would pass the limit."""
-    return counter.take(limit)
-
-
-def give(Counter counter):
-    """Count one less."""
-    counter.give()
-
-
-def total(Counter counter):
-    """The count over all workers."""
-    return counter.total()
 
 
 def own(Counter counter):

@@ -241,7 +241,7 @@ cdef class Stream:
                     continue
                 self.readable = False
                 if self.fd < 0:
-                    return 0            # driven by a test
+                    return self.on_eof() if self.ending else 0      # driven by a test
                 if errno == EAGAIN:
                     return self.unmute()
                 return self.on_eof()
