@@ -63,7 +63,8 @@ class Rig:
     def __init__(
         self, *, settings: Mapping[str, Any] | None = None, auto: bool = True, **database: Any
     ) -> None:
-        self.log = Log(os.open(os.devnull, os.O_WRONLY))
+        self._log_fd = os.open(os.devnull, os.O_WRONLY)
+        self.log = Log(self._log_fd)
         self.loop = Loop()
         self.loop.sink = self._sink
         self.ledger_fd = create(1)
@@ -92,7 +93,10 @@ class Rig:
         self._pids = 0
 
     def close(self) -> None:
-        os.close(self.ledger_fd)
+        """Close its descriptors; once or more often."""
+        for fd in {self.ledger_fd, self._log_fd} - {-1}:
+            os.close(fd)
+        self.ledger_fd = self._log_fd = -1
 
     # --- bytes
 

@@ -19,7 +19,7 @@ from libc.string cimport memchr, memcmp
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
 )
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
@@ -223,10 +223,8 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             remember(c, ("unnamed", c.unnamed))
             c.unnamed = None
             flags = F_CLIENT_OP | F_UNNAMED
-        elif c.tracking and may_drop(p + 5, min(n, total) - 5):
-            # DISCARD and DEALLOCATE change what names mean: what depends on them waits for their answer.
-            remember(c, ("none",))
-            flags = F_CLIENT_OP
+        if c.tracking and may_drop(p + 5, min(n, total) - 5):
+            flags |= F_DROPS           # what depends on names waits for the answer
     return expect(c, s, K_QUERY, flags, p, n, total)
 
 
@@ -249,17 +247,7 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
     if not c.dropping:
         return expect(c, s, K_EXECUTE, 0, p, n, total)
     c.dropping = False
-    remember(c, ("none",))
-    return expect(c, s, K_EXECUTE, F_CLIENT_OP, p, n, total)
-
-
-cdef bint losing(Client c):
-    """Whether the present batch holds a command that drops all prepared statements."""
-    if c.pending:
-        for op in c.pending:
-            if op[0] == "none":
-                return True
-    return False
+    return expect(c, s, K_EXECUTE, F_DROPS, p, n, total)
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -273,7 +261,7 @@ cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n,
     if s is None or s.skipping or (s.plan.size() == 0 and not s.copy_in):
         return skip(c, n, total)
     if kind != b"d":
-        if s.copy_in:
+        if s.copy_in and not s.copy_ended:
             s.copy_ended = True
         else:
             s.plan.push(K_COPY_END, 0, 0)
@@ -402,7 +390,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         return stall(c)
     name = p[5:name_end]
     st = lookup(c, p + 5, name_end - 5)
-    if st is not None and not losing(c):
+    if st is not None and not s.plan.drops:
         # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
         if not s.prepared.touch(st.number):
             prepare_on(c, s, st)
@@ -430,7 +418,7 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     c.last_name = name
     c.last_statement = st
     c.pool.stats.client_parse_count += 1
-    if there and not losing(c):
+    if there and not s.plan.drops:
         if s.plan.turns == 0 and s.xact != b"E":
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
             advance(s, False)

@@ -197,6 +197,7 @@ cdef class Client(Stream):
     cdef readonly bint session           # keeps its server until it leaves
     cdef bint tracking                   # named statements are renamed
     cdef dict statements                 # name -> Statement
+    cdef dict dropped                    # name -> wire name of statements it has just dropped all together
     cdef list pending                    # undo records of open F_CLIENT_OP entries, oldest first
     cdef bytes last_name                 # the name looked up last, and its Statement
     cdef Statement last_statement

@@ -22,6 +22,7 @@ cpdef enum Flag:
     F_SERVER_OP = 8   # success or failure settles statement `number` in server.prepared
     F_UNNAMED = 16    # concerns the server's unnamed statement
     F_IN_COPY = 32    # a Sync that the server may have read, and dropped, while in copy-in mode
+    F_DROPS = 64      # may drop all prepared statements, the client's and the server's
 
 
 cdef struct Entry:
@@ -35,9 +36,10 @@ cdef class Plan:
     cdef uint32_t cap            # a power of two
     cdef uint32_t head           # index of the oldest entry, not reduced
     cdef uint32_t tail
-    cdef readonly int effects    # entries that settle a named statement
+    cdef readonly int effects    # entries that settle a named statement, or drop all
     cdef readonly int batch      # those among them since the last Sync or Query
     cdef readonly int unnamed    # entries that settle the unnamed statement
+    cdef readonly int drops      # entries that drop all
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1
@@ -61,13 +63,20 @@ cdef class Plan:
         cdef uint8_t flags = self.ring[self.head & (self.cap - 1)].flags
         if self.ring[self.head & (self.cap - 1)].kind <= K_SYNC and not flags & F_SWALLOW:
             self.turns -= 1
-        if flags & F_UNNAMED:
-            self.unnamed -= 1
-        elif flags & (F_CLIENT_OP | F_SERVER_OP):
-            self.effects -= 1
-            if self.batch > self.effects:
-                self.batch = self.effects
+        if flags:
+            if flags & F_UNNAMED:
+                self.unnamed -= 1
+            if flags & F_DROPS:
+                self.drops -= 1
+            if self.named(flags):
+                self.effects -= 1
+                if self.batch > self.effects:
+                    self.batch = self.effects
         self.head += 1
+
+    cdef inline bint named(self, uint8_t flags) noexcept:
+        # Whether such an entry changes what names mean.
+        return flags & F_DROPS or (flags & (F_CLIENT_OP | F_SERVER_OP) and not flags & F_UNNAMED)
 
     cdef inline bint unsettled(self) noexcept:
         # True while an earlier batch may still change what names mean (see relay: stall).

@@ -35,11 +35,14 @@ cdef class Plan:
         entry.flags = flags
         entry.number = number
         self.tail += 1
-        if flags & F_UNNAMED:
-            self.unnamed += 1
-        elif flags & (F_CLIENT_OP | F_SERVER_OP):
-            self.effects += 1
-            self.batch += 1
+        if flags:
+            if flags & F_UNNAMED:
+                self.unnamed += 1
+            if flags & F_DROPS:
+                self.drops += 1
+            if self.named(flags):
+                self.effects += 1
+                self.batch += 1
         if kind <= K_SYNC and not flags & F_SWALLOW:
             self.batch = 0
             self.turns += 1

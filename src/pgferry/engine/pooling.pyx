@@ -160,6 +160,7 @@ cdef int maybe_release(Server s) except -1:
     if c.state == CL_ACTIVE:
         c.state = CL_IDLE
         c.idle_since = c.loop.now
+    c.dropped = None
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
     if c.close_wanted and not session_over:

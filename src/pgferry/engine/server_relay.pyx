@@ -459,6 +459,8 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
         gone = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
         if gone is not None:
             names.setdefault(b'"' + (<Statement>gone).wire_name[:-1] + b'"', b'"' + op[1] + b'"')
+    for name, wire_name in (c.dropped or {}).items():
+        names.setdefault(b'"' + <bytes>wire_name[:-1] + b'"', b'"' + name + b'"')
     if c.last_name is not None:        # of several names for one text, the one used last
         names[b'"' + c.last_statement.wire_name[:-1] + b'"'] = b'"' + c.last_name + b'"'
     for ours, theirs in names.items():
@@ -560,8 +562,14 @@ cdef int lose_statements(Server s) except -1:
     s.unnamed = None
     for i in range(s.plan.size()):
         entry = s.plan.at(i)
-        if entry.kind == K_PARSE and entry.flags & F_SERVER_OP:
+        if entry.flags & F_SERVER_OP and entry.kind == K_PARSE:
             s.prepared.add(entry.number)
+        elif entry.flags & F_SERVER_OP and entry.kind == K_CLOSE:
+            if s.prepared.touch(entry.number):
+                s.prepared.discard(entry.number)    # of a Parse that comes before it
+            else:
+                s.prepared.closed(entry.number)     # it is gone already
+                entry.number = 0
     return 0
 
 
@@ -572,10 +580,28 @@ cdef int look_at_tag(Server s, const char *tag) except -1:
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
         if c is not None and c.statements:
-            # Names whose Parse is still open were sent after this command.
-            newer = {op[1] for op in c.pending or () if op[0] == "add"}
-            for name in [name for name in c.statements if name not in newer]:
-                c.engine.table.release(<Statement>c.statements.pop(name))
-            c.last_name = None
-            c.last_statement = None
+            forget_statements(c)
+    return 0
+
+
+cdef int forget_statements(Client c) except -1:
+    """The client's command has dropped its statements; those whose Parse is still open were sent after it."""
+    cdef int i
+    cdef set newer = set()
+    c.dropped = {}
+    for i, op in enumerate(c.pending or ()):
+        if op[0] == "add":
+            newer.add(op[1])
+            if op[3] is not None:
+                c.pending[i] = (*op[:3], None)
+                c.engine.table.release(<Statement>op[3])
+        elif op[0] == "remove":
+            c.pending[i] = ("gone",)
+            c.engine.table.release(<Statement>op[2])
+    for name in [name for name in c.statements if name not in newer]:
+        st = c.statements.pop(name)
+        c.dropped[name] = (<Statement>st).wire_name
+        c.engine.table.release(<Statement>st)
+    c.last_name = None
+    c.last_statement = None
     return 0

@@ -200,6 +200,8 @@ SCRIPTS: dict[str, bytes] = {
             sync(),
         ]
     ),
+    "two COPYs at once": (run("COPY IN", dname=False) + copy_data("a") + copy_done() + sync()) * 2
+    + query("SELECT x"),
     "COPY that cannot begin": query("BEGIN")
     + query("FAIL")
     + query("COPY IN")

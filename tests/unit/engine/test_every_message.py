@@ -93,11 +93,11 @@ def test_backend_messages(
         out = client.read()
         idle = client.stream.server is None and not server.stream.closed
         if kind in ANSWERS[front]:
-            assert out == got, (front, kind, rig.log)
+            assert out == got, (front, kind, rig.log.lines)
             assert not server.stream.closed
             assert idle == (kind == "Z" and mode != "session")
         elif kind == "E" and front != "nothing":
-            assert out == got and not server.stream.closed, (front, kind, rig.log)
+            assert out == got and not server.stream.closed, (front, kind, rig.log.lines)
         elif kind in ASYNC and not idle and client.stream.server is not None:
             assert out == (got if kind != "A" or mode == "session" else b""), (front, kind)
             assert not server.stream.closed
@@ -126,7 +126,7 @@ def test_backend_lengths_that_cannot_be(
     rig, client, server = linked("transaction", query("SELECT 1"))
     rig.feed(server, kind.encode() + struct.pack("!I", length))
     assert server.stream.closed and b"FATAL" in client.read()
-    assert "bad packet header" in " ".join(rig.log)
+    assert "bad packet header" in " ".join(rig.log.lines)
 
 
 # States of a client, each with what brings it there.
@@ -171,7 +171,7 @@ def test_frontend_messages(make_rig: Callable[..., Rig], state: str, mode: str) 
             assert out == b"" and client.stream.closed
         elif kind in FRONTEND:
             # PostgreSQL calls some of these out of place in copy mode; we and it must only stay in step.
-            assert not client.stream.closed or "copy mode" in state, (state, kind, rig.log)
+            assert not client.stream.closed or "copy mode" in state, (state, kind, rig.log.lines)
         else:
             assert client.stream.closed and b"unknown pkt" in out and b"08P01" in out
         rig.check()

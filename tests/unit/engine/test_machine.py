@@ -126,7 +126,7 @@ class Pool(RuleBasedStateMachine):
         while not client.port.got.endswith(b"Z\0\0\0\5I"):
             self.rig.pump()
             self.answers()
-            assert self.flow(), self.rig.log
+            assert self.flow(), self.rig.log.lines
         client.port.read()
         self.clients.append(client)
 
@@ -227,6 +227,7 @@ class Pool(RuleBasedStateMachine):
     def goodbye(self, i: int) -> None:
         client = self.pick(i)
         self.clients.remove(client)
+        self.unblock(client)
         self.rig.feed(client.port, b"X\0\0\0\4")
 
     @precondition(lambda self: any(not s.closed and s.login is None for s in self.rig.backends))
@@ -261,12 +262,19 @@ class Pool(RuleBasedStateMachine):
             assert client.want.startswith(client.port.got), (
                 bytes(client.port.got),
                 bytes(client.want),
-                self.rig.log,
+                self.rig.log.lines,
             )
         if "db" in self.rig.engine.databases and self.rig.engine.databases["db"].pools:
             assert self.rig.pool.total_servers <= self.rig.pool.size
 
     def teardown(self) -> None:
+        try:
+            self.finish()
+        finally:
+            self.rig.close()
+
+    def finish(self) -> None:
+        """Every client ends what it has begun; then all answers are there and all servers are free."""
         for client in self.clients:
             for _ in range(2):
                 if client.copying:
@@ -277,11 +285,11 @@ class Pool(RuleBasedStateMachine):
                     client.say(end)
         self.settle()
         for client in self.clients:
-            assert client.port.got == client.want, (bytes(client.port.got), bytes(client.want), self.rig.log)
+            got, want = bytes(client.port.got), bytes(client.want)
+            assert got == want, (got, want, self.rig.log.lines)
             assert client.port.stream.server is None
             assert not harness.client_facts(client.port.stream)["pending"]
         self.rig.check()
-        self.rig.close()
 
 
 def said_before_the_end(got: bytes, want: bytes) -> bool:

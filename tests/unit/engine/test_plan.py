@@ -6,10 +6,9 @@ from pgferry.engine.plan import Flag, Kind, Plan
 
 from pgferry.engine import harness
 
-EFFECTS = Flag.F_CLIENT_OP | Flag.F_SERVER_OP
 entry = st.tuples(
     st.sampled_from(list(Kind)),
-    st.sampled_from([0, 1, 2, 4, 8, 12, 9, 20, 16, 32]),
+    st.sampled_from([0, 1, 2, 4, 8, 12, 9, 20, 16, 32, 64, 84]),
     st.integers(0, 2**32 - 1),
 )
 
@@ -26,11 +25,18 @@ def test_against_a_list(steps: list[tuple[Kind, int, int] | str]) -> None:
         assert plan.entries() == model
         assert len(plan) == len(model)
         assert plan.unnamed == sum(bool(flags & Flag.F_UNNAMED) for _, flags, _ in model)
-        settling = [bool(flags & EFFECTS and not flags & Flag.F_UNNAMED) for _, flags, _ in model]
+        assert plan.drops == sum(bool(flags & Flag.F_DROPS) for _, flags, _ in model)
+        assert plan.turns == sum(ends_a_batch(e) for e in model)
+        settling = [changes_names(flags) for _, flags, _ in model]
         assert plan.effects == sum(settling)
         last = max((i for i, e in enumerate(model) if ends_a_batch(e)), default=-1)
         assert plan.batch == sum(settling[last + 1 :])
         assert harness.plan_unsettled(plan) == (sum(settling[: last + 1]) > 0)
+
+
+def changes_names(flags: int) -> bool:
+    ours = flags & (Flag.F_CLIENT_OP | Flag.F_SERVER_OP) and not flags & Flag.F_UNNAMED
+    return bool(ours or flags & Flag.F_DROPS)
 
 
 def ends_a_batch(e: tuple[Kind, int, int]) -> bool:

@@ -76,7 +76,12 @@ class Run:
 
     def go(self) -> bytes:
         """Run it; the client's bytes. Fails when the engine is not at rest as it should be."""
-        rig = self.rig
+        try:
+            return self._go(self.rig)
+        finally:
+            self.rig.close()
+
+    def _go(self, rig: Rig) -> bytes:
         rig.auto = True
         client = rig.login()
         rig.auto = False
@@ -92,7 +97,6 @@ class Run:
         rig.check()
         if self.mode == "transaction":
             assert len(rig.pool.idle) == rig.pool.total_servers, "the server did not come back"
-        rig.close()
         return got
 
     def judge(self) -> None:
