@@ -1,7 +1,7 @@
 """Every backend message at every front of the plan, every frontend message in every state of a client.
 
-Each pair has one of few outcomes: it passes, it is kept back, or the connection ends with the right error. Never an
-exception, and never a server that goes back to its pool in an unknown state.
+Each pair has one of few outcomes: it passes, it is kept back, or the connection ends with the right error.
+Never an exception, and never a server that goes back to its pool in an unknown state.
 """
 
 import string
@@ -29,7 +29,7 @@ FRONTS: dict[str, bytes] = {
     "Close portal": close("p", "P"),
     "unnamed Close": close(),
 }
-# What PostgreSQL may answer there, asynchronous messages left out: everything else means that we are out of step.
+# What PostgreSQL may answer there, asynchronous messages left out: all else means that we are out of step.
 ANSWERS: dict[str, str] = {
     "nothing": "",
     "Query": "TDCIGHWdcVZ",
@@ -131,7 +131,7 @@ def test_backend_lengths_that_cannot_be(
 
 # States of a client, each with what brings it there.
 STATES: dict[str, Callable[[Rig, Port], None]] = {
-    "idle": lambda rig, c: None,
+    "idle": lambda _rig, _client: None,
     "in a transaction": lambda rig, c: rig.feed(c, query("BEGIN")),
     "in a failed transaction": lambda rig, c: rig.feed(c, query("BEGIN") + query("FAIL")),
     "in a batch": lambda rig, c: rig.feed(c, parse("SELECT 1")),

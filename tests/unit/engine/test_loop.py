@@ -1,4 +1,4 @@
-"""Streams on real sockets: back-pressure, held bytes, messages larger than the buffer, ends. And StreamList."""
+"""Streams on real sockets: back-pressure, held bytes, large messages, ends. And StreamList."""
 
 import os
 import socket
@@ -52,7 +52,7 @@ class Far:
 def loop() -> Iterator[Loop]:
     made = Loop()
     bugs: list[object] = []
-    made.on_bug = lambda stream, error: bugs.append(error)
+    made.on_bug = lambda _stream, error: bugs.append(error)
     yield made
     assert not bugs, bugs
 
@@ -118,7 +118,7 @@ def test_a_paused_stream_is_not_read_and_goes_on_where_it_was(loop: Loop) -> Non
 
 
 def test_pausing_in_the_middle_keeps_the_rest(loop: Loop) -> None:
-    def feed(probe: Probe, data: bytes) -> int:
+    def feed(probe: Probe, _data: bytes) -> int:
         probe.stop(Pause.PAUSE_WAIT)
         return 1
 
@@ -194,7 +194,7 @@ def test_an_exception_costs_only_its_stream() -> None:
     bugs: list[object] = []
     loop.on_bug = lambda stream, error: bugs.append((stream, error))
 
-    def feed(probe: Probe, data: bytes) -> int:
+    def feed(_probe: Probe, _data: bytes) -> int:
         raise ValueError("a bug")
 
     bad, good = Far(loop, feed), Far(loop)
@@ -206,14 +206,13 @@ def test_an_exception_costs_only_its_stream() -> None:
 
 
 def test_a_descriptor_used_again_gets_no_event_of_its_former_owner(loop: Loop) -> None:
-    first, second = Far(loop), Far(loop)
+    first, second, spare = Far(loop), Far(loop), socket.socketpair()
 
     def close_other(probe: Probe, data: bytes) -> int:
         other = second if probe is first.probe else first
         fd = other.probe.fd
         other.probe.close()
-        with socket.socketpair()[0] as another:
-            os.dup2(another.fileno(), fd)
+        os.dup2(spare[0].fileno(), fd)
         os.close(fd)
         return len(data)
 

@@ -1,8 +1,8 @@
 """Several clients share fewer servers, and each sees exactly what it would see alone.
 
-A state machine over the rig: clients send messages in pieces, servers answer in pieces, sockets fill up, clients and
-servers go away. Each client has an oracle, a backend of its own that gets the same bytes: what the client receives
-is a beginning of what the oracle says, always, and all of it in the end.
+A state machine over the rig: clients send messages in pieces, servers answer in pieces, sockets fill up,
+clients and servers go away. Each client has an oracle, a backend of its own that gets the same bytes: what the client
+receives is a beginning of what the oracle says, always, and all of it in the end.
 """
 
 from dataclasses import dataclass, field
@@ -33,8 +33,8 @@ from support.wire import (
 
 NAMES = ["", "a", "b", "c"]
 name = st.sampled_from(NAMES)
-SIMPLE = ["BEGIN", "COMMIT", "ROLLBACK", "FAIL", "ROWS 3 20", "", "COPY IN", "COPY OUT 2", "NOTICE n", "ALTER TABLE",
-          "DEALLOCATE ALL", "SELECT 1; FAIL", "SELECT 1; COPY IN; SELECT 2"]  # fmt: skip
+SIMPLE = ["BEGIN", "COMMIT", "ROLLBACK", "FAIL", "ROWS 3 20", "", "COPY IN", "COPY OUT 2", "NOTICE n",
+          "ALTER TABLE", "DEALLOCATE ALL", "SELECT 1; FAIL", "SELECT 1; COPY IN; SELECT 2"]  # fmt: skip
 EXTENDED = ["BEGIN", "COMMIT", "FAIL", "SYNTAX", "ROWS 3 20", "SELECT $1", "COPY IN", "SELECT same"]
 outside_copy = st.one_of(
     st.sampled_from(SIMPLE).map(query),

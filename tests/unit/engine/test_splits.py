@@ -1,8 +1,8 @@
-"""However the byte streams of a client and its server are cut, the client gets what a direct connection gives.
+"""However the byte streams of a client and its server are cut, the client gets what a direct one gets.
 
 Each script of scripts.py runs in transaction and in session mode, with the client's bytes cut in two at every
-point, with the server's answer cut in two at every point, byte by byte, and in random pieces. Servers answer at
-once (prompt) or only when the client has nothing more to say (lazy).
+point, with the server's answer cut in two at every point, byte by byte, and in random pieces. Servers answer
+at once (prompt) or only when the client has nothing more to say (lazy).
 """
 
 import random
@@ -40,8 +40,16 @@ def letters(data: bytes) -> str:
 class Run:
     """One script through one rig; pieces of client and server bytes are given by the caller."""
 
-    def __init__(self, mode: str, name: str, data: bytes, *, cuts: Iterable[int] = (), server_cuts: Iterable[int] = (),
-                 lazy: bool = False) -> None:  # fmt: skip
+    def __init__(
+        self,
+        mode: str,
+        name: str,
+        data: bytes,
+        *,
+        cuts: Iterable[int] = (),
+        server_cuts: Iterable[int] = (),
+        lazy: bool = False,
+    ) -> None:
         self.rig = Rig(settings={"pool_mode": mode, "max_prepared_statements": 3}, auto=False)
         self.name = name
         self.mode = mode
