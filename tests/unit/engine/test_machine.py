@@ -1,8 +1,8 @@
 """Several clients share fewer servers, and each sees exactly what it would see alone.
 
 A state machine over the rig: clients send messages in pieces, servers answer in pieces, sockets fill up,
-clients and servers go away. Each client has an oracle, a backend of its own that gets the same bytes: what the client
-receives is a beginning of what the oracle says, always, and all of it in the end.
+clients and servers go away. Each client has an oracle, a backend of its own that gets the same bytes: what
+the client receives is a beginning of what the oracle says, always, and all of it in the end.
 """
 
 from dataclasses import dataclass, field
