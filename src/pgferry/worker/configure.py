@@ -91,9 +91,9 @@ def databases(engine: Engine, config: Config) -> None:
     for name, db in list(engine.databases.items()):
         if name in config.databases:
             continue
-        conf = config.database(name) if db.auto else None
-        if conf is not None:
-            database_settings(engine, db, conf, config)
+        template = config.database(name) if db.auto else None
+        if template is not None:
+            database_settings(engine, db, template, config)
         else:
             db.removed = True
             operations.kill(engine, db)

@@ -1,0 +1,12 @@
+"""What Python sees of the listening sockets."""
+
+from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.model import Engine
+
+class Listener(Stream):
+    is_unix: bool
+    port: int
+    starved: bool
+    def __init__(self, loop: Loop, engine: Engine, fd: int, is_unix: bool, port: int) -> None: ...
+    def retry(self) -> None: ...
+    def stop(self) -> None: ...

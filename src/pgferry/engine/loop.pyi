@@ -1,0 +1,34 @@
+"""What Python sees of the event loop."""
+
+from collections.abc import Callable
+from enum import IntFlag
+from typing import Any
+
+class Pause(IntFlag):
+    PAUSE_PEER = 1
+    PAUSE_WAIT = 2
+    PAUSE_STALL = 4
+    PAUSE_CLOSE = 8
+    PAUSE_BULK = 16
+
+class Stream:
+    loop: Loop
+    fd: int
+    closed: bool
+    paused: int
+    def __init__(self, loop: Loop, *args: Any, **kwargs: Any) -> None: ...
+
+class StreamList:
+    count: int
+    def __len__(self) -> int: ...
+    def items(self) -> list[Any]: ...
+
+class Loop:
+    now: float
+    rounds: int
+    chunk: int
+    buffered: int
+    buffers: int
+    turns: int
+    on_bug: Callable[[Stream, BaseException], object] | None
+    def run_once(self, timeout_ms: int) -> None: ...
