@@ -19,9 +19,9 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport notice_message, parameter_status
 from pgferry.engine.model cimport (
-    CL_CLOSING, CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
+    CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
 )
-from pgferry.engine.pooling cimport close_client, finish_closing, want_servers
+from pgferry.engine.pooling cimport close_client, want_servers
 from pgferry.engine.sys cimport be32
 
 cdef enum:
@@ -147,7 +147,6 @@ cdef size_t startup_size(const char *p, size_t n) except? 0:
 # --- startup packet ---------------------------------------------------------------------------------------------
 
 cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -1:
-    cdef Engine engine = c.engine
     cdef uint32_t code = be32(<const char *>packet + 4)
     if code == SSL_REQUEST or code == GSS_REQUEST:
         if len(packet) != 8:

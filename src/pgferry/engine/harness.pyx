@@ -88,7 +88,8 @@ def client_facts(Client c):
     """What the relay knows of a client."""
     statements = c.statements if c.statements is not None else {}
     return {
-        "passing": c.passing, "pending": list(c.pending or ()), "unnamed": c.unnamed, "waiting": bool(c.paused & PAUSE_WAIT),
+        "passing": c.passing, "pending": list(c.pending or ()), "unnamed": c.unnamed,
+        "waiting": bool(c.paused & PAUSE_WAIT),
         "statements": {name: (<Statement>st).number for name, st in statements.items()},
     }
 

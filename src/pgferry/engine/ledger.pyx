@@ -74,10 +74,10 @@ cdef class Ledger:
             f"{kind}\0{first}\0{second}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
         cdef uint64_t key = int.from_bytes(digest, "little") | 1
         cdef uint64_t seen
-        cdef size_t i = <size_t>(key % SLOTS), tried
+        cdef size_t i = <size_t>(key % SLOTS), _tried
         cdef char *slot
         cdef Counter c
-        for tried in range(SLOTS):
+        for _tried in range(SLOTS):
             slot = self.base + i * self.stride
             seen = pgf_claim(<uint64_t *>slot, key)
             if seen == 0 or seen == key:

@@ -2,7 +2,7 @@
 
 import os
 
-from libc.errno cimport EAGAIN, ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
+from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_login import new_login
@@ -63,8 +63,8 @@ cdef class Listener(Stream):
     cdef int accept_some(self) except -1:
         cdef sockaddr_storage addr
         cdef socklen_t size
-        cdef int fd, i
-        for i in range(self.burst):
+        cdef int fd, _i
+        for _i in range(self.burst):
             size = sizeof(addr)
             fd = accept4(self.fd, <sockaddr *>&addr, &size, SOCK_NONBLOCK | SOCK_CLOEXEC)
             if fd < 0:

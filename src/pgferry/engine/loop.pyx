@@ -22,7 +22,7 @@ from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
 from pgferry.engine.sys cimport (
-    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
+    EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
     EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_create1, epoll_ctl, epoll_event,
     epoll_wait, epoll_wait_ns, iovec, monotonic, msghdr, recv, send, sendmsg,
 )
@@ -509,7 +509,6 @@ cdef class Loop:
         cdef msghdr msg
         cdef int count = 0, at = 0
         cdef ssize_t sent
-        cdef size_t left
         cdef size_t out_len = target.out_tail - target.out_head
         if target.closed or target.broken:
             self.stage_len = self.run_len = 0
@@ -535,7 +534,8 @@ cdef class Loop:
             return 0
         while True:
             if target.fd < 0:
-                sent = self.sink(target, b"".join([(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]))
+                pieces = [(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]
+                sent = self.sink(target, b"".join(pieces))
                 break
             if count == 1:
                 sent = send(target.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)

@@ -12,13 +12,13 @@ from pgferry.engine.address cimport address_text, hexadecimal, host_port, local_
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
 from pgferry.engine.ledger cimport Ledger
-from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_WAIT, Loop, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
 from pgferry.engine.prepared cimport ServerStatements, StatementTable
 from pgferry.engine.server_login cimport server_connected, server_login_feed
 from pgferry.engine.server_relay cimport server_feed
-from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")

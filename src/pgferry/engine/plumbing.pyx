@@ -59,7 +59,7 @@ cdef class Tunnel(Stream):
 
 
 def run(Engine engine, after_tick):
-    """Serve until stop() is called. after_tick() runs every 1/3 s; log lines are written when they have waited a bit."""
+    """Serve until stop() is called. after_tick() runs every 1/3 s; log lines are written a moment after they came."""
     cdef Loop loop = engine.loop
     cdef double next_tick = monotonic() + TICK
     cdef double log_at = 0

@@ -12,9 +12,9 @@ from pgferry.engine.ledger cimport Counter
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_LOGIN, CL_WAITING, MODE_SESSION, MODE_STATEMENT, P_BARRIER, P_CHECK,
+    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_CHECK,
     P_CONNECT, P_RESET, P_VARS, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
-    Database, Engine, Pool, Server, User,
+    Engine, Pool, Server,
 )
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement

@@ -13,7 +13,7 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
-from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Database, Engine, Pool, Server
+from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 
@@ -122,7 +122,6 @@ def open_socket(Server s, targets):
 
 cdef int server_connected(Server s) except -1:
     """The connect has ended: send the startup packet, or give up."""
-    cdef Pool pool = s.pool
     cdef int code = 0
     cdef socklen_t size = sizeof(code)
     getsockopt(s.fd, SOL_SOCKET, SO_ERROR, &code, &size)

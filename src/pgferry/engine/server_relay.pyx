@@ -7,7 +7,7 @@ is closed before it can mislead anybody.
 
 import struct
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 from libc.string cimport memchr, strncmp
 
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
@@ -372,7 +372,6 @@ cdef int count_times(Server s, Client c, char status) except -1:
 cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
     """ErrorResponse: forwarded, except to a query of ours; what it makes PostgreSQL skip leaves the plan."""
     cdef Client c = s.client
-    cdef bint swallow = False
     cdef dict fields = error_fields(p + 5, n - 5) if n == total else {}
     cdef str code = fields.get("C", "")
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
@@ -402,7 +401,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
 
 cdef int drop_batch(Server s) except -1:
     """Take out what PostgreSQL skips after an error: everything before the next Sync, newest undone first."""
-    cdef uint32_t n = s.plan.size(), count = 0, i
+    cdef uint32_t n = s.plan.size(), count = 0, i, _i
     while count < n and s.plan.at(count).kind != K_SYNC:
         count += 1
     # Client operations of later batches, if any, are newer in client.pending: none are open (relay: stall),
@@ -416,7 +415,7 @@ cdef int drop_batch(Server s) except -1:
         undo(s, s.plan.at(i - 1))
     if c is not None and s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
         c.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
-    for i in range(count):
+    for _i in range(count):
         s.plan.pop()
     if later:
         for i in range(<uint32_t>len(later)):

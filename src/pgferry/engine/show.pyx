@@ -182,7 +182,8 @@ def mem(Engine engine):
         [(<Pool>pool).clients.count + (<Pool>pool).waiting.count + (<Pool>pool).logging_in.count for pool in found])
     n_statements = sum([(<Server>s).prepared.count for pool in found for s in pool.servers()])
     kinds = [
-        ("user_cache", User, len(engine.users)), ("credentials_cache", User, 0), ("db_cache", Database, len(engine.databases)),
+        ("user_cache", User, len(engine.users)), ("credentials_cache", User, 0),
+        ("db_cache", Database, len(engine.databases)),
         ("peer_cache", User, 0), ("peer_pool_cache", Pool, 0), ("pool_cache", Pool, len(found)),
         ("outstanding_request_cache", Cancel, len(engine.cancels)), ("server_cache", Server, n_servers),
         ("client_cache", Client, n_clients),
