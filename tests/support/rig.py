@@ -5,14 +5,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-from pgferry.engine.ledger import Ledger, create
-from pgferry.engine.log import Log
-from pgferry.engine.loop import Loop, Stream
-from pgferry.engine.model import Client, Engine, Pool, Server
 
 from pgferry.auth.scram import SaltSource
 from pgferry.config.model import Config, Database, Settings, User
 from pgferry.engine import harness, janitor, show
+from pgferry.engine.ledger import Ledger, create
+from pgferry.engine.log import Log
+from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.model import Client, Engine, Pool, Server
 from pgferry.worker import configure
 from pgferry.worker.host import Host
 from support.fake_backend import FakeBackend

@@ -19,7 +19,8 @@ from libc.string cimport memchr, memcmp
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
+    K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
 )
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release

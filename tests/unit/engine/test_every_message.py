@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable
 
 import pytest
-from pgferry.engine.model import ClientState
 
 from pgferry.engine import harness
+from pgferry.engine.model import ClientState
 from support.rig import Port, Rig
 from support.wire import bind, close, copy_data, copy_done, describe, execute, message, parse, query, sync
 

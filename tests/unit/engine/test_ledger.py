@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator
 from multiprocessing import get_context
 
 import pytest
-from pgferry.engine.ledger import Ledger, create
 
 from pgferry.engine import harness
+from pgferry.engine.ledger import Ledger, create
 
 fork = get_context("fork")
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pgferry.engine.harness import Probe
-from pgferry.engine.loop import Loop, Pause, Stream, StreamList
 
 from pgferry.engine import harness
+from pgferry.engine.loop import Loop, Pause, Stream, StreamList
 
 Feed = Callable[[Probe, bytes], int]
 

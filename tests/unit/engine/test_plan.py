@@ -2,9 +2,9 @@
 
 from hypothesis import given
 from hypothesis import strategies as st
-from pgferry.engine.plan import Flag, Kind, Plan
 
 from pgferry.engine import harness
+from pgferry.engine.plan import Flag, Kind, Plan
 
 entry = st.tuples(
     st.sampled_from(list(Kind)),

@@ -5,9 +5,9 @@ from collections import OrderedDict
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgferry.engine.prepared import ServerStatements, Statement, StatementTable
 
 from pgferry.engine import harness
+from pgferry.engine.prepared import ServerStatements, Statement, StatementTable
 
 
 def test_one_text_is_one_statement_while_somebody_holds_it() -> None:
