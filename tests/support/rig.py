@@ -15,10 +15,26 @@ from pgferry.engine.loop import Loop, Stream
 from pgferry.engine.model import Client, Engine, Pool, Server
 from pgferry.worker import configure
 from pgferry.worker.host import Host
+from pgferry.worker.slow import SlowWork
 from support.fake_backend import FakeBackend
 from support.wire import startup
 
 PAUSE_BULK = 16
+
+
+class Now(SlowWork):
+    """Slow work without a thread."""
+
+    def __init__(self) -> None:
+        """Nothing to start."""
+
+    def run(self, key: Any, job: Callable[[], Any], done: Callable[..., None]) -> None:
+        try:
+            result = job()
+        except Exception as e:
+            done(None, e)
+        else:
+            done(result, None)
 
 
 class RigHost(Host):
@@ -26,14 +42,6 @@ class RigHost(Host):
 
     def resolve(self, host: str, done: Callable[..., None]) -> None:
         """Never answered: the rig connects servers itself."""
-
-    def run_slow(self, job: Callable[[], Any], done: Callable[..., None]) -> None:
-        try:
-            result = job()
-        except Exception as e:
-            done(None, e)
-        else:
-            done(result, None)
 
     def cancel_requested(self, requester: Client, key: bytes) -> None:
         """Nobody has such a key."""
@@ -72,6 +80,7 @@ class Rig:
         self.host = RigHost(SaltSource(self.ledger.secret))
         self.engine = Engine(self.loop, self.ledger, 0, 1, self.host, self.log)
         self.host.engine = self.engine
+        self.host.slow = Now()
         self.bugs: list[BaseException] = []
         self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
         base = {
@@ -134,8 +143,8 @@ class Rig:
         self.pump()
 
     def pump(self) -> None:
-        """Move bytes until nothing moves any more."""
-        while True:
+        """Move bytes until nothing moves any more. Raises AssertionError when that takes too long."""
+        for _ in range(20_000):
             moved = self._new_servers()
             for port in list(self.ports.values()):
                 moved |= self.take(port)
@@ -144,6 +153,7 @@ class Rig:
                 moved |= self.answer()
             if not moved and not any(self._goes_on(p) for p in self.ports.values() if not p.stream.closed):
                 return
+        raise AssertionError("it never comes to rest")
 
     def _goes_on(self, port: Port) -> bool:
         """Whether the loop will come back to it by itself."""
@@ -170,13 +180,23 @@ class Rig:
                 moved = True
         return moved
 
+    def new_backend(self, pid: int) -> FakeBackend:
+        """The backend behind a new server."""
+        return FakeBackend(pid)
+
+    def set_auth_type(self, auth_type: str) -> None:
+        """Change auth_type for the logins to come."""
+        settings = msgspec.structs.replace(self.config.settings, auth_type=auth_type)
+        self.config = msgspec.structs.replace(self.config, settings=settings)
+        self.engine.config = self.host.config = self.config
+
     def _new_servers(self) -> bool:
         moved = False
         for pool in self.engine.pools():
             for server in pool.fresh.items():
                 if server not in self.backends:
                     self._pids += 1
-                    self.backends[server] = FakeBackend(self._pids)
+                    self.backends[server] = self.new_backend(self._pids)
                     harness.connected(server)
                     moved = True
         return moved

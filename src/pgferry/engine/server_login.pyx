@@ -8,7 +8,7 @@ from pgferry.auth import md5, sasl, scram
 from pgferry.auth.errors import AuthError
 from pgferry.auth.secrets import Method, SecretKind, can_log_in_to_server
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.loop cimport PAUSE_WAIT
@@ -207,7 +207,7 @@ cdef int login_message(Server s, char kind, bytes body) except -1:
         return ready(s, login)
     if kind == b"N" or kind == b"v":
         return 0
-    login.failed(s, f"unknown pkt from server: {chr(kind)!r}", None)
+    login.failed(s, f"unknown pkt from server: {chr(<uint8_t>kind)!r}", None)
     return 0
 
 

@@ -75,7 +75,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 s.need = total
                 break
             if total > WHOLE and always_short(kind):
-                return lost(s, n, f"message {chr(kind)!r} of {total} bytes")
+                return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
             s.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
@@ -174,7 +174,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     if kind == b"A":
         return on_notification(s)
     if front == NULL:
-        lost(s, n, f"message {chr(kind)!r} that nothing asked for")
+        lost(s, n, f"message {chr(<uint8_t>kind)!r} that nothing asked for")
         return -2
     if kind == b"C":
         return on_complete(s, front, p, n, total)
@@ -208,7 +208,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     elif kind == b"V":
         if front.kind == K_QUERY:
             return not front.flags & F_SWALLOW
-    lost(s, n, f"message {chr(kind)!r} is no answer to what was asked")
+    lost(s, n, f"message {chr(<uint8_t>kind)!r} is no answer to what was asked")
     return -2
 
 
@@ -218,7 +218,7 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
     """The front entry is answered in full."""
     cdef bint swallow
     if not fits:
-        lost(s, 0, f"message {chr(kind)!r} is no answer to what was asked")
+        lost(s, 0, f"message {chr(<uint8_t>kind)!r} is no answer to what was asked")
         return -2
     swallow = front.flags & F_SWALLOW
     if front.flags & F_CLIENT_OP:

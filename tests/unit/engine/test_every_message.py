@@ -64,7 +64,7 @@ BODIES: dict[str, bytes] = {
 
 
 def of_server(kind: str) -> bytes:
-    return message(kind.encode(), BODIES.get(kind, b""))
+    return message(kind.encode("latin-1"), BODIES.get(kind, b""))
 
 
 @pytest.fixture
