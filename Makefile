@@ -31,6 +31,8 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	cd src && MYPYPATH=. ../$(BIN)/stubtest --ignore-missing-stub --ignore-disjoint-bases \
+		$$(ls pgferry/engine/*.pyi | sed 's/\.pyi//; s/\//./g')
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/python tools/gen_settings_doc.py --check
 

@@ -35,7 +35,9 @@ def _length_a_little(pick: random.Random, m: bytes) -> bytes:
 def _flip(pick: random.Random, m: bytes) -> bytes:
     damaged = bytearray(m)
     for _ in range(pick.randint(1, 3)):
-        damaged[pick.randrange(len(damaged))] = pick.choice((0, 1, 0x20, 0x7F, 0x80, 0xFF, pick.randrange(256)))
+        damaged[pick.randrange(len(damaged))] = pick.choice(
+            (0, 1, 0x20, 0x7F, 0x80, 0xFF, pick.randrange(256))
+        )
     return bytes(damaged)
 
 

@@ -257,7 +257,9 @@ def test_logins_of_clients() -> None:
                 greeting = pick.choice(GREETINGS)
                 if pick.random() < 0.7:
                     damaged = mutate(pick, b"\0" + greeting)[1:]  # as if it had a type, so that it is found
-                    greeting = damaged if pick.random() < 0.7 else greeting[:4] + pick.randbytes(len(greeting) - 4)
+                    greeting = (
+                        damaged if pick.random() < 0.7 else greeting[:4] + pick.randbytes(len(greeting) - 4)
+                    )
                 told = greeting + b"".join(pick.choices(SECRETS, k=pick.randint(0, 3)))
                 client = rig.connect(b"")
                 for piece in pieces(pick, mutate(pick, told) if pick.random() < 0.3 else told):

@@ -28,7 +28,7 @@ class Now(SlowWork):
     def __init__(self) -> None:
         """Nothing to start."""
 
-    def run(self, key: Any, job: Callable[[], Any], done: Callable[..., None]) -> None:
+    def run(self, _key: Any, job: Callable[[], Any], done: Callable[..., None]) -> None:
         try:
             result = job()
         except Exception as e:

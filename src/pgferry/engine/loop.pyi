@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from enum import IntFlag
-from typing import Any
+from typing import Any, Self
 
 class Pause(IntFlag):
     PAUSE_PEER = 1
@@ -16,7 +16,7 @@ class Stream:
     fd: int
     closed: bool
     paused: int
-    def __init__(self, loop: Loop, *args: Any, **kwargs: Any) -> None: ...
+    def __new__(cls, loop: Loop, *args: Any, **kwargs: Any) -> Self: ...
 
 class StreamList:
     count: int

@@ -7,7 +7,7 @@ is closed before it can mislead anybody.
 
 import struct
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, strncmp
 
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop

@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pgferry.engine.harness import Probe
 
 from pgferry.engine import harness
+from pgferry.engine.harness import Probe
 from pgferry.engine.loop import Loop, Pause, Stream, StreamList
 
 Feed = Callable[[Probe, bytes], int]
