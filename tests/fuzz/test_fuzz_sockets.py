@@ -156,6 +156,8 @@ def test_clients_and_servers(far: FarServer, auth_type: str) -> None:
             if not base and passed > SECONDS / 9:
                 base = resident(worker)
         far.hostile = False
+        with Wire.login((pooler.host, pooler.port), "admin", "pgbouncer", "secret") as console:
+            console.query("RECONNECT")  # what hostile servers said of their parameters is forgotten
         print(f"{count} clients, seed {far.seed}")
         assert count > 3
         eventually(lambda: served(pooler), 15, "an honest client is not served")
@@ -163,6 +165,9 @@ def test_clients_and_servers(far: FarServer, auth_type: str) -> None:
         assert resident(worker) - base < ROOM_KB, f"{resident(worker) - base} kB more after {count} clients"
         assert "internal error" not in pooler.log(), pooler.log()[-6000:]
     except BaseException:
+        print(pooler.log()[-4000:])
+        with contextlib.suppress(Exception):
+            print(pooler.show("POOLS"), pooler.show("SERVERS"), pooler.show("CLIENTS"))
         pooler.close()
         raise
     pooler.finish()
@@ -174,5 +179,6 @@ def served(pooler: Pooler) -> bool:
         with Wire.login((pooler.host, pooler.port), "app", "db", "secret", timeout=3) as wire:
             wire.send(query("SELECT honest"))
             return any(m.type == "D" and m.row == [b"honest"] for m in wire.until())
-    except (OSError, ConnectionError, EOFError, ValueError, struct.error, IndexError, UnicodeError):
+    except (OSError, ConnectionError, EOFError, ValueError, struct.error, IndexError, UnicodeError) as e:
+        print(f"not served: {e!r}")
         return False
