@@ -267,10 +267,8 @@ LISTEN: tuple[Setting, ...] = (
         unit="bytes",
         group=_LISTEN,
         reload=False,
-        notice="pkt_buf has no effect: pgferry has one receive buffer per worker and none per idle "
-        "connection",
-        text="Buffer per connection in PgBouncer; known so that existing files load, pgferry has one large "
-        "buffer per worker instead and ignores the size.",
+        text="Step in which a connection's own buffers grow while it has unfinished input or unsent output. "
+        "Bytes in passing go through one large buffer of the worker, so an idle connection has none.",
     ),
     Setting(
         name="max_packet_size",

@@ -161,6 +161,7 @@ cdef class Server(Stream):
     cdef bint barrier_needed
     cdef bint reset_pending              # by a session's end; while the barrier is open
     cdef bint more                       # bytes lay behind the message judged last
+    cdef bint told_of_drop               # the log has a line about a dropped notification
     cdef bint advance_due                # answers of pgferry's own follow the message that is passing
     cdef bint skipping                   # after an error: everything up to Sync goes unanswered
     cdef readonly int cancels            # cancel requests on their way to it

@@ -505,7 +505,9 @@ cdef int on_notification(Server s) except? -1:
     """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
     if s.client is not None and s.client.session:
         return 1
-    s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
+    if not s.told_of_drop:
+        s.told_of_drop = True       # once for each server: a busy channel must not fill the log
+        s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
     return 0
 
 

@@ -166,7 +166,6 @@ def test_peers_are_refused_and_an_empty_section_is_not(ini: Loader) -> None:
 @pytest.mark.parametrize(
     ("line", "setting"),
     [
-        ("pkt_buf = 8192", "pkt_buf"),
         ("job_name = x", "job_name"),
         ("syslog_facility = kitchen", "syslog_facility"),
         ("unix_socket_mode = 777", "unix_socket_mode"),
