@@ -8,6 +8,7 @@ cdef class Log:
     cdef str tail           # time zone and process id
     cdef int dropped
     cdef public int verbose
+    cdef bint urgent            # a warning or worse is among them
     cdef public bint waiting    # lines wait to be written (plumbing.run)
 
     cpdef int write(self, str level, str text) except -1

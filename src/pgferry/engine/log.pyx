@@ -38,6 +38,8 @@ cdef class Log:
         thousandths = 1000 + ts.tv_nsec // 1000000
         self.lines.append(self.stamp + str(thousandths)[1:] + self.tail + level + " " + text + "\n")
         self.waiting = True
+        if level != "LOG" and level not in QUIET:
+            self.urgent = True
         return 0
 
     def retry(self):
@@ -47,7 +49,7 @@ cdef class Log:
 
     def flush(self):
         """Write what the pipe takes."""
-        self.waiting = False
+        self.waiting = self.urgent = False
         if self.lines:
             if len(self.unsent) > MAX_PENDING:
                 self.dropped += len(self.lines)

@@ -31,7 +31,6 @@ cdef enum:
     RBUF = 256 * 1024       # large enough that bulk results cost few system calls, small enough for the cache
     MAX_EVENTS = 256
 
-cdef double REST = 300e-6       # seconds; see Loop.rest
 
 
 cdef class Stream:
@@ -417,17 +416,17 @@ cdef class Loop:
             self.ready.append(s)
         return 0
 
-    cdef int rest(self, Stream s) except -1:
+    cdef int rest(self, Stream s, double seconds) except -1:
         """Leave a stream unread for a moment.
 
         PostgreSQL sends results in pieces of 8 kB, and a relay that keeps up receives and sends each of them by
-        itself. Letting a long result gather for 0.3 ms between receives makes them ten times larger and costs a
+        itself. Letting a long result gather for up to 0.3 ms between receives makes them ten times larger and costs a
         third of the processor time; the server is not slowed, it writes into the kernel's buffer meanwhile. Its
         events are off for as long as one rest follows the other.
         """
         if not s.muted:
             s.watch(0)
-        s.rest_until = monotonic() + REST
+        s.rest_until = monotonic() + seconds
         s.paused |= PAUSE_BULK
         self.resting.append(s)
         return 0

@@ -9,7 +9,7 @@ from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, monotonic
 
 cdef double TICK = 1.0 / 3.0
-cdef double LOG_DELAY = 0.02       # seconds a log line may wait for others, so that many go in one write
+cdef double LOG_DELAY = 0.1       # seconds a log line may wait for others, so that many go in one write
 
 
 cdef class Watch(Stream):
@@ -72,11 +72,11 @@ def run(Engine engine, after_tick):
             tick(engine)
             after_tick()
         if engine.log.waiting:
-            if log_at == 0:
-                log_at = loop.now + LOG_DELAY
-            elif loop.now >= log_at:
+            if engine.log.urgent or (log_at and loop.now >= log_at):
                 log_at = 0
                 engine.log.flush()
+            elif log_at == 0:
+                log_at = loop.now + LOG_DELAY
 
 
 def stop(Engine engine):

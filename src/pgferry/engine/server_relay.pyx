@@ -25,8 +25,12 @@ from pgferry.engine.sys cimport be32
 
 cdef enum:
     SMALL = 4096        # bytes; the chunks of a long result are larger
+    LARGE = 65536       # from here on a shorter rest fills the receive buffer
     PATIENCE = 8        # such chunks in a row before the stream gets rests (Loop.rest)
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
+
+cdef double REST = 300e-6       # seconds
+cdef double SHORT_REST = 150e-6
 
 
 cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
@@ -105,7 +109,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         elif n > SMALL:
             s.streak += 1
             if s.streak > PATIENCE and s.paused == 0:
-                loop.rest(s)
+                loop.rest(s, REST if n < LARGE else SHORT_REST)
         else:
             s.streak = 0
             s.unmute()
