@@ -32,7 +32,6 @@ cdef enum:
     MAX_EVENTS = 256
 
 
-
 cdef class Stream:
     """One connected socket. Subclasses give feed() and the on_ functions their meaning."""
 
