@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 ASAN_ENV = env PYTHONPATH="$(CURDIR)/$(ASAN)/src" PGFERRY_TEST_SANITIZER=1 PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 \
+	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
 	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 
 .PHONY: help build demo test lint format test-asan soak fuzz bench clean
