@@ -1,7 +1,6 @@
 """Startup packets, protocol versions, tracked parameters, listeners, ways to the server; drivers."""
 
 import asyncio
-import shutil
 import struct
 import subprocess
 from collections.abc import Callable
@@ -12,6 +11,7 @@ import pytest
 
 from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
+from support.programs import program
 from support.wire import (
     PROTOCOL_3_0,
     PROTOCOL_3_2,
@@ -210,28 +210,19 @@ def test_psycopg_defaults(pooler: Pooler) -> None:
             assert len(list(cursor.execute("SELECT generate_series(1, 10)"))) == 10
 
 
-def tool(cluster: Cluster, name: str) -> str:
-    """A program of PostgreSQL; the test is skipped when there is none."""
-    found = cluster.server.bindir / name
-    path = str(found) if found.exists() else shutil.which(name)
-    if path is None:
-        pytest.skip(f"no {name}")
-    return path
-
-
-def test_psql(cluster: Cluster, pooler: Pooler) -> None:
-    command = [tool(cluster, "psql"), "-X", "-At", pooler.conninfo(), "-c", "SELECT 1", "-c", "\\conninfo"]
+def test_psql(pooler: Pooler) -> None:
+    command = [program("psql"), "-X", "-At", pooler.conninfo(), "-c", "SELECT 1", "-c", "\\conninfo"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
     assert done.stdout.startswith("1\n")
 
 
 @pytest.mark.parametrize("protocol", ["simple", "extended", "prepared"])
-def test_pgbench(cluster: Cluster, pooler: Pooler, database: str, protocol: str) -> None:
-    program = tool(cluster, "pgbench")
+def test_pgbench(pooler: Pooler, database: str, protocol: str) -> None:
+    pgbench = program("pgbench")
     where = ["-h", pooler.host, "-p", str(pooler.port), "-U", "postgres", database]
-    subprocess.run([program, "-i", "-q", *where], capture_output=True, timeout=60, check=True)
+    subprocess.run([pgbench, "-i", "-q", *where], capture_output=True, timeout=60, check=True)
     done = subprocess.run(
-        [program, "-n", "-c", "8", "-t", "50", "-M", protocol, *where],
+        [pgbench, "-n", "-c", "8", "-t", "50", "-M", protocol, *where],
         capture_output=True,
         text=True,
         timeout=60,
