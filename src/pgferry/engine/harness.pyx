@@ -8,10 +8,9 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_login import new_login
 from pgferry.engine.ledger cimport Counter
-from pgferry.engine.loop cimport PAUSE_WAIT, Loop, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.model cimport Client, Engine, Server
 from pgferry.engine.plan cimport Plan
-from pgferry.engine.pooling cimport close_client
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
 from pgferry.engine.server_login cimport introduce
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT
@@ -52,19 +51,9 @@ def end(Stream s):
         s.on_eof()
 
 
-def read_on(Stream s):
-    """What the loop does with a stream on its ready list."""
-    s.on_ready()
-
-
 def writable(Stream s):
     """The kernel has room again behind a partial send."""
     s.on_event(EPOLLOUT)
-
-
-def kill(Client c, str reason):
-    """Close a client with an error, as the console does."""
-    close_client(c, reason, reason)
 
 
 def facts(Stream s):
@@ -97,11 +86,6 @@ def client_facts(Client c):
 def home(Stream s):
     """The list the stream is in, or None."""
     return s.home
-
-
-def now(Loop loop, double value):
-    """Set the loop's clock (until its next turn)."""
-    loop.now = value
 
 
 # --- parts ------------------------------------------------------------------------------------------------------
