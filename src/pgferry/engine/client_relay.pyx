@@ -371,7 +371,7 @@ cdef inline bint unnamed_differs(Client c, Server s) noexcept:
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
     cdef size_t name_end
-    cdef bytes name, body
+    cdef bytes name
     cdef Statement st
     if c.session:
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -382,8 +382,13 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         return broken(c, "Parse")
     name_end = nul - p
     if name_end == 5:
-        body = keep_unnamed(c, p + 6, total - 6)
-        s.unnamed = body
+        if same_unnamed(c, p + 6, total - 6):
+            s.unnamed = c.unnamed          # nothing to undo, and no object to make
+            c.unnamed_here = True
+            return expect(c, s, K_PARSE, F_UNNAMED, p, n, total)
+        remember(c, ("unnamed", c.unnamed))
+        s.unnamed = c.unnamed = p[6:total]
+        c.unnamed_here = True
         return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
     if not c.tracking:
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -436,19 +441,10 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     return renamed(c, p, total, total, 5, name_end, st.wire_name)
 
 
-cdef bytes keep_unnamed(Client c, const char *body, size_t n):
-    """Note the client's new unnamed statement; the old one comes back when this Parse fails or is skipped."""
-    cdef bytes old
-    cdef const char *have
-    remember(c, ("unnamed", c.unnamed))
-    c.unnamed_here = True
-    if c.unnamed is not None:
-        old = c.unnamed
-        have = old
-        if <size_t>len(old) == n and memcmp(have, body, n) == 0:
-            return old
-    c.unnamed = body[:n]
-    return c.unnamed
+cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
+    """Whether this Parse says what the client's unnamed statement is already."""
+    return (c.unnamed is not None and <size_t>len(<bytes>c.unnamed) == n
+            and memcmp(<const char *><bytes>c.unnamed, body, n) == 0)
 
 
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
