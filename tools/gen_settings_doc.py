@@ -78,7 +78,7 @@ def render() -> str:
 def _global_table(settings: Iterable[Setting]) -> str:
     lines = ["| name | default | value | reload | effect |", "|---|---|---|---|---|"]
     for setting in settings:
-        name = f"`{setting.name}`" + (" (*own*)" if setting.own else "")
+        name = f"`{setting.name}`" + _own(setting)
         reload = "yes" if setting.reload else "start"
         lines.append(f"| {name} | {_default(setting)} | {_value(setting)} | {reload} | {_effect(setting)} |")
     return "\n".join(lines) + "\n"
@@ -87,9 +87,13 @@ def _global_table(settings: Iterable[Setting]) -> str:
 def _entry_table(settings: Iterable[Setting]) -> str:
     lines = ["| key | default | value | effect |", "|---|---|---|---|"]
     for setting in settings:
-        name = ", ".join(f"`{key}`" for key in (setting.name, *setting.aliases))
+        name = ", ".join(f"`{key}`" for key in (setting.name, *setting.aliases)) + _own(setting)
         lines.append(f"| {name} | {_default(setting)} | {_value(setting)} | {_effect(setting)} |")
     return "\n".join(lines) + "\n"
+
+
+def _own(setting: Setting) -> str:
+    return " (*own*)" if setting.own else ""
 
 
 def _default(setting: Setting) -> str:

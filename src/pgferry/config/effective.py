@@ -102,6 +102,23 @@ def server_lifetime(config: Config, database: Database) -> float:
     return config.settings.server_lifetime if own is None else own
 
 
+def session_state(config: Config, database: Database, user: User | None) -> str:
+    """Return track, refuse or ignore: of the user, else the database, else global."""
+    if user is not None and user.session_state is not None:
+        return user.session_state
+    return config.settings.session_state if database.session_state is None else database.session_state
+
+
+def max_pinned(config: Config, database: Database) -> int:
+    """Return the most pinned servers of a pool: of the database, else global."""
+    return config.settings.max_pinned if database.max_pinned is None else database.max_pinned
+
+
+def pin_timeout(config: Config, database: Database) -> float:
+    """Return the longest age of a pin: of the database, else global."""
+    return config.settings.pin_timeout if database.pin_timeout is None else database.pin_timeout
+
+
 def hosts(config: Config, database: Database) -> tuple[str, ...]:
     """Return the hosts to connect to; without a host the unix socket directory (a leading / or @)."""
     return database.hosts or (config.settings.unix_socket_dir or "/tmp",)

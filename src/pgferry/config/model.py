@@ -91,6 +91,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     transaction_timeout: float = _default("transaction_timeout")
     suspend_timeout: float = _default("suspend_timeout")
 
+    # Session state
+    session_state: str = _default("session_state")
+    max_pinned: int = _default("max_pinned")
+    pin_timeout: float = _default("pin_timeout")
+    pin_log_threshold: float = _default("pin_log_threshold")
+
     # Protocol
     track_extra_parameters: tuple[str, ...] = _default("track_extra_parameters")
     ignore_startup_parameters: tuple[str, ...] = _default("ignore_startup_parameters")
@@ -170,6 +176,9 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     max_db_client_connections: int | None = None
     server_lifetime: float | None = None
     query_wait_timeout: float | None = None
+    session_state: str | None = None
+    max_pinned: int | None = None
+    pin_timeout: float | None = None
     load_balance_hosts: str | None = None
     connect_query: str | None = None
     client_encoding: str | None = None
@@ -220,6 +229,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     idle_transaction_timeout: float | None = None
     transaction_timeout: float | None = None
     client_idle_timeout: float | None = None
+    session_state: str | None = None
 
     def __repr__(self) -> str:
         return _masked_repr(self, "secret")

@@ -8,8 +8,11 @@ from pgferry.config.table_access import DNS, LOGIN, TLS
 from pgferry.config.table_entries import DATABASE, PEER, PEERS_PENDING, USER
 from pgferry.config.table_pooling import POOL, PROTOCOL, TIMEOUTS, UPKEEP
 from pgferry.config.table_process import LISTEN, PROCESS
+from pgferry.config.table_state import STATE
 
-GLOBAL: tuple[Setting, ...] = PROCESS + LISTEN + POOL + UPKEEP + TIMEOUTS + PROTOCOL + LOGIN + DNS + TLS
+GLOBAL: tuple[Setting, ...] = (
+    PROCESS + LISTEN + POOL + UPKEEP + TIMEOUTS + STATE + PROTOCOL + LOGIN + DNS + TLS
+)
 
 settings_by_name: dict[str, Setting] = {setting.name: setting for setting in GLOBAL}
 

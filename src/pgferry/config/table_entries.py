@@ -6,6 +6,7 @@ from pgferry.config.kinds import ENTRY_SECONDS, TEXT, TEXT_LIST, entry_integer, 
 from pgferry.config.setting import Setting
 from pgferry.config.table_access import NO_AUTH_QUERY
 from pgferry.config.table_pooling import POOL_MODE
+from pgferry.config.table_state import SESSION_STATE
 
 _COUNT = entry_integer()
 _PORT = entry_integer(1, 65535)
@@ -115,6 +116,30 @@ DATABASE: tuple[Setting, ...] = (
         text="How long clients wait for a server; the global query_wait_timeout if unset, 0 waits forever.",
     ),
     Setting(
+        name="session_state",
+        default=None,
+        kind=SESSION_STATE,
+        own=True,
+        text="What is done about session state in this database; the global session_state if unset.",
+    ),
+    Setting(
+        name="max_pinned",
+        default=None,
+        kind=_COUNT,
+        inherit_below=0,
+        own=True,
+        text="Most pinned servers of each pool of this database; the global max_pinned if unset, 0 is no limit.",
+    ),
+    Setting(
+        name="pin_timeout",
+        default=None,
+        kind=ENTRY_SECONDS,
+        unit="s",
+        inherit_below=0,
+        own=True,
+        text="Longest age of a pin in this database; the global pin_timeout if unset, 0 is off.",
+    ),
+    Setting(
         name="load_balance_hosts",
         default=None,
         kind=enum("round-robin", "disable"),
@@ -219,6 +244,13 @@ USER: tuple[Setting, ...] = (
         unit="s",
         inherit_below=1,
         text="Longest silence of a client of this user; the global value if unset or 0.",
+    ),
+    Setting(
+        name="session_state",
+        default=None,
+        kind=SESSION_STATE,
+        own=True,
+        text="What is done about session state of this user; before the policy of the database.",
     ),
 )
 

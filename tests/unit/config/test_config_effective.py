@@ -12,6 +12,7 @@ CONFIG = Config(
         query_wait_timeout=120.0, idle_transaction_timeout=11.0, transaction_timeout=12.0,
         client_idle_timeout=13.0, server_lifetime=3600.0, max_db_connections=-1, max_user_connections=7,
         max_db_client_connections=8, max_user_client_connections=9,
+        session_state="track", max_pinned=10, pin_timeout=14.5,
     ),
     users={"app": User(name="app", secret="stored"), "bob": User(name="bob")},
 )  # fmt: skip
@@ -19,13 +20,13 @@ PLAIN = Database(name="d", dbname="d")
 DATABASE = Database(
     name="d", dbname="d", hosts=("h",), user="app", password="given", pool_mode="transaction", pool_size=5,
     min_pool_size=9, reserve_pool_size=2, query_wait_timeout=0.0, server_lifetime=60.0, max_db_connections=3,
-    max_db_client_connections=30,
+    max_db_client_connections=30, session_state="ignore", max_pinned=0, pin_timeout=0.0,
 )  # fmt: skip
 USER = User(
     name="u", pool_mode="statement", pool_size=3, reserve_pool_size=0, query_timeout=1.0,
     query_wait_timeout=2.0,
     idle_transaction_timeout=3.0, transaction_timeout=4.0, client_idle_timeout=5.0, max_user_connections=6,
-    max_user_client_connections=60,
+    max_user_client_connections=60, session_state="refuse",
 )  # fmt: skip
 NOBODY = User(name="n")
 
@@ -38,6 +39,7 @@ NOBODY = User(name="n")
         ("reserve_pool_size", (1, 2, 0)),
         ("min_pool_size", (4, 5, 3)),
         ("query_wait_timeout", (120.0, 0.0, 2.0)),
+        ("session_state", ("track", "ignore", "refuse")),
     ],
 )
 def test_user_before_database_before_global(name: str, expected: tuple[object, object, object]) -> None:
@@ -71,6 +73,8 @@ def test_user_before_global(name: str, expected: tuple[object, object]) -> None:
         ("server_lifetime", (3600.0, 60.0)),
         ("max_db_connections", (0, 3)),
         ("max_db_client_connections", (8, 30)),
+        ("max_pinned", (10, 0)),
+        ("pin_timeout", (14.5, 0.0)),
         ("hosts", (("/tmp",), ("h",))),
     ],
 )

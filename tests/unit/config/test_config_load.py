@@ -85,6 +85,9 @@ def test_longest_name(ini: Loader) -> None:
         ("pool_size=abc", "pool_size"),
         ("pool_mode=fast", "pool_mode"),
         ("load_balance_hosts=random", "load_balance_hosts"),
+        ("session_state=drop", "session_state"),
+        ("max_pinned=few", "max_pinned"),
+        ("pin_timeout=soon", "pin_timeout"),
         ("host=[::1]", "host"),
         ("host=db:5432", "host"),
         ("host='a b'", "host"),
@@ -96,6 +99,23 @@ def test_bad_values_of_databases(ini: Loader, pairs: str, key: str) -> None:
     problem = ini.problem(MINIMAL + f"[databases]\nshop = {pairs}\n")
     assert (problem.file, problem.line, problem.setting) == (str(ini.path), 4, f"databases.shop.{key}")
     assert problem.expected
+
+
+def test_session_state_and_pins(ini: Loader) -> None:
+    config = ini.load(
+        MINIMAL + "session_state = REFUSE\nmax_pinned = 0x10\npin_timeout = 2.5\npin_log_threshold = 0\n"
+        "[databases]\nshop = session_state=Ignore max_pinned=0 pin_timeout=9\nplain = max_pinned=-1\n"
+        "[users]\napp = session_state=track\n"
+    )
+    settings, shop, plain = config.settings, config.databases["shop"], config.databases["plain"]
+    assert (settings.session_state, settings.max_pinned) == ("refuse", 16)
+    assert (settings.pin_timeout, settings.pin_log_threshold) == (2.5, 0.0)
+    assert (shop.session_state, shop.max_pinned, shop.pin_timeout) == ("ignore", 0, 9.0)
+    assert (plain.session_state, plain.max_pinned, plain.pin_timeout) == (None, None, None)
+    assert config.users["app"].session_state == "track"
+    assert shop.same_servers(plain.__class__(name="shop", dbname="shop"))
+    problem = ini.problem(MINIMAL + "session_state = tracks\n")
+    assert (problem.setting, problem.nearest) == ("session_state", "track")
 
 
 def test_unknown_key_is_suggested(ini: Loader) -> None:
