@@ -1,0 +1,70 @@
+"""What the classifier says about a statement's text: the state it may change, end or need."""
+
+import enum
+
+import msgspec
+
+
+class Touch(enum.IntFlag):
+    """State of a session that a text may add or change."""
+
+    SETTINGS = 1  # settings, role, session authorization
+    PREPARED = 2  # prepared statements made by SQL's PREPARE
+    LISTEN = 4  # listening channels
+    TEMP = 8  # objects in the temporary schema
+    LOCKS = 16  # advisory locks of the session
+    CURSORS = 32  # holdable cursors
+    FOREVER = 64  # what can be neither asked for nor undone: LOAD, setseed, dblink_connect, temporary slots
+    UNNAMED = 128  # a setting whose name the text does not tell: set_config with a computed name
+
+
+class Need(enum.IntFlag):
+    """What must be right on the server before a text runs."""
+
+    PREPARED = 1  # EXECUTE, PREPARE, DEALLOCATE, pg_prepared_statements
+    SEQUENCES = 2  # currval, lastval
+
+
+# Needs stand above the Touch bits where both are kept in one number.
+NEED_SHIFT = 16
+
+# Everything that can be asked for: what SQL that nobody can read beforehand may have done. FOREVER is not in it,
+# since a server pinned for good after each dynamic statement would cost more than it is worth.
+ANYTHING = (
+    Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS | Touch.UNNAMED
+)
+
+# What pins a server, and so is asked for again when it may have ended.
+PINNING = Touch.TEMP | Touch.LOCKS | Touch.CURSORS
+
+# Kinds of Verdict.edits.
+EDIT_EXECUTE = 1
+EDIT_DEALLOCATE = 2
+EDIT_RELATION_WITH_ALIAS = 3
+EDIT_RELATION = 4
+
+# Bits of Verdict.discards.
+DEALLOCATE_ALL = 1
+DISCARD_ALL = 2
+DISCARD_SEQUENCES = 4
+DISCARD_TEMP = 8
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """What a text may do to a session; a text without any of it has no verdict at all."""
+
+    touch: int = 0  # Touch bits it may add or change
+    ends: int = 0  # Touch bits it may end: DROP, pg_advisory_unlock, CLOSE, DISCARD
+    needs: int = 0  # Need bits
+    names: tuple[bytes, ...] | None = ()  # lower-case names of settings it may change; None: any
+    hints: tuple[bytes, ...] = ()  # with names None: names the text shows; pg_settings lists no custom ones
+    params: tuple[int, ...] = ()  # numbers of $n that are the whole name argument of a set_config
+    resets: tuple[bytes, ...] | None = ()  # settings it sets back to the start value; None: all
+    listens: tuple[bytes, ...] = ()  # channels of plain LISTEN statements
+    notifies: bool = False  # NOTIFY or pg_notify
+    prepares: tuple[bytes, ...] = ()  # names of SQL PREPARE
+    edits: tuple[tuple[int, int, int, bytes], ...] = ()  # (start, end, kind, name), kinds above
+    discards: int = 0  # bits above
+    ends_transaction: bool = False  # COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION is in it
+    plain: tuple[bytes, bytes] | None = None  # one plain SET alone: (name, text that repeats it)
+    reason: str = ""  # for logs, pins and refusals

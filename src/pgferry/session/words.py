@@ -1,0 +1,75 @@
+"""The built-in words that make a statement's text worth a closer look.
+
+A value is what a text with the word may do at worst, for texts too long to be classified: Touch bits, and Need bits
+shifted by NEED_SHIFT.
+"""
+
+from pgferry.session.verdict import ANYTHING, NEED_SHIFT, Need, Touch
+
+_NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
+_NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
+
+
+def _words(value: int, names: str) -> dict[bytes, int]:
+    return {name.encode(): int(value) for name in names.split()}
+
+
+# Functions that run SQL given to them as a string, or read a relation named in a string.
+STRING_RUNNERS = frozenset(
+    b"query_to_xml query_to_xmlschema query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml"
+    b" table_to_xmlschema table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema"
+    b" schema_to_xml_and_xmlschema database_to_xml database_to_xmlschema database_to_xml_and_xmlschema"
+    b" ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table".split()
+)
+
+# Built-in functions by what a call of them may do.
+LOCKING = frozenset(
+    b"pg_advisory_lock pg_advisory_lock_shared pg_try_advisory_lock pg_try_advisory_lock_shared".split()
+)
+UNLOCKING = frozenset(b"pg_advisory_unlock pg_advisory_unlock_shared pg_advisory_unlock_all".split())
+LASTING = frozenset(
+    b"setseed dblink_connect dblink_connect_u pg_replication_origin_session_setup pg_backup_start"
+    b" pg_start_backup".split()
+)
+# With the place, counted from 0, of the argument that makes the slot temporary.
+SLOT_MAKERS = {
+    b"pg_create_logical_replication_slot": 2,
+    b"pg_create_physical_replication_slot": 2,
+    b"pg_copy_logical_replication_slot": 2,
+    b"pg_copy_physical_replication_slot": 2,
+}
+
+# Words that count wherever they stand. b"u&" stands for U&"..." and U&'...': names that no scan for words can read.
+WORDS: dict[bytes, int] = {
+    **_words(Touch.SETTINGS | Touch.UNNAMED, "set_config pg_settings"),
+    **_words(Touch.SETTINGS, "set_limit"),
+    **_words(Touch.TEMP, "temp temporary pg_temp"),
+    **dict.fromkeys(LOCKING | UNLOCKING, int(Touch.LOCKS)),
+    **dict.fromkeys(LASTING | SLOT_MAKERS.keys(), int(Touch.FOREVER)),
+    **_words(_NEEDS_SEQUENCES, "currval lastval"),
+    **_words(_NEEDS_PREPARED, "execute pg_prepared_statements pg_prepared_statement"),
+    **_words(0, "pg_notify"),
+    **dict.fromkeys(STRING_RUNNERS, int(ANYTHING)),
+    **_words(ANYTHING | _NEEDS_PREPARED | _NEEDS_SEQUENCES, "u&"),
+}
+
+# Words that count only where a statement may start.
+STARTERS: dict[bytes, int] = {
+    **_words(Touch.SETTINGS | Touch.UNNAMED, "set"),
+    **_words(Touch.SETTINGS, "reset alter"),
+    **_words(ANYTHING & ~Touch.UNNAMED, "discard"),
+    **_words(Touch.PREPARED | _NEEDS_PREPARED, "prepare deallocate"),
+    **_words(Touch.LISTEN, "listen unlisten"),
+    **_words(0, "notify"),
+    **_words(Touch.FOREVER, "load"),
+    **_words(ANYTHING | _NEEDS_PREPARED, "do"),
+    **_words(Touch.TEMP | Touch.SETTINGS, "create"),
+    **_words(Touch.TEMP, "drop explain"),
+    **_words(Touch.CURSORS, "declare close"),
+}
+
+# Words that count unless one of the named words stands directly before them: SELECT ... INTO makes a table, and
+# makes it a temporary one if search_path says so; INSERT INTO does not.
+UNLESS_AFTER: dict[bytes, tuple[int, frozenset[bytes]]] = {
+    b"into": (int(Touch.TEMP), frozenset((b"insert", b"merge"))),
+}
