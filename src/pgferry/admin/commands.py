@@ -2,18 +2,19 @@
 
 from collections.abc import Sequence
 
-from pgferry.admin import show_connections, show_pools, show_process, show_stats
-from pgferry.admin.context import Answer, Context, Notice, Show
+from pgferry.admin import show_connections, show_pools, show_process, show_state, show_stats
+from pgferry.admin.context import Answer, Context, Notice, Show, ShowOne
 from pgferry.admin.control import CONTROLS
 from pgferry.admin.grammar import Command, invalid
 from pgferry.admin.result import Column, Result, Type, Value
 from pgferry.supervisor.errors import CommandError
 
-SHOWS: dict[str, Show] = {
+SHOWS: dict[str, Show | ShowOne] = {
     **show_pools.SHOWS,
     **show_stats.SHOWS,
     **show_connections.SHOWS,
     **show_process.SHOWS,
+    **show_state.SHOWS,
 }
 # What drivers set and ask for when they connect; nothing of it means anything here.
 FAKED = {
@@ -64,6 +65,12 @@ def _check_show(command: Command) -> None:
         raise CommandError(f"SHOW {name} is not supported by pgferry (removed in PgBouncer 1.26)")
     if name != "HELP" and name not in SHOWS and faked(command.argument) is None:
         raise invalid(command.text)
+    show = SHOWS.get(name)
+    if isinstance(show, ShowOne):
+        if command.value is None:
+            raise CommandError(f"SHOW {name} needs {show.needs}")
+    elif command.value is not None:
+        raise invalid(command.text)
 
 
 def describe(command: Command) -> tuple[Column, ...] | None:
@@ -97,15 +104,18 @@ async def execute(command: Command, context: Context) -> Answer:
     assert described is not None
     show = SHOWS.get(name)
     rows: list[Sequence[Value]] = [(faked(command.argument),)]
-    if show is not None:
+    if isinstance(show, ShowOne):
+        rows = await show.rows(context, command.value or "")
+    elif show is not None:
         rows = await show.rows(context)
     return Answer("SHOW", Result(described, rows))
 
 
 def help_text() -> str:
     """The DETAIL of SHOW HELP."""
-    names = ["HELP", *SHOWS]
+    names = ["HELP", *(name for name, show in SHOWS.items() if isinstance(show, Show))]
     lines = [f"\tSHOW {'|'.join(names[start : start + 6])}" for start in range(0, len(names), 6)]
+    lines += [f"\tSHOW {name} {show.argument}" for name, show in SHOWS.items() if isinstance(show, ShowOne)]
     lines += [
         f"\t{verb} {control.argument}".rstrip() for verb, control in CONTROLS.items() if verb != "SUSPEND"
     ]

@@ -45,3 +45,15 @@ class Show:
 
     columns: tuple[Column, ...]
     rows: Callable[[Context], Awaitable[list[Sequence[Value]]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ShowOne:
+    """A SHOW target about one thing that a further word names: `SHOW CLIENT_STATE 7`."""
+
+    columns: tuple[Column, ...]
+    rows: Callable[[Context, str], Awaitable[list[Sequence[Value]]]]
+    argument: str
+    """What stands for the further word in the help."""
+    needs: str
+    """What it is, for the error when it is missing."""

@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pgferry.admin.context import Answer, Context, Notice
-from pgferry.admin.grammar import Command, invalid
+from pgferry.admin.grammar import Command, client_number, invalid
 from pgferry.supervisor.errors import CommandError
 
 Run = Callable[[Context, Command], Awaitable[Answer]]
@@ -68,10 +68,9 @@ async def _kill(context: Context, command: Command) -> Answer:
 
 
 async def _kill_client(context: Context, command: Command) -> Answer:
-    if command.argument is None or not command.argument.isdecimal():
-        raise CommandError("invalid client pointer supplied")
+    number = client_number(command.argument or "")
     _log(context, command)
-    await context.operations.kill_client(int(command.argument))
+    await context.operations.kill_client(number)
     return Answer("KILL_CLIENT")
 
 

@@ -7,10 +7,13 @@ from pgferry.supervisor.errors import CommandError
 
 _WORD = r'(?:"(?:[^"]|"")*"|[0-9a-z_]+)'
 _END = r"\s*(?:;\s*)?"
-_PLAIN = re.compile(rf"\s*({_WORD})(?:\s+({_WORD}))?{_END}", re.I | re.ASCII)
+_PLAIN = re.compile(rf"\s*({_WORD})(?:\s+({_WORD})(?:\s+({_WORD}))?)?{_END}", re.I | re.ASCII)
 _SET = re.compile(
     rf"\s*set\s+({_WORD})\s*(?:=|\bto\b)\s*(?:({_WORD})|'((?:[^']|'')*)'){_END}", re.I | re.ASCII
 )
+
+_LOOKS = ("SHOW", "SELECT")
+_CLIENT_ID = re.compile(r"[0-9]{1,18}|0x[0-9a-f]{1,15}", re.I | re.ASCII)
 
 _MAX_VERB = 16
 _MAX_ARGUMENT = 64
@@ -19,7 +22,10 @@ _MAX_VALUE = 256
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A parsed command. `verb` is upper case, `argument` is as written, `value` is only there for SET."""
+    """A parsed command. `verb` is upper case, `argument` is as written.
+
+    `value` is what SET sets, or the third word of a SHOW.
+    """
 
     verb: str
     argument: str | None
@@ -48,7 +54,19 @@ def parse(text: str) -> Command:
     _check_length(verb, _MAX_VERB)
     if argument is not None:
         _check_length(argument, _MAX_ARGUMENT)
-    return Command(verb, argument or None, None, text)
+    third = _unquote(match[3]) if match[3] is not None else None
+    if third is not None:
+        if verb not in _LOOKS:
+            raise invalid(text)
+        _check_length(third, _MAX_ARGUMENT)
+    return Command(verb, argument or None, third or None, text)
+
+
+def client_number(text: str) -> int:
+    """The client that `id` or `ptr` of SHOW CLIENTS names. Raises CommandError."""
+    if not _CLIENT_ID.fullmatch(text):
+        raise CommandError("invalid client pointer supplied")
+    return int(text, 16 if text[:2] in ("0x", "0X") else 10)
 
 
 def _unquote(word: str) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any
 
-from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
+from pgferry.supervisor.errors import CommandError, WorkerRefused
 from pgferry.supervisor.pooler import Pooler
 
 CONSOLE_DATABASES = ("pgbouncer", "pgferry")
@@ -102,18 +102,7 @@ class Operations:
 
     async def kill_client(self, number: int) -> None:
         """Disconnect the client with this id of SHOW CLIENTS, whichever worker it is at."""
-        fleet = self._pooler.fleet
-        answers = await asyncio.gather(
-            *(fleet.ask(index, "kill_client", _SECONDS, client_id=number) for index in range(fleet.size)),
-            return_exceptions=True,
-        )
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                if not isinstance(answer, (WorkerRefused, WorkerGone, TimeoutError)):
-                    raise answer
-            else:
-                return
-        raise CommandError("client not found")
+        await self._pooler.ask_owner("kill_client", number)
 
     async def disable(self, db: str) -> None:
         """Refuse new logins to the database."""

@@ -9,11 +9,12 @@ from pgferry.config.model import Config
 from pgferry.observe.log import Log
 from pgferry.supervisor import merge
 from pgferry.supervisor.channel import Message
-from pgferry.supervisor.errors import CommandError, WorkerRefused
+from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.resolver import Resolver
 from pgferry.supervisor.state import PoolerState
+from pgferry.supervisor.state_counters import StateCounters
 from pgferry.supervisor.stats import StatsKeeper
 
 SHOW_SECONDS = 10.0
@@ -31,6 +32,7 @@ class Pooler:
         self.log = log
         self.state = PoolerState()
         self.stats = StatsKeeper()
+        self.state_counters = StateCounters()
         self.resolver = Resolver(
             lambda: self.config.settings.dns_max_ttl, lambda: self.config.settings.dns_nxdomain_ttl
         )
@@ -50,11 +52,14 @@ class Pooler:
 
     async def show(self, what: str) -> list[dict[str, Any]]:
         """The rows of all workers for one kind of object, not merged. Raises CommandError."""
+        return [row for rows in (await self._show_by_worker(what)).values() for row in rows]
+
+    async def _show_by_worker(self, what: str) -> dict[int, list[dict[str, Any]]]:
         try:
             answers = await self.fleet.ask_all("show", SHOW_SECONDS, what=what)
         except WorkerRefused as error:
             raise CommandError(f"a worker could not show {what}: {error}") from error
-        return [row for answer in answers.values() for row in answer["rows"]]
+        return {index: answer["rows"] for index, answer in answers.items()}
 
     async def pools(self) -> list[dict[str, Any]]:
         """Pools of all workers together."""
@@ -75,12 +80,36 @@ class Pooler:
 
     async def refresh_stats(self) -> None:
         """Ask all workers for their counters."""
-        try:
-            answers = await self.fleet.ask_all("show", SHOW_SECONDS, what="stats")
-        except WorkerRefused as error:
-            raise CommandError(f"a worker could not show stats: {error}") from error
-        for index, answer in answers.items():
-            self.stats.update(index, answer["rows"])
+        for index, rows in (await self._show_by_worker("stats")).items():
+            self.stats.update(index, rows)
+
+    async def refresh_state_counters(self) -> None:
+        """Ask all workers for their counters of session state."""
+        for index, rows in (await self._show_by_worker("state_counters")).items():
+            self.state_counters.update(index, rows)
+
+    def retire(self, worker: int) -> None:
+        """A worker has died: its counters stay in the totals."""
+        self.stats.retire(worker)
+        self.state_counters.retire(worker)
+
+    async def client_state(self, number: int) -> list[dict[str, Any]]:
+        """What the client with this id of SHOW CLIENTS keeps between transactions. Raises CommandError."""
+        rows: list[dict[str, Any]] = (await self.ask_owner("client_state", number))["rows"]
+        return rows
+
+    async def ask_owner(self, op: str, number: int) -> Message:
+        """Ask about a client; the answer of the worker that has it. Raises CommandError if there is none."""
+        answers = await asyncio.gather(
+            *(self.fleet.ask(index, op, SHOW_SECONDS, client_id=number) for index in range(self.fleet.size)),
+            return_exceptions=True,
+        )
+        for answer in answers:
+            if not isinstance(answer, BaseException):
+                return answer
+            if not isinstance(answer, (WorkerRefused, WorkerGone, TimeoutError)):
+                raise answer
+        raise CommandError("client not found")
 
     def end(self, grace: float) -> None:
         """Let the process end; see `grace`."""

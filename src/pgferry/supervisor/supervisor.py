@@ -51,7 +51,7 @@ class Supervisor:
             pooler.log,
             self._serve_worker,
             lambda: pooler.config_message(reload=False),
-            pooler.stats.retire,
+            pooler.retire,
         )
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)

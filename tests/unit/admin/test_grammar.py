@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.admin.commands import SHOWS, check, describe, needs_admin
+from pgferry.admin.commands import SHOWS, check, describe, help_text, needs_admin
+from pgferry.admin.context import ShowOne
 from pgferry.admin.control import CONTROLS
-from pgferry.admin.grammar import Command, parse
+from pgferry.admin.grammar import Command, client_number, parse
 from pgferry.supervisor.errors import CommandError
 
 
@@ -31,6 +32,9 @@ from pgferry.supervisor.errors import CommandError
         ('set "a" = "b c"', ("SET", "a", "b c")),
         ("set a", ("SET", "a", None)),
         ("PAUSE MixedCase", ("PAUSE", "MixedCase", None)),
+        ("show client_state 0x1F;", ("SHOW", "client_state", "0x1F")),
+        ('select client_state "7"', ("SELECT", "client_state", "7")),
+        ('show client_state ""', ("SHOW", "client_state", None)),
     ],
 )
 def test_commands(text: str, expected: tuple[str, str | None, str | None]) -> None:
@@ -42,8 +46,19 @@ def test_commands(text: str, expected: tuple[str, str | None, str | None]) -> No
 @pytest.mark.parametrize(
     "text",
     [
-        *("", " ", ";", "show pools;;", "show a b", "show pools; show stats", "show 'x'", "pause a-b"),
-        *("set a b", "set a = b c", "set a = 'x", "set = b", "pause é", "show $1", 'pause "x', "set a tob"),
+        *("", " ", ";", "show pools;;", "show a b c", "show pools; show stats", "show 'x'", "pause a-b"),
+        *(
+            "set a b",
+            "pause a b",
+            "kill_client 1 2",
+            "set a = b c",
+            "set a = 'x",
+            "set = b",
+            "pause é",
+            "show $1",
+            'pause "x',
+            "set a tob",
+        ),
         "-- x\nshow pools",
     ],
 )
@@ -66,6 +81,8 @@ def test_no_commands(text: str) -> None:
         (f"set {'a' * 64} = b", False),
         (f"set a = '{'b' * 255}'", True),
         (f"set a = '{'b' * 256}'", False),
+        ("show client_state " + "1" * 63, True),
+        ("show client_state " + "1" * 64, False),
     ],
 )
 def test_lengths(text: str, good: bool) -> None:
@@ -100,8 +117,8 @@ def context(admin: bool) -> Any:
 def test_rights() -> None:
     for name in CONTROLS:
         assert needs_admin(Command(name, "x", "y" if name == "SET" else None, ""))
-    for name in SHOWS:
-        command = Command("SHOW", name, None, "")
+    for name, show in SHOWS.items():
+        command = Command("SHOW", name, "7" if isinstance(show, ShowOne) else None, "")
         assert not needs_admin(command)
         check(command, context(False))
         assert describe(command) == SHOWS[name].columns
@@ -110,6 +127,37 @@ def test_rights() -> None:
             check(parse(text), context(False))
     for text in ("set timezone = 'x'", "SET DateStyle TO iso", "show timezone", "show help"):
         check(parse(text), context(False))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("show client_state", "SHOW CLIENT_STATE needs the id of a client"),
+        ("show pins 7", "invalid command 'show pins 7', use SHOW HELP;"),
+        ("show timezone 7", "invalid command 'show timezone 7', use SHOW HELP;"),
+        ("show help 7", "invalid command 'show help 7', use SHOW HELP;"),
+        ("show nothing 7", "invalid command 'show nothing 7', use SHOW HELP;"),
+    ],
+)
+def test_a_third_word(text: str, message: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        check(parse(text), context(True))
+    assert caught.value.message == message
+
+
+def test_clients_are_named_by_id_or_pointer() -> None:
+    assert [client_number(text) for text in ("7", "007", "0x1f", "0X1F")] == [7, 7, 31, 31]
+    for text in ("", "x", "0x", "1f", "-1", "+1", "1_0", "٣", "9" * 19, "0x" + "f" * 16):
+        with pytest.raises(CommandError, match="invalid client pointer supplied"):
+            client_number(text)
+
+
+def test_the_help_names_every_command() -> None:
+    text = help_text()
+    assert "\tSHOW CLIENT_STATE id\n" in text
+    assert "|CLIENT_STATE" not in text
+    for name in SHOWS:
+        assert name in text
 
 
 def test_columns_are_known_before_the_command_runs() -> None:

@@ -121,6 +121,11 @@ class FakeWorker:
     def op_kill_client(self, message: dict) -> dict:
         return {} if message["client_id"] == 100 + self.index else {"error": "client not found"}
 
+    def op_client_state(self, message: dict) -> dict:
+        if message["client_id"] != 100 + self.index:
+            return {"error": "client not found"}
+        return {"rows": STATE}
+
     def op_find_db(self, message: dict) -> dict:
         return {"found": message["db"].startswith("auto")}
 
@@ -299,7 +304,41 @@ LISTS = {
     "used_servers": 2,
 }
 
+STATE = [
+    {"kind": "pin", "name": "temporary table", "value": "", "source": "probe"},
+    {"kind": "prepared", "name": "q", "value": "PREPARE q AS SELECT 1", "source": "session"},
+    {"kind": "unheard-of", "name": "x", "value": None, "source": "session"},
+    {"kind": "setting", "name": "work_mem", "value": "8MB", "source": "session"},
+    {"kind": "setting", "name": "app.tenant", "value": "é'", "source": "session"},
+    {"kind": "start", "name": "search_path", "value": "a, b", "source": "startup"},
+    {"kind": "role", "name": "role", "value": "clerk", "source": "session"},
+]
+
+
+def pin(index: int) -> dict:
+    return {
+        "database": "shop",
+        "user": "u",
+        "client": f"0x{100 + index:x}",
+        "server": "0x5",
+        "reasons": "temporary table,pg_advisory_lock",
+        "age_us": 61_500_000 + index,
+        "transactions": 3_000_000_000,
+        "application_name": "app",
+    }
+
+
+def state_counters(index: int) -> list[dict]:
+    key = {"database": "shop", "user": "u", "counter": "pins"}
+    return [
+        {**key, "reason": "temporary table", "count": 3},
+        {**key, "reason": f"worker {index}", "count": 1},
+    ]
+
+
 ROWS = {
+    "pins": lambda index: [pin(index)],
+    "state_counters": state_counters,
     "clients": lambda index: [connection("C", index)],
     "servers": lambda index: [connection("S", index)],
     "sockets": lambda index: [connection("C", index), connection("S", index)],

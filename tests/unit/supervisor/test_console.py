@@ -94,14 +94,22 @@ RESULTS = {
 }
 
 
-@pytest.mark.parametrize("what", RESULTS)
-def test_columns_are_those_of_pgbouncer(shared: Running, what: str) -> None:
+OWN_RESULTS = {
+    "PINS": "database:text user:text client:text server:text reasons:text age:int4 age_us:int4 "
+    "transactions:int8 application_name:text",
+    "CLIENT_STATE 100": "kind:text name:text value:text source:text",
+    "STATE_COUNTERS": "database:text user:text counter:text reason:text count:int8",
+}
+
+
+@pytest.mark.parametrize("what", [*RESULTS, *OWN_RESULTS])
+def test_columns_and_their_types(shared: Running, what: str) -> None:
     with shared.console() as console:
         cursor = console.execute(f"show {what.lower()};")
         found = [f"{column.name}:{TYPES[column.type_code]}" for column in cursor.description]
         sizes = {"text": None, "int4": 4, "int8": 8, "numeric": None}
         assert [c.internal_size for c in cursor.description] == [sizes[f.split(":")[1]] for f in found]
-        assert " ".join(found) == RESULTS[what]
+        assert " ".join(found) == {**RESULTS, **OWN_RESULTS}[what]
 
 
 def test_rows_of_workers_are_merged(shared: Running) -> None:
@@ -141,6 +149,50 @@ def test_rows_of_workers_are_merged(shared: Running) -> None:
     assert len(show(shared, "TOTALS")) == 24
 
 
+def test_pins_oldest_first(shared: Running) -> None:
+    pins = show(shared, "PINS")
+    assert [(row["client"], row["age"], row["age_us"]) for row in pins] == [
+        ("0x65", 61, 500_001),
+        ("0x64", 61, 500_000),
+    ]
+    assert pins[0]["reasons"] == "temporary table,pg_advisory_lock"
+    assert pins[0]["transactions"] == 3_000_000_000
+
+
+@pytest.mark.parametrize("client", ["101", "0x65", '"0X65"'])
+def test_state_of_a_client_of_any_worker(shared: Running, client: str) -> None:
+    rows = [tuple(row.values()) for row in show(shared, f"CLIENT_STATE {client}")]
+    assert rows == [
+        ("role", "role", "clerk", "session"),
+        ("setting", "app.tenant", "é'", "session"),
+        ("setting", "work_mem", "8MB", "session"),
+        ("prepared", "q", "PREPARE q AS SELECT 1", "session"),
+        ("pin", "temporary table", "", "probe"),
+        ("start", "search_path", "a, b", "startup"),
+        ("unheard-of", "x", None, "session"),
+    ]
+
+
+def test_state_counters_are_summed(shared: Running) -> None:
+    for _ in range(2):
+        rows = [(row["reason"], row["count"]) for row in show(shared, "STATE_COUNTERS")]
+        assert rows == [("temporary table", 6), ("worker 0", 1), ("worker 1", 1)]
+
+
+def test_session_state_in_the_extended_protocol(shared: Running) -> None:
+    async def run() -> None:
+        connection = await asyncpg.connect(
+            host="127.0.0.1", port=shared.port, user="stats", database="pgbouncer", ssl=False, timeout=10
+        )
+        rows = await connection.fetch("SHOW CLIENT_STATE 100")
+        assert rows[0]["kind"] == "role"
+        with pytest.raises(asyncpg.PostgresError, match="needs the id of a client"):
+            await connection.fetch("SHOW CLIENT_STATE")
+        await connection.close()
+
+    asyncio.run(run())
+
+
 def test_config_and_version(shared: Running) -> None:
     rows = {row["key"]: row for row in show(shared, "CONFIG")}
     assert rows["pool_mode"]["value"] == "session"
@@ -174,6 +226,9 @@ def test_config_and_version(shared: Running) -> None:
         ("resume nowhere", "no such database: nowhere"),
         ("kill_client 7", "client not found"),
         ("kill_client x", "invalid client pointer supplied"),
+        ("show client_state 7", "client not found"),
+        ("show client_state x", "invalid client pointer supplied"),
+        ("show client_state", "SHOW CLIENT_STATE needs the id of a client"),
         ("set nonsense = 1", "SET failed"),
         ("set max_client_conn = many", "SET failed"),
         ("suspend", "SUSPEND is not supported by pgferry (removed in PgBouncer 1.26)"),
@@ -239,6 +294,8 @@ def test_stats_users_may_only_look(shared: Running, command: str) -> None:
         with pytest.raises(psycopg.Error, match="admin access needed"):
             console.execute(command)
         assert console.execute("SHOW POOLS").fetchall()
+        assert console.execute("SHOW PINS").fetchall()
+        assert console.execute("SHOW CLIENT_STATE 100").fetchall()
 
 
 def test_commands_reach_all_workers(make: Make) -> None:
@@ -250,6 +307,7 @@ def test_commands_reach_all_workers(make: Make) -> None:
             "RECONNECT",
             "WAIT_CLOSE shop",
             "KILL_CLIENT 101",
+            "KILL_CLIENT 0x64",
             "KILL shop",
             "RESUME shop",
             "PAUSE auto",

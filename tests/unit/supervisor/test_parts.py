@@ -15,6 +15,7 @@ from pgferry.supervisor.channel import Channel, Message
 from pgferry.supervisor.errors import WorkerGone, WorkerRefused
 from pgferry.supervisor.resolver import Resolver
 from pgferry.supervisor.state import PoolerState
+from pgferry.supervisor.state_counters import StateCounters
 from pgferry.supervisor.stats import COUNTERS, StatsKeeper, averages, zero
 
 
@@ -234,3 +235,21 @@ def test_state_forgets_removed_databases() -> None:
         "suspended": False,
         "killed_dbs": [],
     }
+
+
+def state_row(reason: str, count: int, database: str = "shop") -> dict[str, Any]:
+    return {"database": database, "user": "u", "counter": "pins", "reason": reason, "count": count}
+
+
+def test_state_counters_survive_a_worker() -> None:
+    counters = StateCounters()
+    counters.update(0, [state_row("LOAD", 2), state_row("LISTEN", 1)])
+    counters.update(1, [state_row("LOAD", 3), state_row("LOAD", 4, "bank")])
+    assert counters.rows() == [state_row("LOAD", 4, "bank"), state_row("LISTEN", 1), state_row("LOAD", 5)]
+    counters.retire(0)
+    counters.retire(7)
+    assert counters.rows()[-1] == state_row("LOAD", 5)
+    counters.update(0, [state_row("LOAD", 1)])
+    assert counters.rows()[-1] == state_row("LOAD", 6)
+    counters.retire(0)
+    assert counters.rows()[1:] == [state_row("LISTEN", 1), state_row("LOAD", 6)]
