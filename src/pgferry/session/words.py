@@ -4,6 +4,9 @@ A value is what a text with the word may do at worst, for texts too long to be c
 shifted by NEED_SHIFT.
 """
 
+import re
+from collections.abc import Mapping
+
 from pgferry.session.verdict import ANYTHING, NEED_SHIFT, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
@@ -73,3 +76,24 @@ STARTERS: dict[bytes, int] = {
 UNLESS_AFTER: dict[bytes, tuple[int, frozenset[bytes]]] = {
     b"into": (int(Touch.TEMP), frozenset((b"insert", b"merge"))),
 }
+
+_WORD = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+")
+_ESCAPED = re.compile(rb"[uU]&['\"]")
+
+
+def spelled(text: bytes) -> set[bytes]:
+    """All words of a text, in lower case, wherever they stand: in strings and comments too."""
+    words = set(_WORD.findall(text.lower()))
+    if _ESCAPED.search(text):
+        words.add(b"u&")
+    return words
+
+
+def worst(text: bytes, catalog: Mapping[bytes, int]) -> int:
+    """What a text may do at worst, judged by its words alone: the sum of their values."""
+    value = 0
+    for word in spelled(text):
+        value |= WORDS.get(word, 0) | STARTERS.get(word, 0) | catalog.get(word, 0)
+        if word in UNLESS_AFTER:
+            value |= UNLESS_AFTER[word][0]
+    return value

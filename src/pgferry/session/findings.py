@@ -1,0 +1,131 @@
+"""What was found in a text so far, statement by statement, and the verdict that comes of it."""
+
+from collections.abc import Iterable
+
+from pgferry.session.verdict import NEED_SHIFT, PINNING, Touch, Verdict
+
+_TOUCH_BITS = (1 << NEED_SHIFT) - 1
+_LASTING = PINNING | Touch.FOREVER
+
+# Old names that PostgreSQL still accepts, and settings that change together with the one that is named.
+_RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}
+_TOGETHER = {b"session_authorization": (b"session_authorization", b"role")}
+
+
+class Findings:
+    """Collects; everything is a union, so that the order of the statements does not matter."""
+
+    __slots__ = (
+        "_any_reset",
+        "_any_setting",
+        "_names",
+        "_rank",
+        "_resets",
+        "discards",
+        "edits",
+        "ends",
+        "ends_transaction",
+        "listens",
+        "needs",
+        "notifies",
+        "params",
+        "plain",
+        "prepares",
+        "reason",
+        "touch",
+    )
+
+    def __init__(self) -> None:
+        self.touch = 0
+        self.ends = 0
+        self.needs = 0
+        self.discards = 0
+        self.notifies = False
+        self.ends_transaction = False
+        self.plain: tuple[bytes, bytes] | None = None
+        self.params: list[int] = []
+        self.listens: list[bytes] = []
+        self.prepares: list[bytes] = []
+        self.edits: list[tuple[int, int, int, bytes]] = []
+        self.reason = ""
+        self._rank = 0
+        self._names: list[bytes] = []
+        self._resets: list[bytes] = []
+        self._any_setting = False
+        self._any_reset = False
+
+    def add(self, bits: int, reason: str) -> None:
+        """State is touched. What lasts gives the reason before anything else, and else what comes first."""
+        self.touch |= bits
+        self.because(reason, 3 if bits & _LASTING else 2)
+
+    def because(self, reason: str, rank: int = 1) -> None:
+        """Keep a reason, unless there is one as good."""
+        if rank > self._rank:
+            self.reason, self._rank = reason, rank
+
+    def bits(self, value: int, reason: str) -> None:
+        """Add a word's value: Touch bits and, above them, Need bits."""
+        touch = value & _TOUCH_BITS
+        self.needs |= value >> NEED_SHIFT
+        if touch & (Touch.SETTINGS | Touch.UNNAMED):
+            self._any_setting = True
+        if touch:
+            self.add(touch, reason)
+        else:
+            self.because(reason)
+
+    def setting(self, name: bytes, reason: str | None = None) -> bytes:
+        """A setting is changed. Returns its lower-case name as PostgreSQL lists it."""
+        name = name.lower()
+        name = _RENAMED.get(name, name)
+        self._names += _TOGETHER.get(name, (name,))
+        if name == b"seed":
+            self.add(Touch.SETTINGS | Touch.FOREVER, reason or "SET SEED")
+        else:
+            self.add(Touch.SETTINGS, reason or "SET " + name.decode("utf-8", "replace"))
+        return name
+
+    def any_setting(self, reason: str, unnamed: bool = False) -> None:
+        """Some setting is changed; `unnamed`: perhaps a custom one, which PostgreSQL does not list."""
+        self._any_setting = True
+        self.add(Touch.SETTINGS | (Touch.UNNAMED if unnamed else 0), reason)
+
+    @property
+    def is_any_setting(self) -> bool:
+        """Whether any setting may be changed, and not only those that are named."""
+        return self._any_setting
+
+    def hint(self, names: Iterable[bytes]) -> None:
+        """Names that are worth asking for, where any setting may have changed."""
+        self._names += names
+
+    def reset(self, name: bytes | None) -> None:
+        """A setting goes back to its start value; None: all of them do."""
+        if name is None:
+            self._any_reset = True
+        elif name not in (b"role", b"session_authorization"):
+            self._resets.append(name)
+
+    def verdict(self) -> Verdict | None:
+        """What is known now; None: the text does no harm."""
+        if not (self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits):
+            return None
+        names = tuple(dict.fromkeys(self._names)) if self.touch & Touch.SETTINGS else ()
+        return Verdict(
+            touch=int(self.touch),
+            ends=int(self.ends),
+            needs=int(self.needs),
+            names=None if self._any_setting else names,
+            hints=names if self._any_setting else (),
+            params=tuple(dict.fromkeys(self.params)),
+            resets=None if self._any_reset else tuple(dict.fromkeys(self._resets)),
+            listens=tuple(dict.fromkeys(self.listens)),
+            notifies=self.notifies,
+            prepares=tuple(dict.fromkeys(self.prepares)),
+            edits=tuple(sorted(self.edits)),
+            discards=int(self.discards),
+            ends_transaction=self.ends_transaction,
+            plain=self.plain,
+            reason=self.reason,
+        )
