@@ -136,7 +136,7 @@ class Calls:
             self._findings.because("pg_notify")
 
     def _runner(self, at: int, _edits: bool, _params: bool) -> None:
-        if self._called(at) and not self._findings.notifies:
+        if self._called(at) and self._findings.touch & ANYTHING != ANYTHING:
             lasting = worst(self._tokens.text, {}) & Touch.FOREVER
             self._findings.bits(ANYTHING | lasting, self._tokens.names[at].decode())
             self._findings.notifies = True

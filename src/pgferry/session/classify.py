@@ -11,6 +11,7 @@ from pgferry.session.calls import Calls
 from pgferry.session.findings import Findings
 from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
+from pgferry.session.skim import is_harmless
 from pgferry.session.verdict import (
     DEALLOCATE_ALL,
     DISCARD_ALL,
@@ -38,12 +39,16 @@ _KEPT_CODE = frozenset(
 _CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged".split())
 _SPLITTERS = frozenset((b"(", b")", b";", b"begin", b"end", b"case"))
 
+_LONG = 1000  # from here on a quick look first pays
+
 _EVERYTHING = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
 
 def classify(text: bytes, words: Mapping[bytes, int] | None = None) -> Verdict | None:
     """Judge a text. `words`: names from the catalog whose use may change state. None: the text does no harm."""
     catalog = words or {}
+    if len(text) > _LONG and is_harmless(text, catalog):
+        return None
     findings = Findings()
     tokens = lex(text)
     if tokens.ambiguous:

@@ -71,7 +71,18 @@ class Tokens:
     b"" for everything else. `names` has the names that words and quoted identifiers stand for, b"" for the rest.
     """
 
-    __slots__ = ("ambiguous", "doubtful", "ends", "kinds", "names", "quoted", "starts", "text", "words")
+    __slots__ = (
+        "ambiguous",
+        "doubtful",
+        "ends",
+        "kinds",
+        "names",
+        "quoted",
+        "repeatable",
+        "starts",
+        "text",
+        "words",
+    )
 
     def __init__(self, text: bytes) -> None:
         self.text = text
@@ -82,6 +93,9 @@ class Tokens:
         self.names: list[bytes] = []
         self.quoted: list[int] = []  # where the quoted identifiers are
         self.ambiguous = False  # reads differently with the other standard_conforming_strings
+        self.repeatable = (
+            text.isascii() and b"\\" not in text
+        )  # means the same whatever the encoding and settings
         self.doubtful = False  # no text that PostgreSQL would accept, or in an encoding that misleads
 
     def __len__(self) -> int:

@@ -59,7 +59,7 @@ def _named(tokens: Tokens, span: tuple[int, int, int], name: bytes, findings: Fi
         return
     if tokens.words[behind + 1] == b"default":
         findings.reset(name)
-    elif name not in _NEVER_PLAIN and tokens.text.isascii() and b"\\" not in tokens.text:
+    elif name not in _NEVER_PLAIN and tokens.repeatable:
         values = _plain_values(tokens, behind + 1, end)
         if values:
             raw = tokens.text[tokens.starts[start] : tokens.ends[behind - 1]]
