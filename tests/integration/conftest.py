@@ -9,6 +9,7 @@ PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.worke
     database      the name of a new, empty database in `cluster`
     workers       the number of workers, to be given to a Pooler
     pooler        a running Pooler in front of `cluster`, transaction mode
+    tenants       the roles of support.state_schema, by usefixtures: they go after `database`
     make_pooler   make_pooler(settings={...}, databases={...}, ...) -> running Pooler (see class Pooler)
 """
 
@@ -21,6 +22,7 @@ import pytest
 
 from pgferry.embedded import Cluster
 from support import cluster as clusters
+from support import state_schema
 from support.pooler import PROGRAM, Pooler
 
 WORKERS = (1,) if PROGRAM else (1, 2)
@@ -77,6 +79,13 @@ def database(cluster: Cluster) -> Iterator[str]:
     cluster.sql(f"CREATE DATABASE {name}")
     yield name
     cluster.sql(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def tenants(cluster: Cluster) -> Iterator[None]:
+    state_schema.make_roles(cluster)
+    yield
+    state_schema.drop_roles(cluster)
 
 
 @pytest.fixture

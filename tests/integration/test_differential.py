@@ -20,6 +20,7 @@ from support.differential import (
     fixed_seed,
     make_scripts,
     own_only,
+    plain_noise,
     play,
 )
 from support.pooler import Pooler
@@ -56,7 +57,7 @@ def both(
     """The transcripts of the direct and of the pooled run."""
     direct = play(scripts, ("127.0.0.1", cluster.port), database, seed)
     clean(cluster, database)
-    noise = 0 if mode == "session" else 2  # in session mode it would keep its servers
+    noise = [plain_noise(n) for n in range(2)] if mode != "session" else []  # there it would keep its servers
     try:
         pooled = play(scripts, (pooler.host, pooler.port), database, seed + 1, noise=noise)
     except Hang as e:

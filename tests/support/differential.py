@@ -6,7 +6,7 @@ import re
 import selectors
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from pgferry.embedded.client import Address
@@ -54,7 +54,7 @@ class Player:
         self.script = script
         self.rng = rng
         self.heard = Transcript()
-        self.wire = wire.Wire.login(address, database=database, timeout=30, **script.parameters)  # type: ignore[arg-type]
+        self.wire = self.login(address, database)
         self.heard.parameters = dict(self.wire.parameters)
         self.sock = self.wire.sock
         self.sock.setblocking(False)
@@ -65,6 +65,10 @@ class Player:
         self.owed = self.seen = 0
         self.mark_seen = self.failed = self.copying = self.answered = False
         self.done = False
+
+    def login(self, address: Address, database: str) -> wire.Wire:
+        """The connection that the script is played on."""
+        return wire.Wire.login(address, database=database, timeout=30, **self.script.parameters)  # type: ignore[arg-type]
 
     def wants_to_write(self) -> bool:
         return bool(self.output)
@@ -175,7 +179,13 @@ class Player:
 
 
 def play(
-    scripts: Sequence[Script], address: Address, database: str, seed: int, at_once: int = 12, noise: int = 0
+    scripts: Sequence[Script],
+    address: Address,
+    database: str,
+    seed: int,
+    at_once: int = 12,
+    noise: Sequence[Script] = (),
+    make: Callable[[Script, Address, str, random.Random], Player] = Player,
 ) -> list[Transcript]:
     """Play all scripts, so many at once, beside clients that only make noise. Hang when nothing moves."""
     rng = random.Random(seed)
@@ -185,16 +195,16 @@ def play(
     order: list[Player] = []
 
     def enter(script: Script) -> Player:
-        player = Player(script, address, database, random.Random(rng.random()))
+        player = make(script, address, database, random.Random(rng.random()))
         players.append(player)
         poll.register(player.sock, selectors.EVENT_READ, player)
         return player
 
-    noisy = [enter(_noise(n)) for n in range(noise)]
+    noisy = [enter(script) for script in noise]
     moved = time.monotonic()
     try:
         while waiting or any(p not in noisy for p in players):
-            while waiting and len(players) - noise < at_once:
+            while waiting and len(players) - len(noisy) < at_once:
                 order.append(enter(waiting.pop()))
             rng.shuffle(players)
             for player in [*players]:
@@ -230,7 +240,8 @@ def _settle(poll: selectors.BaseSelector, players: list[Player], player: Player,
             pass
 
 
-def _noise(number: int) -> Script:
+def plain_noise(number: int) -> Script:
+    """A client that asks the same for ever."""
     tag = f"<noise{number}>"
     step = Step("noise", wire.query(f"SELECT '{tag}'"), 1)
     return Script(tag, {"application_name": tag}, [step])
