@@ -273,7 +273,7 @@ def compare(script: Script, direct: Transcript, pooled: Transcript) -> None:
         if x is None or y is None or _essence(x) != _essence(y):
             raise Difference(
                 f"{script.tag}, message {i} after step {direct.step_of(i)!r}:\n"
-                f"  direct: {_shown(x)}\n  pooled: {_shown(y)}\n"
+                f"  direct: {_shown(x)}\n  pooled: {_shown(y)}\n{_columns(x, y)}"
                 f"  before: {' | '.join(_shown(m) for m in a[max(0, i - 4) : i])}"
             )
 
@@ -321,6 +321,14 @@ def _essence(got: Message) -> tuple[str, object]:
         # injected Parse may come first.
         return got.type, {k: v for k, v in got.fields.items() if k not in "FLR"}
     return got.type, got.body
+
+
+def _columns(x: Message | None, y: Message | None) -> str:
+    """Of two rows: the columns that are not the same."""
+    if x is None or y is None or not x.type == y.type == "D":
+        return ""
+    pairs = enumerate(zip(x.row, y.row, strict=False), 1)
+    return "".join(f"  column {n}: {a!r}, pooled {b!r}\n" for n, (a, b) in pairs if a != b)
 
 
 def _shown(got: Message | None) -> str:
