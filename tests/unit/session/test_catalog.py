@@ -1,0 +1,130 @@
+"""How suspicion climbs from what a function does to all the words that reach it."""
+
+from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
+from pgferry.session.verdict import NEED_SHIFT, Need, Touch
+
+Row = tuple[bytes | None, ...]
+
+SETTER = b"BEGIN PERFORM set_config('app.tenant', x, false); END"
+
+
+def function(oid: int, name: str, source: bytes, language: str = "plpgsql") -> Row:
+    return (b"function", b"1255:%d" % oid, name.encode(), language.encode(), source)
+
+
+def relation(oid: int, name: str) -> Row:
+    return (b"name", b"1259:%d" % oid, name.encode(), None, None)
+
+
+def edge(user: str, used: str) -> Row:
+    return (b"edge", user.encode(), used.encode(), None, None)
+
+
+def test_nothing() -> None:
+    assert understand([]) == Knowledge()
+
+
+def test_a_chain_of_mentions_in_any_order() -> None:
+    known = understand(
+        [
+            function(1, "outer", b"SELECT Middle()", "sql"),
+            function(2, "middle", b'BEGIN PERFORM "Inner"(); END'),
+            function(3, "Inner", SETTER),
+            function(4, "other", b"SELECT 1", "sql"),
+        ]
+    )
+    assert known.words == dict.fromkeys((b"outer", b"middle", b"inner"), 1)
+    assert known.names == dict.fromkeys((b"outer", b"middle", b"inner"), (b"app.tenant",))
+    assert known.custom == (b"app.tenant",)
+
+
+def test_circles_end() -> None:
+    known = understand(
+        [
+            function(1, "a", b"SELECT b()", "sql"),
+            function(2, "b", b"SELECT a(), c()", "sql"),
+            function(3, "c", SETTER),
+            edge("1259:1", "1259:1"),
+        ]
+    )
+    assert known.words.keys() == {b"a", b"b", b"c"}
+
+
+def test_names_that_are_no_words_are_found_by_a_piece_too() -> None:
+    known = understand([function(1, "set the Tenant-x", SETTER)])
+    assert known.words.keys() == {b"set the tenant-x", b"tenant"}
+
+
+def test_names_of_settings_are_not_told_when_one_is_unknown() -> None:
+    known = understand(
+        [
+            function(1, "a", SETTER),
+            function(2, "b", b"BEGIN PERFORM a(), set_config(x, y, false); END"),
+        ]
+    )
+    assert known.words[b"b"] == Touch.SETTINGS | Touch.UNNAMED
+    assert known.names == {b"a": (b"app.tenant",)}
+
+
+def test_same_name_in_two_schemas() -> None:
+    known = understand(
+        [function(1, "a", SETTER), function(2, "a", b"BEGIN PERFORM pg_advisory_lock(1); END")]
+    )
+    assert known.words == {b"a": Touch.SETTINGS | Touch.LOCKS}
+
+
+def test_operators_and_casts_show_no_word() -> None:
+    rows = [function(1, "f", SETTER), edge("2617:5", "1255:1")]
+    assert understand(rows).everything == Touch.SETTINGS
+    rows = [function(1, "f", SETTER), edge("2606:5", "1255:1")]
+    assert understand(rows).everything == 0
+
+
+def test_event_triggers_are_met_by_words_of_ddl() -> None:
+    known = understand([function(1, "f", SETTER), (b"event", b"3466:1", b"1255:1", b"ddl_command_end", None)])
+    assert known.everything == 0
+    assert known.words[b"create"] == known.words[b"drop"] == known.words[SELECT_INTO] == Touch.SETTINGS
+    assert b"into" not in known.words and b"select" not in known.words
+
+
+def test_dynamic_names_reach_whatever_is_suspect() -> None:
+    mover = function(1, "mover", b"BEGIN EXECUTE format('DELETE FROM %I', x); END")
+    assert understand([mover]).words == {}
+    known = understand([mover, function(2, "f", SETTER), edge("1259:3", "1255:2"), relation(3, "t")])
+    assert known.words == dict.fromkeys((b"mover", b"f", b"t"), 1)
+
+
+def test_needs_and_notifications_climb_as_well() -> None:
+    known = understand(
+        [
+            function(1, "last_id", b"SELECT lastval()", "sql"),
+            function(2, "tell", b"BEGIN NOTIFY a; RETURN NULL; END"),
+            edge("1259:3", "1255:2"),
+            relation(3, "t"),
+        ]
+    )
+    assert known.words == {b"last_id": Need.SEQUENCES << NEED_SHIFT}
+    assert known.reads_sequences
+    assert known.notifying == {b"tell", b"t"}
+
+
+def test_values_are_plain_numbers() -> None:
+    known = understand([function(1, "f", SETTER), edge("2617:5", "1255:1")])
+    assert type(known.everything) is int and {type(v) for v in known.words.values()} == {int}
+
+
+def test_queries_name_no_operator_without_its_schema() -> None:
+    for query in (VERSION_QUERY, SCAN_QUERY):
+        for operator in (b" = ", b" <> ", b" >= ", b" ~ ", b" & ", b" || ", b" IN ", b" BETWEEN ", b" LIKE "):
+            assert operator not in query, operator
+        assert b"\\" not in query and b";" not in query
+
+
+def test_a_chain_through_a_thousand_functions() -> None:
+    line = b"  UPDATE t_%d SET a = a + 1 WHERE b = 'x' AND c IN (SELECT id FROM u);\n"
+    rows = [
+        function(n, f"f_{n}", b"BEGIN\n" + line % n * 25 + b"  PERFORM f_%d();\nEND" % (n + 1))
+        for n in range(1, 1500)
+    ]
+    rows += [function(1500, "f_1500", SETTER), *(relation(n, f"t_{n}") for n in range(1500))]
+    assert len(understand(rows).words) == 1500
