@@ -10,9 +10,6 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
-ASAN_ENV = env PYTHONPATH="$(CURDIR)/$(ASAN)/src" PGFERRY_TEST_SANITIZER=1 PYTHONMALLOC=malloc \
-	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1:halt_on_error=1 \
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)"
 
 .PHONY: help build demo test lint format test-asan soak fuzz bench clean
 
@@ -44,11 +41,13 @@ test-asan: $(VENV)/.tests build  ## the tests on an engine with AddressSanitizer
 	mkdir -p $(ASAN)
 	cd $(ASAN) && find . -type f ! -name '*.so' ! -name '*.c' -delete
 	tar -cf - --exclude=__pycache__ --exclude='*.so' --exclude='*.c' \
-		setup.py pyproject.toml MANIFEST.in src tests tools bench | tar -xf - -C $(ASAN)
+		Makefile README.md setup.py pyproject.toml MANIFEST.in docs src tests tools bench | tar -xf - -C $(ASAN)
 	cd $(ASAN) && PGFERRY_FLAVOUR=asan $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace -j 2 \
 		>compile.log 2>&1 || { cat compile.log; exit 1; }
-	cd $(ASAN) && $(ASAN_ENV) $(CURDIR)/$(BIN)/python -m pytest -p no:cacheprovider -n $(JOBS) \
-		-o timeout=400 -o faulthandler_timeout=380 $(ARGS) $(TESTS)
+	printf '%s="%s"\n' python "$(CURDIR)/$(BIN)/python" libraries \
+		"$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" >$(ASAN)/tools/asan/where
+	cd $(ASAN) && PYTHONPATH="$(CURDIR)/$(ASAN)/src" $(CURDIR)/$(ASAN)/tools/asan/python -m pytest \
+		-p no:cacheprovider -n $(JOBS) -o timeout=400 -o faulthandler_timeout=380 $(ARGS) $(TESTS)
 
 soak: SECONDS ?= 600
 soak: $(VENV)/.tests build  ## the differential test for SECONDS=600
