@@ -14,6 +14,7 @@ from chaos.health import Health, private_kb
 from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.programs import program
+from support.sanitizer import fits
 from support.wire import Wire, bind, copy_data, execute, parse, query, startup, terminate
 
 MakePooler = Callable[..., Pooler]
@@ -269,4 +270,4 @@ def test_many_rounds(make_pooler: MakePooler, cluster: Cluster, health: MakeHeal
     well.recovered()
     grown = private_kb(pooler.worker_pids[0]) - before
     print(f"memory grew by {grown} KB in 360 deaths")
-    assert grown < 600
+    assert fits(grown, 600)

@@ -111,10 +111,11 @@ def test_idle_server_terminated(pooler: Pooler, cluster: Cluster, health: MakeHe
     with login(pooler) as wire:
         for _ in range(3):
             pid = backend(wire)
+            assert pooler.show("SERVERS", remote_pid=pid)
             with stopped(pooler):
                 cluster.sql(f"SELECT pg_terminate_backend({pid})")
                 eventually(lambda p=pid: not exists(p))
-            eventually(lambda: not pooler.show("SERVERS", state="idle"))
+            eventually(lambda p=pid: not pooler.show("SERVERS", remote_pid=p))
             assert backend(wire) != pid
         wire.send(terminate())
     well.recovered()

@@ -18,6 +18,7 @@ from pgferry.engine import harness
 from pgferry.engine.model import Server
 from support.fake_backend import FakeBackend
 from support.rig import Rig
+from support.sanitizer import fits
 from support.wire import message, password, query, startup
 from unit.engine.scripts import SCRIPTS
 
@@ -106,7 +107,7 @@ def tries(one: Callable[[random.Random], None]) -> None:
             base = memory()
     print(f"{count} tries")
     assert count > 3
-    assert base is None or memory() - base < room, f"{memory() - base} kB more after {count} tries"
+    assert base is None or fits(memory() - base, room), f"{memory() - base} kB more after {count} tries"
 
 
 def an_arena(pick: random.Random, **more: object) -> Arena:

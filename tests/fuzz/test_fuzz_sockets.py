@@ -19,12 +19,12 @@ import pytest
 from fuzz.mutate import mutate, pieces
 from support.fake_backend import FakeBackend
 from support.pooler import Pooler, eventually
+from support.sanitizer import fits
 from support.wire import Wire, message, password, query, startup
 from unit.engine.scripts import SCRIPTS
 
 SECONDS = float(os.environ.get("PGFERRY_FUZZ_SECONDS", "4"))
-SLOW = 8 if os.environ.get("PGFERRY_TEST_SANITIZER") else 1  # sanitizers keep freed memory for a while
-ROOM_KB = 30_000 * SLOW
+ROOM_KB = 30_000
 
 
 class FarServer:
@@ -162,7 +162,9 @@ def test_clients_and_servers(far: FarServer, auth_type: str) -> None:
         assert count > 3
         eventually(lambda: served(pooler), 15, "an honest client is not served")
         assert pooler.worker_pids == [worker], "the worker has been restarted"
-        assert resident(worker) - base < ROOM_KB, f"{resident(worker) - base} kB more after {count} clients"
+        assert fits(resident(worker) - base, ROOM_KB), (
+            f"{resident(worker) - base} kB more after {count} clients"
+        )
         assert "internal error" not in pooler.log(), pooler.log()[-6000:]
     except BaseException:
         print(pooler.log()[-4000:])
