@@ -150,7 +150,7 @@ def test_clients_and_servers(far: FarServer, auth_type: str) -> None:
         pooler.start()
         (worker,) = pooler.worker_pids
         start, count, base = time.monotonic(), 0, 0
-        while (passed := time.monotonic() - start) < SECONDS / 3:
+        while (passed := time.monotonic() - start) < SECONDS / 3 or count < 4:
             hostile_client(pooler, random.Random(far.seed + count))
             count += 1
             if not base and passed > SECONDS / 9:
@@ -159,7 +159,6 @@ def test_clients_and_servers(far: FarServer, auth_type: str) -> None:
         with Wire.login((pooler.host, pooler.port), "admin", "pgbouncer", "secret") as console:
             console.query("RECONNECT")  # what hostile servers said of their parameters is forgotten
         print(f"{count} clients, seed {far.seed}")
-        assert count > 3
         eventually(lambda: served(pooler), 15, "an honest client is not served")
         assert pooler.worker_pids == [worker], "the worker has been restarted"
         assert fits(resident(worker) - base, ROOM_KB), (
