@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test lint format test-asan soak fuzz bench clean
+.PHONY: help build demo test lint format test-asan soak fuzz foreign bench clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -56,6 +56,9 @@ soak: $(VENV)/.tests build  ## the differential test for SECONDS=600
 fuzz: SECONDS ?= 300
 fuzz: $(VENV)/.tests build  ## the fuzz tests for SECONDS=300
 	PGFERRY_FUZZ_SECONDS=$(SECONDS) $(PYTEST) --timeout=0 -o faulthandler_timeout=0 -m fuzz $(TESTS)
+
+foreign: $(VENV)/.tests build  ## other projects' test suites, directly and through pgferry: ARGS="regress asyncpg"
+	PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m foreign.run $(ARGS)
 
 bench: $(VENV)/.bench build  ## beside a direct connection and PgBouncer, into docs/benchmarks
 	$(BIN)/python -m bench $(ARGS)

@@ -1,0 +1,1 @@
+"""Test suites of other projects, run through pgferry and compared with a direct connection."""
