@@ -20,7 +20,7 @@ DEBIAN_SUITE = "bookworm"  # the Debian release whose PostgreSQL is stage.VERSIO
 FILE_SECONDS = 120.0
 # What differs from run to run on the same server: process ids, times, and in which line psql read a notice.
 UNSTABLE = re.compile(
-    r"^psql:\S+:\d+: |\b(PID|pid|process) \d+|\d+\.\d+ ms|pg_temp_\d+|pg_toast_\d+|\bOID \d+|port \d+"
+    r"(?m)^psql:\S+:\d+: |\b(PID|pid|process) \d+|\d+\.\d+ ms|pg_temp_\d+|pg_toast_\d+|\bOID \d+|port \d+"
 )
 
 
