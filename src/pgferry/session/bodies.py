@@ -8,13 +8,14 @@ from pgferry.session.findings import Findings
 from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
 from pgferry.session.verdict import ANYTHING, NEED_SHIFT, PINNING, Need, Touch
-from pgferry.session.words import STARTERS, WORDS, spelled
+from pgferry.session.words import STARTERS, UNLOCKING, WORDS, spelled
 
 _DYNAMIC = ANYTHING | (Need.PREPARED | Need.SEQUENCES) << NEED_SHIFT
 _REASON = "DO block"
 # Read as tokens; or meaning something else in a body than at the start of a statement.
 _BY_TOKEN = frozenset((b"set_config", b"set", b"reset", b"load"))
 _OTHER_MEANING = frozenset((b"do", b"execute", b"explain", b"declare", b"close", b"create", b"alter"))
+_ENDING = UNLOCKING | {b"drop", b"close", b"discard"}
 # In front of a statement of PL/pgSQL stands one of these.
 _BEFORE_STATEMENT = frozenset((b";", b"begin", b"then", b"else", b"loop", b">"))
 _LOAD = re.compile(rb"\bload\b\s*(?:[e%$/'-]|u&)")
@@ -60,7 +61,7 @@ def _read_body(body: bytes, readable: bool, catalog: Mapping[bytes, int], findin
     if value & Touch.SETTINGS or findings.is_any_setting:
         _hint(body, findings)
     findings.bits(value, _REASON)
-    if dynamic or any(word in WORDS or word in STARTERS for word in words):
+    if dynamic or not words.isdisjoint(_ENDING):
         findings.ends |= PINNING
     if dynamic or not words.isdisjoint((b"notify", b"pg_notify")):
         findings.notifies = True
@@ -73,7 +74,7 @@ def _read_code(body: bytes, catalog: Mapping[bytes, int], findings: Findings) ->
     code = lex(body)
     if code.doubtful or code.ambiguous:
         return WORDS[b"set_config"]
-    Calls(code, catalog, findings).scan(0, len(code), edits=False, params=False)
+    Calls(code, catalog, findings, program=True).scan(0, len(code), edits=False, params=False)
     for at in range(len(code)):
         if code.words[at] in (b"set", b"reset") and at and code.words[at - 1] in _BEFORE_STATEMENT:
             reader = read_set if code.words[at] == b"set" else read_reset

@@ -42,7 +42,10 @@ Range = tuple[int, int]
 class Calls:
     """Looks for names that matter in the tokens of a text."""
 
-    def __init__(self, tokens: Tokens, catalog: Mapping[bytes, int], findings: Findings) -> None:
+    def __init__(
+        self, tokens: Tokens, catalog: Mapping[bytes, int], findings: Findings, *, program: bool = False
+    ) -> None:
+        """`program`: the text is PL/pgSQL, where INTO names variables and no table."""
         self._tokens = tokens
         self._catalog = catalog
         self._findings = findings
@@ -50,7 +53,7 @@ class Calls:
         found = [i for i, name in enumerate(names) if name in _BUILT_IN or name in catalog]
         if tokens.quoted and catalog:
             found = sorted({*found, *(i for i in tokens.quoted if names[i].lower() in catalog)})
-        self._found = found
+        self._found = [i for i in found if names[i] != b"into"] if program else found
 
     def scan(self, start: int, end: int, *, edits: bool = True, params: bool = True) -> None:
         """Find them between two tokens. `params`: $1 is what the client binds (and not an argument of EXECUTE)."""

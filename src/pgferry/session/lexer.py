@@ -151,6 +151,7 @@ def lex(text: bytes, standard: bool = True) -> Tokens:
             char = m[_CHAR]
             if char in b"'\"$\0":
                 tokens.doubtful = True
+                tokens.ambiguous = tokens.ambiguous or b"\\'" in text
             add(CHAR, start, position, char)
         elif group == _STRING:
             if not standard or b"\\'" in m[_STRING]:

@@ -65,7 +65,7 @@ STARTERS: dict[bytes, int] = {
     **_words(Touch.LISTEN, "listen unlisten"),
     **_words(0, "notify"),
     **_words(Touch.FOREVER, "load"),
-    **_words(ANYTHING | _NEEDS_PREPARED, "do"),
+    **_words(ANYTHING | _NEEDS_PREPARED | _NEEDS_SEQUENCES, "do"),
     **_words(Touch.TEMP | Touch.SETTINGS, "create"),
     **_words(Touch.TEMP, "drop explain"),
     **_words(Touch.CURSORS, "declare close"),
