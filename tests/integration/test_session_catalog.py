@@ -7,7 +7,7 @@ import pytest
 from pgferry.embedded import Cluster
 from pgferry.embedded.client import Client
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
-from pgferry.session.verdict import NEED_SHIFT, Need, Touch
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS = int(Touch.SETTINGS)
 
@@ -80,6 +80,9 @@ ROUTES = [
     ("inheritance", TF + "CREATE TABLE p (a int); CREATE TABLE t () INHERITS (p);" + TRIGGER, "t p", ""),
     ("aggregate", F + """CREATE FUNCTION g(a int, b int) RETURNS int LANGUAGE sql AS 'SELECT f(a + b)';
         CREATE AGGREGATE agg (int) (sfunc = g, stype = int)""", "agg g", ""),
+    ("trigger in C", TF + "CREATE EXTENSION refint; CREATE TABLE t (a int);" + TRIGGER + """
+        CREATE TABLE u (a int PRIMARY KEY); CREATE TRIGGER x AFTER DELETE ON u FOR EACH ROW
+        EXECUTE FUNCTION check_foreign_key(1, 'cascade', 'a', 't', 'a')""", "t u", ""),
     ("argument default", F + "CREATE FUNCTION g(a int DEFAULT f(1)) RETURNS int LANGUAGE sql AS 'SELECT 1'", "g", ""),
     ("argument default, built-in", """CREATE FUNCTION g(a text DEFAULT set_config('a.b', '', false)) RETURNS int
         LANGUAGE sql AS 'SELECT 1'""", "g", ""),
@@ -264,6 +267,7 @@ def test_needs_notifications_and_extensions(client: Client) -> None:
     known = scan(client)
     assert known.notifying == {b"tell", b"t", b"u"}
     assert known.reads_sequences
+    assert {known.words.pop(word) for word in known.notifying} == {NOTIFIES}
     assert known.words.pop(b"last_id") == Need.SEQUENCES << NEED_SHIFT
     assert known.words.pop(b"v") == Need.PREPARED << NEED_SHIFT
     assert known.words.pop(b"set_limit") == Touch.SETTINGS

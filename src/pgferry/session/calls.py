@@ -15,6 +15,7 @@ from pgferry.session.verdict import (
 from pgferry.session.words import (
     LASTING,
     LOCKING,
+    SELECT_INTO,
     SLOT_MAKERS,
     STRING_RUNNERS,
     UNLESS_AFTER,
@@ -68,9 +69,10 @@ class Calls:
                 reader(self, at, edits, params)
             value = self._catalog.get(name)
             if value is None and self._tokens.kinds[at] != IDENT:
-                value = self._catalog.get(name.lower())
+                name = name.lower()
+                value = self._catalog.get(name)
             if value is not None:
-                self._findings.bits(value, "function " + name.decode("utf-8", "replace"))
+                self._findings.known(name, value, "function " + name.decode("utf-8", "replace"))
 
     # One method for each kind of name. `at` is the place of the name.
 
@@ -153,6 +155,8 @@ class Calls:
         if tokens.kinds[at] == IDENT and before not in UNLESS_AFTER[b"into"][1]:
             temporary = {b"temp", b"temporary"} & {tokens.words[at + 1], tokens.words[at + 2]}
             self._findings.add(Touch.TEMP, "temporary table" if temporary else "SELECT INTO")
+            if SELECT_INTO in self._catalog:
+                self._findings.bits(self._catalog[SELECT_INTO], "event trigger")
 
     def _settings_view(self, at: int, _edits: bool, _params: bool) -> None:
         """UPDATE pg_settings is a set_config in disguise."""

@@ -2,21 +2,18 @@
 
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
 from pgferry.session.catalog_queries import SCAN_QUERY, VERSION_QUERY
-from pgferry.session.source import NOTIFIES, UNKNOWN, Finding, judge, judge_expression
-from pgferry.session.verdict import NEED_SHIFT, Need, Touch
+from pgferry.session.source import UNKNOWN, Finding, judge, judge_expression
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.words import SELECT_INTO
 
 __all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "understand"]
 
 Row = Sequence[bytes | None]
-
-# A key of `words` that is no word: what SELECT ... INTO may touch, where an event trigger is suspect. `into` itself
-# stands in every INSERT.
-SELECT_INTO = b"select into"
 
 _DDL = (
     b"alter comment create drop grant import reassign refresh reindex revoke security".split()  # fire event triggers
@@ -29,24 +26,26 @@ _NAMELESS = (b"2617:", b"2605:", b"2603:", b"2602:", b"2616:", b"2753:")
 _FUNCTION = b"1255:"
 
 _ANY_OBJECT = b"*"  # the node of whatever a computed name may mean
-_KNOWN = int(max(Touch)) * 2 - 1 | (int(max(Need)) * 2 - 1) << NEED_SHIFT  # all Touch and Need bits
+_TOUCHES = int(max(Touch)) * 2 - 1  # all Touch bits
+_MANY = 10  # functions between two breaths
 _PIECE = re.compile(rb"[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*")
 
 
 class Knowledge(msgspec.Struct, frozen=True):
     """What a database's own functions and relations may do, by the words that a statement uses them with."""
 
-    words: dict[bytes, int] = {}  # lower-case word -> Touch bits, and Need bits << NEED_SHIFT as in words.py
+    # Lower-case word -> Touch bits, Need bits << NEED_SHIFT, NOTIFIES. SELECT_INTO is a key that is no word.
+    words: dict[bytes, int] = {}
     # For words with SETTINGS without UNNAMED: the names of all the settings they may change.
     names: dict[bytes, tuple[bytes, ...]] = {}
     custom: tuple[bytes, ...] = ()  # names with a dot that the sources set; pg_settings does not list them
-    everything: int = 0  # bits as in words that any statement may touch, whatever its words
+    everything: int = 0  # Touch bits of what any statement may do, whatever its words
     reads_sequences: bool = False  # currval or lastval is in some source
     notifying: frozenset[bytes] = frozenset()  # words whose use may send a notification
 
 
-def understand(rows: Iterable[Row]) -> Knowledge:
-    """The answer to SCAN_QUERY, thought through; pure, for a side thread."""
+def understand(rows: Iterable[Row], breathe: Callable[[], object] = bool) -> Knowledge:
+    """The answer to SCAN_QUERY, thought through. In a side thread, `breathe` lets the others run now and then."""
     graph = _Graph()
     named: list[tuple[bytes, bytes]] = []  # (lower-case name, node)
     findings: dict[bytes, Finding] = {}
@@ -63,15 +62,19 @@ def understand(rows: Iterable[Row]) -> Knowledge:
         elif kind == b"function":
             named.append((b.lower(), a))
             findings[a] = judge(b, c, d)
+            if len(findings) % _MANY == 0:
+                breathe()
         elif kind == b"event":
             events.append(b)
     for event in events:
         named.extend((word, event) for word in (*_DDL, SELECT_INTO))
     _mentions(graph, named, findings)
+    breathe()
     for node, finding in findings.items():
         _own(graph, node, finding)
     graph.settle()
-    return _knowledge(graph, named, findings)
+    breathe()
+    return _knowledge(graph, named)
 
 
 class _Graph:
@@ -132,28 +135,24 @@ def _words_of(name: bytes) -> tuple[bytes, ...]:
     return (name, max(pieces, key=len)) if pieces else (name,)
 
 
-def _knowledge(graph: _Graph, named: list[tuple[bytes, bytes]], findings: dict[bytes, Finding]) -> Knowledge:
+def _knowledge(graph: _Graph, named: list[tuple[bytes, bytes]]) -> Knowledge:
     words: dict[bytes, int] = {}
     settings: dict[bytes, frozenset[bytes]] = {}
-    notifying = set()
     for name, node in named:
         bits = graph.bits.get(node, 0)
         for word in _words_of(name) if bits else ():
-            if bits & NOTIFIES:
-                notifying.add(word)
-            if bits & _KNOWN:
-                words[word] = words.get(word, 0) | int(bits & _KNOWN)
+            words[word] = words.get(word, 0) | int(bits)
             settings[word] = settings.get(word, frozenset()) | graph.names[node]
     everything = 0
     for node, bits in graph.bits.items():
         if node.startswith(_NAMELESS):
-            everything |= int(bits & _KNOWN)
+            everything |= int(bits & _TOUCHES)
     told = Touch.SETTINGS | Touch.UNNAMED
     return Knowledge(
         words=words,
         names={w: tuple(sorted(settings[w])) for w, bits in words.items() if bits & told == Touch.SETTINGS},
         custom=tuple(sorted({n for names in graph.names.values() for n in names if b"." in n})),
         everything=everything,
-        reads_sequences=any(f.bits & (Need.SEQUENCES << NEED_SHIFT) for f in findings.values()),
-        notifying=frozenset(notifying),
+        reads_sequences=any(bits & Need.SEQUENCES << NEED_SHIFT for bits in graph.bits.values()),
+        notifying=frozenset(w for w, bits in words.items() if bits & NOTIFIES),
     )

@@ -32,7 +32,8 @@ _EXTENSION_FUNCTIONS = (
     "dblink_connect,dblink_connect_u,dblink_disconnect,set_limit,hypopg_create_index,hypopg_drop_index,"
     "hypopg_reset,hypopg_hide_index,hypopg_unhide_index,pgv_set,pgv_insert,pgv_update,pgv_delete,pgv_remove,"
     "pgv_free,set_user,reset_user,set_session_auth,sepgsql_setcon,triggered_change_notification,crosstab,"
-    "crosstab2,crosstab3,crosstab4,connectby,xpath_table"
+    "crosstab2,crosstab3,crosstab4,connectby,xpath_table,"
+    "check_primary_key,check_foreign_key"
 )
 
 _OPERATOR = re.compile(r" (=|<>|>=|~|&) ")

@@ -44,12 +44,17 @@ _LONG = 1000  # from here on a quick look first pays
 _EVERYTHING = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
 
-def classify(text: bytes, words: Mapping[bytes, int] | None = None) -> Verdict | None:
-    """Judge a text. `words`: names from the catalog whose use may change state. None: the text does no harm."""
+def classify(
+    text: bytes,
+    words: Mapping[bytes, int] | None = None,
+    settings: Mapping[bytes, tuple[bytes, ...]] | None = None,
+) -> Verdict | None:
+    """Judge a text; None: it does no harm. `words`: names from the catalog whose use may change state; `settings`: the
+    settings that some of them change, where they change no others."""
     catalog = words or {}
     if len(text) > _LONG and is_harmless(text, catalog):
         return None
-    findings = Findings()
+    findings = Findings(settings)
     tokens = lex(text)
     if tokens.ambiguous:
         other = lex(text, standard=False)

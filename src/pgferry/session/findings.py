@@ -1,10 +1,11 @@
 """What was found in a text so far, statement by statement, and the verdict that comes of it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from pgferry.session.verdict import NEED_SHIFT, PINNING, Touch, Verdict
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, PINNING, Touch, Verdict
 
 _TOUCH_BITS = (1 << NEED_SHIFT) - 1
+_NEED_BITS = NOTIFIES - 1 >> NEED_SHIFT
 _LASTING = PINNING | Touch.FOREVER
 
 # Old names that PostgreSQL still accepts, and settings that change together with the one that is named.
@@ -21,6 +22,7 @@ class Findings:
         "_names",
         "_rank",
         "_resets",
+        "_settings_of",
         "discards",
         "edits",
         "ends",
@@ -35,7 +37,8 @@ class Findings:
         "touch",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, settings: Mapping[bytes, Iterable[bytes]] | None = None) -> None:
+        self._settings_of = settings or {}
         self.touch = 0
         self.ends = 0
         self.needs = 0
@@ -65,15 +68,23 @@ class Findings:
             self.reason, self._rank = reason, rank
 
     def bits(self, value: int, reason: str) -> None:
-        """Add a word's value: Touch bits and, above them, Need bits."""
+        """Add a word's value: Touch bits and, above them, Need bits and NOTIFIES."""
         touch = value & _TOUCH_BITS
-        self.needs |= value >> NEED_SHIFT
+        self.needs |= value >> NEED_SHIFT & _NEED_BITS
+        self.notifies |= bool(value & NOTIFIES)
         if touch & (Touch.SETTINGS | Touch.UNNAMED):
             self._any_setting = True
         if touch:
             self.add(touch, reason)
         else:
             self.because(reason)
+
+    def known(self, word: bytes, value: int, reason: str) -> None:
+        """A word of the catalog with its value; the settings it changes are known, or else it may be any."""
+        for name in self._settings_of.get(word, ()):
+            self.setting(name, reason)
+            value &= ~Touch.SETTINGS
+        self.bits(value, reason)
 
     def setting(self, name: bytes, reason: str | None = None) -> bytes:
         """A setting is changed. Returns its lower-case name as PostgreSQL lists it."""

@@ -12,10 +12,7 @@ import msgspec
 from pgferry.session import words
 from pgferry.session.dynamic import arguments, template
 from pgferry.session.source_lexer import HOLE, OPERATOR, QUOTED, STRING, WORD, Token, tokens, uncommented
-from pgferry.session.verdict import ANYTHING, NEED_SHIFT, Need, Touch
-
-# Stands above Touch and Need bits: it sends notifications.
-NOTIFIES = 1 << 24
+from pgferry.session.verdict import ANYTHING, NEED_SHIFT, NOTIFIES, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
 _NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
@@ -46,12 +43,13 @@ _CALLS: dict[bytes, int] = {
 # The settings of calls that change always the same one.
 _CALL_NAMES = {b"set_limit": (b"pg_trgm.similarity_threshold",)}
 
-# Words that begin statements that count, with their bits; `set` and `reset` depend on what follows.
+# Words that begin statements that count, with their bits; those with 0 depend on what follows.
 _HEADS: dict[bytes, int] = {
     b"set": 0,
     b"reset": 0,
     b"do": 0,
     b"declare": 0,
+    b"alter": 0,
     b"discard": int(ANYTHING),
     b"listen": int(Touch.LISTEN),
     b"unlisten": int(Touch.LISTEN),
@@ -101,6 +99,9 @@ _SYMBOLS = re.compile(
     rb"(pg_(?:try_)?advisory_(?:un)?lock)|(set_config_by_name)|(setseed|pg_replication_origin_session)"
 )
 
+# Triggers of the extension refint write to tables that only the trigger's arguments name.
+_REFERENCES = frozenset((b"check_primary_key", b"check_foreign_key"))
+
 # C functions of extensions that leave something; those not named here and not known to words.py do not.
 _EXTENSIONS: dict[bytes, int] = {
     b"set_user": int(Touch.SETTINGS | Touch.UNNAMED | Touch.FOREVER),
@@ -114,6 +115,8 @@ _EXTENSIONS: dict[bytes, int] = {
 def judge(name: bytes, language: bytes, source: bytes) -> Finding:
     """What a function may do itself."""
     if language == b"c":
+        if name in _REFERENCES:
+            return Finding(any_object=True)
         return Finding(bits=_EXTENSIONS.get(name, int(Touch.FOREVER)), names=set(_CALL_NAMES.get(name, ())))
     if language == b"internal":
         return Finding(bits=_internal(source))
@@ -255,6 +258,7 @@ class _Reader:
             self._execute(i)
         elif name == b"create" and self._at(i - 1) not in (b"grant", b"revoke", b","):
             self.found.bits |= Touch.TEMP  # wherever search_path says
+            self._extension(i)
         elif name == b"pg_temp":
             self.found.bits |= Touch.TEMP
         elif name == b"pg_prepared_statements":
@@ -283,12 +287,14 @@ class _Reader:
                 by_place[place[argument[0].text]] = argument[2:]
             else:
                 by_place[n] = argument
-        local = _constant(by_place.get(2, ()))
-        if local is not None and local.lower() in (b"true", b"t", b"on", b"yes", b"1"):
-            return
-        self.found.bits |= Touch.SETTINGS
         name = by_place.get(0, ())
         value = _constant(name) if name and name[0].kind == STRING else None
+        local = _constant(by_place.get(2, ()))
+        if local is not None and local.lower() in (b"true", b"t", b"on", b"yes", b"1"):
+            if value is not None and value.lower() == b"seed":
+                self.found.bits |= Touch.FOREVER  # it knows no LOCAL
+            return
+        self.found.bits |= Touch.SETTINGS
         if value is None or HOLE in value:
             self.found.bits |= Touch.UNNAMED
         else:
@@ -337,8 +343,15 @@ class _Reader:
             self._set(i + 1)
         elif name == b"do":
             self._do(i + 1)
+        elif name == b"alter":
+            self._extension(i)
         elif name == b"declare" and not self.plpgsql and b"hold" in (t.text for t in self.tokens):
             self.found.bits |= Touch.CURSORS
+
+    def _extension(self, i: int) -> None:
+        """CREATE or ALTER EXTENSION runs a script, and what that sets stays."""
+        if self._at(i + 1) == b"extension":
+            self.found.bits |= UNKNOWN
 
     def _set(self, i: int) -> None:
         """The rest of SET or RESET."""
@@ -347,6 +360,9 @@ class _Reader:
             self.found.names.update(
                 b"default_transaction_" + n for n in (b"isolation", b"read_only", b"deferrable")
             )
+        elif first == b"local" and self._at(i + 1) == b"seed":
+            self.found.bits |= Touch.FOREVER  # it knows no LOCAL
+            return
         elif first in (b"local", b"transaction", b"constraints"):
             return
         elif first == b"session" and self._at(i + 1) == b"authorization":

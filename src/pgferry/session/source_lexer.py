@@ -31,13 +31,14 @@ _TOKEN = re.compile(
     """,
     re.VERBOSE | re.DOTALL,
 )
+_NESTED = re.compile(rb"/\*(?:(?!\*/).)*?/\*", re.DOTALL)
 _COMMENT_EDGE = re.compile(rb"/\*|\*/")
 _ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
 _CODED = re.compile(rb"\\[0-7xuU]")
 
 # Comments, and whatever may hold what looks like one.
 _COMMENT = re.compile(
-    rb"""--[^\r\n]*|/\*.*?\*/|'(?:[^']|'')*'|"[^"]*"|\$([A-Za-z_\x80-\xff]?[A-Za-z0-9_\x80-\xff]*)\$.*?\$\1\$""",
+    rb"""--[^\r\n]*|/\*.*?\*/|'(?:[^']|'')*'|"[^"]*"|(?<![A-Za-z0-9_$\x80-\xff])\$([A-Za-z_\x80-\xff]?[A-Za-z0-9_\x80-\xff]*)\$.*?\$\1\$""",
     re.DOTALL,
 )
 
@@ -104,5 +105,7 @@ def _comment_end(source: bytes, at: int) -> int:
 def uncommented(source: bytes) -> bytes:
     """The source without its comments, or with some of them when that cannot be told quickly and safely."""
     if (b"--" not in source and b"/*" not in source) or b"\\'" in source:
+        return source
+    if _NESTED.search(source):
         return source
     return _COMMENT.sub(lambda m: b" " if m.group()[:1] in b"-/" else m.group(), source)

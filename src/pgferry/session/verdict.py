@@ -27,6 +27,8 @@ class Need(enum.IntFlag):
 
 # Needs stand above the Touch bits where both are kept in one number.
 NEED_SHIFT = 16
+# Stands above both: it sends notifications.
+NOTIFIES = 1 << 24
 
 # Everything that can be asked for: what SQL that nobody can read beforehand may have done. FOREVER is not in it,
 # since a server pinned for good after each dynamic statement would cost more than it is worth.

@@ -77,6 +77,9 @@ UNLESS_AFTER: dict[bytes, tuple[int, frozenset[bytes]]] = {
     b"into": (int(Touch.TEMP), frozenset((b"insert", b"merge"))),
 }
 
+# A key of a catalog's words that is no word: what SELECT ... INTO may touch where an event trigger is suspect.
+SELECT_INTO = b"select into"
+
 _WORD = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+")
 _ESCAPED = re.compile(rb"[uU]&['\"]")
 

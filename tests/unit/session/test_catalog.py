@@ -1,7 +1,8 @@
 """How suspicion climbs from what a function does to all the words that reach it."""
 
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
-from pgferry.session.verdict import NEED_SHIFT, Need, Touch
+from pgferry.session.classify import classify
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
 
 Row = tuple[bytes | None, ...]
 
@@ -103,9 +104,40 @@ def test_needs_and_notifications_climb_as_well() -> None:
             relation(3, "t"),
         ]
     )
-    assert known.words == {b"last_id": Need.SEQUENCES << NEED_SHIFT}
+    assert known.words == {b"last_id": Need.SEQUENCES << NEED_SHIFT, b"tell": NOTIFIES, b"t": NOTIFIES}
     assert known.reads_sequences
     assert known.notifying == {b"tell", b"t"}
+
+
+def test_the_classifier_makes_use_of_it() -> None:
+    known = understand(
+        [
+            function(1, "set_tenant", SETTER),
+            function(2, "any_setting", b"BEGIN PERFORM set_config(x, y, false); END"),
+            function(3, "tell", b"BEGIN NOTIFY a; END"),
+            function(4, "last_id", b"SELECT lastval()", "sql"),
+            (b"event", b"3466:1", b"1255:2", b"ddl_command_end", None),
+        ]
+    )
+    verdict = classify(b'SELECT app."Set_Tenant"(1)', known.words, known.names)
+    assert verdict and (verdict.touch, verdict.names) == (Touch.SETTINGS, (b"app.tenant",))
+    verdict = classify(b"SELECT any_setting(a, b)", known.words, known.names)
+    assert verdict and (verdict.touch, verdict.names) == (Touch.SETTINGS | Touch.UNNAMED, None)
+    verdict = classify(b"SELECT set_tenant(1), any_setting(a, b)", known.words, known.names)
+    assert verdict and (verdict.names, verdict.hints) == (None, (b"app.tenant",))
+    verdict = classify(b"SELECT tell()", known.words)
+    assert verdict and (verdict.touch, verdict.needs, verdict.notifies) == (0, 0, True)
+    verdict = classify(b"SELECT last_id()", known.words)
+    assert verdict and (verdict.touch, verdict.needs, verdict.notifies) == (0, Need.SEQUENCES, False)
+    verdict = classify(b"SELECT a INTO b FROM c", known.words)
+    assert verdict and verdict.touch == Touch.SETTINGS | Touch.UNNAMED | Touch.TEMP
+    assert classify(b"INSERT INTO b SELECT a FROM c", known.words) is None
+
+
+def test_it_takes_breath() -> None:
+    breaths: list[None] = []
+    understand([function(n, f"f{n}", SETTER) for n in range(100)], lambda: breaths.append(None))
+    assert len(breaths) >= 10
 
 
 def test_values_are_plain_numbers() -> None:

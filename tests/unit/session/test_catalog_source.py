@@ -2,9 +2,9 @@
 
 import pytest
 
-from pgferry.session.source import NOTIFIES, UNKNOWN, judge, judge_expression
+from pgferry.session.source import UNKNOWN, judge, judge_expression
 from pgferry.session.source_lexer import STRING, tokens, uncommented
-from pgferry.session.verdict import NEED_SHIFT, Need, Touch
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS, TEMP, LOCKS, FOREVER = (int(t) for t in (Touch.SETTINGS, Touch.TEMP, Touch.LOCKS, Touch.FOREVER))
 UNNAMED = int(Touch.SETTINGS | Touch.UNNAMED)
@@ -64,6 +64,10 @@ SUSPECT = [
     ("SET TIME ZONE 'UTC'", SETTINGS),
     ("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY", SETTINGS),
     ("SET seed = 0.5", SETTINGS | FOREVER),
+    ("PERFORM set_config('seed', '0.5', true)", FOREVER),
+    ("SET LOCAL seed = 0.5", FOREVER),
+    ("CREATE EXTENSION hstore", UNKNOWN),
+    ("EXECUTE 'ALTER EXTENSION a UPDATE'", UNKNOWN),
     ("UPDATE pg_settings SET setting = 'a' WHERE name = x", UNNAMED),
     ("CREATE TEMP TABLE a (b int)", TEMP),
     ("CREATE TABLE a (b int)", TEMP),
@@ -216,6 +220,12 @@ def test_tokens_know_strings_and_comments() -> None:
     assert [t.text for t in found if t.kind == STRING] == [b"a'b" + b"it's$$y" + b"ab" + b"cd"]
     assert [t.text for t in tokens(b'cpu&mask it\' "A""b"')] == [b"cpu", b"&", b"mask", b"it", b"'", b'a"b']
     assert tokens(b" ") == []
+
+
+def test_what_looks_like_a_comment_hides_no_code() -> None:
+    assert bits("BEGIN /* /* */ ' */ x := 'a -- b'; SET ROLE a; END") == SETTINGS
+    assert bits("BEGIN x := a$b$; y := ' -- $b$ '; SET ROLE a; END") == SETTINGS
+    assert bits("BEGIN x := $b$ ' $b$; y := $$ -- $$; SET ROLE a; END") == SETTINGS
 
 
 def test_uncommented_keeps_what_only_looks_like_a_comment() -> None:
