@@ -109,7 +109,7 @@ def test_a_quick_look_sees(text: str) -> None:
 
 # What the scan in front of the classifier does, as the engine does it: words anywhere, and words at a start.
 WORD = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*")
-START = re.compile(rb"(?:\A|;|\*/|[\n\r])\s*(?=[A-Za-z])")
+START = re.compile(rb"(?:\A|;|\*/|([\n\r]))\s*")
 
 
 def flagged(text: bytes) -> bool:
@@ -117,8 +117,10 @@ def flagged(text: bytes) -> bool:
     words = WORD.findall(text)
     if b"u&" in text or any(word in WORDS or word in CATALOG for word in words):
         return True
-    if any((m := WORD.match(text, start.end())) and m[0] in STARTERS for start in START.finditer(text)):
-        return True
+    for start in START.finditer(text):
+        word = WORD.match(text, start.end())
+        if word and word[0] in STARTERS and (not start[1] or b"--" in text[: start.start()]):
+            return True
     pairs = zip([b"", *words], words, strict=False)
     return any(word in UNLESS_AFTER and before not in UNLESS_AFTER[word][1] for before, word in pairs)
 
@@ -137,9 +139,9 @@ def test_the_worst_that_words_allow_covers_the_verdict(program: tuple[str, ...])
         verdict = classify(text.encode(), CATALOG)
         if verdict is not None:
             value = worst(text.encode(), CATALOG)
-            # Bodies in disguise (U&, E'') are worse than their words.
+            # Bodies in disguise (U&, E'', in pieces) are worse than their words.
             if (
-                not re.search(r"[uUeE]&?'", text)
+                not re.search(r"[uUeE]&?'|'\n'", text)
                 and "load" not in text.lower()
                 and "seed" not in text.lower()
             ):
