@@ -7,6 +7,8 @@ from pgferry.engine.log cimport Log
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.state cimport State
+from pgferry.engine.words cimport WordSet
 
 
 cpdef enum Mode:
@@ -41,6 +43,18 @@ cpdef enum Purpose:
     P_CHECK = 3       # server_check_query
     P_CONNECT = 4     # connect_query
     P_BARRIER = 5     # an empty query that shows where the answers to a failed COPY end
+    P_PROBE = 6       # what the session holds now
+    P_BASE = 7        # the client's start-up values, behind its RESET
+    P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
+    P_CATALOG = 9     # which functions and relations may change a session
+    P_VERSION = 10    # whether that has changed
+
+
+cpdef enum Policy:
+    # session_state: what becomes of statements that change the session, outside session mode.
+    STATE_TRACK = 0
+    STATE_REFUSE = 1
+    STATE_IGNORE = 2
 
 
 cdef class Stats:
@@ -89,6 +103,20 @@ cdef class Database:
     cdef public int64_t epoch        # counts DDL seen; part of every Statement's key
     cdef public double used_at       # monotonic; for autodb_idle_timeout
     cdef public int host_turn        # for load_balance_hosts
+    # What may change a session (see judge and catalog)
+    cdef WordSet words               # the words a text is scanned for
+    cdef readonly object knowledge   # session.catalog.Knowledge; None: not known yet
+    cdef int64_t words_version       # unique; changes with what verdicts depend on
+    cdef dict verdicts               # text -> Verdict or None
+    cdef uint32_t everything         # Touch bits that any statement may have
+    cdef bint sequences              # currval or lastval are used here
+    cdef Counter ddl                 # counts changes of functions and the like, seen by all workers
+    cdef int ddl_seen
+    cdef bint scanning               # the catalog is being read
+    cdef bint stale                  # it must be read again
+    cdef double scanned_at           # monotonic
+    cdef object catalog_version
+    cdef double version_at           # monotonic, of the last look at it
 
 
 cdef class Pool:
@@ -105,6 +133,9 @@ cdef class Pool:
     cdef public double idle_transaction_timeout
     cdef public double transaction_timeout
     cdef public double client_idle_timeout
+    cdef public int session_state    # a Policy
+    cdef public int max_pinned       # 0: no limit
+    cdef public double pin_timeout   # seconds, 0: none
     # Clients
     cdef readonly StreamList clients     # logged in and not waiting
     cdef readonly StreamList waiting     # oldest first
@@ -134,6 +165,8 @@ cdef class Pool:
     cdef public double empty_since   # monotonic; for pool_idle_timeout
     cdef readonly Stats stats
     cdef public int give_back        # servers to close for the sake of other workers
+    cdef Counter pins                # pinned servers of this pool over all workers
+    cdef readonly dict state_counts  # (counter, reason) -> count, for SHOW STATE_COUNTERS
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
@@ -179,6 +212,24 @@ cdef class Server(Stream):
     cdef public double query_start       # monotonic, 0: no query runs
     cdef public object error             # fields of the last error to a query of pgferry's own
     cdef list pending_vars               # [(index, value)] being set
+    # Session state (see state, judge, probe)
+    cdef State kept                      # what the session holds, as far as it was brought here or asked for
+    cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
+    cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
+    cdef set names                       # settings among them; None: none
+    cdef bint any_name                   # settings of any name
+    cdef uint32_t asked                  # the same three, of the probe under way
+    cdef set asked_names
+    cdef bint asked_any
+    cdef tuple plain                     # (name, replay text) of a lone SET under way
+    cdef bint plain_done                 # its CommandComplete has come
+    cdef list rows                       # of a query of pgferry's own
+    cdef bint restoring                  # the answer to a restore of state is still to come
+    cdef bint ddl                        # functions or the like may have been changed
+    cdef bint scrubbing                  # DISCARD ALL is under way
+    cdef int64_t last_client             # id of the client it served last
+    cdef bint foreign                    # sequences may remember values of another client
+    cdef bytes failure                   # ErrorResponse of a failed P_ENSURE, the answer to what needed it
 
 
 cdef class Client(Stream):
@@ -225,6 +276,23 @@ cdef class Client(Stream):
     cdef bint welcomed                   # has had its first ReadyForQuery
     cdef bint counted                    # holds places in the ledger
     cdef bint close_wanted               # after the present transaction
+    # Session state (see state, judge, probe)
+    cdef bint judged                     # statements are looked at: not in session mode, not with `ignore`
+    cdef State kept                      # what its session holds, apart from tracked parameters
+    cdef State start                     # what its startup packet asked for
+    cdef tuple start_vars                # tracked parameters as its session began
+    cdef bint kept_unchecked             # no server has accepted `start` yet
+    cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
+    cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
+    cdef int64_t unnamed_version
+    cdef object reset_due                # names whose start values come back at the end of the batch; True: all
+    cdef bytes refusal                   # the error that takes the place of PostgreSQL's for a refused statement
+    cdef uint32_t pins                   # Touch bits that hold it to its server
+    cdef double pinned_at                # monotonic
+    cdef int64_t pinned_xacts            # transactions since
+    cdef bint pin_logged
+    cdef public str reason               # the statement that last touched the session
+    cdef int64_t last_server             # id of the server that served it last
 
 
 cdef class Engine:
@@ -277,6 +345,12 @@ cdef class Engine:
     cdef public double autodb_idle_timeout
     cdef public int max_client_conn
     cdef public int verbose
+    cdef public double pin_log_after     # seconds, 0: never
+    cdef WordSet base_words              # without those of a database's catalog
+    cdef WordSet enders                  # words that begin a statement that ends a transaction
+    cdef dict states                     # what -> State: the same content is the same object
+    cdef State no_state
+    cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     # What the worker around the engine provides (worker.host.Host).
     cdef public object host
     cdef public Log log

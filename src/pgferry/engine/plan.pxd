@@ -23,6 +23,7 @@ cpdef enum Flag:
     F_UNNAMED = 16    # concerns the server's unnamed statement
     F_IN_COPY = 32    # a Sync that the server may have read, and dropped, while in copy-in mode
     F_DROPS = 64      # may drop all prepared statements, the client's and the server's
+    F_REFUSED = 128   # sent as a text that PostgreSQL cannot parse: client.refusal takes the place of its error
 
 
 cdef struct Entry:

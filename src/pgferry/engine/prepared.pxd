@@ -1,5 +1,5 @@
 # Prepared statements at protocol level: one table of texts for the worker, a set of numbers for each server.
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 
 cdef class Statement:
@@ -8,6 +8,8 @@ cdef class Statement:
     cdef readonly bytes wire_name   # as servers know it, with its NUL
     cdef object key
     cdef int refs                   # clients' names and servers that hold it
+    cdef object verdict             # what it may change (judge), valid with database.words_version == judged
+    cdef int64_t judged
 
 
 cdef class StatementTable:

@@ -133,6 +133,10 @@ cdef extern from "unistd.h" nogil:
     ssize_t write(int fd, const void *buf, size_t n)
 
 
+cdef inline uint16_t be16(const char *p) noexcept nogil:
+    return (<uint16_t><uint8_t>p[0] << 8) | <uint8_t>p[1]
+
+
 cdef inline uint32_t be32(const char *p) noexcept nogil:
     """The big-endian unsigned 32-bit integer at p (four bytes must be there)."""
     return ((<uint32_t><uint8_t>p[0]) << 24) | ((<uint32_t><uint8_t>p[1]) << 16) | (

@@ -1,0 +1,16 @@
+# What a client's statement may do to its session.
+from libc.stdint cimport int64_t
+
+from pgferry.engine.model cimport Client, Database, Engine, Server
+from pgferry.engine.prepared cimport Statement
+
+cdef object judge(Client c, const char *text, size_t n)
+cdef object judge_statement(Client c, Statement st)
+cdef object judge_unnamed(Client c)
+cdef int note(Client c, Server s, object verdict) except -1
+cdef int note_parameters(Client c, Server s, object verdict, const char *p, size_t n) except -1
+cdef int note_unread(Client c, Server s, str reason) except -1
+cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept
+cdef bint is_refused(Client c, object verdict)
+cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1
+cdef int count(Client c, str counter, str reason) except -1

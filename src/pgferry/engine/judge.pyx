@@ -1,0 +1,214 @@
+"""What a client's statement may do to its session: be certain, or ask the server.
+
+A text is scanned for words (words.scan). When none is found it is harmless, which is the case for nearly all. Else
+session.classify looks closely, and its Verdict is remembered by text. note() adds a Verdict to what the server must
+be asked about before it may serve anybody else (probe).
+"""
+
+from libc.stdint cimport int64_t, uint16_t, uint32_t
+from libc.string cimport memchr
+
+from pgferry.engine.model cimport STATE_REFUSE, Client, Database, Engine, Server
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.sys cimport be16, be32
+from pgferry.engine.words cimport WordSet
+from pgferry.session.classify import classify
+from pgferry.session.verdict import Touch
+from pgferry.session.words import STARTERS, WORDS
+
+cdef enum:
+    REMEMBERED = 4096       # verdicts of a database
+    LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
+    SETTINGS = 1
+    FOREVER = 64
+    UNNAMED = 128
+    ALL_BITS = 255
+    ASKABLE = 63
+
+assert int(Touch.SETTINGS) == SETTINGS and int(Touch.FOREVER) == FOREVER and int(Touch.UNNAMED) == UNNAMED
+
+ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
+cdef int64_t last_version = 0
+
+
+def base_words():
+    """The words that are the same for every database."""
+    cdef WordSet words = WordSet()
+    for word, bits in WORDS.items():
+        words.add(word, bits or ALL_BITS, 0)
+    for word, bits in STARTERS.items():
+        words.add(word, 0, bits or ALL_BITS)
+    return words
+
+
+def ending_words():
+    """The words that begin a statement that may end a transaction."""
+    cdef WordSet words = WordSet()
+    for word in ENDERS:
+        words.add(word, 0, 1)
+    return words
+
+
+cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
+    """Take over what is known of the database's functions; None: nothing yet, so any statement may do anything."""
+    global last_version
+    cdef WordSet words = engine.base_words
+    db.knowledge = knowledge
+    if knowledge is not None and knowledge.words:
+        words = words.copy()
+        for word, bits in knowledge.words.items():
+            words.add(word, bits, 0)
+        for word in knowledge.notifying:
+            words.add(word, ALL_BITS, 0)
+    db.words = words
+    db.everything = ASKABLE if knowledge is None else knowledge.everything
+    if knowledge is not None and knowledge.reads_sequences:
+        db.sequences = True
+    db.verdicts = {}
+    last_version += 1
+    db.words_version = last_version
+    return 0
+
+
+cdef object judge(Client c, const char *text, size_t n):
+    """The Verdict of a text; None: harmless."""
+    cdef Database db = c.db
+    cdef bytes key
+    if db.words.scan(text, n) == 0:
+        return None
+    key = text[:n]
+    if key in db.verdicts:
+        return db.verdicts[key]
+    verdict = classify(key, db.knowledge.words if db.knowledge is not None else {})
+    if n <= LONG_TEXT:
+        if len(db.verdicts) >= REMEMBERED:
+            db.verdicts.clear()
+        db.verdicts[key] = verdict
+    return verdict
+
+
+cdef object judge_statement(Client c, Statement st):
+    """The Verdict of a named statement, remembered with it."""
+    cdef const char *text
+    if st.judged != c.db.words_version:
+        text = st.body
+        st.verdict = judge(c, text, text_length(text, len(st.body)))
+        st.judged = c.db.words_version
+    return st.verdict
+
+
+cdef object judge_unnamed(Client c):
+    """The Verdict of the client's unnamed statement."""
+    cdef const char *text
+    cdef bytes body
+    if c.unnamed is None:
+        return None
+    if c.unnamed_version != c.db.words_version:
+        body = c.unnamed
+        text = body
+        c.unnamed_verdict = judge(c, text, text_length(text, len(body)))
+        c.unnamed_version = c.db.words_version
+    return c.unnamed_verdict
+
+
+cdef inline size_t text_length(const char *body, size_t n) noexcept:
+    """The length of the text in front of its NUL."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return n if nul == NULL else nul - body
+
+
+cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept:
+    return engine.enders.scan(text, n) != 0
+
+
+cdef bint is_refused(Client c, object verdict):
+    return c.pool.session_state == STATE_REFUSE and verdict.touch != 0
+
+
+cdef int note(Client c, Server s, object verdict) except -1:
+    """Add what a statement may change to what the server is asked about when the transaction is over."""
+    cdef uint32_t touch = verdict.touch
+    cdef bint lone
+    if c.pins:
+        touch |= <uint32_t>verdict.ends & c.pins
+    if touch:
+        c.reason = verdict.reason
+        lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I"
+        if touch & (FOREVER | UNNAMED) == 0 and verdict.plain is not None and lone and s.plain is None:
+            s.plain = verdict.plain
+            s.plain_done = False
+        else:
+            if s.plain is not None:
+                doubt_plain(s)
+            s.touched |= touch
+            if touch & SETTINGS:
+                note_names(s, verdict.names)
+        if verdict.resets is None:
+            c.reset_due = True
+        elif verdict.resets and c.reset_due is not True:
+            c.reset_due = (c.reset_due or ()) + verdict.resets
+    return 0
+
+
+cdef int note_names(Server s, object names) except -1:
+    if names is None:
+        s.any_name = True
+    elif names:
+        if s.names is None:
+            s.names = set()
+        s.names.update(names)
+    return 0
+
+
+cdef int doubt_plain(Server s) except -1:
+    """The lone SET is not alone: the server will be asked."""
+    s.touched |= SETTINGS
+    note_names(s, (s.plain[0],))
+    s.plain = None
+    return 0
+
+
+cdef int note_parameters(Client c, Server s, object verdict, const char *p, size_t n) except -1:
+    """Names of settings that come as parameters of this Bind: p[:n] from its parameter format codes on."""
+    cdef size_t pos = 2, size
+    cdef uint16_t formats, params, i
+    cdef list names = []
+    if n < 2:
+        return 0
+    formats = be16(p)
+    pos += 2 * <size_t>formats
+    if n < pos + 2:
+        return note_unread(c, s, verdict.reason)
+    params = be16(p + pos)
+    pos += 2
+    for i in range(1, params + 1):
+        if n < pos + 4:
+            return note_unread(c, s, verdict.reason)
+        if be32(p + pos) == 0xFFFFFFFF:
+            pos += 4
+            continue
+        size = be32(p + pos)
+        pos += 4
+        if n < pos + size:
+            return note_unread(c, s, verdict.reason)
+        if i in verdict.params and size < 1024:
+            names.append(p[pos:pos + size].lower())     # the binary form of text is the same
+        pos += size
+    return note_names(s, names)
+
+
+cdef int note_unread(Client c, Server s, str reason) except -1:
+    """A statement that was not looked at: it may have done anything that can be asked for."""
+    c.reason = reason
+    if s.plain is not None:
+        doubt_plain(s)
+    s.touched |= ASKABLE
+    s.any_name = True
+    return 0
+
+
+cdef int count(Client c, str counter, str reason) except -1:
+    """One more in SHOW STATE_COUNTERS."""
+    cdef dict counts = c.pool.state_counts
+    counts[(counter, reason)] = counts.get((counter, reason), 0) + 1
+    return 0

@@ -1,0 +1,11 @@
+# Asking PostgreSQL what a session holds, and what follows: the client's state, pins, scrubbing.
+from pgferry.engine.model cimport Client, Server
+
+cdef bint ask(Client c, Server s) except -1
+cdef int answered_probe(Server s) except -1
+cdef int settle_plain(Client c, Server s, char status) except -1
+cdef int keep_row(Server s, const char *p, size_t n) except -1
+cdef int unpin(Client c) except -1
+cdef int scrub(Server s) except -1
+cdef int scrubbed(Server s) except -1
+cdef str pin_reasons(Client c)

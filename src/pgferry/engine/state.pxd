@@ -1,0 +1,14 @@
+# What a session holds that can be brought to another server: settings, role, listening channels.
+from pgferry.engine.model cimport Client, Engine, Server
+
+
+cdef class State:
+    cdef readonly dict settings      # lower-case name -> value, or REPLAY and the SET itself
+    cdef readonly frozenset channels
+    cdef dict ways                   # State -> the SQL that leads from that state to this one
+
+cdef State intern_state(Engine engine, dict settings, frozenset channels)
+cdef State with_setting(Engine engine, State old, bytes name, bytes value)
+cdef bytes way(State old, State new, set omit)
+cdef bytes base_script(Client c, object names)
+cdef bint can_fail(State new)

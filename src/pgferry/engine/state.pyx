@@ -1,0 +1,140 @@
+"""What a session holds that can be brought to another server: settings, role, listening channels.
+
+A State is never changed; the same content is the same object, so that "the server has what the client needs" is one
+comparison of pointers. Tracked parameters are not in it: PostgreSQL reports those (ParameterStatus), see Server.vars.
+SQL-level prepared statements are not either: they are brought only when a statement needs them (see ensure).
+"""
+
+from pgferry.engine.messages cimport quote_literal
+from pgferry.engine.model cimport Client, Engine
+
+REPLAY = b"\0"       # begins a value that is a SET as the client wrote it
+# Lists whose elements are quoted as identifiers: SET "x" = '...' would make one element of the whole value.
+LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_libraries", b"local_preload_libraries",
+                   b"shared_preload_libraries", b"unix_socket_directories"))
+ROLE = b"role"
+AUTHORIZATION = b"session_authorization"
+MANY = 1024          # remembered states, and ways to each
+
+
+cdef class State:
+    """Settings that are not at the server's own value, and channels listened to."""
+
+    def __init__(self):
+        raise TypeError("made by intern_state only")
+
+
+cdef State intern_state(Engine engine, dict settings, frozenset channels):
+    """The State of this content."""
+    cdef object key = (frozenset(settings.items()), channels)
+    cdef State found = engine.states.get(key)
+    if found is None:
+        found = State.__new__(State)
+        found.settings = settings
+        found.channels = channels
+        found.ways = {}
+        if len(engine.states) >= MANY:
+            # Sessions keep theirs; only the sameness with later ones is lost.
+            engine.states.clear()
+            engine.states[(frozenset(), frozenset())] = engine.no_state
+        engine.states[key] = found
+    return found
+
+
+cdef State with_setting(Engine engine, State old, bytes name, bytes value):
+    """The same with one setting changed; value None takes it out."""
+    cdef dict settings = dict(old.settings)
+    if value is None:
+        settings.pop(name, None)
+    else:
+        settings[name] = value
+    return intern_state(engine, settings, old.channels)
+
+
+cdef bytes identifier(bytes name):
+    return b'"' + name.replace(b'"', b'""') + b'"'
+
+
+cdef bytes assignment(bytes name, bytes value):
+    """SQL that gives a setting this value."""
+    if value.startswith(REPLAY):
+        return value[1:] + b";"
+    if name == ROLE:
+        return b"SET ROLE " + quote_literal(value) + b";"
+    if name == AUTHORIZATION:
+        return b"SET SESSION AUTHORIZATION " + quote_literal(value) + b";"
+    if name in LISTS:
+        return b"SELECT pg_catalog.set_config(" + quote_literal(name) + b"," + quote_literal(value) + b",false);"
+    return b"SET " + identifier(name) + b"=" + quote_literal(value) + b";"
+
+
+cdef bytes way(State old, State new, set omit):
+    """The SQL that leads from `old` to `new`. old None: unknown, everything is set."""
+    cdef bytes found = new.ways.get(old)
+    if found is None:
+        found = make_way(old, new, omit)
+        if len(new.ways) >= MANY:
+            new.ways.clear()
+        new.ways[old] = found
+    return found
+
+
+cdef bytes make_way(State old, State new, set omit):
+    cdef list parts = []
+    cdef dict before = old.settings if old is not None else {}
+    cdef bint person = (before.get(ROLE) != new.settings.get(ROLE)
+                        or before.get(AUTHORIZATION) != new.settings.get(AUTHORIZATION))
+    if "role" in omit:
+        person = False
+    # What the former role could not set, the session's own user can; the new role comes last.
+    if person and AUTHORIZATION in before:
+        parts.append(b"RESET SESSION AUTHORIZATION;")
+    if person and (ROLE in before or AUTHORIZATION in before):
+        parts.append(b"RESET ROLE;")
+    if "settings" not in omit:
+        for name in before:
+            if name not in new.settings and name != ROLE and name != AUTHORIZATION:
+                parts.append(b"RESET " + identifier(name) + b";")
+        for name, value in new.settings.items():
+            if before.get(name) != value and name != ROLE and name != AUTHORIZATION:
+                parts.append(assignment(name, value))
+    if "listen" not in omit:
+        add_channels(parts, old.channels if old is not None else frozenset(), new.channels)
+    if person:
+        for name in (AUTHORIZATION, ROLE):
+            if name in new.settings:
+                parts.append(assignment(name, new.settings[name]))
+    return b"".join(parts)
+
+
+cdef int add_channels(list parts, frozenset before, frozenset after) except -1:
+    if before and not after:
+        parts.append(b"UNLISTEN *;")
+        return 0
+    for channel in before - after:
+        parts.append(b"UNLISTEN " + identifier(channel) + b";")
+    for channel in after - before:
+        parts.append(b"LISTEN " + identifier(channel) + b";")
+    return 0
+
+
+cdef bytes base_script(Client c, object names):
+    """The SQL that gives the settings `names` (True: all) the values of the client's startup packet; b"" for none."""
+    cdef list parts = []
+    cdef Engine engine = c.engine
+    if "base" in engine.omit:
+        return b""
+    for name, value in c.start.settings.items():
+        if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
+            parts.append(assignment(name, value))
+    if c.start_vars is not c.pool.base_vars:
+        for i, value in enumerate(c.start_vars):
+            name = engine.tracked[i].lower().encode()
+            if value is not None and value != c.pool.base_vars[i] and (names is True or name in names):
+                parts.append(assignment(name, value))
+    return b"".join(parts)
+
+
+cdef bint can_fail(State new):
+    """Whether PostgreSQL may refuse what it once accepted: rights and objects may have gone."""
+    return bool(new.settings) or bool(new.channels)
