@@ -7,3 +7,4 @@ cdef int scanned(Server s) except -1
 cdef int version_known(Server s) except -1
 cdef int look_for_ddl(Database db) except -1
 cdef int changed(Database db) except -1
+cdef int catalog_unknown(Database db, Engine engine) except -1

@@ -50,7 +50,7 @@ cdef int scan(Server s) except -1:
     s.since = s.loop.now
     s.pool.tested.append(s)
     s.rows = []
-    db.scanning = True
+    s.scanning = db.scanning = True
     db.version_at = s.loop.now
     if db.stale or db.knowledge is None:
         db.stale = False
@@ -80,6 +80,13 @@ cdef int scanned(Server s) except -1:
 
     engine.host.run_slow(lambda: understand(rows), understood)
     return 0
+
+
+cdef int catalog_unknown(Database db, Engine engine) except -1:
+    """The catalog cannot be read: do with the texts of statements."""
+    db.scanning = db.stale = False
+    db.version_at = engine.loop.now
+    return use_knowledge(db, engine, understand([]))
 
 
 cdef int version_known(Server s) except -1:

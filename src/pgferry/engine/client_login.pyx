@@ -6,6 +6,7 @@ object, at most one startup packet and one password message, and client_login_ti
 """
 
 import os
+import re
 import struct
 
 from pgferry.auth import md5, sasl, scram
@@ -19,9 +20,10 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport notice_message, parameter_status
 from pgferry.engine.model cimport (
-    CL_IDLE, MODE_SESSION, Client, Database, Engine, Pool, User,
+    CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
 )
 from pgferry.engine.pooling cimport close_client, want_servers
+from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport be32
 
 cdef enum:
@@ -40,6 +42,7 @@ cdef enum:
     REPLICATION = -4
     OTHER = -5
 
+SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
 AUTH_OK = b"R\0\0\0\x08\0\0\0\0"
 READY = b"Z\0\0\0\x05I"
 CONSOLES = ("pgbouncer", "pgferry")
@@ -59,6 +62,7 @@ cdef class Login:
     cdef public str database
     cdef public str rights          # console: admin or stats; "" elsewhere
     cdef public dict values         # index of a tracked parameter -> value from the startup packet
+    cdef public dict settings       # lower-case name of any other setting -> value; None: none
     cdef public bint authenticated
     cdef object method              # of the exchange under way
     cdef object secret
@@ -202,7 +206,7 @@ cdef int read_parameters(Client c, Login login, bytes packet, uint32_t version) 
             elif name.lower().startswith("_pq_."):
                 unknown.append(items[i])
             elif name.lower() not in ignored:
-                raise Refused(f"unsupported startup parameter: {name}")
+                setting(login, name, value)
     if not login.username:
         raise Refused("no username supplied")
     if not login.database:
@@ -243,7 +247,17 @@ cdef int options(Engine engine, Login login, str text, ignored) except -1:
         if index is not None:
             login.values[index] = value.encode("utf-8", "surrogateescape")
         elif name.lower() not in ignored and "options" not in ignored:
-            raise Refused(f"unsupported startup parameter in options: {name}")
+            setting(login, name, value.encode("utf-8", "surrogateescape"), " in options")
+    return 0
+
+
+cdef int setting(Login login, str name, bytes value, str where="") except -1:
+    """A setting that PostgreSQL does not report: part of the session's state, where that is kept. Raises Refused."""
+    if SETTING_NAME.fullmatch(name) is None or not value.isascii():
+        raise Refused(f"unsupported startup parameter{where}: {name}")
+    if login.settings is None:
+        login.settings = {}
+    login.settings[name.lower().encode()] = value
     return 0
 
 
@@ -469,6 +483,8 @@ cdef int authenticated(Client c, Login login) except -1:
     elif user is None:
         raise Refused("bouncer config error")
     pool = engine.pool_for(db, user)
+    if login.settings and pool.session_state == STATE_IGNORE:
+        raise Refused(f"unsupported startup parameter: {next(iter(login.settings)).decode()}")
     c.pool = pool
     if pool.welcome is not None:
         return welcome(login, c)
@@ -497,6 +513,9 @@ cdef int welcome(Login login, Client c) except -1:
     parts.append(AUTH_OK)
     parts.append(pool.welcome)
     c.vars = pool.base_vars
+    if login.settings:
+        c.kept = c.start = intern_state(engine, login.settings, frozenset())
+        c.kept_unchecked = True
     if login.values:
         values = list(pool.base_vars)
         for index, value in login.values.items():
@@ -507,6 +526,7 @@ cdef int welcome(Login login, Client c) except -1:
                     c.vars_unchecked = True
             values[index] = canonical
         c.vars = tuple(values)
+    c.start_vars = c.vars
     parts.append(tracked_statuses(engine, c.vars))
     parts.append(new_key(c, login))
     text = engine.config.settings.login_notify_message

@@ -16,22 +16,31 @@ import re
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgferry.engine.ensure cimport bring_sql, edited, refuse, sequences_ready, stage_query
+from pgferry.engine.judge cimport (
+    count, is_refused, judge, judge_statement, judge_unnamed, may_end_transaction, note, note_parameters, note_unread,
+)
+from pgferry.engine.listening cimport may_listen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
-from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
+from pgferry.engine.model cimport CL_CLOSING, P_BASE, Client, Engine, Server
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
+    F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
     K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
 )
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_relay cimport advance
+from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport be32, put32
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     HEAD = 64              # bytes of a Query that tell what kind of statement it is
+    READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
+    NEED_PREPARED = 1      # session.verdict.Need
+    NEED_SEQUENCES = 2
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
 
 
@@ -109,6 +118,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         return 0
     if c.query_start == 0:
         c.query_start = c.request_time = now
+        if c.awaited is not None and s is not None and not s.asked:
+            c.early.clear()         # committed before this client's LISTEN can have been
         c.pool.stats.query_count += 1
         if c.xact_start == 0:
             c.xact_start = now
@@ -137,6 +148,10 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if kind == b"C":
         return on_close(c, s, p, n, total)
     if kind == b"F":
+        if c.judged:
+            if s.restoring:
+                return stall(c)
+            note_unread(c, s, "function call")
         s.unnamed = None
         c.unnamed_here = False
         return expect(c, s, K_QUERY, 0, p, n, total)
@@ -215,7 +230,25 @@ cdef size_t renamed(Client c, const char *p, size_t n, size_t total, size_t name
 
 cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef uint8_t flags = 0
-    if n < min(total, <size_t>HEAD) and c.tracking:
+    cdef object verdict = None
+    if c.judged:
+        if n < min(total, <size_t>READABLE):
+            return wait_for(c, min(total, <size_t>READABLE))
+        if s.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
+            return stall(c)
+        if total > READABLE:
+            note_unread(c, s, "a long statement")
+        elif total > 5:
+            verdict = judge(c, p + 5, total - 6)
+            if verdict is not None and is_refused(c, verdict):
+                return refused(c, s, False, verdict, total)
+            if verdict is not None and verdict.listens and not may_listen(c, verdict.listens):
+                return 0
+            if verdict is not None and not ready_for(c, s, verdict, False):
+                return refused_sequence(c, s, False, total)
+        if c.db.everything:
+            note_everything(c, s)
+    elif n < min(total, <size_t>HEAD) and c.tracking:
         return wait_for(c, min(total, <size_t>HEAD))
     if not c.session:
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
@@ -226,7 +259,102 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             flags = F_CLIENT_OP | F_UNNAMED
         if c.tracking and may_drop(p + 5, min(n, total) - 5):
             flags |= F_DROPS           # what depends on names waits for the answer
-    return expect(c, s, K_QUERY, flags, p, n, total)
+    if verdict is None:
+        return expect(c, s, K_QUERY, flags, p, n, total)
+    return judged_query(c, s, verdict, flags, p, total)
+
+
+cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char *p, size_t total) except? 0:
+    """Pass a Query on that touches the session or needs something of it."""
+    cdef bytes text
+    cdef char head[5]
+    note(c, s, verdict)
+    if not verdict.edits:
+        expect(c, s, K_QUERY, flags, p, total, total)
+    else:
+        text = edited(c, s, verdict, p[5:total])
+        s.plan.push(K_QUERY, flags, 0)
+        s.status = 0
+        head[0] = b"Q"
+        put32(head + 1, <uint32_t>(4 + len(text)))
+        c.loop.emit(head, 5)
+        c.loop.emit(<const char *>text, len(text))
+    bring_base(c, s)
+    return total
+
+
+cdef int bring_base(Client c, Server s) except -1:
+    """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet."""
+    cdef bytes text
+    if c.reset_due is None:
+        return 0
+    text = base_script(c, c.reset_due)
+    c.reset_due = None
+    return stage_query(s, text, P_BASE) if text else 0
+
+
+cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept:
+    """Whether a statement may be sent before the restore in front of it is known to have succeeded.
+
+    If that fails the server is left in a transaction that has failed, in which nothing is carried out; except what
+    ends the transaction, and what comes after that.
+    """
+    return s.plan.turns == 0 and not may_end_transaction(c.engine, text, n)
+
+
+cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
+    """Stage what the statement needs on the server. False: sequences cannot be told apart."""
+    cdef int needs = verdict.needs
+    if needs & NEED_PREPARED:
+        bring_sql(c, s, extended)
+    return not needs & NEED_SEQUENCES or sequences_ready(c, s, extended)
+
+
+cdef int note_everything(Client c, Server s) except -1:
+    """The database has what any statement may set off, or is not known yet."""
+    if s.plain is None:
+        s.touched |= c.db.everything
+        s.any_name = True
+        if c.reason is None:
+            c.reason = "unknown functions"
+        return 0
+    return note_unread(c, s, "unknown functions")
+
+
+cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
+    """session_state = refuse."""
+    count(c, "refusals", verdict.reason)
+    refuse(c, s, parse, f"{verdict.reason} changes the session, which session_state = refuse does not allow "
+           f"in {'statement' if c.pool.mode == 2 else 'transaction'} pooling mode", "0A000")
+    return total
+
+
+cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0:
+    count(c, "refusals", "sequence of another session")
+    refuse(c, s, parse, "the server connection holds sequence values of another client as well: "
+           "run the transaction again", "55000")
+    return total
+
+
+cdef int send_refused(Client c, Server s, bint parse) except -1:
+    """Stage a statement that PostgreSQL cannot parse; its error is replaced by c.refusal."""
+    cdef bytes text = b"pgferry has refused a statement of its client\0"
+    cdef bytes message
+    cdef char size[4]
+    if parse:
+        text = b"\0" + text + b"\0\0"
+    put32(size, <uint32_t>(4 + len(text)))
+    message = (b"P" if parse else b"Q") + size[:4] + text
+    c.loop.emit(<const char *>message, len(message))
+    if parse:
+        remember(c, ("unnamed", c.unnamed))
+        s.unnamed = c.unnamed = None
+        c.unnamed_here = True
+        s.plan.push(K_PARSE, F_CLIENT_OP | F_UNNAMED | F_REFUSED, 0)
+    else:
+        s.plan.push(K_QUERY, F_REFUSED, 0)
+    s.status = 0
+    return 0
 
 
 cdef bint may_drop(const char *text, size_t n) noexcept:
@@ -252,9 +380,13 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t done
     c.unnamed_here = False
     s.skipping = False
-    return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
+    done = expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
+    if c.reset_due is not None and c.passing == 0:
+        bring_base(c, s)
+    return done
 
 
 cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
@@ -373,6 +505,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef size_t name_end
     cdef bytes name
     cdef Statement st
+    cdef object verdict
     if c.session:
         return expect(c, s, K_PARSE, 0, p, n, total)
     if n < total:
@@ -381,6 +514,17 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     if nul == NULL:
         return broken(c, "Parse")
     name_end = nul - p
+    if c.judged:
+        if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
+            return stall(c)
+        verdict = None
+        if not (name_end == 5 and c.unnamed_verdict is None and same_unnamed(c, p + 6, total - 6)):
+            verdict = judge_parse(c, nul + 1, total - name_end - 1)
+        if verdict is not None:
+            if is_refused(c, verdict):
+                return refused(c, s, True, verdict, total)
+            if verdict.edits:
+                return edited_parse(c, s, verdict, p, total, name_end)
     if name_end == 5:
         if same_unnamed(c, p + 6, total - 6):
             s.unnamed = c.unnamed          # nothing to undo, and no object to make
@@ -389,6 +533,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         remember(c, ("unnamed", c.unnamed))
         s.unnamed = c.unnamed = p[6:total]
         c.unnamed_here = True
+        c.unnamed_version = 0
         return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
     if not c.tracking:
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -405,6 +550,34 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         s.status = 0
         return renamed(c, p, n, total, 5, name_end, st.wire_name)
     return define(c, s, name, p, total, name_end)
+
+
+cdef object judge_parse(Client c, const char *body, size_t n):
+    """The Verdict of the text of a Parse, or None."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return judge(c, body, nul - body) if nul != NULL else None
+
+
+cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """A Parse whose text names the client's statements: PostgreSQL gets their names on the server."""
+    cdef const char *nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
+    cdef size_t text_end = nul - p
+    cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end])
+    cdef bytes message
+    cdef char size[4]
+    put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
+    message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
+    # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
+    if name_end > 5 and c.tracking:
+        return define(c, s, p[5:name_end], <const char *>message, len(message), name_end) and total
+    remember(c, ("unnamed", c.unnamed))
+    s.unnamed = c.unnamed = message[name_end + 1:]
+    c.unnamed_here = True
+    c.unnamed_version = 0
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, F_CLIENT_OP | F_UNNAMED, 0)
+    s.status = 0
+    return total
 
 
 cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end) except? 0:
@@ -462,9 +635,16 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
     name_end = nul - p
     if name_end == portal_end + 1:
+        if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
+                c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
+            return stall(c)
+        if c.judged and not bind_may_listen(c, judge_unnamed(c)):
+            return 0
         if not use_unnamed(c, s):
             return stall(c)
         c.dropping = c.unnamed is not None and drops_all(c.unnamed)
+        if c.judged:
+            judged_bind(c, s, judge_unnamed(c), p + name_end + 1, have - name_end - 1)
         return expect(c, s, K_BIND, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_BIND, 0, p, n, total)
@@ -472,8 +652,39 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return stall(c)
     c.pool.stats.bind_count += 1
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    if c.judged:
+        if st is None and c.sql is not None and p[portal_end + 1:name_end] in c.sql:
+            bring_sql(c, s, True)           # made by PREPARE: servers know it by the client's own name
+            note_unread(c, s, "EXECUTE")
+            return expect(c, s, K_BIND, 0, p, n, total)
+        if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
+            return stall(c)
+        if st is not None and not bind_may_listen(c, judge_statement(c, st)):
+            return 0
+        if st is not None:
+            judged_bind(c, s, judge_statement(c, st), p + name_end + 1, have - name_end - 1)
     c.dropping = st is not None and drops_all(st.body)
     return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
+
+
+cdef bint bind_may_listen(Client c, verdict) except -1:
+    return verdict is None or not verdict.listens or may_listen(c, verdict.listens)
+
+
+cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) except -1:
+    """Note what the statement behind a Bind may do; p[:n] are the message's bytes from its parameter formats on."""
+    if c.db.everything:
+        note_everything(c, s)
+    if verdict is None:
+        return 0
+    note(c, s, verdict)
+    if verdict.params:
+        note_parameters(c, s, verdict, p, n)
+    if not ready_for(c, s, verdict, True):
+        # Too late to refuse it without PostgreSQL's help, but not to keep the answer from being another's.
+        close_client(c, "sequence of another session", "the server connection holds sequence values of another "
+                     "client as well: run the transaction again", "55000")
+    return 0
 
 
 cdef bint use_unnamed(Client c, Server s) except -1:

@@ -1,15 +1,18 @@
 """What time brings: timeouts, lifetimes, minimum sizes, reserves, fair shares between workers. Runs every 1/3 s."""
 
 from pgferry.engine.cancel cimport check_timeouts
+from pgferry.engine.catalog cimport scan, wants_scan
+from pgferry.engine.listening cimport hub_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
 from pgferry.engine.model cimport (
-    CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
+    CL_IDLE, MODE_SESSION, STATE_IGNORE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting, start_server,
     want_servers,
 )
+from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.sharing import balance
 
 cdef enum:
@@ -31,6 +34,9 @@ def tick(Engine engine):
         want_servers(pool)
         if pool.client_idle_timeout > 0:
             check_idle_clients(pool, now)
+    for item in list(engine.databases.values()):
+        if (<Database>item).hub is not None:
+            hub_tick(<Database>item)
     if engine.workers > 1:
         balance(engine)
     drop_unused(engine, now)
@@ -110,6 +116,9 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
         c = s.client
         if c is not None:
             reason = None
+            if c.pins and not c.xact_start and check_pin(engine, pool, c, now):
+                at = following
+                continue
             if pool.query_timeout > 0 and c.query_start and now - c.query_start > pool.query_timeout:
                 reason = "query timeout"
             elif (pool.idle_transaction_timeout > 0 and c.xact_start and not c.query_start
@@ -123,6 +132,19 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
                 maybe_release(s)
         at = following
     return 0
+
+
+cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
+    """pin_log_threshold and pin_timeout, for a pinned client between transactions. True: it is closed."""
+    cdef double age = now - c.pinned_at
+    if engine.pin_log_after > 0 and age > engine.pin_log_after and not c.pin_logged:
+        c.pin_logged = True
+        engine.say(c, "WARNING", f"holds its server connection for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
+    if pool.pin_timeout > 0 and age > pool.pin_timeout:
+        text = f"session state held a server connection for too long (pin_timeout): {pin_reasons(c)}, by {c.reason}"
+        close_client(c, "pin_timeout", text, "57P05")
+        return True
+    return False
 
 
 cdef int check_servers(Engine engine, Pool pool, double now) except -1:
@@ -139,6 +161,10 @@ cdef int check_servers(Engine engine, Pool pool, double now) except -1:
         s = <Server>item
         if engine.connect_timeout > 0 and now - s.since > engine.connect_timeout:
             close_server(s, "test timeout")
+    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and pool.idle.count:
+        s = <Server>pool.idle.tail
+        if wants_scan(s):
+            scan(s)
     for group in (pool.idle, pool.used):
         for item in (<StreamList>group).items():
             check_idle_server(engine, pool, <Server>item, now)

@@ -11,10 +11,10 @@ from libc.string cimport memchr
 from pgferry.engine.model cimport STATE_REFUSE, Client, Database, Engine, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32
-from pgferry.engine.words cimport WordSet
+from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
 from pgferry.session.verdict import Touch
-from pgferry.session.words import STARTERS, WORDS
+from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 
 cdef enum:
     REMEMBERED = 4096       # verdicts of a database
@@ -38,6 +38,10 @@ def base_words():
         words.add(word, bits or ALL_BITS, 0)
     for word, bits in STARTERS.items():
         words.add(word, 0, bits or ALL_BITS)
+    for word, (bits, shields) in UNLESS_AFTER.items():
+        words.add(word, <uint32_t>SHIELDED | <uint32_t>bits, 0)
+        for shield in shields:
+            words.add(shield, SHIELD, 0)
     return words
 
 
@@ -129,6 +133,8 @@ cdef int note(Client c, Server s, object verdict) except -1:
     """Add what a statement may change to what the server is asked about when the transaction is over."""
     cdef uint32_t touch = verdict.touch
     cdef bint lone
+    if verdict.notifies:
+        s.fence = True
     if c.pins:
         touch |= <uint32_t>verdict.ends & c.pins
     if touch:
@@ -143,6 +149,7 @@ cdef int note(Client c, Server s, object verdict) except -1:
             s.touched |= touch
             if touch & SETTINGS:
                 note_names(s, verdict.names)
+                note_names(s, verdict.hints)
         if verdict.resets is None:
             c.reset_due = True
         elif verdict.resets and c.reset_due is not True:

@@ -21,6 +21,11 @@ cdef bytes notice_message(str text):
     return fields(b"N", [(b"S", "NOTICE"), (b"V", "NOTICE"), (b"C", "00000"), (b"M", text)])
 
 
+def notice(str severity, str sqlstate, str text):
+    """NoticeResponse of this severity."""
+    return fields(b"N", [(b"S", severity), (b"V", severity), (b"C", sqlstate), (b"M", text)])
+
+
 cdef bytes parameter_status(bytes name, bytes value):
     return b"S" + struct.pack("!I", len(name) + len(value) + 6) + name + b"\0" + value + b"\0"
 

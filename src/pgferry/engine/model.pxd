@@ -34,6 +34,7 @@ cpdef enum ServerState:
     SV_ACTIVE = 4     # linked to a client (pool.active)
     SV_BEING_CANCELED = 5   # free, but a cancel request may still be on its way to it (pool.being_canceled)
     SV_GONE = 6
+    SV_LISTEN = 7     # listens for the clients of its database (pool.listeners)
 
 
 cpdef enum Purpose:
@@ -48,6 +49,7 @@ cpdef enum Purpose:
     P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
     P_CATALOG = 9     # which functions and relations may change a session
     P_VERSION = 10    # whether that has changed
+    P_LISTEN = 11     # LISTEN on the listening connection, or a fence there
 
 
 cpdef enum Policy:
@@ -109,6 +111,7 @@ cdef class Database:
     cdef int64_t words_version       # unique; changes with what verdicts depend on
     cdef dict verdicts               # text -> Verdict or None
     cdef uint32_t everything         # Touch bits that any statement may have
+    cdef object hub                  # listening.Hub, None: nobody has listened yet
     cdef bint sequences              # currval or lastval are used here
     cdef Counter ddl                 # counts changes of functions and the like, seen by all workers
     cdef int ddl_seen
@@ -147,6 +150,7 @@ cdef class Pool:
     cdef readonly StreamList tested
     cdef readonly StreamList active
     cdef readonly StreamList being_canceled
+    cdef readonly StreamList listeners   # not counted in pool_size
     # Cancel requests (see cancel)
     cdef readonly list cancels_waiting
     cdef readonly list cancels_sent
@@ -229,6 +233,11 @@ cdef class Server(Stream):
     cdef bint scrubbing                  # DISCARD ALL is under way
     cdef int64_t last_client             # id of the client it served last
     cdef bint foreign                    # sequences may remember values of another client
+    cdef readonly int version            # of PostgreSQL: 15; 0: not known
+    cdef object hub                      # of the listening connection
+    cdef bint fence                      # its client has notified
+    cdef bint scanning                   # it reads the catalog
+    cdef int tries                       # probes cut short by a timeout, in a row
     cdef bytes failure                   # ErrorResponse of a failed P_ENSURE, the answer to what needed it
 
 
@@ -292,7 +301,13 @@ cdef class Client(Stream):
     cdef int64_t pinned_xacts            # transactions since
     cdef bint pin_logged
     cdef public str reason               # the statement that last touched the session
-    cdef int64_t last_server             # id of the server that served it last
+    cdef int64_t last_server             # id of the server that serves it, or served it last
+    cdef int64_t former_server           # and of the one before
+    cdef int turns_here                  # answered since it was linked
+    cdef set awaited                     # channels of LISTENs that are not settled; None: none
+    cdef list early                      # (channel, message) that came meanwhile
+    cdef list inbox                      # messages for when its transaction is over; None: none
+    cdef list deallocating               # names of protocol-level statements in DEALLOCATEs under way
 
 
 cdef class Engine:

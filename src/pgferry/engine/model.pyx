@@ -8,9 +8,12 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 import time
 import traceback
 
+from pgferry.engine.judge import base_words, ending_words
+
 from pgferry.engine.address cimport address_text, hexadecimal, host_port, local_address
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
+from pgferry.engine.judge cimport use_knowledge
 from pgferry.engine.ledger cimport Ledger
 from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
@@ -18,6 +21,7 @@ from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing,
 from pgferry.engine.prepared cimport ServerStatements, StatementTable
 from pgferry.engine.server_login cimport server_connected, server_login_feed
 from pgferry.engine.server_relay cimport server_feed
+from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
@@ -82,6 +86,9 @@ cdef class Database:
         self.servers = engine.ledger.counter("db-servers", name)
         self.wanting = engine.ledger.counter("db-wanting", name)
         self.used_at = engine.loop.now
+        self.ddl = engine.ledger.counter("ddl", name)
+        self.ddl_seen = self.ddl.total()
+        use_knowledge(self, engine, None)
 
 
 cdef class Pool:
@@ -100,10 +107,13 @@ cdef class Pool:
         self.tested = StreamList()
         self.active = StreamList()
         self.being_canceled = StreamList()
+        self.listeners = StreamList()
         self.cancels_waiting = []
         self.cancels_sent = []
         self.canon = {}
         self.stats = Stats()
+        self.state_counts = {}
+        self.pins = engine.ledger.counter("pins", db.name, user.name)
         self.slots = engine.ledger.counter("pool", db.name, user.name)
         self.wanting = engine.ledger.counter("wanting", db.name, user.name)
 
@@ -114,7 +124,8 @@ cdef class Pool:
     def servers(self):
         """All servers, in the order of SHOW SERVERS."""
         cdef list found = []
-        for group in (self.active, self.idle, self.used, self.tested, self.fresh, self.being_canceled):
+        for group in (self.active, self.idle, self.used, self.tested, self.fresh, self.being_canceled,
+                      self.listeners):
             found.extend(group.items())
         return found
 
@@ -144,6 +155,7 @@ cdef class Server(Stream):
         self.created = self.since = loop.now
         self.connect_time = time.time()
         self.vars = ()
+        self.kept = pool.engine.no_state
 
     cdef int on_event(self, uint32_t events) except -1:
         if self.login is not None and self.login.connecting:
@@ -177,6 +189,8 @@ cdef class Client(Stream):
         self.accepted = self.idle_since = loop.now
         self.connect_time = time.time()
         self.vars = ()
+        self.kept = self.start = engine.no_state
+        self.start_vars = ()
 
     def remote(self):
         """(host, port) of the application's end."""
@@ -241,6 +255,11 @@ cdef class Engine:
         self.tracked = list(ALWAYS_TRACKED)
         self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
         self.client_count = ledger.counter("clients")
+        self.base_words = base_words()
+        self.enders = ending_words()
+        self.states = {}
+        self.no_state = intern_state(self, {}, frozenset())
+        self.omit = set()
         self.max_packet_size = 2147483647
         self.accepting = True
 

@@ -8,20 +8,26 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan, scanned, version_known, wants_scan
+from pgferry.engine.judge cimport count
 from pgferry.engine.ledger cimport Counter
+from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, hub_logged_in, stop_listening
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_CHECK,
-    P_CONNECT, P_RESET, P_VARS, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG, P_CHECK,
+    P_CONNECT, P_ENSURE, P_LISTEN, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.server_login cimport start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
+from pgferry.engine.state cimport way
 
 cdef enum:
+    CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
     PARALLEL_LOGINS = 4      # connection attempts of one pool at a time
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
@@ -30,19 +36,26 @@ cdef enum:
 
 cdef Server pick(Pool pool, Client c):
     """The idle server to use: last used first, one with the client's parameters preferred (or round robin)."""
-    cdef Server s
+    cdef Server s, found = None
     cdef Stream at
     cdef int n = 0
+    if pool.db.sequences:
+        for item in pool.idle.items():
+            if (<Server>item).last_client == c.id:
+                return <Server>item     # it may know the client's sequence values
     if pool.engine.round_robin:
         return <Server>pool.idle.head
     at = pool.idle.tail
     while at is not None and n < SCAN_IDLE:
         s = <Server>at
         if s.vars is c.vars:
-            return s
+            if s.kept is c.kept:
+                return s
+            if found is None:
+                found = s
         at = at.prev
         n += 1
-    return <Server>pool.idle.tail
+    return found or <Server>pool.idle.tail
 
 
 cdef bint may_start(Pool pool) except -1:
@@ -91,19 +104,62 @@ cdef int link(Client c, Server s) except -1:
     c.state = CL_ACTIVE
     c.session = pool.mode == MODE_SESSION
     c.tracking = not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
+    c.judged = not c.session and pool.session_state != STATE_IGNORE
+    c.turns_here = 0
+    c.former_server = c.last_server
+    c.last_server = s.id
+    if s.last_client != c.id:
+        s.foreign = s.foreign or s.last_client != 0
+        s.last_client = c.id
+    if c.judged and pool.engine.workers > 1:
+        look_for_ddl(pool.db)
     pool.stats.server_assignment_count += 1
-    if c.vars is not s.vars:
-        if c.vars == s.vars:
-            c.vars = s.vars
-        else:
-            set_vars(c, s)
+    if c.vars is not s.vars and c.vars == s.vars:
+        c.vars = s.vars
+    if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and pool.db.sequences):
+        bring(c, s)
     return 0
 
 
-cdef int set_vars(Client c, Server s) except -1:
-    """Queue the SETs that bring the server to the client's tracked parameters (COMPAT 4.2)."""
-    cdef list todo = [], parts = []
+cdef int bring(Client c, Server s) except -1:
+    """Queue what brings the server to the client's tracked parameters (COMPAT 4.2) and session state.
+
+    Session state is set in a transaction: if it fails, that one stays open and failed, and nothing that the client
+    has sent behind it is carried out (see client_relay.may_go).
+    """
+    cdef list todo = []
+    cdef bytes text = differing_vars(c, s, todo)
+    cdef bytes state = b""
+    if c.kept is not s.kept:
+        state = way(s.kept, c.kept, c.engine.omit)
+        s.kept = c.kept                 # if this fails the server is closed
+    if todo:
+        s.pending_vars = todo
+        if state and not state.isascii():
+            own_query(s, text, P_VARS)  # the client's encoding has to be in force when the rest is read
+            text = b""
+    if state:
+        count(c, "restores", "")
+        s.restoring = True
+        text = b"BEGIN ISOLATION LEVEL READ COMMITTED;" + text + state + b"COMMIT"
+    if s.foreign and c.db.sequences and c.judged:
+        s.foreign = False
+        text += b";DISCARD SEQUENCES"
+    if text:
+        own_query(s, text, P_VARS)
+    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
+        # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
+        c.pause(PAUSE_WAIT)
+        s.flush()
+    return 0
+
+
+cdef bytes differing_vars(Client c, Server s, list todo):
+    """The SETs of tracked parameters whose values differ; (index, value) of each goes to todo."""
+    cdef list parts = []
     cdef Engine engine = c.engine
+    if c.vars is s.vars:
+        return b""
     for i, value in enumerate(c.vars):
         if value is not None and i < len(s.vars) and s.vars[i] is not None and value != s.vars[i]:
             name = engine.tracked[i]
@@ -112,15 +168,7 @@ cdef int set_vars(Client c, Server s) except -1:
             else:
                 parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
             todo.append((i, value))
-    if not todo:
-        return 0
-    s.pending_vars = todo
-    own_query(s, b"".join(parts), P_VARS)
-    if c.vars_unchecked:
-        # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
-        c.pause(PAUSE_WAIT)
-        s.flush()
-    return 0
+    return b"".join(parts)
 
 
 cdef int own_query(Server s, bytes text, int purpose) except -1:
@@ -155,6 +203,15 @@ cdef int maybe_release(Server s) except -1:
         return 0
     if not clean(s):
         return 0
+    if session_over:
+        if c.pins or s.touched:
+            return leave_dirty(c, s)
+    elif s.touched and c.judged:
+        ask(c, s)
+        if s.plan.size():
+            return 0
+    if c.pins and not session_over:
+        return stay_pinned(c)
     s.client = None
     c.server = None
     if c.state == CL_ACTIVE:
@@ -163,14 +220,45 @@ cdef int maybe_release(Server s) except -1:
     c.dropped = None
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
+    if c.inbox is not None and not session_over:
+        flush_inbox(c)
     if c.close_wanted and not session_over:
         close_client(c, "admin forced disconnect", "admin forced disconnect")
     return after_use(s, c.session)
 
 
+cdef int stay_pinned(Client c) except -1:
+    """The client keeps its server between transactions."""
+    c.pinned_xacts += 1
+    c.idle_since = c.loop.now
+    c.unpause(PAUSE_PEER | PAUSE_STALL)
+    flush_inbox(c)
+    if c.close_wanted:
+        return close_client(c, "admin forced disconnect", "admin forced disconnect")
+    return 0
+
+
+cdef int leave_dirty(Client c, Server s) except -1:
+    """The client has left and its server holds, or may hold, what nobody else may find there."""
+    s.client = None
+    c.server = None
+    if c.pins & CANNOT_UNDO or s.touched & CANNOT_UNDO:
+        return close_server(s, "client left state that cannot be undone")
+    if "scrub" in c.engine.omit:
+        s.touched = 0
+        return make_available(s)
+    count(c, "scrubs", "")
+    return scrub(s)
+
+
 cdef int after_use(Server s, bint session) except -1:
     """A server has just been taken from its client: barrier, reset, or straight on."""
     cdef Engine engine = s.pool.engine
+    if session:
+        s.kept = None           # nobody has looked
+    if s.ddl:
+        s.ddl = False
+        changed(s.pool.db)
     if s.barrier_needed:
         s.reset_pending = session
         return test(s, b"", P_BARRIER)
@@ -223,6 +311,8 @@ cdef int make_available(Server s) except -1:
         s.state = SV_BEING_CANCELED
         return pool.being_canceled.append(s)
     s.state = SV_IDLE
+    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and wants_scan(s):
+        return scan(s)
     if pool.waiting.count and may_start(pool):
         pool.idle.append(s)
         return serve_waiting(pool)
@@ -240,7 +330,7 @@ cdef int serve_waiting(Pool pool) except -1:
     while pool.waiting.count and pool.idle.count:
         c = <Client>pool.waiting.head
         link(c, pick(pool, c))
-        if not (c.vars_unchecked and c.server is not None and c.server.plan.size()):
+        if not ((c.vars_unchecked or c.kept_unchecked) and c.server is not None and c.server.plan.size()):
             c.unpause(PAUSE_WAIT)
     return 0
 
@@ -250,31 +340,103 @@ cdef int own_query_done(Server s, int purpose) except -1:
     cdef Client c = s.client
     cdef Pool pool = s.pool
     if purpose == P_VARS:
-        if c is None:
-            return close_server(s, "client went away while its parameters were set")
-        if s.error is not None:
-            fields = s.error
-            s.client = None
-            c.server = None
-            close_server(s, "invalid server parameter")
-            return close_client(c, "invalid server parameter", fields.get("M", "invalid server parameter"),
-                                fields.get("C", "08P01"))
-        for i, value in s.pending_vars:
-            if len(pool.canon) > 4096:
-                pool.canon.clear()
-            pool.canon[(i, value)] = s.vars[i]
-        s.pending_vars = None
-        c.vars = s.vars
-        c.vars_unchecked = False
-        return c.unpause(PAUSE_WAIT)
+        return brought(s, c)
+    if purpose == P_PROBE:
+        return probed(s, c)
+    if purpose == P_ENSURE or (purpose == P_BASE and (s.error is None or s.xact == b"E")):
+        return 0
+    if purpose == P_BASE:
+        return not_brought(s, c)
+    if purpose == P_LISTEN:
+        return hub_answered(s)
     if purpose == P_CONNECT:
-        return logged_in(s)
+        return logged_in(s) if s.hub is None else hub_logged_in(s)
+    if purpose == P_CATALOG or purpose == P_VERSION:
+        return catalog_read(s, purpose)
     if s.error is not None:
         return close_server(s, "reset query failed" if purpose == P_RESET else "test query failed")
     if not clean(s):
         return close_server(s, "server was not ready")
     if purpose == P_BARRIER:
         return after_use(s, s.reset_pending)
+    if purpose == P_RESET:
+        scrubbed(s)
+    return make_available(s)
+
+
+cdef int brought(Server s, Client c) except -1:
+    """The client's parameters and state are set, or not."""
+    cdef Pool pool = s.pool
+    if c is None:
+        return close_server(s, "client went away while its parameters were set")
+    if s.error is not None:
+        return not_brought(s, c)
+    if s.pending_vars is not None:
+        for i, value in s.pending_vars:
+            if len(pool.canon) > 4096:
+                pool.canon.clear()
+            pool.canon[(i, value)] = s.vars[i]
+        s.pending_vars = None
+    if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
+        if s.plan.front().number == P_VARS:
+            return 0                    # the second half is still to come
+    s.restoring = False
+    c.vars = s.vars
+    c.vars_unchecked = c.kept_unchecked = False
+    return c.unpause(PAUSE_WAIT)
+
+
+cdef int not_brought(Server s, Client c) except -1:
+    """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
+    cdef bint start = c is None or c.kept_unchecked or c.vars_unchecked
+    fields = s.error
+    text = fields.get("M", "invalid server parameter")
+    if c is None:
+        return close_server(s, "client went away while its parameters were set")
+    s.client = None
+    c.server = None
+    if not start:
+        text = f"session state could not be restored: {text}"
+        count(c, "replay_failures", fields.get("M", ""))
+    close_server(s, "invalid server parameter")
+    return close_client(c, "invalid server parameter", text, fields.get("C", "08P01"))
+
+
+cdef int probed(Server s, Client c) except -1:
+    """A probe is answered; without a client the server is scrubbed anyway."""
+    if c is None:
+        return 0
+    if s.error is None:
+        s.tries = 0
+        return answered_probe(s)
+    s.tries += 1
+    if s.error.get("C") == "57014" and s.tries < 5:
+        # Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
+        s.touched |= s.asked
+        s.names = (s.names or set()) | (s.asked_names or set())
+        s.any_name = s.any_name or s.asked_any
+        s.rows = None
+        return 0
+    fields = s.error
+    s.client = None
+    c.server = None
+    close_server(s, "session state could not be asked for")
+    return close_client(c, "session state could not be asked for",
+                        f"session state could not be asked for: {fields.get('M', '?')}", fields.get("C", "08P01"))
+
+
+cdef int catalog_read(Server s, int purpose) except -1:
+    """The catalog, or its version, has been read."""
+    cdef Pool pool = s.pool
+    s.scanning = False
+    if s.error is not None:
+        pool.engine.say(s, "WARNING", "what functions do to sessions cannot be read from the catalog: only the texts "
+                        "of statements are looked at")
+        catalog_unknown(pool.db, pool.engine)
+    elif purpose == P_CATALOG:
+        scanned(s)
+    else:
+        version_known(s)
     return make_available(s)
 
 
@@ -423,9 +585,19 @@ cdef int part_from_server(Client c, Server s) except -1:
         return maybe_release(s)
     s.client = None
     c.server = None
+    if only_probed(s) and not half_sent and not c.pins & CANNOT_UNDO and not s.asked & CANNOT_UNDO:
+        count(c, "scrubs", "")
+        return scrub(s)         # behind the probe
     if s.status == b"T" or s.status == b"E":
         return close_server(s, "client disconnect while server was not ready")
     return close_server(s, "client disconnected with query in progress")
+
+
+cdef bint only_probed(Server s) noexcept:
+    """Whether nothing but a probe is under way."""
+    return (s.plan.size() == 1 and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW
+            and s.plan.front().number == P_PROBE and s.xact == b"I" and s.held_len == 0 and s.passing == 0
+            and s.out_head == s.out_tail and not s.broken and not s.closed)
 
 
 cdef int forget_client(Client c) except -1:
@@ -442,6 +614,8 @@ cdef int forget_client(Client c) except -1:
             engine.table.release(<Statement>op[2])
         elif op[0] == "add" and op[3] is not None:
             engine.table.release(<Statement>op[3])
+    unpin(c)
+    stop_listening(c)
     c.pending = None
     c.last_statement = None
     c.unnamed = None
@@ -497,15 +671,21 @@ cdef int close_server(Server s, str reason) except -1:
         s.put(b"X\0\0\0\4", 5)
         s.flush()
     forget_closes(s)
+    if s.scanning:
+        s.scanning = False
+        pool.db.scanning = False
+        pool.db.stale = True
     s.state = SV_GONE
     s.login = None
     if s.home is not None:
         s.home.remove(s)
+    s.prepared.clear()
+    s.detach()
+    if s.hub is not None:
+        return hub_down(s, reason)      # it is outside the limits of the pool
     pool.slots.give()
     pool.db.servers.give()
     pool.user.servers.give()
-    s.prepared.clear()
-    s.detach()
     if pool.server_count() == 0:
         pool.empty_since = s.loop.now
     if c is not None:

@@ -8,6 +8,7 @@ the client has set it up.
 from libc.stdint cimport uint16_t, uint32_t
 
 from pgferry.engine.judge cimport count
+from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, own_query
@@ -131,6 +132,7 @@ cdef int answered_probe(Server s) except -1:
     channels = c.kept.channels
     if touched & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
+        take_channels(c, channels)
     if touched & PREPARED:
         s.sql = {row[1]: row[2] for row in rows if row[0] == b"p"} or None
         c.sql = dict(s.sql) if s.sql is not None else None

@@ -1,7 +1,7 @@
 # Connecting to PostgreSQL and logging in.
 from pgferry.engine.model cimport Pool, Server
 
-cdef int start_login(Pool pool) except -1
+cdef int start_login(Pool pool, object hub=*) except -1
 cdef int server_connected(Server s) except -1
 cdef int introduce(Server s) except -1
 cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1

@@ -11,6 +11,7 @@ from pgferry.auth.secrets import Method, SecretKind, can_log_in_to_server
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.address cimport address_text, local_address
+from pgferry.engine.listening cimport Hub, hub_logged_in
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
@@ -55,8 +56,8 @@ class ServerLogin:
         (<Server>s).unpause(PAUSE_WAIT)
 
 
-cdef int start_login(Pool pool) except -1:
-    """Begin one more connection of this pool (its slots are taken already)."""
+cdef int start_login(Pool pool, object hub=None) except -1:
+    """Begin one more connection of this pool (its slots are taken already), or the listening one of a Hub."""
     cdef Server s = Server(pool.engine.loop, pool)
     cdef Engine engine = pool.engine
     cdef str host
@@ -68,7 +69,12 @@ cdef int start_login(Pool pool) except -1:
     s.host = host
     s.peer_port = conf.port
     s.login = login = ServerLogin(engine.host.server_secret(pool))
-    pool.fresh.append(s)
+    if hub is None:
+        pool.fresh.append(s)
+    else:
+        s.hub = hub
+        (<Hub>hub).server = s
+        pool.listeners.append(s)
     if host.startswith(("/", "@")):
         path = f"{host}/.s.PGSQL.{conf.port}"
         login.connect(s, [(socket.AF_UNIX, "\0" + path[1:] if host.startswith("@") else path)])
@@ -288,14 +294,24 @@ cdef int ready(Server s, login) except -1:
     else:
         pool.base_vars = s.vars
     pool.welcome = b"".join(untracked)
+    s.version = major_version(login.params)
     s.login = None
-    s.status = b"I"
+    s.status = s.xact = b"I"
     s.since = s.loop.now
     text = pool.db.conf.connect_query
     if text:
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
-    return logged_in(s)
+    return logged_in(s) if s.hub is None else hub_logged_in(s)
+
+
+cdef int major_version(list params) except -1:
+    """PostgreSQL's major version from server_version; 0 when it is not told."""
+    for name, value in params:
+        if name == b"server_version":
+            digits = value.split(b".")[0].strip()
+            return int(digits[:2]) if digits[:2].isdigit() else 0
+    return 0
 
 
 cdef int login_failed(Server s, str reason, fields) except -1:
@@ -305,6 +321,10 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     cdef Client c
     if s.state == SV_GONE:
         return 0
+    if s.hub is not None:
+        text = fields.get("M", reason) if fields is not None else reason
+        engine.say(s, "WARNING", f"listening connection: {text}")
+        return close_server(s, text)
     pool.retry_at = engine.loop.now + engine.login_retry
     if pool.db.conf.load_balance_hosts == "disable":
         pool.db.host_turn += 1

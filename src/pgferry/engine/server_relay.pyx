@@ -10,25 +10,35 @@ import struct
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, strncmp
 
+from pgferry.engine.ensure cimport dealt
+from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields
-from pgferry.engine.model cimport MODE_STATEMENT, P_BARRIER, P_VARS, Client, Server
+from pgferry.engine.model cimport (
+    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_PROBE, P_VARS, Client, Server,
+)
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query_done,
 )
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.probe cimport keep_row, settle_plain
 from pgferry.engine.sys cimport be32
 
 cdef enum:
     SMALL = 4096        # bytes; the chunks of a long result are larger
     LARGE = 65536       # from here on a shorter rest fills the receive buffer
     PATIENCE = 8        # such chunks in a row before the stream gets rests (Loop.rest)
+    ASKABLE = 63        # Touch bits that a probe can ask for
+    ROW = 1 << 26       # a row of an answer to pgferry itself
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
+cdef bytes SEQUENCE_HINT = (
+    b"HIn transaction pooling mode the next transaction may run on another server connection: use RETURNING, or "
+    b"nextval and currval in one transaction.\0\0")
 cdef double REST = 300e-6       # seconds
 cdef double SHORT_REST = 150e-6
 
@@ -67,6 +77,13 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
             s.passing_on = not front.flags & F_SWALLOW
+            if not s.passing_on and s.rows is not None and front.kind == K_QUERY and total <= ROW:
+                if k < total:
+                    s.need = total
+                    break
+                keep_row(s, p + pos + 5, total - 5)
+                pos += total
+                continue
             k = data_run(p + pos, n - pos)
             if k:
                 if s.passing_on:
@@ -147,7 +164,8 @@ cdef Server detached(Server s, Client c):
 
 cdef inline bint must_be_whole(char kind) noexcept:
     return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
-            or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I")
+            or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I"
+            or kind == b"A")
 
 
 cdef inline bint always_short(char kind) noexcept:
@@ -176,7 +194,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     if kind == b"N":
         return on_notice(s, front)
     if kind == b"A":
-        return on_notification(s)
+        return on_notification(s, p, total)
     if front == NULL:
         lost(s, n, f"message {chr(<uint8_t>kind)!r} that nothing asked for")
         return -2
@@ -340,14 +358,23 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     s.xact = status
     s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
     advance_later(s)
+    if s.plain is not None and not swallow and c is not None:
+        settle_plain(c, s, status)
     if swallow:
-        if s.more and purpose != P_VARS:
+        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE:
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
         own_query_done(s, purpose)
         return -2 if s.closed else 0
-    if s.status and c is not None:
-        count_times(s, c, status)
+    if c is not None:
+        c.turns_here += 1
+        s.failure = None
+        c.deallocating = None
+        if s.status:
+            count_times(s, c, status)
+            if s.fence and status == b"I":
+                s.fence = False
+                return not hold_ready(c)
     return 1
 
 
@@ -384,23 +411,60 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
         return 1
+    s.plain = None
+    if c is not None:
+        c.deallocating = None
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
             s.error = fields
-            s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
+            own_query_failed(s, front.number, fields, p[:n])
             return 0
         end_copy(s)
-        return 1
+        return own_error(s, c, front, fields, p, n)
     if front.kind == K_SYNC:
         return 1
     if code == "0A000" and "cached plan" in fields.get("M", ""):
         # DDL that did not pass through here: whoever prepares anew must get a new plan.
         s.pool.db.epoch += 1
     end_copy(s)
+    instead = own_error(s, c, front, fields, p, n)
     drop_batch(s)
+    if instead == 2:
+        return 2
     if c is not None and n == total and memchr(p, b"_", n) != NULL and b"PGFERRY_" in p[:n]:
         return rename_in_error(s, c, p[5:n])
     return 1
+
+
+cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message) except -1:
+    """An error to a query of pgferry's own."""
+    if purpose == P_ENSURE:
+        if s.failure is None:
+            s.failure = message         # PostgreSQL would have said this to the statement that needs it
+        return 0
+    if purpose == P_BASE and s.xact == b"E":
+        return 0
+    s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
+    return 0
+
+
+cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p, size_t n) except? -1:
+    """Put an error of ours in the place of PostgreSQL's where that is the truth: 2 if so, 1 to forward it."""
+    cdef bytes instead = None
+    cdef bytes body
+    if front.flags & F_REFUSED and c is not None and c.refusal is not None:
+        instead = c.refusal
+        c.refusal = None
+    elif s.failure is not None and fields.get("C") == "26000":
+        instead = s.failure
+    elif fields.get("C") == "55000" and c is not None and c.judged and c.former_server != s.id and (
+            "currval" in fields.get("M", "") or "lastval" in fields.get("M", "")):
+        body = p[5:n - 1] + SEQUENCE_HINT
+        instead = b"E" + struct.pack("!I", len(body) + 4) + body
+    if instead is None:
+        return 1
+    s.loop.emit(<const char *>instead, len(instead))
+    return 2
 
 
 cdef int drop_batch(Server s) except -1:
@@ -478,10 +542,13 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     cdef Client c = s.client
     cdef const char *nul = <const char *>memchr(p + 5, 0, n - 5)
     cdef bytes name, value
-    cdef bint own = front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
+    cdef bint own = (front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
+                     and front.number != P_BASE)
     if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
         lost(s, n, "broken ParameterStatus")
         return -2
+    if s.hub is not None:
+        return 0
     if c is None and not own:
         close_server(s, "idle server got dirty")
         return -2
@@ -497,6 +564,8 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
 
 
 cdef int on_notice(Server s, Entry *front) except? -1:
+    if s.hub is not None:
+        return 0
     if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got dirty")
         return -2
@@ -505,10 +574,15 @@ cdef int on_notice(Server s, Entry *front) except? -1:
     return 1
 
 
-cdef int on_notification(Server s) except? -1:
+cdef int on_notification(Server s, const char *p, size_t total) except? -1:
     """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
     if s.client is not None and s.client.session:
         return 1
+    if s.hub is not None:
+        notified(s, p, total)
+        return 0
+    if s.client is None or s.client.judged:
+        return 0                    # clients get theirs from the database's listening connection
     if not s.told_of_drop:
         s.told_of_drop = True       # once for each server: a busy channel must not fill the log
         s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
@@ -549,7 +623,9 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind != K_EXECUTE and front.kind != K_QUERY:
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
-    if n > 10 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
+    if s.plain is not None and strncmp(tag, b"SET", 4) == 0:
+        s.plain_done = True
+    if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag)
     if s.copy_in:
         s.copy_in = s.copy_ended = False
@@ -586,6 +662,16 @@ cdef int look_at_tag(Server s, const char *tag) except -1:
         lose_statements(s)
         if c is not None and c.statements:
             forget_statements(c)
+    elif strncmp(tag, b"DEALLOCATE", 11) == 0:
+        if c is not None:
+            dealt(c, s, tag)
+    elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or strncmp(tag, b"CREATE TABLE", 12) == 0
+                             or strncmp(tag, b"CREATE INDEX", 12) == 0):
+        return 0                # COPY, COMMIT, CLOSE, and what cannot bring code that runs by itself
+    if s.pool.db.words is not None and (tag[0] == b"C" or tag[0] == b"A" or strncmp(tag, b"DROP", 4) == 0
+                                        or strncmp(tag, b"DO", 3) == 0):
+        s.ddl = True
+        s.pool.db.everything |= ASKABLE     # for this transaction; the others learn of it when it is over
     return 0
 
 

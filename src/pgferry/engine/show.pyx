@@ -2,16 +2,20 @@
 
 import time
 
+from libc.stdint cimport int64_t
+
 from pgferry.engine.cancel import Cancel
 from pgferry.engine.loop cimport Loop, Stream
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client, Database, Engine, Pool,
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LISTEN, SV_LOGIN, SV_TESTED, SV_USED, Client, Database, Engine, Pool,
     Server, Stats, User,
 )
+from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.model import MODE_NAMES
 
 SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"), SV_USED: ("used", "sv_used"),
-                 SV_TESTED: ("tested", "sv_tested"), SV_LOGIN: ("new", "sv_login")}
+                 SV_TESTED: ("tested", "sv_tested"), SV_LOGIN: ("new", "sv_login"),
+                 SV_LISTEN: ("active", "sv_active")}
 
 
 cdef dict stream_fields(Stream s):
@@ -196,4 +200,60 @@ def mem(Engine engine):
                  "free": 0, "memtotal": (56 + 8 * len(engine.tracked)) * (n_clients + n_servers)})
     rows.append({"name": "server_prepared_statement_cache", "size": 16, "used": n_statements, "free": 0,
                  "memtotal": 16 * n_statements})
+    return rows
+
+
+# --- session state ----------------------------------------------------------------------------------------------
+
+def pins(Engine engine):
+    """SHOW PINS."""
+    cdef list rows = []
+    cdef Client c
+    for pool in engine.pools():
+        for item in (<Pool>pool).clients.items():
+            c = <Client>item
+            if c.pins and c.server is not None:
+                rows.append({
+                    "database": c.pool.db.name, "user": c.pool.user.name, "client": f"0x{c.id:x}",
+                    "server": f"0x{c.server.id:x}", "reasons": pin_reasons(c),
+                    "age_us": int((c.loop.now - c.pinned_at) * 1e6), "transactions": c.pinned_xacts,
+                    "application_name": application_name(engine, c.vars),
+                })
+    return rows
+
+
+def state_counters(Engine engine):
+    """SHOW STATE_COUNTERS."""
+    return [{"database": pool.db.name, "user": pool.user.name, "counter": counter, "reason": reason, "count": n}
+            for pool in engine.pools() for (counter, reason), n in sorted((<Pool>pool).state_counts.items())]
+
+
+def client_state(Engine engine, int64_t client_id):
+    """SHOW CLIENT_STATE; None when this worker has no such client."""
+    cdef Client c = None
+    cdef list rows = []
+    for pool in engine.pools():
+        for group in ((<Pool>pool).clients, (<Pool>pool).waiting):
+            for item in group.items():
+                if (<Client>item).id == client_id:
+                    c = <Client>item
+    if c is None:
+        return None
+
+    def row(kind, name, value, source):
+        rows.append({"kind": kind, "name": name, "value": value, "source": source})
+
+    for name, value in zip(engine.tracked, c.vars):
+        if value is not None:
+            row("setting", name, value.decode("utf-8", "replace"), "reported")
+    for name, value in sorted(c.kept.settings.items()):
+        kind = "role" if name in (b"role", b"session_authorization") else "setting"
+        source = "startup" if c.start.settings.get(name) == value else "statement" if value[:1] == b"\0" else "probe"
+        row(kind, name.decode("utf-8", "replace"), value.lstrip(b"\0").decode("utf-8", "replace"), source)
+    for name, value in sorted((c.sql or {}).items()):
+        row("prepared", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "probe")
+    for name in sorted(c.kept.channels):
+        row("listen", name.decode("utf-8", "replace"), "", "probe")
+    for reason in filter(None, pin_reasons(c).split(", ")):
+        row("pin", reason, c.reason or "", "probe")
     return rows

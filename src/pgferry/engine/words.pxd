@@ -8,6 +8,11 @@ cdef struct Word:
     uint32_t first      # bits it stands for where a statement may begin
 
 
+cdef enum:
+    SHIELD = 1 << 30    # in `anywhere`: takes the meaning of a SHIELDED word directly behind it
+    SHIELDED = 1 << 31
+
+
 cdef class WordSet:
     cdef Word *words
     cdef uint32_t cap                # a power of two

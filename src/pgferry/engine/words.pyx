@@ -96,7 +96,7 @@ cdef class WordSet:
         """The bits of all words found in p[:n]."""
         cdef const char *end = p + n
         cdef const char *word
-        cdef uint32_t found = 0
+        cdef uint32_t found = 0, bits, before = 0
         cdef size_t k
         cdef bint first = True, dashes = False
         cdef uint8_t c
@@ -108,8 +108,12 @@ cdef class WordSet:
                 while p < end and LETTER[<uint8_t>p[0]]:
                     p += 1
                 k = p - word
+                bits = 0
                 if self.lengths[LETTER[c]] & (1u << (k if k < 31 else 31)):
-                    found |= self.look_up(word, k, first)
+                    bits = self.look_up(word, k, first)
+                    if not (bits & SHIELDED and before & SHIELD):
+                        found |= bits
+                before = bits
                 if k == 1 and c | 32 == 117 and end - p > 1 and p[0] == b"&" and (p[1] == b"'" or p[1] == b'"'):
                     found |= self.look_up(b"u&", 2, first)      # an identifier may be spelled with escapes
                 first = False
@@ -119,7 +123,7 @@ cdef class WordSet:
             elif c == 45 and end - p > 1 and p[1] == b"-":
                 dashes = True
             p += 1
-        return found
+        return found & ~<uint32_t>(SHIELD | SHIELDED)
 
     def bits(self, bytes text):
         """scan() for Python."""

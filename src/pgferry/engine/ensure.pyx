@@ -1,0 +1,161 @@
+"""What a statement of a client's needs on the server before it runs: its SQL-level prepared statements, sequences
+that remember nobody else's values, and its own names for protocol-level statements inside its SQL.
+
+All of it is staged in front of the client's message. In the extended protocol a simple query would end the
+implicit transaction of the batch, so there each command goes as Parse, Bind, Execute, Close of a statement of ours.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pgferry.engine.client_relay cimport prepare_on, send_refused
+from pgferry.engine.judge cimport count
+from pgferry.engine.messages cimport error_message, quote_literal, simple_query
+from pgferry.engine.model cimport P_ENSURE, Client, Server
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.sys cimport put32
+from pgferry.session.replay import prepared_statement
+from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
+
+cdef bytes OURS = b"PGFERRY_OWN\0"
+
+
+cdef int stage_query(Server s, bytes text, int purpose) except -1:
+    """Stage a query of pgferry's own behind what is staged already."""
+    cdef bytes message = simple_query(text)
+    s.plan.push(K_QUERY, F_SWALLOW, purpose)
+    s.status = 0
+    s.error = None
+    s.unnamed = None
+    return s.loop.emit(<const char *>message, len(message))
+
+
+cdef int stage(Server s, bytes text, bint extended) except -1:
+    """Stage a command, its answer swallowed."""
+    cdef bytes message
+    if not extended:
+        return stage_query(s, text, P_ENSURE)
+    message = (framed(b"P", OURS + text + b"\0\0\0") + framed(b"B", b"\0" + OURS + b"\0\0\0\0\0\0")
+               + framed(b"E", b"\0\0\0\0\0") + framed(b"C", b"S" + OURS))
+    for kind in (K_PARSE, K_BIND, K_EXECUTE, K_CLOSE):
+        s.plan.push(<uint8_t>kind, F_SWALLOW, 0)
+    s.status = 0
+    return s.loop.emit(<const char *>message, len(message))
+
+
+cdef bytes framed(bytes kind, bytes body):
+    cdef char size[4]
+    put32(size, <uint32_t>(4 + len(body)))
+    return kind + size[:4] + body
+
+
+cdef bytes identifier(bytes name):
+    return b'"' + name.replace(b'"', b'""') + b'"'
+
+
+# --- prepared statements ----------------------------------------------------------------------------------------
+
+cdef int bring_sql(Client c, Server s, bint extended) except -1:
+    """Make the server's SQL-level prepared statements the client's own."""
+    cdef dict wanted = c.sql or {}
+    cdef dict there = s.sql or {}
+    if "prepared" in c.engine.omit or (c.sql is None and s.sql is None) or wanted == there:
+        return 0
+    for name in [name for name, text in there.items() if wanted.get(name) != text]:
+        stage(s, b"DEALLOCATE " + identifier(name), extended)
+    for name, text in wanted.items():
+        if there.get(name) != text:
+            command = prepared_statement(text, name)
+            if command is not None:
+                count(c, "replays", "prepared statement")
+                stage(s, command, extended)
+    s.sql = dict(wanted) or None
+    return 0
+
+
+cdef bytes edited(Client c, Server s, object verdict, bytes text):
+    """The client's text with the names servers know its protocol-level statements by; the statements are brought."""
+    cdef list parts = []
+    cdef int at = 0
+    cdef Statement st
+    for start, end, kind, name in verdict.edits:
+        new = None
+        if kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE:
+            st = c.statements.get(name) if c.statements is not None else None
+            if st is not None and c.tracking:
+                if not s.prepared.touch(st.number):
+                    prepare_on(c, s, st)
+                new = st.wire_name[:-1]
+                if kind == EDIT_DEALLOCATE:
+                    if c.deallocating is None:
+                        c.deallocating = []
+                    c.deallocating.append(name)
+        elif kind == EDIT_RELATION or kind == EDIT_RELATION_WITH_ALIAS:
+            new = own_view(c, s)
+            if kind == EDIT_RELATION:
+                new += b" AS pg_prepared_statements"
+        if new is not None:
+            parts.append(text[at:start])
+            parts.append(new)
+            at = end
+    if not parts:
+        return text
+    parts.append(text[at:])
+    return b"".join(parts)
+
+
+cdef bytes own_view(Client c, Server s):
+    """A subquery that shows of pg_prepared_statements what is the client's, by its own names."""
+    cdef list names = []
+    cdef Statement st
+    if c.tracking:
+        for name, statement in (c.statements or {}).items():
+            st = statement
+            if not s.prepared.touch(st.number):
+                prepare_on(c, s, st)
+            names.append(b"(" + quote_literal(st.wire_name[:-1]) + b"," + quote_literal(name) + b")")
+    names.append(b"(NULL::pg_catalog.text,NULL::pg_catalog.text)")
+    columns = (b"p.statement,p.prepare_time,p.parameter_types,"
+               + (b"p.result_types," if s.version >= 16 else b"") + b"p.from_sql"
+               + (b",p.generic_plans,p.custom_plans" if s.version >= 14 else b""))
+    return (b"(SELECT CASE WHEN p.from_sql THEN p.name ELSE m.own END AS name," + columns
+            + b" FROM pg_catalog.pg_prepared_statement() p LEFT JOIN (VALUES " + b",".join(names)
+            + b") m(ours,own) ON m.ours OPERATOR(pg_catalog.=) p.name"
+            + b" WHERE p.from_sql OR m.own IS NOT NULL)")
+
+
+cdef int dealt(Client c, Server s, const char *tag) except -1:
+    """A DEALLOCATE of one statement has succeeded."""
+    cdef Statement st
+    if not c.deallocating:
+        return 0
+    name = c.deallocating.pop(0)
+    st = c.statements.pop(name, None) if c.statements is not None else None
+    if st is not None:
+        c.last_name = None
+        c.last_statement = None
+        s.prepared.discard(st.number)
+        c.engine.table.release(st)
+    return 0
+
+
+# --- sequences --------------------------------------------------------------------------------------------------
+
+cdef bint sequences_ready(Client c, Server s, bint extended) except -1:
+    """Whether currval and lastval can be answered here; what other clients left is discarded if that still can be."""
+    c.db.sequences = True
+    if not s.foreign:
+        return True
+    if s.plan.turns or c.turns_here:
+        return False            # this transaction may have called nextval itself: it cannot be told apart any more
+    stage(s, b"DISCARD SEQUENCES", extended)
+    s.foreign = False
+    return True
+
+
+# --- refusals ---------------------------------------------------------------------------------------------------
+
+cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1:
+    """Have the client's statement fail with this error: PostgreSQL gets a text that it cannot parse."""
+    c.refusal = error_message("ERROR", sqlstate, text)
+    return send_refused(c, s, parse)

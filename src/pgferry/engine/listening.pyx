@@ -1,0 +1,308 @@
+"""Notifications in transaction mode: one listening server connection for each database.
+
+A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL judges it; what counts
+afterwards is what a probe finds (Client.kept.channels). Before it is sent, this connection listens to the channel as
+well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
+LISTEN is not yet known to have succeeded are kept aside. A client that listens and notifies has its ReadyForQuery
+held back until this connection has answered an empty query sent behind the commit: as on a direct connection it then
+has its own notifications already.
+"""
+
+from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.messages cimport simple_query
+from pgferry.engine.messages import notice
+from pgferry.engine.model cimport (
+    CL_CLOSING, P_LISTEN, SV_LISTEN, Client, Database, Engine, Pool, Server,
+)
+from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.pooling cimport close_client, close_server, own_query
+from pgferry.engine.server_login cimport start_login
+
+from libc.string cimport memchr
+
+cdef enum:
+    MOST_UNREAD = 1 << 24       # bytes of notifications a client may leave unread
+
+cdef double RETRY = 1.0         # seconds between attempts to connect
+cdef double LINGER = 30.0       # seconds that the connection stays without a listener
+cdef bytes READY = b"Z\0\0\0\5I"
+
+
+cdef class Hub:
+    """The listening connection of a database in this worker."""
+
+    def __init__(self, Engine engine, Database db, Pool pool):
+        self.engine = engine
+        self.db = db
+        self.pool = pool
+        self.listeners = {}
+        self.live = set()
+        self.asked = []
+        self.blocked = set()
+        self.fences = []
+
+
+cdef bytes identifier(bytes name):
+    return b'"' + name.replace(b'"', b'""') + b'"'
+
+
+# --- clients ----------------------------------------------------------------------------------------------------
+
+cdef bint may_listen(Client c, tuple channels) except -1:
+    """Whether a LISTEN may be sent. False: the client waits until this connection listens too."""
+    cdef Database db = c.db
+    cdef Hub hub
+    if db.hub is None:
+        db.hub = Hub(c.engine, db, c.pool)
+    hub = db.hub
+    for channel in channels:
+        hub.listeners.setdefault(channel, set()).add(c)
+    if c.awaited is None:
+        c.awaited = set()
+        c.early = []
+    c.awaited.update(channels)
+    if hub.live.issuperset(channels):
+        return True
+    hub.blocked.add(c)
+    c.pause(PAUSE_WAIT)
+    connect_or_ask(hub, [channel for channel in channels if channel not in hub.live])
+    return False
+
+
+cdef int take_channels(Client c, frozenset channels) except -1:
+    """A probe has told which channels the client listens to."""
+    cdef Hub hub = c.db.hub
+    cdef set before = set(c.kept.channels)
+    cdef list early = c.early or []
+    if c.awaited is not None:
+        before |= c.awaited
+        c.awaited = c.early = None
+    if hub is None:
+        if not channels:
+            return 0
+        hub = c.db.hub = Hub(c.engine, c.db, c.pool)
+    for channel in before - channels:
+        group = hub.listeners.get(channel)
+        if group is not None:
+            group.discard(c)
+    for channel in channels:
+        hub.listeners.setdefault(channel, set()).add(c)
+    missing = [channel for channel in channels if channel not in hub.live]
+    if missing:
+        connect_or_ask(hub, missing)        # a LISTEN inside a function: nobody could see it come
+    for channel, message in early:
+        if channel in channels:
+            send(c, message)
+    return 0
+
+
+cdef int stop_listening(Client c) except -1:
+    """The client has left."""
+    cdef Hub hub = c.db.hub if c.db is not None else None
+    if hub is not None and (c.kept.channels or c.awaited is not None):
+        for channel in set(c.kept.channels) | (c.awaited or set()):
+            group = hub.listeners.get(channel)
+            if group is not None:
+                group.discard(c)
+        hub.blocked.discard(c)
+    c.awaited = c.early = c.inbox = None
+    return 0
+
+
+cdef int send(Client c, bytes message) except -1:
+    """Give a client a message that it did not ask for, now or when its transaction is over."""
+    if c.state >= CL_CLOSING:
+        return 0
+    if c.inbox is None:
+        c.inbox = []
+    c.inbox.append(message)
+    if c.server is None or (c.pins and c.xact_start == 0 and c.server.plan.size() == 0):
+        flush_inbox(c)
+    elif len(c.inbox) > 65536:
+        close_client(c, "too many notifications in a transaction", "too many notifications in a transaction")
+    return 0
+
+
+cdef int flush_inbox(Client c) except -1:
+    cdef bytes messages
+    if c.inbox:
+        messages = b"".join(c.inbox)
+        c.inbox = None
+        c.put(messages, len(messages))
+        c.flush()
+        if c.unsent() > MOST_UNREAD:
+            close_client(c, "notifications left unread", "notifications left unread")
+    return 0
+
+
+cdef bint hold_ready(Client c) except -1:
+    """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
+    cdef Hub hub = c.db.hub
+    if hub is None or not hub.up or not (c.kept.channels or c.awaited is not None):
+        return False
+    hub.fences.append(c)
+    c.pause(PAUSE_WAIT)
+    query(hub, b"", None)
+    return True
+
+
+cdef int release(Client c) except -1:
+    """The fence is passed: what came before it goes first."""
+    if c.state >= CL_CLOSING:
+        return 0
+    flush_inbox(c)
+    c.put(READY, 6)
+    c.flush()
+    return c.unpause(PAUSE_WAIT)
+
+
+# --- the connection ---------------------------------------------------------------------------------------------
+
+cdef int connect_or_ask(Hub hub, list channels) except -1:
+    if hub.up:
+        waited_for = [channel for group in hub.asked if group is not None for channel in group]
+        channels = [channel for channel in channels if channel not in waited_for]
+        if channels:
+            listen(hub, channels)
+        return 0
+    if hub.server is None and hub.engine.loop.now >= hub.retry_at:
+        connect(hub)
+    return 0
+
+
+cdef int connect(Hub hub) except -1:
+    cdef Pool pool = hub.pool
+    if pool.removed:
+        for pool in hub.db.pools.values():
+            hub.pool = pool
+            break
+    hub.retry_at = hub.engine.loop.now + RETRY
+    start_login(hub.pool, hub)
+    return 0
+
+
+cdef int listen(Hub hub, list channels) except -1:
+    return query(hub, b"".join([b"LISTEN " + identifier(channel) + b";" for channel in channels]), channels)
+
+
+cdef int query(Hub hub, bytes text, list channels) except -1:
+    hub.asked.append(channels)
+    own_query(hub.server, text, P_LISTEN)
+    return hub.server.flush()
+
+
+cdef int hub_logged_in(Server s) except -1:
+    """The connection is up: listen to everything that clients listen to."""
+    cdef Hub hub = s.hub
+    hub.up = True
+    hub.idle_since = s.loop.now
+    s.state = SV_LISTEN
+    channels = [channel for channel, group in hub.listeners.items() if group]
+    if channels:
+        listen(hub, channels)
+    return 0
+
+
+cdef int hub_answered(Server s) except -1:
+    """A query on the connection is answered."""
+    cdef Hub hub = s.hub
+    cdef Client c
+    channels = hub.asked.pop(0)
+    if s.error is not None:
+        return close_server(s, "LISTEN failed on the listening connection")
+    if channels is None:
+        return release(<Client>hub.fences.pop(0))
+    hub.live.update(channels)
+    if hub.lost:
+        hub.lost = False
+        tell(hub, "notifications arrive again; those of the meantime are lost")
+    blocked = hub.blocked
+    hub.blocked = set()
+    for item in blocked:
+        c = <Client>item
+        if c.state < CL_CLOSING:
+            c.unpause(PAUSE_WAIT)
+    return 0
+
+
+cdef int hub_down(Server s, str reason) except -1:
+    """The connection is lost, or could not be made."""
+    cdef Hub hub = s.hub
+    cdef bint was_up = hub.up
+    if hub.server is not s:
+        return 0
+    hub.server = None
+    hub.up = False
+    hub.live.clear()
+    hub.asked = []
+    fences, hub.fences = hub.fences, []
+    for c in fences:
+        release(<Client>c)
+    if was_up and not hub.lost and any(hub.listeners.values()):
+        hub.lost = True
+        hub.engine.log.write("WARNING", f"{hub.db.name}: the connection that listens for clients is lost: {reason}")
+        tell(hub, "the server connection that carries notifications was lost: some may be missing")
+    if not was_up:
+        blocked, hub.blocked = hub.blocked, set()
+        for c in blocked:
+            close_client(<Client>c, "cannot listen", f"no server connection to listen on: {reason}", "08006")
+    return 0
+
+
+cdef int tell(Hub hub, str text) except -1:
+    """A warning to every client that listens."""
+    cdef bytes message = notice("WARNING", "01000", text)
+    for c in {c for group in hub.listeners.values() for c in group}:
+        send(<Client>c, message)
+    return 0
+
+
+cdef int notified(Server s, const char *p, size_t n) except -1:
+    """A NotificationResponse on the listening connection: to everybody who listens to its channel."""
+    cdef Hub hub = s.hub
+    cdef Client c
+    cdef const char *nul
+    cdef bytes channel, message
+    if n < 10:
+        return 0
+    nul = <const char *>memchr(p + 9, 0, n - 9)
+    if nul == NULL:
+        return 0
+    channel = p[9:nul - p]
+    group = hub.listeners.get(channel)
+    if not group:
+        return 0
+    message = p[:n]
+    for item in list(group):
+        c = <Client>item
+        if c.awaited is not None and channel in c.awaited:
+            c.early.append((channel, message))
+        elif channel in c.kept.channels:
+            send(c, message)
+    return 0
+
+
+cdef int hub_tick(Database db) except -1:
+    """Upkeep: connect again, let go of channels nobody listens to, and of a connection nobody needs."""
+    cdef Hub hub = db.hub
+    cdef double now = hub.engine.loop.now
+    unused = [channel for channel, group in hub.listeners.items() if not group]
+    for channel in unused:
+        del hub.listeners[channel]
+    if hub.listeners or hub.blocked:
+        hub.idle_since = now
+    if hub.server is None:
+        if (hub.listeners or hub.blocked) and now >= hub.retry_at:
+            connect(hub)
+        return 0
+    if not hub.up:
+        if hub.engine.connect_timeout > 0 and now - hub.server.created > hub.engine.connect_timeout:
+            close_server(hub.server, "connect timeout")
+        return 0
+    if now - hub.idle_since > LINGER:
+        return close_server(hub.server, "nobody listens")
+    gone = [channel for channel in unused if channel in hub.live]
+    if gone:
+        hub.live.difference_update(gone)
+        query(hub, b"".join([b"UNLISTEN " + identifier(channel) + b";" for channel in gone]), [])
+    return 0
