@@ -110,6 +110,7 @@ class Supervisor:
             await asyncio.sleep(max(1, pooler.config.settings.stats_period))
             try:
                 await pooler.refresh_stats()
+                await pooler.refresh_state_counters()
             except CommandError as error:
                 self._log.error(error.message)
                 continue

@@ -20,6 +20,10 @@ def apply(engine: Engine, config: Config, *, first: bool) -> None:
         pool_settings(pool, config)
 
 
+POLICIES = ("track", "refuse", "ignore")
+"""session_state by the number that the engine knows it by."""
+
+
 def settings_into_engine(engine: Engine, config: Config) -> None:
     """Copy what the hot path reads into fields."""
     s = config.settings
@@ -51,6 +55,7 @@ def settings_into_engine(engine: Engine, config: Config) -> None:
     engine.max_client_conn = s.max_client_conn
     engine.verbose = s.verbose
     engine.log.verbose = s.verbose
+    engine.pin_log_after = s.pin_log_threshold
 
 
 def track_parameters(engine: Engine, config: Config) -> None:
@@ -123,3 +128,12 @@ def pool_settings(pool: Pool, config: Config) -> None:
     pool.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
     pool.transaction_timeout = effective.transaction_timeout(config, user)
     pool.client_idle_timeout = effective.client_idle_timeout(config, user)
+    configure_state(pool, config)
+
+
+def configure_state(pool: Pool, config: Config) -> None:
+    """The pool's policy about session state, and the limits of its pins."""
+    db = pool.db.conf
+    pool.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
+    pool.max_pinned = effective.max_pinned(config, db)
+    pool.pin_timeout = effective.pin_timeout(config, db)

@@ -47,6 +47,7 @@ class Requests:
             "reconnect": self._reconnect,
             "wait_close": self._wait_close,
             "kill_client": self._kill_client,
+            "client_state": self._client_state,
             "shutdown": self._shutdown,
             "cancel": self._cancel,
             "find_db": self._find_db,
@@ -149,6 +150,12 @@ class Requests:
             raise Refusal("client not found")
         answer({})
 
+    def _client_state(self, message: Message, answer: Answer) -> None:
+        rows = show.client_state(self._engine, int(message["client_id"]))
+        if rows is None:
+            raise Refusal("client not found")
+        answer({"rows": rows})
+
     def _shutdown(self, message: Message, answer: Answer) -> None:
         self._stop_listening()
         engine = self._engine
@@ -205,6 +212,10 @@ class Requests:
             rows = show.lists(engine)
         elif what == "mem":
             rows = show.mem(engine)
+        elif what == "pins":
+            rows = show.pins(engine)
+        elif what == "state_counters":
+            rows = show.state_counters(engine)
         else:
             raise Refusal(f"cannot show {what!r}")
         answer({"rows": rows})
