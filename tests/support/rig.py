@@ -85,6 +85,7 @@ class Rig:
         self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
         base = {
             "pool_mode": "transaction",
+            "session_state": "ignore",  # the backends here know no catalog; probes have real servers
             "auth_type": "any",
             "default_pool_size": 1,
             "log_connections": False,

@@ -3,7 +3,10 @@ from libc.stdint cimport int64_t
 
 from pgferry.engine.model cimport Client, Database, Engine, Server
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.words cimport WordSet
 
+cdef WordSet base_words()
+cdef WordSet ending_words()
 cdef object judge(Client c, const char *text, size_t n)
 cdef object judge_statement(Client c, Statement st)
 cdef object judge_unnamed(Client c)

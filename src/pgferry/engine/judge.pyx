@@ -20,6 +20,7 @@ cdef enum:
     REMEMBERED = 4096       # verdicts of a database
     LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
     SETTINGS = 1
+    TEMP = 8
     FOREVER = 64
     UNNAMED = 128
     ALL_BITS = 255
@@ -31,7 +32,7 @@ ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 cdef int64_t last_version = 0
 
 
-def base_words():
+cdef WordSet base_words():
     """The words that are the same for every database."""
     cdef WordSet words = WordSet()
     for word, bits in WORDS.items():
@@ -45,7 +46,7 @@ def base_words():
     return words
 
 
-def ending_words():
+cdef WordSet ending_words():
     """The words that begin a statement that may end a transaction."""
     cdef WordSet words = WordSet()
     for word in ENDERS:
@@ -126,7 +127,9 @@ cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcep
 
 
 cdef bint is_refused(Client c, object verdict):
-    return c.pool.session_state == STATE_REFUSE and verdict.touch != 0
+    """session_state = refuse. An ordinary CREATE makes something temporary only if search_path is set that way."""
+    return (c.pool.session_state == STATE_REFUSE and verdict.touch != 0
+            and not (verdict.touch == TEMP and not verdict.reason.startswith("temporary")))
 
 
 cdef int note(Client c, Server s, object verdict) except -1:

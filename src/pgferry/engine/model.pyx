@@ -8,12 +8,10 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 import time
 import traceback
 
-from pgferry.engine.judge import base_words, ending_words
-
 from pgferry.engine.address cimport address_text, hexadecimal, host_port, local_address
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
-from pgferry.engine.judge cimport use_knowledge
+from pgferry.engine.judge cimport base_words, ending_words, use_knowledge
 from pgferry.engine.ledger cimport Ledger
 from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan

@@ -11,10 +11,10 @@ from pgferry.engine.judge cimport count
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
-from pgferry.engine.pooling cimport close_client, own_query
+from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport State, intern_state, with_setting
-from pgferry.engine.state import REPLAY
 from pgferry.engine.sys cimport be16, be32
+from pgferry.session.replay import REPLAY
 
 cdef enum:
     SETTINGS = 1
@@ -129,6 +129,9 @@ cdef int answered_probe(Server s) except -1:
     s.asked = 0
     if c is None:
         return 0
+    for row in rows:
+        if len(row) != 3:
+            return close_server(s, "the answer to a probe makes no sense")
     channels = c.kept.channels
     if touched & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])

@@ -7,8 +7,8 @@ SQL-level prepared statements are not either: they are brought only when a state
 
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport Client, Engine
+from pgferry.session.replay import REPLAY
 
-REPLAY = b"\0"       # begins a value that is a SET as the client wrote it
 # Lists whose elements are quoted as identifiers: SET "x" = '...' would make one element of the whole value.
 LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_libraries", b"local_preload_libraries",
                    b"shared_preload_libraries", b"unix_socket_directories"))

@@ -1,8 +1,8 @@
-"""The text that makes an SQL-level prepared statement again."""
+"""How session state that is kept as SQL text is told from other values, and made again."""
 
-from __future__ import annotations
+from pgferry.session.lexer import lex
 
-from pgferry.session.classify import statements
+REPLAY = b"\0"  # begins the value of a setting that is kept as the SET its client wrote
 
 
 def prepared_statement(text: bytes, name: bytes) -> bytes | None:
@@ -10,7 +10,16 @@ def prepared_statement(text: bytes, name: bytes) -> bytes | None:
 
     PostgreSQL keeps the whole text that the client sent, which may hold other statements beside the PREPARE.
     """
-    for part, prepares in statements(text):
-        if name in prepares:
-            return part
+    tokens = lex(text)
+    if tokens.doubtful or (tokens.ambiguous and b";" in text):
+        return None
+    words = tokens.words
+    last = len(tokens)
+    for at in range(last):
+        if words[at] != b"prepare" or tokens.names[at + 1] != name or (at and words[at - 1] != b";"):
+            continue
+        end = at + 1
+        while end < last and words[end] != b";":
+            end += 1
+        return text[tokens.starts[at] : tokens.ends[end - 1]]
     return None
