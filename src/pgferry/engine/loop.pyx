@@ -142,11 +142,13 @@ cdef class Stream:
         return 0
 
     cdef int flush(self) except -1:
-        """Send what is unsent."""
+        """Send what is unsent. What is staged for another stream stays as it is."""
+        cdef Loop loop = self.loop
+        cdef size_t stage_len = loop.stage_len, run_len = loop.run_len
         if self.unsent() and not self.blocked:
-            self.loop.stage_len = 0
-            self.loop.run_len = 0
-            self.loop.deliver(self)
+            loop.stage_len = loop.run_len = 0
+            loop.deliver(self)
+            loop.stage_len, loop.run_len = stage_len, run_len
         return 0
 
     cdef int hold(self, const char *data, size_t n) except -1:

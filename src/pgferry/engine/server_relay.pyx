@@ -39,6 +39,9 @@ cdef enum:
 cdef bytes SEQUENCE_HINT = (
     b"HIn transaction pooling mode the next transaction may run on another server connection: use RETURNING, or "
     b"nextval and currval in one transaction.\0\0")
+# What is made here cannot bring code that runs by itself, except what a word in the statement shows.
+cdef tuple WITHOUT_CODE = (b"CREATE TABLE", b"CREATE INDEX", b"CREATE SEQUENCE", b"CREATE ROLE", b"CREATE DATABASE",
+                           b"CREATE STATISTICS", b"CREATE PUBLICATION", b"CREATE SUBSCRIPTION", b"CREATE TABLESPACE")
 cdef double REST = 300e-6       # seconds
 cdef double SHORT_REST = 150e-6
 
@@ -654,6 +657,14 @@ cdef int lose_statements(Server s) except -1:
     return 0
 
 
+cdef bint any_of(const char *tag, tuple tags) except -1:
+    """Whether the tag begins with one of these."""
+    for candidate in tags:
+        if strncmp(tag, <const char *><bytes>candidate, len(<bytes>candidate)) == 0:
+            return True
+    return False
+
+
 cdef int look_at_tag(Server s, const char *tag) except -1:
     cdef Client c = s.client
     if strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0:
@@ -665,8 +676,7 @@ cdef int look_at_tag(Server s, const char *tag) except -1:
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None:
             dealt(c, s, tag)
-    elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or strncmp(tag, b"CREATE TABLE", 12) == 0
-                             or strncmp(tag, b"CREATE INDEX", 12) == 0):
+    elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or any_of(tag, WITHOUT_CODE)):
         return 0                # COPY, COMMIT, CLOSE, and what cannot bring code that runs by itself
     if s.pool.db.words is not None and (tag[0] == b"C" or tag[0] == b"A" or strncmp(tag, b"DROP", 4) == 0
                                         or strncmp(tag, b"DO", 3) == 0):
