@@ -526,7 +526,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
             if verdict.edits:
                 return edited_parse(c, s, verdict, p, total, name_end)
     if name_end == 5:
-        if same_unnamed(c, p + 6, total - 6):
+        if s.plan.unnamed == 0 and same_unnamed(c, p + 6, total - 6):
             s.unnamed = c.unnamed          # nothing to undo, and no object to make
             c.unnamed_here = True
             return expect(c, s, K_PARSE, F_UNNAMED, p, n, total)
