@@ -63,6 +63,7 @@ cdef class Login:
     cdef public str rights          # console: admin or stats; "" elsewhere
     cdef public dict values         # index of a tracked parameter -> value from the startup packet
     cdef public dict settings       # lower-case name of any other setting -> value; None: none
+    cdef str refusal                # what to say if those cannot be kept for the client
     cdef public bint authenticated
     cdef object method              # of the exchange under way
     cdef object secret
@@ -257,6 +258,7 @@ cdef int setting(Login login, str name, bytes value, str where="") except -1:
         raise Refused(f"unsupported startup parameter{where}: {name}")
     if login.settings is None:
         login.settings = {}
+        login.refusal = f"unsupported startup parameter{where}: {name}"
     login.settings[name.lower().encode()] = value
     return 0
 
@@ -484,7 +486,7 @@ cdef int authenticated(Client c, Login login) except -1:
         raise Refused("bouncer config error")
     pool = engine.pool_for(db, user)
     if login.settings and pool.session_state == STATE_IGNORE:
-        raise Refused(f"unsupported startup parameter: {next(iter(login.settings)).decode()}")
+        raise Refused(login.refusal)
     c.pool = pool
     if pool.welcome is not None:
         return welcome(login, c)

@@ -342,17 +342,11 @@ cdef int send_refused(Client c, Server s, bint parse) except -1:
     cdef bytes message
     cdef char size[4]
     if parse:
-        text = b"\0" + text + b"\0\0"
+        text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
     put32(size, <uint32_t>(4 + len(text)))
     message = (b"P" if parse else b"Q") + size[:4] + text
     c.loop.emit(<const char *>message, len(message))
-    if parse:
-        remember(c, ("unnamed", c.unnamed))
-        s.unnamed = c.unnamed = None
-        c.unnamed_here = True
-        s.plan.push(K_PARSE, F_CLIENT_OP | F_UNNAMED | F_REFUSED, 0)
-    else:
-        s.plan.push(K_QUERY, F_REFUSED, 0)
+    s.plan.push(K_PARSE if parse else K_QUERY, F_REFUSED, 0)
     s.status = 0
     return 0
 
@@ -569,7 +563,9 @@ cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t tota
     message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
     # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
     if name_end > 5 and c.tracking:
-        return define(c, s, p[5:name_end], <const char *>message, len(message), name_end) and total
+        define(c, s, p[5:name_end], <const char *>message, len(message), name_end)
+        c.loop.settle()             # the message does not outlive this function
+        return total
     remember(c, ("unnamed", c.unnamed))
     s.unnamed = c.unnamed = message[name_end + 1:]
     c.unnamed_here = True
@@ -681,9 +677,7 @@ cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) excep
     if verdict.params:
         note_parameters(c, s, verdict, p, n)
     if not ready_for(c, s, verdict, True):
-        # Too late to refuse it without PostgreSQL's help, but not to keep the answer from being another's.
-        close_client(c, "sequence of another session", "the server connection holds sequence values of another "
-                     "client as well: run the transaction again", "55000")
+        refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
     return 0
 
 

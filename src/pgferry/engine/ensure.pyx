@@ -144,7 +144,7 @@ cdef int dealt(Client c, Server s, const char *tag) except -1:
 cdef bint sequences_ready(Client c, Server s, bint extended) except -1:
     """Whether currval and lastval can be answered here; what other clients left is discarded if that still can be."""
     c.db.sequences = True
-    if not s.foreign:
+    if not s.foreign or s.xact == b"E":
         return True
     if s.plan.turns or c.turns_here:
         return False            # this transaction may have called nextval itself: it cannot be told apart any more

@@ -139,7 +139,7 @@ cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
     cdef double age = now - c.pinned_at
     if engine.pin_log_after > 0 and age > engine.pin_log_after and not c.pin_logged:
         c.pin_logged = True
-        engine.say(c, "WARNING", f"holds its server connection for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
+        engine.say(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
     if pool.pin_timeout > 0 and age > pool.pin_timeout:
         text = f"session state held a server connection for too long (pin_timeout): {pin_reasons(c)}, by {c.reason}"
         close_client(c, "pin_timeout", text, "57P05")

@@ -129,7 +129,14 @@ cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcep
 cdef bint is_refused(Client c, object verdict):
     """session_state = refuse. An ordinary CREATE makes something temporary only if search_path is set that way."""
     return (c.pool.session_state == STATE_REFUSE and verdict.touch != 0
-            and not (verdict.touch == TEMP and not verdict.reason.startswith("temporary")))
+            and not (verdict.touch == TEMP and not verdict.reason.startswith("temporary"))
+            and not (verdict.touch == SETTINGS and all_reported(c, verdict)))
+
+
+cdef bint all_reported(Client c, verdict):
+    """Whether only settings are changed that are each client's own in any case (tracked parameters)."""
+    return bool(verdict.names) and all([name.decode("utf-8", "replace") in c.engine.tracked_index
+                                        for name in verdict.names])
 
 
 cdef int note(Client c, Server s, object verdict) except -1:

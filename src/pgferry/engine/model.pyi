@@ -71,6 +71,9 @@ class Pool:
     idle_transaction_timeout: float
     transaction_timeout: float
     client_idle_timeout: float
+    session_state: int
+    max_pinned: int
+    pin_timeout: float
     clients: StreamList
     waiting: StreamList
     logging_in: StreamList
@@ -195,6 +198,7 @@ class Engine:
     autodb_idle_timeout: float
     max_client_conn: int
     verbose: int
+    pin_log_after: float
     host: Any
     log: Log
     def __init__(self, loop: Loop, ledger: Ledger, index: int, workers: int, host: Any, log: Log) -> None: ...

@@ -243,17 +243,18 @@ def client_state(Engine engine, int64_t client_id):
     def row(kind, name, value, source):
         rows.append({"kind": kind, "name": name, "value": value, "source": source})
 
-    for name, value in zip(engine.tracked, c.vars):
-        if value is not None:
-            row("setting", name, value.decode("utf-8", "replace"), "reported")
+    for name, value in sorted(c.start.settings.items()):
+        row("start", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "startup")
     for name, value in sorted(c.kept.settings.items()):
+        if c.start.settings.get(name) == value:
+            continue
         kind = "role" if name in (b"role", b"session_authorization") else "setting"
-        source = "startup" if c.start.settings.get(name) == value else "statement" if value[:1] == b"\0" else "probe"
-        row(kind, name.decode("utf-8", "replace"), value.lstrip(b"\0").decode("utf-8", "replace"), source)
+        row(kind, name.decode("utf-8", "replace"), value.lstrip(b"\0").decode("utf-8", "replace"),
+            "session" if value[:1] == b"\0" else "probe")
     for name, value in sorted((c.sql or {}).items()):
         row("prepared", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "probe")
     for name in sorted(c.kept.channels):
         row("listen", name.decode("utf-8", "replace"), "", "probe")
-    for reason in filter(None, pin_reasons(c).split(", ")):
-        row("pin", reason, c.reason or "", "probe")
+    if c.pins:
+        row("pin", pin_reasons(c), c.reason or "", "probe")
     return rows
