@@ -14,7 +14,9 @@ from support.pooler import Pooler, eventually
 from support.wire import Wire, types
 
 if os.environ.get("PGFERRY_TEST_STATE") != "1":
-    pytest.skip("session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True)
+    pytest.skip(
+        "session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True
+    )
 
 Make = Callable[..., Pooler]
 
