@@ -9,12 +9,10 @@ has its own notifications already.
 """
 
 from pgferry.engine.loop cimport PAUSE_WAIT
-from pgferry.engine.messages cimport simple_query
 from pgferry.engine.messages import notice
 from pgferry.engine.model cimport (
     CL_CLOSING, P_LISTEN, SV_LISTEN, Client, Database, Engine, Pool, Server,
 )
-from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.server_login cimport start_login
 

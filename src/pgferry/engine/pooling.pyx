@@ -16,7 +16,8 @@ from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAI
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG, P_CHECK,
-    P_CONNECT, P_ENSURE, P_LISTEN, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    P_CONNECT, P_ENSURE, P_LISTEN, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
+    SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
@@ -338,7 +339,6 @@ cdef int serve_waiting(Pool pool) except -1:
 cdef int own_query_done(Server s, int purpose) except -1:
     """ReadyForQuery for a query of pgferry's own has come."""
     cdef Client c = s.client
-    cdef Pool pool = s.pool
     if purpose == P_VARS:
         return brought(s, c)
     if purpose == P_PROBE:

@@ -12,7 +12,7 @@ from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, own_query
-from pgferry.engine.state cimport State, intern_state, with_setting
+from pgferry.engine.state cimport intern_state, with_setting
 from pgferry.engine.sys cimport be16, be32
 from pgferry.session.replay import REPLAY
 
@@ -95,13 +95,13 @@ cdef bytes question(Client c, Server s):
 
 cdef int keep_row(Server s, const char *p, size_t n) except -1:
     """Remember a DataRow of the answer: p[:n] from its number of columns on."""
-    cdef uint16_t columns, i
+    cdef uint16_t columns, _i
     cdef size_t pos = 2, size
     cdef list row = []
     if n < 2:
         return 0
     columns = be16(p)
-    for i in range(columns):
+    for _i in range(columns):
         if n < pos + 4:
             return 0
         size = be32(p + pos)
@@ -176,8 +176,6 @@ cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) e
             settings[name] = value
     c.kept = intern_state(engine, settings, channels)
     return 0
-
-
 
 
 cdef int settle_plain(Client c, Server s, char status) except -1:

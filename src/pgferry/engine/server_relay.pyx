@@ -18,7 +18,8 @@ from pgferry.engine.model cimport (
     MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_PROBE, P_VARS, Client, Server,
 )
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
+    K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
 )
 from pgferry.engine.pooling cimport (

@@ -7,8 +7,8 @@ from libc.stdint cimport int64_t
 from pgferry.engine.cancel import Cancel
 from pgferry.engine.loop cimport Loop, Stream
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LISTEN, SV_LOGIN, SV_TESTED, SV_USED, Client, Database, Engine, Pool,
-    Server, Stats, User,
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LISTEN, SV_LOGIN, SV_TESTED, SV_USED,
+    Client, Database, Engine, Pool, Server, Stats, User,
 )
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.model import MODE_NAMES
