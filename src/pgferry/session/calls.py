@@ -13,6 +13,7 @@ from pgferry.session.verdict import (
     Touch,
 )
 from pgferry.session.words import (
+    DDL,
     LASTING,
     LOCKING,
     SELECT_INTO,
@@ -72,7 +73,8 @@ class Calls:
                 name = name.lower()
                 value = self._catalog.get(name)
             if value is not None:
-                self._findings.known(name, value, "function " + name.decode("utf-8", "replace"))
+                known_as = "event trigger" if name in DDL else "function " + name.decode("utf-8", "replace")
+                self._findings.known(name, value, known_as)
 
     # One method for each kind of name. `at` is the place of the name.
 

@@ -9,15 +9,11 @@ import msgspec
 from pgferry.session.catalog_queries import SCAN_QUERY, VERSION_QUERY
 from pgferry.session.source import UNKNOWN, Finding, judge, judge_expression
 from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
-from pgferry.session.words import SELECT_INTO
+from pgferry.session.words import DDL, SELECT_INTO
 
 __all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "understand"]
 
 Row = Sequence[bytes | None]
-
-_DDL = (
-    b"alter comment create drop grant import reassign refresh reindex revoke security".split()  # fire event triggers
-)
 
 # Kinds of nodes (oid of the system catalog, before the colon) that run without any name of theirs in a statement:
 # operators, casts, support functions of indexes. They are what their functions are, whatever types they are for.
@@ -67,7 +63,7 @@ def understand(rows: Iterable[Row], breathe: Callable[[], object] = bool) -> Kno
         elif kind == b"event":
             events.append(b)
     for event in events:
-        named.extend((word, event) for word in (*_DDL, SELECT_INTO))
+        named.extend((word, event) for word in (*DDL, SELECT_INTO))
     _mentions(graph, named, findings)
     breathe()
     for node, finding in findings.items():

@@ -236,6 +236,7 @@ class _Statements:
 
     def _create(self, start: int, end: int) -> None:
         words = self._words
+        self._calls.scan(start, start + 1)
         at = start + 1
         while words[at] in _CREATE_MODIFIERS:
             at += 1
@@ -275,7 +276,8 @@ class _Statements:
             self._findings.add(Touch.TEMP, "ALTER EXTENSION")
         self._scan(start, end)
 
-    def _drop(self, _start: int, _end: int) -> None:
+    def _drop(self, start: int, _end: int) -> None:
+        self._calls.scan(start, start + 1)
         self._findings.ends |= Touch.TEMP
         self._findings.because("DROP")
 

@@ -112,6 +112,8 @@ def _special(tokens: Tokens, at: int, end: int, findings: Findings) -> None:
         findings.setting(b"timezone", "SET TIME ZONE")
         if words[at + 2] in (b"default", b"local"):
             findings.reset(b"timezone")
+        elif tokens.kinds[at + 2] == PLAIN and end == at + 3 and tokens.repeatable:
+            findings.plain = (b"timezone", b"SET timezone TO " + tokens.raw(at + 2))
     elif first == b"role":
         findings.setting(b"role", "SET ROLE")
     elif first == b"names":

@@ -77,6 +77,8 @@ UNLESS_AFTER: dict[bytes, tuple[int, frozenset[bytes]]] = {
     b"into": (int(Touch.TEMP), frozenset((b"insert", b"merge"))),
 }
 
+# First words of statements that fire event triggers; in a catalog's words where one of these triggers is suspect.
+DDL = tuple(b"alter comment create drop grant import reassign refresh reindex revoke security".split())
 # A key of a catalog's words that is no word: what SELECT ... INTO may touch where an event trigger is suspect.
 SELECT_INTO = b"select into"
 

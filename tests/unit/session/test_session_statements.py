@@ -4,6 +4,7 @@ import pytest
 
 from pgferry.session.classify import classify
 from pgferry.session.verdict import ANYTHING, Need, Touch, Verdict
+from pgferry.session.words import DDL, SELECT_INTO
 
 P, S = int(Need.PREPARED), int(Need.SEQUENCES)
 
@@ -284,6 +285,27 @@ def test_words_of_the_catalog(text: str, touch: int, needs: int) -> None:
 def test_words_of_the_catalog_that_do_not_count(text: str) -> None:
     verdict = classify(text.encode(), WORDS)
     assert verdict is None or not verdict.touch & Touch.SETTINGS
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "CREATE TABLE t (a int)",
+        "CREATE VIEW v AS SELECT 1",
+        "CREATE ROLE r",
+        "DROP TABLE t",
+        "ALTER TABLE t ADD a int",
+        "GRANT a TO b",
+        "COMMENT ON TABLE t IS 'x'",
+        "EXPLAIN ANALYZE CREATE TABLE t AS SELECT 1",
+        "DO $$BEGIN DROP TABLE t; END$$",
+        "SELECT 1 INTO t",
+    ],
+)
+def test_event_triggers_of_the_catalog(text: str) -> None:
+    verdict = judged(text, dict.fromkeys((*DDL, SELECT_INTO), int(Touch.SETTINGS)))
+    assert verdict.touch & Touch.SETTINGS
+    assert verdict.names is None
 
 
 def test_reason_of_a_word_of_the_catalog() -> None:
