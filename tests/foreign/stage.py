@@ -20,6 +20,7 @@ DIRECT, POOLED = "direct", "pgferry"
 # The pool is large enough for suites that hold many transactions open, but only as many servers start as are
 # needed at a time, and at least min_pool_size.
 POOL: Mapping[str, object] = {
+    "session_state": "track",
     "server_round_robin": 1,
     "default_pool_size": 40,
     "min_pool_size": 4,
