@@ -29,6 +29,7 @@ CLIENTS = 16
 
 # Few servers in turn, and few statements on each, so that luck cannot hide a mistake.
 SETTINGS: dict[str, object] = {
+    "session_state": "track",
     "default_pool_size": 3,
     "server_round_robin": 1,
     "max_prepared_statements": 8,

@@ -51,7 +51,12 @@ def judge_of(
 
     def make(omitted: str) -> Judge:
         pooler = make_pooler(
-            settings={"default_pool_size": 3, "server_round_robin": 1, "query_wait_notify": 0},
+            settings={
+                "session_state": "track",
+                "default_pool_size": 3,
+                "server_round_robin": 1,
+                "query_wait_notify": 0,
+            },
             userlist={**SECRETS, state_schema.APP: ""},
             environment={"PGFERRY_TEST_OMIT": omitted},
         )

@@ -203,7 +203,7 @@ class StateMaker:
         if name == "TimeZone" and rng.random() < 0.4:
             zone = rng.choice(["'Asia/Tokyo'", "INTERVAL '-08:00' HOUR TO MINUTE", "-7", "LOCAL", "DEFAULT"])
             return f"SET {rng.choice(['', 'SESSION '])}TIME ZONE {zone}"
-        value = literal(self.values.of(name))
+        value = self.values.path() if name == "search_path" else literal(self.values.of(name))
         return f"{rng.choice(['SET', 'SET', 'set session'])} {name} {rng.choice(['TO', '='])} {value}"
 
     def set_plain(self) -> list[Step]:
@@ -257,7 +257,6 @@ class StateMaker:
                     f"SELECT public.caught({t})",
                     f"SELECT public.go_to({path})",
                     f"SELECT public.computed('{name}', {value})",
-                    f"SELECT '{name}' OPERATOR(public.###) {value}",
                     f"SELECT public.dynamic({literal(self.plain_text())})",
                     f"DO $do$BEGIN {do}; END$do$",
                     f"DO $do$BEGIN {self.plain_text()}; END$do$",

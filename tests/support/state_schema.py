@@ -2,7 +2,7 @@
 
 Each tenant has a schema with a table `things` of its own. What changes session state indirectly is written with
 its schema, so that programs reach it whatever their search_path is: functions, a procedure, a trigger, a view,
-a column default, an operator, a rule.
+a column default, a rule.
 """
 
 from pgferry.embedded import Cluster
@@ -57,7 +57,6 @@ CREATE TRIGGER audit BEFORE INSERT ON public.audited FOR EACH ROW EXECUTE FUNCTI
 CREATE VIEW public.touching AS SELECT set_config('app.x', 'of a view', false) AS v;
 GRANT SELECT ON public.touching TO PUBLIC;
 CREATE RULE ruled AS ON INSERT TO public.ruled DO ALSO SELECT set_config('app.last', NEW.who, false);
-CREATE OPERATOR public.### (LEFTARG = text, RIGHTARG = text, FUNCTION = public.computed);
 CREATE PROCEDURE public.proceed(t text) LANGUAGE plpgsql AS
 $$BEGIN PERFORM set_config('app.tenant', t, false); COMMIT; PERFORM set_config('app.tenant', 'undone', false);
 ROLLBACK; PERFORM set_config('app.last', t, false); END$$;
