@@ -647,11 +647,11 @@ cdef int client_gone(Client c) except -1:
 
 
 cdef int client_hung_up(Client c) except -1:
-    """A paused client's socket was shut: one that waits will never read an answer."""
+    """A paused client's socket was shut: one that waits, for a server or for an answer, will never read it."""
     if c.state == CL_CLOSING:
         c.broken = True
         return finish_closing(c)
-    if c.paused & PAUSE_WAIT:
+    if c.paused & (PAUSE_WAIT | PAUSE_STALL):
         return client_gone(c)
     return 0
 

@@ -217,9 +217,9 @@ class Pool(RuleBasedStateMachine):
     def leave(self, i: int) -> None:
         client = self.pick(i)
         self.clients.remove(client)
-        client.port.room = None
         client.port.inbox.clear()
         harness.end(client.port.stream)
+        self.unblock(client)        # the kernel calls the socket of a peer that is gone writable
         self.rig.pump()
 
     @precondition(lambda self: self.clients)
