@@ -2,7 +2,15 @@
 
 from collections.abc import Sequence
 
-from pgferry.admin import show_connections, show_pools, show_process, show_state, show_stats
+from pgferry.admin import (
+    show_connections,
+    show_longest,
+    show_percentiles,
+    show_pools,
+    show_process,
+    show_state,
+    show_stats,
+)
 from pgferry.admin.context import Answer, Context, Notice, Show, ShowOne
 from pgferry.admin.control import CONTROLS
 from pgferry.admin.grammar import Command, invalid
@@ -12,9 +20,11 @@ from pgferry.supervisor.errors import CommandError
 SHOWS: dict[str, Show | ShowOne] = {
     **show_pools.SHOWS,
     **show_stats.SHOWS,
+    **show_percentiles.SHOWS,
     **show_connections.SHOWS,
     **show_process.SHOWS,
     **show_state.SHOWS,
+    **show_longest.SHOWS,
 }
 # What drivers set and ask for when they connect; nothing of it means anything here.
 FAKED = {

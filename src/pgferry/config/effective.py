@@ -119,6 +119,12 @@ def pin_timeout(config: Config, database: Database) -> float:
     return config.settings.pin_timeout if database.pin_timeout is None else database.pin_timeout
 
 
+def transaction_log_threshold(config: Config, database: Database) -> float:
+    """Return the age from which a transaction is logged: of the database, else global."""
+    own = database.transaction_log_threshold
+    return config.settings.transaction_log_threshold if own is None else own
+
+
 def hosts(config: Config, database: Database) -> tuple[str, ...]:
     """Return the hosts to connect to; without a host the unix socket directory (a leading / or @)."""
     return database.hosts or (config.settings.unix_socket_dir or "/tmp",)

@@ -97,6 +97,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pin_timeout: float = _default("pin_timeout")
     pin_log_threshold: float = _default("pin_log_threshold")
 
+    # Observation
+    transaction_log_threshold: float = _default("transaction_log_threshold")
+    statement_text_length: int = _default("statement_text_length")
+
     # Protocol
     track_extra_parameters: tuple[str, ...] = _default("track_extra_parameters")
     ignore_startup_parameters: tuple[str, ...] = _default("ignore_startup_parameters")
@@ -179,6 +183,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     session_state: str | None = None
     max_pinned: int | None = None
     pin_timeout: float | None = None
+    transaction_log_threshold: float | None = None
     load_balance_hosts: str | None = None
     connect_query: str | None = None
     client_encoding: str | None = None

@@ -6,12 +6,13 @@ from pgferry.config.kinds import Value
 from pgferry.config.setting import Setting
 from pgferry.config.table_access import DNS, LOGIN, TLS
 from pgferry.config.table_entries import DATABASE, PEER, PEERS_PENDING, USER
+from pgferry.config.table_observe import OBSERVE
 from pgferry.config.table_pooling import POOL, PROTOCOL, TIMEOUTS, UPKEEP
 from pgferry.config.table_process import LISTEN, PROCESS
 from pgferry.config.table_state import STATE
 
 GLOBAL: tuple[Setting, ...] = (
-    PROCESS + LISTEN + POOL + UPKEEP + TIMEOUTS + STATE + PROTOCOL + LOGIN + DNS + TLS
+    PROCESS + LISTEN + OBSERVE + POOL + UPKEEP + TIMEOUTS + STATE + PROTOCOL + LOGIN + DNS + TLS
 )
 
 settings_by_name: dict[str, Setting] = {setting.name: setting for setting in GLOBAL}

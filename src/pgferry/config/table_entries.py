@@ -140,6 +140,16 @@ DATABASE: tuple[Setting, ...] = (
         text="Longest age of a pin in this database; the global pin_timeout if unset, 0 is off.",
     ),
     Setting(
+        name="transaction_log_threshold",
+        default=None,
+        kind=ENTRY_SECONDS,
+        unit="s",
+        inherit_below=0,
+        own=True,
+        text="Transactions of this database that are open for longer are logged; the global "
+        "transaction_log_threshold if unset, 0 is off.",
+    ),
+    Setting(
         name="load_balance_hosts",
         default=None,
         kind=enum("round-robin", "disable"),

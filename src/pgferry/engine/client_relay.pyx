@@ -33,6 +33,7 @@ from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_relay cimport advance
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport be32, put32
+from pgferry.engine.watching cimport remember_text
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
@@ -124,6 +125,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         if c.xact_start == 0:
             c.xact_start = now
             c.pool.stats.xact_count += 1
+    if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
+        remember_text(c, kind, p, min(n, total))
     if kind == b"Q" and c.engine.disable_pqexec:
         close_client(c, "PQexec disallowed", "PQexec disallowed")
         return 0

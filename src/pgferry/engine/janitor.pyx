@@ -14,6 +14,7 @@ from pgferry.engine.pooling cimport (
 )
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.sharing import balance
+from pgferry.engine.watching cimport still_open
 
 cdef enum:
     CLOSING_PATIENCE = 10      # seconds for a closed client to take its last bytes
@@ -116,6 +117,8 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
         c = s.client
         if c is not None:
             reason = None
+            if pool.slow_after > 0 and c.xact_start and not c.slow_told and now - c.xact_start > pool.slow_after:
+                still_open(c, now)
             if c.pins and not c.xact_start and check_pin(engine, pool, c, now):
                 at = following
                 continue

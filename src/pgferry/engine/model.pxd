@@ -8,6 +8,7 @@ from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
 from pgferry.engine.state cimport State
+from pgferry.engine.times cimport Times
 from pgferry.engine.words cimport WordSet
 
 
@@ -139,6 +140,7 @@ cdef class Pool:
     cdef public int session_state    # a Policy
     cdef public int max_pinned       # 0: no limit
     cdef public double pin_timeout   # seconds, 0: none
+    cdef public double slow_after    # transaction_log_threshold, seconds, 0: none
     # Clients
     cdef readonly StreamList clients     # logged in and not waiting
     cdef readonly StreamList waiting     # oldest first
@@ -168,6 +170,7 @@ cdef class Pool:
     cdef public double lifetime_kill_at
     cdef public double empty_since   # monotonic; for pool_idle_timeout
     cdef readonly Stats stats
+    cdef readonly Times times
     cdef public int give_back        # servers to close for the sake of other workers
     cdef Counter pins                # pinned servers of this pool over all workers
     cdef readonly dict state_counts  # (counter, reason) -> count, for SHOW STATE_COUNTERS
@@ -279,6 +282,9 @@ cdef class Client(Stream):
     cdef double wait_start
     cdef double query_start              # monotonic, 0: none is timed
     cdef double xact_start
+    cdef double linked_at                # monotonic, since when it has its server
+    cdef bint slow_told                  # the log has a line about its open transaction
+    cdef bytes text                      # first bytes of the statement it sent last, as far as they may be shown
     cdef double idle_since
     cdef double closed_at
     cdef bint wait_notified
@@ -361,6 +367,9 @@ cdef class Engine:
     cdef public int max_client_conn
     cdef public int verbose
     cdef public double pin_log_after     # seconds, 0: never
+    cdef public size_t text_length       # bytes of statements that may be shown, 0: none
+    cdef readonly Times lag              # by how much the loop was late for its ticks (its first histogram)
+    cdef readonly dict ends              # (kind, reason) -> connections that ended
     cdef WordSet base_words              # without those of a database's catalog
     cdef WordSet enders                  # words that begin a statement that ends a transaction
     cdef dict states                     # what -> State: the same content is the same object

@@ -10,6 +10,7 @@ from pgferry.engine.log import Log
 from pgferry.engine.loop import Loop, Stream, StreamList
 from pgferry.engine.plan import Plan
 from pgferry.engine.prepared import ServerStatements, StatementTable
+from pgferry.engine.times import Times
 
 MODES: dict[str, int]
 MODE_NAMES: tuple[str, str, str]
@@ -74,6 +75,7 @@ class Pool:
     session_state: int
     max_pinned: int
     pin_timeout: float
+    slow_after: float
     clients: StreamList
     waiting: StreamList
     logging_in: StreamList
@@ -96,6 +98,7 @@ class Pool:
     lifetime_kill_at: float
     empty_since: float
     stats: Stats
+    times: Times
     give_back: int
     def __init__(self, engine: Engine, db: Database, user: User) -> None: ...
     def servers(self) -> list[Server]: ...
@@ -199,6 +202,9 @@ class Engine:
     max_client_conn: int
     verbose: int
     pin_log_after: float
+    text_length: int
+    lag: Times
+    ends: dict[tuple[str, str], int]
     host: Any
     log: Log
     def __init__(self, loop: Loop, ledger: Ledger, index: int, workers: int, host: Any, log: Log) -> None: ...

@@ -22,6 +22,7 @@ from pgferry.engine.server_login cimport server_connected, server_login_feed
 from pgferry.engine.server_relay cimport server_feed
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
+from pgferry.engine.times cimport Times
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")
@@ -111,6 +112,7 @@ cdef class Pool:
         self.cancels_sent = []
         self.canon = {}
         self.stats = Stats()
+        self.times = Times()
         self.state_counts = {}
         self.pins = engine.ledger.counter("pins", db.name, user.name)
         self.slots = engine.ledger.counter("pool", db.name, user.name)
@@ -261,6 +263,8 @@ cdef class Engine:
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
         self.max_packet_size = 2147483647
         self.accepting = True
+        self.lag = Times()
+        self.ends = {}
 
     cdef int64_t new_id(self) noexcept:
         """Ids are shared by clients and servers and unique over all workers."""

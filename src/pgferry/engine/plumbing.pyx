@@ -7,6 +7,7 @@ from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream
 from pgferry.engine.model cimport Client, Engine
 from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, monotonic
+from pgferry.engine.times cimport record
 
 cdef double TICK = 1.0 / 3.0
 cdef double LOG_DELAY = 0.1       # seconds a log line may wait for others, so that many go in one write
@@ -68,6 +69,7 @@ def run(Engine engine, after_tick):
         timeout = <int>(((log_at if log_at else next_tick) - loop.now) * 1000) + 1
         loop.turn(timeout if timeout > 0 else 0)
         if loop.now >= next_tick:
+            record(engine.lag.counts[0], loop.now - next_tick)
             next_tick = loop.now + TICK
             tick(engine)
             after_tick()

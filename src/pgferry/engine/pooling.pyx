@@ -26,6 +26,8 @@ from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.server_login cimport start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 from pgferry.engine.state cimport way
+from pgferry.engine.times cimport TIME_WAIT, record
+from pgferry.engine.watching cimport count_end
 
 cdef enum:
     CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
@@ -97,11 +99,15 @@ cdef int link(Client c, Server s) except -1:
     if c.state == CL_WAITING:
         pool.clients.append(c)
         pool.stats.wait_time += now - c.wait_start
+        record(pool.times.counts[TIME_WAIT], now - c.wait_start)
+    else:
+        pool.times.counts[TIME_WAIT][0] += 1
     pool.active.append(s)
     s.state = SV_ACTIVE
     s.since = now
     s.client = c
     c.server = s
+    c.linked_at = now
     c.state = CL_ACTIVE
     c.session = pool.mode == MODE_SESSION
     c.tracking = not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
@@ -550,6 +556,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     cdef bytes message
     if c.state >= CL_CLOSING:
         return 0
+    count_end(engine, "refused" if c.login is not None else "client", reason)
     if c.login is not None:
         c.login.abandon(c)
     c.state = CL_CLOSING
@@ -665,6 +672,7 @@ cdef int close_server(Server s, str reason) except -1:
     if c is not None:
         s.client = None
         c.server = None
+    count_end(pool.engine, "server", reason)
     if pool.engine.log_disconnections:
         pool.engine.say(s, "LOG", f"closing because: {reason} (age={int(s.loop.now - s.created)}s)")
     if s.state != SV_LOGIN and not s.broken and s.unsent() == 0 and s.fd >= 0 and s.status:

@@ -17,6 +17,7 @@ from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
+from pgferry.engine.times cimport TIME_CONNECT, record
 
 cdef enum:
     LOGIN_MESSAGE = 65536       # longer messages have no place in a login
@@ -298,6 +299,8 @@ cdef int ready(Server s, login) except -1:
     s.login = None
     s.status = s.xact = b"I"
     s.since = s.loop.now
+    record(pool.times.counts[TIME_CONNECT], s.since - s.created)
+    pool.times.connect_seconds += s.since - s.created
     text = pool.db.conf.connect_query
     if text:
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)

@@ -15,7 +15,7 @@ from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport (
-    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_PROBE, P_VARS, Client, Server,
+    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_PROBE, P_VARS, Client, Pool, Server,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -28,6 +28,8 @@ from pgferry.engine.pooling cimport (
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport keep_row, settle_plain
 from pgferry.engine.sys cimport be32
+from pgferry.engine.times cimport TIME_QUERY, TIME_XACT, record
+from pgferry.engine.watching cimport slow_transaction
 
 cdef enum:
     SMALL = 4096        # bytes; the chunks of a long result are larger
@@ -393,13 +395,20 @@ cdef bint nothing_asked(Server s) noexcept:
 
 cdef int count_times(Server s, Client c, char status) except -1:
     """A query (and, with status I, a transaction) is over."""
-    cdef double now = s.loop.now
+    cdef Pool pool = c.pool
+    cdef double now = s.loop.now, took
     s.since = now
     if c.query_start:
-        c.pool.stats.query_time += now - c.query_start
+        took = now - c.query_start
+        pool.stats.query_time += took
+        record(pool.times.counts[TIME_QUERY], took)
         c.query_start = 0
     if status == b"I" and c.xact_start:
-        c.pool.stats.xact_time += now - c.xact_start
+        took = now - c.xact_start
+        pool.stats.xact_time += took
+        record(pool.times.counts[TIME_XACT], took)
+        if pool.slow_after > 0 and took > pool.slow_after:
+            slow_transaction(c, took)
         c.xact_start = 0
     return 0
 

@@ -160,6 +160,28 @@ def stats(Engine engine):
     return rows
 
 
+def times(Engine engine):
+    """The histograms of every pool, packed (see times), with the sums that belong to them in seconds."""
+    cdef list rows = []
+    cdef Pool pool
+    for item in engine.pools():
+        pool = <Pool>item
+        rows.append({
+            "database": pool.db.name, "user": pool.user.name, "times": pool.times.row(),
+            "seconds": {"query": pool.stats.query_time, "xact": pool.stats.xact_time,
+                        "wait": pool.stats.wait_time, "connect": pool.times.connect_seconds},
+        })
+    return rows
+
+
+def worker(Engine engine):
+    """What one worker tells about itself."""
+    cdef Loop loop = engine.loop
+    return [{"worker": engine.index, "turns": loop.turns, "lag": engine.lag.packed(0),
+             "clients": engine.client_count.own(), "statements": len(engine.table.by_number),
+             "buffers": loop.buffers, "buffered": loop.buffered, "states": len(engine.states)}]
+
+
 def lists(Engine engine):
     """The figures of SHOW LISTS that a worker knows."""
     cdef int logging_in = engine.logins.count, used_clients = engine.consoles.count, free = 0, used = 0

@@ -9,6 +9,7 @@ from pgferry.config.model import Config
 from pgferry.observe.log import Log
 from pgferry.supervisor import merge
 from pgferry.supervisor.channel import Message
+from pgferry.supervisor.ends import Ends
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet
 from pgferry.supervisor.listeners import Listeners
@@ -16,6 +17,7 @@ from pgferry.supervisor.resolver import Resolver
 from pgferry.supervisor.state import PoolerState
 from pgferry.supervisor.state_counters import StateCounters
 from pgferry.supervisor.stats import StatsKeeper
+from pgferry.supervisor.times import TimesKeeper
 
 SHOW_SECONDS = 10.0
 """A worker that does not answer for so long is left out of a result."""
@@ -33,6 +35,8 @@ class Pooler:
         self.state = PoolerState()
         self.stats = StatsKeeper()
         self.state_counters = StateCounters()
+        self.times = TimesKeeper()
+        self.ends = Ends()
         self.resolver = Resolver(
             lambda: self.config.settings.dns_max_ttl, lambda: self.config.settings.dns_nxdomain_ttl
         )
@@ -52,9 +56,10 @@ class Pooler:
 
     async def show(self, what: str) -> list[dict[str, Any]]:
         """The rows of all workers for one kind of object, not merged. Raises CommandError."""
-        return [row for rows in (await self._show_by_worker(what)).values() for row in rows]
+        return [row for rows in (await self.show_by_worker(what)).values() for row in rows]
 
-    async def _show_by_worker(self, what: str) -> dict[int, list[dict[str, Any]]]:
+    async def show_by_worker(self, what: str) -> dict[int, list[dict[str, Any]]]:
+        """The rows of each worker that answers. Raises CommandError."""
         try:
             answers = await self.fleet.ask_all("show", SHOW_SECONDS, what=what)
         except WorkerRefused as error:
@@ -80,18 +85,37 @@ class Pooler:
 
     async def refresh_stats(self) -> None:
         """Ask all workers for their counters."""
-        for index, rows in (await self._show_by_worker("stats")).items():
+        for index, rows in (await self.show_by_worker("stats")).items():
             self.stats.update(index, rows)
 
     async def refresh_state_counters(self) -> None:
         """Ask all workers for their counters of session state."""
-        for index, rows in (await self._show_by_worker("state_counters")).items():
+        for index, rows in (await self.show_by_worker("state_counters")).items():
             self.state_counters.update(index, rows)
+
+    async def refresh_times(self) -> None:
+        """Ask all workers for their histograms."""
+        for index, rows in (await self.show_by_worker("times")).items():
+            self.times.update(index, rows)
+
+    async def refresh_ends(self) -> None:
+        """Ask all workers why connections ended."""
+        for index, rows in (await self.show_by_worker("ends")).items():
+            self.ends.update(index, rows)
+
+    async def refresh(self) -> None:
+        """Ask all workers for everything that is counted."""
+        await self.refresh_stats()
+        await self.refresh_state_counters()
+        await self.refresh_times()
+        await self.refresh_ends()
 
     def retire(self, worker: int) -> None:
         """A worker has died: its counters stay in the totals."""
         self.stats.retire(worker)
         self.state_counters.retire(worker)
+        self.times.retire(worker)
+        self.ends.retire(worker)
 
     async def client_state(self, number: int) -> list[dict[str, Any]]:
         """What the client with this id of SHOW CLIENTS keeps between transactions. Raises CommandError."""

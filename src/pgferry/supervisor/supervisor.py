@@ -109,12 +109,12 @@ class Supervisor:
         while True:
             await asyncio.sleep(max(1, pooler.config.settings.stats_period))
             try:
-                await pooler.refresh_stats()
-                await pooler.refresh_state_counters()
+                await pooler.refresh()
             except CommandError as error:
                 self._log.error(error.message)
                 continue
             line = pooler.stats.snapshot()
+            pooler.times.snapshot()
             notify_systemd(f"STATUS={line}")
             if pooler.config.settings.log_stats:
                 self._log.log(line)

@@ -56,6 +56,7 @@ def settings_into_engine(engine: Engine, config: Config) -> None:
     engine.verbose = s.verbose
     engine.log.verbose = s.verbose
     engine.pin_log_after = s.pin_log_threshold
+    engine.text_length = s.statement_text_length
 
 
 def track_parameters(engine: Engine, config: Config) -> None:
@@ -128,6 +129,7 @@ def pool_settings(pool: Pool, config: Config) -> None:
     pool.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
     pool.transaction_timeout = effective.transaction_timeout(config, user)
     pool.client_idle_timeout = effective.client_idle_timeout(config, user)
+    pool.slow_after = effective.transaction_log_threshold(config, db)
     configure_state(pool, config)
 
 

@@ -7,7 +7,7 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import operations, show
+from pgferry.engine import operations, show, watching
 from pgferry.engine.model import Database, Engine
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Message, Refusal
@@ -208,6 +208,14 @@ class Requests:
             rows = self._user_rows()
         elif what == "stats":
             rows = show.stats(engine)
+        elif what == "times":
+            rows = show.times(engine)
+        elif what == "worker":
+            rows = show.worker(engine)
+        elif what == "longest":
+            rows = watching.longest(engine)
+        elif what == "ends":
+            rows = watching.ends(engine)
         elif what == "lists":
             rows = show.lists(engine)
         elif what == "mem":

@@ -60,18 +60,27 @@ def sample(setting: Setting) -> str:
     return kind.choices[-1] if kind.choices else SAMPLES[kind.name]
 
 
-OWN = {"workers", "session_state", "max_pinned", "pin_timeout", "pin_log_threshold"}
+OWN = {
+    "workers",
+    "session_state",
+    "max_pinned",
+    "pin_timeout",
+    "pin_log_threshold",
+    "transaction_log_threshold",
+    "statement_text_length",
+}
 
 
 def test_the_table_has_pgbouncers_hundred_settings_and_our_own() -> None:
     assert len([setting for setting in GLOBAL if not setting.own]) == 100
     assert {setting.name for setting in GLOBAL if setting.own} == OWN
     assert len(settings_by_name) == len(GLOBAL)
-    assert (len(DATABASE), len(USER), len(PEER)) == (25, 11, 3)
+    assert (len(DATABASE), len(USER), len(PEER)) == (26, 11, 3)
     assert {setting.name for setting in DATABASE if setting.own} == {
         "session_state",
         "max_pinned",
         "pin_timeout",
+        "transaction_log_threshold",
     }
     assert {setting.name for setting in USER if setting.own} == {"session_state"}
     assert {setting.name for setting in GLOBAL if not setting.reload} == START_ONLY

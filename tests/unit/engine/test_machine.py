@@ -219,7 +219,7 @@ class Pool(RuleBasedStateMachine):
         self.clients.remove(client)
         client.port.inbox.clear()
         harness.end(client.port.stream)
-        self.unblock(client)        # the kernel calls the socket of a peer that is gone writable
+        self.unblock(client)  # the kernel calls the socket of a peer that is gone writable
         self.rig.pump()
 
     @precondition(lambda self: self.clients)
