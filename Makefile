@@ -32,6 +32,7 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 		$$(ls pgferry/engine/*.pyi | sed 's/\.pyi//; s/\//./g')
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/python tools/gen_settings_doc.py --check
+	$(BIN)/python tools/gen_doctor_doc.py --check
 
 format: $(VENV)/.lint  ## ruff's formatter
 	$(BIN)/ruff check --fix-only .

@@ -11,6 +11,10 @@ COMMANDS = {
     "run": ("pgferry.cli.run", "Pool the server of a URL, without any file."),
     "demo": ("pgferry.cli.demo", "Show pgferry at work on a PostgreSQL of its own."),
     "check": ("pgferry.cli.check", "Check a configuration file and explain every problem."),
+    "doctor": (
+        "pgferry.cli.doctor",
+        "Examine a configuration, a pooler, a PostgreSQL; say what to change and why.",
+    ),
 }
 _USAGE_HINT = "Usage: pgferry [OPTION]... CONFIG.ini\nTry 'pgferry --help' for more information."
 _REBOOT = "the online restart -R is not supported by pgferry (removed in PgBouncer 1.26)"

@@ -4,6 +4,7 @@ import socket
 import struct
 from dataclasses import dataclass, field
 from types import TracebackType
+from typing import Self
 
 from pgferry.embedded.errors import EmbeddedError
 
@@ -86,7 +87,7 @@ class Client:
             pass  # the server was faster
         self._sock.close()
 
-    def __enter__(self) -> "Client":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(

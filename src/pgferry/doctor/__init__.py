@@ -1,0 +1,2 @@
+"""`pgferry doctor`: what the practice of pooling knows, checked against a configuration, a pooler, a "
+"PostgreSQL."""
