@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT / "src"))
 
 from pgferry.config.kinds import INT_MAX, UINT_MAX  # noqa: E402
 from pgferry.config.setting import Setting  # noqa: E402
-from pgferry.config.settings import DATABASE, GLOBAL, PEER, PEERS_PENDING, USER  # noqa: E402
+from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER  # noqa: E402
 
 PAGE = ROOT / "docs" / "settings.md"
 
@@ -48,6 +48,13 @@ USERS_INTRO = """## Lines of [users]
 set for the database.
 """
 
+PEERS_INTRO = """## Lines of [peers]
+
+`peer id = key=value ...`: the other poolers that clients reach under the same address. With `peer_id` set, a
+cancel request that comes to the wrong one is passed on; see [Several poolers behind one
+address](service.md#several-poolers-behind-one-address).
+"""
+
 
 def main() -> int:
     """Write the page, or with --check return 1 when it is out of date."""
@@ -71,7 +78,7 @@ def render() -> str:
         parts.append(f"## {group}\n\n{_global_table(settings)}")
     parts.append(f"{DATABASES_INTRO}\n{_entry_table(DATABASE)}")
     parts.append(f"{USERS_INTRO}\n{_entry_table(USER)}")
-    parts.append(f"## Lines of [peers]\n\n*Not yet*: {PEERS_PENDING}.\n\n{_entry_table(PEER)}")
+    parts.append(f"{PEERS_INTRO}\n{_entry_table(PEER)}")
     return "\n".join(parts)
 
 

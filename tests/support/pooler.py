@@ -30,6 +30,7 @@ class Pooler:
     Defaults: transaction mode, trust, users postgres, admin (console), stats (console, read only) and app,
     every database forwarded to `cluster`. `settings` are those of [pgbouncer]; a value None leaves a default
     out. `databases`, `users` and `peers` map names to the text after "="; `userlist` maps users to secrets.
+    `program`: what to run instead, a PgBouncer.
     """
 
     def __init__(
@@ -44,8 +45,9 @@ class Pooler:
         userlist: Mapping[str, str] | None = None,
         hba: str | None = None,
         environment: Mapping[str, str] | None = None,
+        program: str = PROGRAM,
     ) -> None:
-        self.account = Account.choose() if PROGRAM else runner()
+        self.account = Account.choose() if program else runner()
         self.cluster = cluster
         self.directory = self.account.make_dir("pgferry-test-")
         self.directory.chmod(0o711)  # other accounts may use the unix socket
@@ -65,7 +67,7 @@ class Pooler:
             "admin_users": "admin,postgres",
             "stats_users": "stats",
             "pool_mode": "transaction",
-            **({} if PROGRAM else {"workers": workers}),
+            **({} if program else {"workers": workers}),
             **({"auth_hba_file": self.hba_file} if hba is not None else {}),
             **(settings or {}),
         }
@@ -79,7 +81,7 @@ class Pooler:
             self.config_file,
             self.directory / "log",
             environment=environment,
-            program=[PROGRAM] if PROGRAM else (),
+            program=[program] if program else (),
         )
         self.write()
 
@@ -118,12 +120,18 @@ class Pooler:
         *,
         databases: Mapping[str, str | None] | None = None,
         users: Mapping[str, str | None] | None = None,
+        peers: Mapping[str, str | None] | None = None,
         userlist: Mapping[str, str | None] | None = None,
         reload: bool = True,
     ) -> None:
         """Change entries (None removes one), write the files, and RELOAD."""
         self._settings.update(settings or {})
-        for have, change in ((self._databases, databases), (self._users, users), (self._userlist, userlist)):
+        for have, change in (
+            (self._databases, databases),
+            (self._users, users),
+            (self._peers, peers),
+            (self._userlist, userlist),
+        ):
             for name, value in (change or {}).items():
                 have.pop(name, None)
                 if value is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pgferry.admin.context import Context, Show
 from pgferry.admin.result import Column, Type, Value, columns
+from pgferry.config import effective
 from pgferry.supervisor import merge
 
 CONSOLE = "pgbouncer"
@@ -100,8 +101,8 @@ def _size_text(value: int | None) -> str:
 
 async def _lists(context: Context) -> list[Sequence[Value]]:
     pooler = context.pooler
-    databases, users, pools, lists = await asyncio.gather(
-        pooler.databases(), pooler.users(), pooler.pools(), pooler.show("lists")
+    databases, users, pools, peer_pools, lists = await asyncio.gather(
+        pooler.databases(), pooler.users(), pooler.pools(), pooler.show("peer_pools"), pooler.show("lists")
     )
     counts = merge.totals(lists)
     names = {str(row["name"]) for row in databases} | {CONSOLE}
@@ -112,7 +113,7 @@ async def _lists(context: Context) -> list[Sequence[Value]]:
         ("users", len(users)),
         ("peers", len(pooler.config.peers)),
         ("pools", len(pool_names)),
-        ("peer_pools", 0),
+        ("peer_pools", len(merge.peer_pools(peer_pools))),
         *((name, counts.get(name, 0)) for name in _WORKER_LISTS),
         ("dns_names", len(dns.rows())),
         ("dns_zones", 0),
@@ -124,13 +125,14 @@ async def _lists(context: Context) -> list[Sequence[Value]]:
 async def _peers(context: Context) -> list[Sequence[Value]]:
     config = context.pooler.config
     return [
-        (peer.id, peer.host, peer.port, peer.pool_size or config.settings.default_pool_size)
+        (peer.id, peer.host, peer.port, effective.peer_pool_size(config, peer))
         for _id, peer in sorted(config.peers.items())
     ]
 
 
-async def _peer_pools(_context: Context) -> list[Sequence[Value]]:
-    return []
+async def _peer_pools(context: Context) -> list[Sequence[Value]]:
+    rows = merge.peer_pools(await context.pooler.show("peer_pools"))
+    return [_cells(row, _PEER_POOLS) for row in rows]
 
 
 SHOWS = {

@@ -7,7 +7,7 @@ Source: COMPAT.md 1.3 to 1.11.
 
 from __future__ import annotations
 
-from pgferry.config.model import Config, Database, User
+from pgferry.config.model import Config, Database, Peer, User
 
 
 def pool_mode(config: Config, database: Database, user: User | None) -> str:
@@ -22,6 +22,11 @@ def pool_size(config: Config, database: Database, user: User | None) -> int:
     if user is not None and user.pool_size is not None:
         return user.pool_size
     return config.settings.default_pool_size if database.pool_size is None else database.pool_size
+
+
+def peer_pool_size(config: Config, peer: Peer) -> int:
+    """Return the most cancel requests passed on to a peer at the same time: its own, else default_pool_size."""
+    return config.settings.default_pool_size if peer.pool_size is None else peer.pool_size
 
 
 def reserve_pool_size(config: Config, database: Database, user: User | None) -> int:

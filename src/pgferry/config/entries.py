@@ -11,7 +11,7 @@ from pgferry.config.kinds import BadValue, Value, read_c_prefix
 from pgferry.config.model import Database, Peer, User
 from pgferry.config.problems import Problem, nearest_name
 from pgferry.config.setting import Setting
-from pgferry.config.settings import DATABASE, PEER, PEERS_PENDING, USER, by_key
+from pgferry.config.settings import DATABASE, PEER, USER, by_key
 from pgferry.config.userlist import MAX_USER_BYTES
 
 MAX_DATABASE_BYTES = 63
@@ -62,7 +62,7 @@ class EntryReader:
         return None if values is None else User(name=entry.key, **values)
 
     def peer(self, entry: Entry) -> Peer | None:
-        """Read a line of [peers]. Peers do nothing yet, so a right line is refused by name."""
+        """Read a line of [peers]. The own id may be among them, so that all members can have the same list."""
         found = read_c_prefix(entry.key)
         if found is None or not found[1] or not 1 <= found[0] <= 65535:
             self._report(entry, "", "the name is no peer id", "a number from 1 to 65535")
@@ -73,8 +73,12 @@ class EntryReader:
         if "host" not in values:
             self._report(entry, "host", "the host is missing", "host=...")
             return None
-        self._report(entry, "", PEERS_PENDING)
-        return Peer(id=found[0], **values)
+        peer = Peer(id=found[0], **values)
+        fault = host_fault(peer.host, peer.port)
+        if fault:
+            self._report(entry, "host", fault)
+            return None
+        return peer
 
     def _values(self, entry: Entry, keys: dict[str, Setting]) -> dict[str, Any] | None:
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pgferry.config.kinds import Value
 from pgferry.config.setting import Setting
 from pgferry.config.table_access import DNS, LOGIN, TLS
-from pgferry.config.table_entries import DATABASE, PEER, PEERS_PENDING, USER
+from pgferry.config.table_entries import DATABASE, PEER, USER
 from pgferry.config.table_observe import OBSERVE
 from pgferry.config.table_pooling import POOL, PROTOCOL, TIMEOUTS, UPKEEP
 from pgferry.config.table_process import LISTEN, PROCESS
@@ -40,7 +40,6 @@ __all__ = [
     "DATABASE",
     "GLOBAL",
     "PEER",
-    "PEERS_PENDING",
     "USER",
     "Setting",
     "by_key",

@@ -280,8 +280,3 @@ PEER: tuple[Setting, ...] = (
         text="Most cancel requests forwarded at the same time; default_pool_size if unset.",
     ),
 )
-
-PEERS_PENDING = (
-    "section [peers] has no effect in this version of pgferry yet: cancel requests are not forwarded \
-between separate poolers; use workers = N for several processes behind one port"
-)

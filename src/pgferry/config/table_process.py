@@ -199,8 +199,6 @@ LISTEN: tuple[Setting, ...] = (
         default="0",
         kind=integer(0, 16383),
         group=_LISTEN,
-        pending="cancel requests are not forwarded between separate poolers; use workers = N for several "
-        "processes behind one port",
         text="Identity of this pooler in a group that forwards cancel requests to each other; 0 is off.",
     ),
     Setting(

@@ -1,4 +1,6 @@
-"""Socket addresses as text, made only when somebody wants to read them."""
+"""Socket addresses: as text, made only when somebody wants to read them, and from the text of settings."""
+
+import socket
 
 from libc.stdio cimport snprintf
 
@@ -57,3 +59,22 @@ cdef bytes local_address(int fd):
     if getsockname(fd, <sockaddr *>&addr, &n) < 0:
         return b""
     return (<const char *>&addr)[:n]
+
+
+def as_address(host, port):
+    """(family, sockaddr) of an address literal; None for a name."""
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            socket.inet_pton(family, host)
+        except OSError:
+            continue
+        return (family, (host, port))
+    return None
+
+
+def unix_address(host, port):
+    """The sockaddr of the unix socket in directory `host` (`@name`: abstract); None when it is no directory."""
+    if not host.startswith(("/", "@")):
+        return None
+    path = f"{host}/.s.PGSQL.{port}"
+    return "\0" + path[1:] if host.startswith("@") else path

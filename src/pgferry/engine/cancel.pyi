@@ -5,10 +5,14 @@ from collections.abc import Callable
 from pgferry.engine.loop import Loop, Stream
 from pgferry.engine.model import Client, Engine, Server
 
-class Cancel(Stream):
+class Request(Stream):
+    done: Callable[[], None]
+    asked: float
+    def __init__(self, loop: Loop, done: Callable[[], None]) -> None: ...
+
+class Cancel(Request):
     client: Client
     server: Server
-    asked: float
     def __init__(self, loop: Loop, client: Client, done: Callable[[], None]) -> None: ...
 
 def request(engine: Engine, key: bytes, done: Callable[[], None]) -> None: ...

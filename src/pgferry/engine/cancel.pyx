@@ -9,6 +9,7 @@ A request whose query is over before it could be sent is dropped here.
 """
 
 import errno
+import os
 import socket
 import struct
 
@@ -23,40 +24,42 @@ from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 CANCEL_REQUEST = 80877102
 
 
-cdef class Cancel(Stream):
-    """One request: waiting for its turn (fd -1), then a connection to PostgreSQL."""
+cdef class Request(Stream):
+    """What Cancel and peers.Forward have in common: connect, send the key, wait for the end of the connection."""
 
-    cdef readonly Client client
-    cdef readonly Server server
-    cdef readonly object done
-    cdef readonly double asked
-    cdef bint connecting
-    cdef bint sent
-
-    def __init__(self, loop, Client client, done):
-        self.client = client
-        self.server = client.server
+    def __init__(self, loop, done):
         self.done = done
         self.asked = self.loop.now
 
-    cdef bint wanted(self) noexcept:
-        """Whether the query may still run."""
-        return self.client.server is self.server and self.server.plan.size() > 0
-
-    cdef int start(self) except -1:
-        family, address = self.server.address
-        try:
-            sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
-        except OSError as error:
-            return self.failed(error.strerror)
+    cdef int connect_to(self, family, address) except -1:
+        """Begin to connect. Raises OSError."""
+        sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
         code = sock.connect_ex(address)
         if code not in (0, errno.EINPROGRESS):
             sock.close()
-            return self.failed(errno.errorcode.get(code, "?"))
-        self.server.cancels += 1
+            raise OSError(code, os.strerror(code))
         self.connecting = True
         self.attach(sock.detach(), EPOLLIN | EPOLLOUT)
         return 0
+
+    cdef bytes key_to_send(self):
+        raise NotImplementedError
+
+    cdef bint wanted(self) except -1:
+        """Whether it is still worth sending."""
+        return True
+
+    cdef int failed(self, str why) except -1:
+        """It could not be sent."""
+        return self.finish()
+
+    cdef int finish(self) except -1:
+        """It is over, one way or the other."""
+        raise NotImplementedError
+
+    cdef int late(self) except -1:
+        """cancel_wait_timeout has passed."""
+        return self.finish()
 
     cdef int on_event(self, uint32_t events) except -1:
         if self.connecting and events & EPOLLOUT and not events & (EPOLLERR | EPOLLHUP):
@@ -64,7 +67,7 @@ cdef class Cancel(Stream):
             self.watch(EPOLLIN)
             if not self.wanted():
                 return self.finish()
-            key = self.server.cancel_key
+            key = self.key_to_send()
             message = struct.pack("!II", 8 + len(key), CANCEL_REQUEST) + key
             self.sent = True
             self.put(message, len(message))
@@ -76,7 +79,43 @@ cdef class Cancel(Stream):
         return Stream.on_event(self, events)
 
     cdef int on_eof(self) except -1:
+        return self.finish()
+
+
+cdef class Cancel(Request):
+    """A request on its way to PostgreSQL."""
+
+    cdef readonly Client client
+    cdef readonly Server server
+
+    def __init__(self, loop, Client client, done):
+        Request.__init__(self, loop, done)
+        self.client = client
+        self.server = client.server
+
+    cdef bytes key_to_send(self):
+        return self.server.cancel_key
+
+    cdef bint wanted(self) except -1:
+        """Whether the query may still run."""
+        return self.client.server is self.server and self.server.plan.size() > 0
+
+    cdef int start(self) except -1:
+        family, address = self.server.address
+        try:
+            self.connect_to(family, address)
+        except OSError as error:
+            return self.failed(error.strerror)
+        self.server.cancels += 1
+        return 0
+
+    cdef int on_eof(self) except -1:
         if self.broken and self.sent:
+            distrust(self.server)
+        return self.finish()
+
+    cdef int late(self) except -1:
+        if self.sent:
             distrust(self.server)
         return self.finish()
 
@@ -159,13 +198,11 @@ cdef int distrust(Server s) except -1:
 
 cdef int check_timeouts(Engine engine) except -1:
     """Drop requests that have waited longer than cancel_wait_timeout, and connections that hang."""
-    cdef Cancel cancel
+    cdef Request request
     cdef double limit = engine.cancel_wait_timeout
     if limit <= 0:
         return 0
-    for cancel in list(engine.cancels):
-        if engine.loop.now - cancel.asked > limit:
-            if cancel.sent:
-                distrust(cancel.server)
-            cancel.finish()
+    for request in list(engine.cancels):
+        if engine.loop.now - request.asked > limit:
+            request.late()
     return 0

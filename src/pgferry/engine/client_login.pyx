@@ -35,6 +35,7 @@ cdef enum:
     CANCEL_REQUEST = 80877102
     NEWEST = 196610              # protocol 3.2
     RANDOM = 1024                # random bytes fetched at a time
+    HOPS = 3                     # the low bits of byte 7 of a cancel key: how often peers may pass it on
     # Startup parameters that are not tracked:
     USER = -1
     DATABASE = -2
@@ -562,13 +563,14 @@ cdef bytes tracked_statuses(Engine engine, tuple values):
 cdef bytes new_key(Client c, Login login):
     """BackendKeyData with a fresh cancel key.
 
-    Bytes 1 and 2 are left for the peer id and the low bits of byte 7 for the hop count (COMPAT 4.7); byte 3 tells
-    the workers of one pgferry whose client it is. Protocol 3.2 gives 32 bytes of secret, 3.0 four.
+    Among peers, bytes 1 and 2 are the peer id and the low two bits of byte 7 the hops that are left, as PgBouncer
+    has it; byte 3 tells the workers of one pgferry whose client it is. Protocol 3.2 gives 32 bytes of secret, 3.0
+    four; among peers it is always four, because a PgBouncer takes no others.
     """
     cdef Engine engine = c.engine
     cdef bytes key
     cdef bytearray raw
-    cdef int size = 36 if login.long_key else 8
+    cdef int size = 36 if login.long_key and engine.peer_id == 0 else 8
     while True:
         if engine.random is None or engine.random_used + size > RANDOM:
             engine.random = os.urandom(RANDOM)
@@ -577,6 +579,9 @@ cdef bytes new_key(Client c, Login login):
         engine.random_used += size
         raw[0] &= 0x7F
         raw[3] = engine.index
+        if engine.peer_id > 0:
+            raw[1], raw[2] = engine.peer_id & 0xFF, engine.peer_id >> 8
+            raw[7] |= HOPS
         key = bytes(raw)
         if key not in engine.by_key:
             break

@@ -329,7 +329,9 @@ cdef class Engine:
     cdef readonly StreamList logins      # clients before they belong to a pool
     cdef readonly StreamList closing     # clients whose last bytes are being sent
     cdef readonly StreamList consoles    # console clients
-    cdef readonly set cancels            # cancel.Cancel connections under way
+    cdef readonly set cancels            # cancel.Request connections under way or waiting
+    cdef public int peer_id              # of this pooler among its peers, 0: there are none
+    cdef public dict peers               # peer id -> peers.Peer
     cdef bytes random                    # random bytes for cancel keys, fetched in bulk
     cdef int random_used
     cdef dict startup_names              # startup parameter -> index of a tracked one, or a code (client_login)

@@ -171,6 +171,8 @@ class Engine:
     closing: StreamList
     consoles: StreamList
     cancels: set[Any]
+    peer_id: int
+    peers: dict[int, Any]
     tracked: list[Any]
     tracked_index: dict[Any, Any]
     last_id: int

@@ -253,6 +253,7 @@ cdef class Engine:
         self.status_cache = {}
         self.startup_names = {}
         self.cancels = set()
+        self.peers = {}
         self.tracked = list(ALWAYS_TRACKED)
         self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
         self.client_count = ledger.counter("clients")

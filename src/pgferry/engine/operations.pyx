@@ -128,8 +128,10 @@ def refuse_waiting(Engine engine, str reason):
             close_client(<Client>c, reason, reason)
 
 
-def forget(Stream stream):
-    """Close a client that only wanted something done (a cancel request), without a word."""
+def forget(Stream stream, reason=None):
+    """Close a client that only wanted something done (a cancel request), without a word to it."""
     cdef Client c = <Client?>stream
     if c.state < CL_CLOSING:
+        if reason is not None and c.engine.log_disconnections:
+            c.engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
         finish_closing(c)

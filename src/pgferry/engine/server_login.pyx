@@ -7,6 +7,7 @@ import struct
 from pgferry.auth import md5, sasl, scram
 from pgferry.auth.errors import AuthError
 from pgferry.auth.secrets import Method, SecretKind, can_log_in_to_server
+from pgferry.engine.address import as_address, unix_address
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -76,9 +77,9 @@ cdef int start_login(Pool pool, object hub=None) except -1:
         s.hub = hub
         (<Hub>hub).server = s
         pool.listeners.append(s)
-    if host.startswith(("/", "@")):
-        path = f"{host}/.s.PGSQL.{conf.port}"
-        login.connect(s, [(socket.AF_UNIX, "\0" + path[1:] if host.startswith("@") else path)])
+    path = unix_address(host, conf.port)
+    if path is not None:
+        login.connect(s, [(socket.AF_UNIX, path)])
         return 0
     literal = as_address(host, conf.port)
     if literal is not None:
@@ -95,17 +96,6 @@ cdef int start_login(Pool pool, object hub=None) except -1:
 
     engine.host.resolve(host, resolved)
     return 0
-
-
-def as_address(host, port):
-    """(family, sockaddr) of an address literal; None for a name."""
-    for family in (socket.AF_INET, socket.AF_INET6):
-        try:
-            socket.inet_pton(family, host)
-        except OSError:
-            continue
-        return (family, (host, port))
-    return None
 
 
 def open_socket(Server s, targets):

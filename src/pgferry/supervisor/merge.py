@@ -54,6 +54,12 @@ def users(rows: Iterable[Row]) -> list[Row]:
     return _merge(rows, ("name",), _ENTRY_COUNTS)
 
 
+def peer_pools(rows: Iterable[Row]) -> list[Row]:
+    """One row for each peer: requests of all workers, in the order of their ids."""
+    counts = ("cl_active_cancel_req", "cl_waiting_cancel_req", "sv_active_cancel", "sv_login")
+    return sorted(_merge(rows, ("peer_id",), counts), key=lambda row: int(row["peer_id"]))
+
+
 def memory(rows: Iterable[Row]) -> list[Row]:
     """One row for each kind of object in the order of the first worker."""
     merged: dict[str, Row] = {}

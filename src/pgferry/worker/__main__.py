@@ -7,7 +7,7 @@ import socket
 import sys
 
 from pgferry.auth.scram import SaltSource
-from pgferry.engine import plumbing
+from pgferry.engine import peers, plumbing
 from pgferry.engine.ledger import Ledger
 from pgferry.engine.listener import Listener
 from pgferry.engine.log import Log
@@ -85,6 +85,7 @@ class Worker:
 
     def _after_tick(self) -> None:
         self._requests.check_waits()
+        peers.start_waiting(self._engine)
         for listener in self._tcp + self._unix:
             listener.retry()
         self._log.retry()

@@ -4,7 +4,7 @@ from pgferry.auth.secrets import classify
 from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
-from pgferry.engine import operations
+from pgferry.engine import operations, peers
 from pgferry.engine.model import MODES, Database, Engine, Pool, User
 
 
@@ -18,6 +18,7 @@ def apply(engine: Engine, config: Config, *, first: bool) -> None:
     databases(engine, config)
     for pool in engine.pools():
         pool_settings(pool, config)
+    configure_peers(engine, config)
 
 
 POLICIES = ("track", "refuse", "ignore")
@@ -131,6 +132,15 @@ def pool_settings(pool: Pool, config: Config) -> None:
     pool.client_idle_timeout = effective.client_idle_timeout(config, user)
     pool.slow_after = effective.transaction_log_threshold(config, db)
     configure_state(pool, config)
+
+
+def configure_peers(engine: Engine, config: Config) -> None:
+    """The other poolers that cancel requests may be for."""
+    peers.configure(
+        engine,
+        config.settings.peer_id,
+        [(p.id, p.host, p.port, effective.peer_pool_size(config, p)) for p in config.peers.values()],
+    )
 
 
 def configure_state(pool: Pool, config: Config) -> None:

@@ -9,7 +9,7 @@ from pgferry.auth.cache import KeyCache, VerifierCache
 from pgferry.auth.secrets import Secret, classify
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import cancel, operations
+from pgferry.engine import cancel, operations, peers
 from pgferry.engine.model import Client, Database, Engine, Pool, User
 from pgferry.engine.plumbing import Tunnel
 from pgferry.worker import configure
@@ -161,19 +161,29 @@ class Host:
         return Tunnel(self.engine.loop, ours.detach(), client)
 
     def cancel_requested(self, requester: Client, key: bytes) -> None:
-        """A cancel request has come in: it is for one of our clients or for another worker's."""
+        """A cancel request has come in: for one of our clients, for another worker's, or for a peer's."""
 
         def done(_answer: Message | None = None) -> None:
             operations.forget(requester)
 
+        peer = peers.destination(self.engine, key)
+        if not peer:
+            key = peers.own_key(self.engine, key)
         if not 8 <= len(key) <= 260:
             done()
+        elif peer:
+            self._forward_cancel(requester, peer, key)
         elif key[WORKER_BYTE] == self.engine.index:
             self.cancel_here(key, done)
         elif key[WORKER_BYTE] < self.engine.workers:
             self.control.request("cancel", done, worker=key[WORKER_BYTE], key=key)
         else:
             done()
+
+    def _forward_cancel(self, requester: Client, peer: int, key: bytes) -> None:
+        reason = peers.forward(self.engine, key, peer, lambda: operations.forget(requester))
+        if reason is not None:
+            operations.forget(requester, reason)
 
     def cancel_here(self, key: bytes, done: Callable[[], None]) -> None:
         """Cancel the query of one of our own clients."""

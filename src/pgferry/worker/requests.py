@@ -7,7 +7,7 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import operations, show, watching
+from pgferry.engine import operations, peers, show, watching
 from pgferry.engine.model import Database, Engine
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Message, Refusal
@@ -218,6 +218,8 @@ class Requests:
             rows = watching.ends(engine)
         elif what == "lists":
             rows = show.lists(engine)
+        elif what == "peer_pools":
+            rows = peers.pools(engine)
         elif what == "mem":
             rows = show.mem(engine)
         elif what == "pins":

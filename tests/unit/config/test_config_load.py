@@ -150,7 +150,7 @@ def test_settings_without_effect_are_refused_by_name(ini: Loader, setting: Setti
 def test_which_settings_have_no_effect_yet() -> None:
     pending = {setting.name for setting in GLOBAL if not setting.effective}
     assert {name for name in pending if "_tls" not in name} == {
-        "peer_id", "suspend_timeout", "auth_hba_file", "auth_ident_file", "auth_user", "auth_query",
+        "suspend_timeout", "auth_hba_file", "auth_ident_file", "auth_user", "auth_query",
         "auth_dbname",
         "auth_ldap_options", "dns_zone_check_period", "resolv_conf",
     }  # fmt: skip
@@ -174,12 +174,15 @@ def test_keys_without_effect_are_refused(ini: Loader, line: str) -> None:
     assert "has no effect" in ini.problem(MINIMAL + f"[databases]\n{line}\n").message
 
 
-def test_peers_are_refused_and_an_empty_section_is_not(ini: Loader) -> None:
-    problem = ini.problem(MINIMAL + "[peers]\n1 = host=/tmp\n")
-    assert (problem.setting, problem.line) == ("peers.1", 4)
-    assert "section [peers] has no effect" in problem.message
+def test_peers(ini: Loader) -> None:
+    peers = ini.load(MINIMAL + "[peers]\n1 = host=/tmp\n300 = host=b port=5 pool_size=7\n").peers
+    assert [(p.id, p.host, p.port, p.pool_size) for p in peers.values()] == [
+        (1, "/tmp", 6432, None),
+        (300, "b", 5, 7),
+    ]
     assert "no peer id" in ini.problem(MINIMAL + "[peers]\none = host=/tmp\n").message
     assert "missing" in ini.problem(MINIMAL + "[peers]\n1 = port=5\n").message
+    assert "blank" in ini.problem(MINIMAL + "[peers]\n1 = host='a b'\n").message
     assert ini.main("[peers]").peers == {}
 
 

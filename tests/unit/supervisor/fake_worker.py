@@ -347,6 +347,7 @@ ROWS = {
     "users": lambda index: [user(index)],
     "stats": lambda index: [stats(index)],
     "lists": lambda _index: [LISTS],
+    "peer_pools": lambda _index: [],
     "mem": lambda _index: [{"name": "client_cache", "size": 500, "used": 2, "free": 1, "memtotal": 1500}],
 }
 
