@@ -17,6 +17,10 @@ INVALID_SERVER_SIGNATURE: Final = "invalid server signature"
 NO_COMMON_MECHANISM: Final = "none of the server's SASL authentication mechanisms are supported"
 
 
+class Refused(Exception):
+    """A login ends here; the text is what the client is told."""
+
+
 class AuthError(Exception):
     """A login that must be refused.
 

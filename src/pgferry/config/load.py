@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from pgferry.config.entries import MAX_SOCKET_PATH, EntryReader
+from pgferry.config.entries import CONSOLE_NAMES, MAX_SOCKET_PATH, EntryReader
 from pgferry.config.ini import Entry, IniReader, Section
 from pgferry.config.kinds import BadValue
 from pgferry.config.model import Config, Database, Peer, Settings, User
@@ -166,7 +166,16 @@ class _Reading:
             self._report(
                 "unix_socket_dir", message, f"at most {MAX_SOCKET_PATH} bytes with the socket's name"
             )
+        self._check_auth_dbname(settings)
         self._warn_settings(settings)
+
+    def _check_auth_dbname(self, settings: Settings) -> None:
+        """The console has no users to ask about."""
+        asked = [("auth_dbname", settings.auth_dbname)]
+        asked += [(f"databases.{d.name}", d.auth_dbname) for d in self._databases.values()]
+        for name, value in asked:
+            if value in CONSOLE_NAMES:
+                self._report(name, f"auth_dbname = {value}: this is the admin console", "a database")
 
     def config(self, previous: Config | None) -> Config:
         """Make the result; reads auth_file."""
@@ -256,7 +265,8 @@ class _Reading:
             self._warn("syslog_facility", "unknown facility, daemon is used", ", ".join(_FACILITIES))
         if settings.unix_socket_mode == 777:
             self._warn("unix_socket_mode", "777 is read as a decimal number", "0777 with a leading zero")
-        if settings.auth_type != "any" and settings.auth_file is None:
+        nobody = settings.auth_user is None and not any(d.auth_user for d in self._databases.values())
+        if settings.auth_type != "any" and settings.auth_file is None and nobody:
             self._warn("auth_file", "there is no auth_file, so no user is known and nobody can log in")
         for name in ("listen_addr", "admin_users", "stats_users"):
             if any(" " in item for item in getattr(settings, name)):

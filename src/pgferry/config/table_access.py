@@ -11,7 +11,6 @@ _TLS = "TLS"
 
 AUTH_TYPES = ("any", "trust", "plain", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-NO_AUTH_QUERY = "users are known from auth_file only"
 NO_TLS = "connections are not encrypted"
 
 AUTH_QUERY = (
@@ -61,7 +60,6 @@ LOGIN: tuple[Setting, ...] = (
         default=None,
         kind=TEXT,
         group=_LOGIN,
-        pending=NO_AUTH_QUERY,
         text="User that looks up users unknown to auth_file with auth_query.",
     ),
     Setting(
@@ -69,15 +67,13 @@ LOGIN: tuple[Setting, ...] = (
         default=AUTH_QUERY,
         kind=TEXT,
         group=_LOGIN,
-        pending=NO_AUTH_QUERY,
-        text="Query that returns name and secret of the user $1.",
+        text="Query that returns name and secret of the user $1, in two columns; a NULL secret fits no password.",
     ),
     Setting(
         name="auth_dbname",
         default=None,
         kind=TEXT,
         group=_LOGIN,
-        pending=NO_AUTH_QUERY,
         text="Database in which auth_query runs; unset means the one that the client asks for.",
     ),
     Setting(

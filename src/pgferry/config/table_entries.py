@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pgferry.config.kinds import ENTRY_SECONDS, TEXT, TEXT_LIST, entry_integer, enum
 from pgferry.config.setting import Setting
-from pgferry.config.table_access import NO_AUTH_QUERY
 from pgferry.config.table_pooling import POOL_MODE
 from pgferry.config.table_state import SESSION_STATE
 
@@ -39,21 +38,17 @@ DATABASE: tuple[Setting, ...] = (
         kind=TEXT,
         text="Password of that user; if unset, its secret in auth_file.",
     ),
-    Setting(
-        name="auth_user", default=None, kind=TEXT, pending=NO_AUTH_QUERY, text="auth_user for this database."
-    ),
+    Setting(name="auth_user", default=None, kind=TEXT, text="auth_user for this database."),
     Setting(
         name="auth_query",
         default=None,
         kind=TEXT,
-        pending=NO_AUTH_QUERY,
         text="auth_query for this database.",
     ),
     Setting(
         name="auth_dbname",
         default=None,
         kind=TEXT,
-        pending=NO_AUTH_QUERY,
         text="auth_dbname for this database.",
     ),
     Setting(

@@ -1,4 +1,33 @@
 # A client from its first byte to its first ReadyForQuery.
 from pgferry.engine.model cimport Client
 
+
+cdef class Login:
+    cdef public str username
+    cdef public str database
+    cdef public str rights          # console: admin or stats; "" elsewhere
+    cdef public dict values         # index of a tracked parameter -> value from the startup packet
+    cdef public dict settings       # lower-case name of any other setting -> value; None: none
+    cdef str refusal                # what to say if those cannot be kept for the client
+    cdef public bint authenticated
+    cdef object method              # of the exchange under way
+    cdef object secret
+    cdef bint possible              # False: the exchange is held for show
+    cdef str kind                   # how the client has to prove who it is: auth_type, or of an HBA rule
+    cdef object rule                # that HBA rule, or None
+    cdef object found               # (user name, secret) that auth_query, LDAP or PAM gave, or None
+    cdef str failure                # why auth_query could not be asked: said at the end of the exchange
+    cdef tuple keys                 # (stored secret, client key, server key) of its SCRAM exchange
+    cdef object exchange
+    cdef bytes salt
+    cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
+    cdef bint long_key
+    cdef int negotiations           # SSLRequests and GSSENCRequests so far
+    cdef bint starting              # the startup packet has been read
+    cdef int expected               # SASL messages so far, or 1 for a password message
+    cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
+
+
 cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1
+cdef int authenticated(Client c, Login login) except -1
+cdef int refuse(Client c, object error) except -1

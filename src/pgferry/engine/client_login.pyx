@@ -1,4 +1,6 @@
-"""A client from its first byte to its first ReadyForQuery: startup packet, limits, authentication, welcome.
+"""A client from its first byte to its first ReadyForQuery: startup packet, limits, welcome.
+
+How it proves who it is, in between, is in client_auth.
 
 The order of checks is PgBouncer's (COMPAT 4.1): what the packet says, max_client_conn, the limits of database
 and user, the password, and only then whether the database exists. Until a password is right a peer costs one
@@ -9,14 +11,13 @@ import os
 import re
 import struct
 
-from pgferry.auth import md5, sasl, scram
-from pgferry.auth.errors import AuthError
-from pgferry.auth.secrets import NO_SECRET, Method, SecretKind, check_cleartext, check_md5, client_method
+from pgferry.auth.errors import AuthError, Refused
 from pgferry.protocol.errors import ProtocolError
 from pgferry.protocol.options import parse_options
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.client_auth cimport authenticate, password_message
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport notice_message, parameter_status
 from pgferry.engine.model cimport (
@@ -52,31 +53,8 @@ cdef dict SPECIAL = {"user": USER, "database": DATABASE, "options": OPTIONS, "re
 cdef bytes PRINTABLE = bytes([b if 32 <= b < 127 else 63 for b in range(256)])
 
 
-class Refused(Exception):
-    """The login ends here with this error."""
-
-
 cdef class Login:
     """What is known of a client before it is logged in."""
-
-    cdef public str username
-    cdef public str database
-    cdef public str rights          # console: admin or stats; "" elsewhere
-    cdef public dict values         # index of a tracked parameter -> value from the startup packet
-    cdef public dict settings       # lower-case name of any other setting -> value; None: none
-    cdef str refusal                # what to say if those cannot be kept for the client
-    cdef public bint authenticated
-    cdef object method              # of the exchange under way
-    cdef object secret
-    cdef bint possible              # False: the exchange is held for show
-    cdef object exchange
-    cdef bytes salt
-    cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
-    cdef bint long_key
-    cdef int negotiations           # SSLRequests and GSSENCRequests so far
-    cdef bint starting              # the startup packet has been read
-    cdef int expected               # SASL messages so far, or 1 for a password message
-    cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
 
     def finish(self, Client c):
         """The pool has its welcome: complete the login."""
@@ -84,8 +62,7 @@ cdef class Login:
 
     def abandon(self, Client c):
         """The client is being closed."""
-        self.exchange = None
-        self.secret = None
+        self.exchange = self.secret = self.found = self.keys = None
 
 
 def new_login(Client c):
@@ -128,7 +105,7 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
     return n
 
 
-def refuse(Client c, error):
+cdef int refuse(Client c, object error) except -1:
     """End a login that an AuthError says is wrong: the reason is for the log only, it would tell who exists."""
     if error.detail:
         c.engine.say(c, "LOG", f"login refused: {error.detail}")
@@ -310,7 +287,7 @@ cdef int admit(Client c, Login login) except -1:
     elif engine.shutdown:
         raise Refused("pooler is shutting down")
     take_places(c, login, db, user, console)
-    return authenticate(c, login, user, settings.auth_type)
+    return authenticate(c, login)
 
 
 cdef str console_rights(settings, str username):
@@ -338,120 +315,6 @@ cdef int take_places(Client c, Login login, Database db, User user, bint console
     return 0
 
 
-cdef int authenticate(Client c, Login login, User user, str auth_type) except -1:
-    """Start the exchange that auth_type and the stored secret ask for. Raises Refused."""
-    if auth_type == "any":
-        return authenticated(c, login)
-    if auth_type == "trust":
-        if user is None or user.secret is None:
-            raise Refused('"trust" authentication failed')
-        return authenticated(c, login)
-    secret = NO_SECRET if user is None or user.secret is None else user.secret
-    login.secret = secret
-    login.method, login.possible = client_method(Method(auth_type), secret)
-    if login.method is Method.PLAIN:
-        return ask(c, login, b"\0\0\0\x03")
-    if login.method is Method.MD5:
-        login.salt = md5.new_salt()
-        return ask(c, login, b"\0\0\0\x05" + login.salt)
-    return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list())
-
-
-cdef int ask(Client c, Login login, bytes body) except -1:
-    """Send an Authentication request."""
-    cdef bytes message = b"R" + struct.pack("!I", len(body) + 4) + body
-    if login.negotiate is not None:
-        message = login.negotiate + message
-        login.negotiate = None
-    c.put(message, len(message))
-    return c.flush()
-
-
-# --- the client's answers ---------------------------------------------------------------------------------------
-
-cdef int password_message(Client c, Login login, bytes body) except -1:
-    """A PasswordMessage or SASL message. Raises Refused, AuthError."""
-    if login.method is Method.SCRAM:
-        return scram_message(c, login, body)
-    password = body[:-1]
-    if not body or body[len(body) - 1] or b"\0" in password:
-        raise Refused("broken password packet")
-    if not password:
-        raise Refused("empty password returned by client")
-    if login.method is Method.MD5:
-        if not check_md5(login.secret, login.username, login.salt, password) or not login.possible:
-            raise Refused("password authentication failed")
-        return authenticated(c, login)
-    if login.secret.kind is SecretKind.SCRAM:
-        c.pause(PAUSE_WAIT)
-        secret, name = login.secret, login.username
-        c.engine.host.run_slow(lambda: check_cleartext(secret, name, password),
-                               lambda right, error: cleartext_checked(c, login, right, error))
-        return 0
-    if not check_cleartext(login.secret, login.username, password) or not login.possible:
-        raise Refused("password authentication failed")
-    return authenticated(c, login)
-
-
-def cleartext_checked(Client c, Login login, right, error):
-    """The slow comparison of a password with a SCRAM verifier has ended."""
-    if c.login is not login:
-        return
-    if error is not None or not right:
-        close_client(c, "password authentication failed", "password authentication failed")
-        return
-    c.unpause(PAUSE_WAIT)
-    go_on(c, login)
-
-
-def go_on(Client c, Login login):
-    """authenticated(), from outside login_feed."""
-    try:
-        authenticated(c, login)
-    except Refused as refused:
-        close_client(c, str(refused), str(refused))
-
-
-cdef int scram_message(Client c, Login login, bytes body) except -1:
-    if login.exchange is None:
-        _, first = sasl.initial_response(body)
-        verifier = login.secret.verifier
-        if not login.possible:
-            verifier = c.engine.host.mock_verifier(login.username)
-        elif verifier is None:
-            c.pause(PAUSE_WAIT)
-            c.engine.host.make_verifier(login.username, login.secret.text,
-                                        lambda made, error: verifier_ready(c, login, first, made, error))
-            return 0
-        return scram_first(c, login, verifier, first)
-    answer = login.exchange.client_final(body)
-    if login.secret.kind is SecretKind.SCRAM and c.user is not None:
-        c.user.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
-    message = b"\0\0\0\x0c" + answer
-    login.farewell = b"R" + struct.pack("!I", len(message) + 4) + message
-    return authenticated(c, login)
-
-
-cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
-    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible)
-    return ask(c, login, b"\0\0\0\x0b" + login.exchange.client_first(first))
-
-
-def verifier_ready(Client c, Login login, bytes first, verifier, error):
-    """The verifier of a plain-text secret has been derived (now, or from the cache)."""
-    if c.login is not login:
-        return
-    c.unpause(PAUSE_WAIT)
-    try:
-        if error is not None:
-            raise Refused("SASL authentication failed")
-        scram_first(c, login, verifier, first)
-    except Refused as refused:
-        close_client(c, str(refused), str(refused))
-    except AuthError as refusal:
-        refuse(c, refusal)
-
-
 # --- authenticated ----------------------------------------------------------------------------------------------
 
 cdef int authenticated(Client c, Login login) except -1:
@@ -462,6 +325,8 @@ cdef int authenticated(Client c, Login login) except -1:
     cdef Pool pool
     login.authenticated = True
     login.method = None
+    if login.found is not None:
+        become(c, login, login.found[0])
     if login.rights:
         return open_console(c, login)
     if db is None or engine.databases.get(login.database) is not db:
@@ -478,6 +343,10 @@ cdef int authenticated(Client c, Login login) except -1:
     if db.disabled:
         raise Refused(f'database "{db.name}" is disabled')
     user = c.user
+    if login.found is not None:
+        db.found[user.name] = (login.found[1], login.keys)
+    elif login.keys is not None:
+        user.keys = login.keys
     if db.conf.user is not None:
         user = engine.host.user(db.conf.user)
         if c.user is None:
@@ -501,6 +370,24 @@ cdef int authenticated(Client c, Login login) except -1:
             close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])
             return 0
     return want_servers(pool)
+
+
+cdef int become(Client c, Login login, str name) except -1:
+    """The client is this user, whom auth_file does not know, or under another name. Raises Refused."""
+    cdef User user
+    if login.rights:
+        login.rights = console_rights(c.engine.config.settings, name)
+        if not login.rights:
+            raise Refused("not allowed")
+    if c.user is not None and c.user.name == name:
+        return 0
+    user = c.engine.host.user(name)
+    if not user.clients.take(0 if login.rights else user.max_clients):
+        raise Refused("client connections exceeded (max_user_client_connections)")
+    if c.user is not None:
+        c.user.clients.give()
+    c.user = user
+    return 0
 
 
 cdef int welcome(Login login, Client c) except -1:
@@ -600,10 +487,10 @@ cdef int open_console(Client c, Login login) except -1:
         c.put(<const char *>login.negotiate, len(login.negotiate))
     if login.farewell is not None:
         c.put(<const char *>login.farewell, len(login.farewell))
-    c.console_user = login.username
+    c.console_user = login.username if login.found is None else login.found[0]
     new_key(c, login)       # the console sends it: its greeting has the BackendKeyData
     try:
-        c.tunnel = engine.host.open_console(c, login.rights, login.username, login.database)
+        c.tunnel = engine.host.open_console(c, login.rights, c.console_user, login.database)
     except OSError as error:
         raise Refused(f"the console cannot be reached: {error.strerror}") from error
     c.login = None

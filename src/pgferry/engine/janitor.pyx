@@ -213,7 +213,9 @@ cdef int check_idle_clients(Pool pool, double now) except -1:
 
 cdef int keep_minimum(Engine engine, Pool pool) except -1:
     """min_pool_size: one more server a tick, for pools that have a client or a forced user."""
-    if pool.min_size <= 0 or pool.server_count() >= pool.min_size or pool.slots.total() >= pool.min_size:
+    if pool.lookups is not None or pool.min_size <= 0 or pool.server_count() >= pool.min_size:
+        return 0
+    if pool.slots.total() >= pool.min_size:
         return 0
     if engine.paused or pool.db.paused or engine.shutdown or pool.removed or pool.fresh.count:
         return 0
@@ -232,7 +234,9 @@ cdef int drop_unused(Engine engine, double now) except -1:
             pool = <Pool>item
             if is_unused(pool) and now - pool.empty_since > engine.pool_idle_timeout and not (
                     pool.db.conf.user is not None and pool.min_size > 0):
-                del pool.db.pools[pool.user.name]
+                del pool.db.pools[pool.key]
+                if pool.lookups is None:
+                    pool.db.found.pop(pool.user.name, None)
                 pool.removed = True
                 pool.db.former.add(pool.stats)
     if engine.autodb_idle_timeout > 0:
@@ -247,7 +251,7 @@ cdef int drop_unused(Engine engine, double now) except -1:
 
 
 cdef bint is_unused(Pool pool) except -1:
-    return (pool.server_count() == 0 and pool.clients.count == 0 and pool.waiting.count == 0
+    return (not pool.lookups and pool.server_count() == 0 and pool.clients.count == 0 and pool.waiting.count == 0
             and pool.logging_in.count == 0 and not pool.cancels_waiting and not pool.cancels_sent)
 
 

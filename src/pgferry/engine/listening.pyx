@@ -172,8 +172,9 @@ cdef int connect(Hub hub) except -1:
     cdef Pool pool = hub.pool
     if pool.removed:
         for pool in hub.db.pools.values():
-            hub.pool = pool
-            break
+            if pool.lookups is None:
+                hub.pool = pool
+                break
     hub.retry_at = hub.engine.loop.now + RETRY
     start_login(hub.pool, hub)
     return 0

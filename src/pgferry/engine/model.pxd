@@ -51,6 +51,7 @@ cpdef enum Purpose:
     P_CATALOG = 9     # which functions and relations may change a session
     P_VERSION = 10    # whether that has changed
     P_LISTEN = 11     # LISTEN on the listening connection, or a fence there
+    P_LOOKUP = 12     # auth_query
 
 
 cpdef enum Policy:
@@ -96,7 +97,8 @@ cdef class Database:
     cdef public bint disabled
     cdef public bint removed
     cdef public bint closing         # WAIT_CLOSE was asked
-    cdef public dict pools           # user name -> Pool
+    cdef public dict pools           # user name -> Pool; ("lookup", user name) -> a Pool for auth_query
+    cdef public dict found           # user name -> (secret, SCRAM keys or None) that its last login brought
     cdef readonly Stats former           # of pools that were dropped
     cdef Counter clients
     cdef Counter servers
@@ -127,6 +129,8 @@ cdef class Pool:
     cdef readonly Engine engine
     cdef readonly Database db
     cdef readonly User user
+    cdef readonly object key         # in db.pools
+    cdef public dict lookups         # questions that wait for a server (lookup.Lookup); None: a pool of clients
     cdef public int mode
     cdef public int size             # effective pool_size, 0: no limit
     cdef public int min_size
@@ -231,6 +235,7 @@ cdef class Server(Stream):
     cdef tuple plain                     # (name, replay text) of a lone SET under way
     cdef bint plain_done                 # its CommandComplete has come
     cdef list rows                       # of a query of pgferry's own
+    cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
     cdef bint ddl                        # functions or the like may have been changed
     cdef bint scrubbing                  # DISCARD ALL is under way

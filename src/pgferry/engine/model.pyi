@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from pgferry.auth.secrets import Secret
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
 from pgferry.config.model import User as UserEntry
@@ -49,7 +50,8 @@ class Database:
     disabled: bool
     removed: bool
     closing: bool
-    pools: dict[str, Pool]
+    pools: dict[object, Pool]
+    found: dict[str, tuple[Secret, Any]]
     former: Stats
     max_clients: int
     max_servers: int
@@ -62,6 +64,8 @@ class Pool:
     engine: Engine
     db: Database
     user: User
+    key: object
+    lookups: dict[Any, Any] | None
     mode: int
     size: int
     min_size: int

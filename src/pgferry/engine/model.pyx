@@ -81,6 +81,7 @@ cdef class Database:
     def __init__(self, Engine engine, str name):
         self.name = name
         self.pools = {}
+        self.found = {}
         self.former = Stats()
         self.clients = engine.ledger.counter("db-clients", name)
         self.servers = engine.ledger.counter("db-servers", name)
@@ -94,10 +95,12 @@ cdef class Database:
 cdef class Pool:
     """The servers of one (database, user) pair and the clients that share them."""
 
-    def __init__(self, Engine engine, Database db, User user):
+    def __init__(self, Engine engine, Database db, User user, key):
+        cdef str kind = "" if key == user.name else "lookup-"
         self.engine = engine
         self.db = db
         self.user = user
+        self.key = key
         self.clients = StreamList()
         self.waiting = StreamList()
         self.logging_in = StreamList()
@@ -115,8 +118,8 @@ cdef class Pool:
         self.times = Times()
         self.state_counts = {}
         self.pins = engine.ledger.counter("pins", db.name, user.name)
-        self.slots = engine.ledger.counter("pool", db.name, user.name)
-        self.wanting = engine.ledger.counter("wanting", db.name, user.name)
+        self.slots = engine.ledger.counter(kind + "pool", db.name, user.name)
+        self.wanting = engine.ledger.counter(kind + "wanting", db.name, user.name)
 
     cdef int server_count(self) noexcept:
         return (self.fresh.count + self.idle.count + self.used.count + self.tested.count + self.active.count
@@ -276,7 +279,7 @@ cdef class Engine:
         """The pool of this pair; made on first use."""
         cdef Pool pool = db.pools.get(user.name)
         if pool is None:
-            pool = Pool(self, db, user)
+            pool = Pool(self, db, user, user.name)
             db.pools[user.name] = pool
             self.host.configure_pool(pool)
         return pool

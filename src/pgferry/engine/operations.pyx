@@ -1,6 +1,7 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
 from pgferry.engine.janitor import resume
+from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, finish_closing
@@ -86,6 +87,8 @@ def kill(Engine engine, Database db):
                 close_client(<Client>c, "database removed", "database removed")
         for s in pool.servers():
             close_server(<Server>s, "database removed")
+        if pool.lookups:
+            fail_lookups(pool, "database removed")
 
 
 def kill_client(Engine engine, long long number):

@@ -12,11 +12,12 @@ from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan
 from pgferry.engine.judge cimport count
 from pgferry.engine.ledger cimport Counter
 from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, hub_logged_in, stop_listening
+from pgferry.engine.lookup cimport lookup_answered, lookup_lost, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG, P_CHECK,
-    P_CONNECT, P_ENSURE, P_LISTEN, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
+    P_CONNECT, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
     SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
@@ -318,6 +319,8 @@ cdef int make_available(Server s) except -1:
         s.state = SV_BEING_CANCELED
         return pool.being_canceled.append(s)
     s.state = SV_IDLE
+    if pool.lookups and may_start(pool):
+        return start_lookup(s)
     if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and wants_scan(s):
         return scan(s)
     if pool.waiting.count and may_start(pool):
@@ -357,6 +360,8 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return hub_answered(s)
     if purpose == P_CONNECT:
         return logged_in(s) if s.hub is None else hub_logged_in(s)
+    if purpose == P_LOOKUP:
+        return lookup_answered(s)
     if purpose == P_CATALOG or purpose == P_VERSION:
         return catalog_read(s, purpose)
     if s.error is not None:
@@ -473,6 +478,8 @@ cdef int want_servers(Pool pool) except -1:
         need = pool.waiting.count - pool.fresh.count - pool.tested.count
         if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
             need = max(need, 1)
+        if pool.lookups:
+            need += <int>len(pool.lookups)
         if need <= 0:
             return 0
         if pool.used.count:
@@ -696,6 +703,8 @@ cdef int close_server(Server s, str reason) except -1:
     pool.user.servers.give()
     if pool.server_count() == 0:
         pool.empty_since = s.loop.now
+    if s.lookup is not None:
+        lookup_lost(s, reason)
     if c is not None:
         close_client(c, reason, None if torn(s) else "server conn crashed?")
     return want_servers(pool)

@@ -13,6 +13,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.listening cimport Hub, hub_logged_in
+from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
@@ -243,9 +244,9 @@ cdef int authentication(Server s, login, bytes body) except -1:
 
 cdef client_keys(Pool pool, secret):
     """(client key, server key) that a client's own SCRAM login left, if it was against this very secret."""
-    keys = pool.user.keys
-    if secret.kind is SecretKind.SCRAM and keys is not None and keys[0] == secret.text:
-        return keys
+    for keys in (pool.user.keys, pool.db.found.get(pool.user.name, (None, None))[1]):
+        if secret.kind is SecretKind.SCRAM and keys is not None and keys[0] == secret.text:
+            return keys
     return None
 
 
@@ -339,4 +340,6 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         for stream in pool.logging_in.items() + pool.waiting.items():
             c = <Client>stream
             close_client(c, "server login failed", text, code)
+        if pool.lookups:
+            fail_lookups(pool, text)
     return 0

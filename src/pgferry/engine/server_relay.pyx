@@ -15,7 +15,7 @@ from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport (
-    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_PROBE, P_VARS, Client, Pool, Server,
+    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -206,6 +206,9 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         return -2
     if kind == b"C":
         return on_complete(s, front, p, n, total)
+    if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
+            kind == b"1" or kind == b"2" or kind == b"s"):
+        return 0
     if kind == b"1":
         return answered(s, front, front.kind == K_PARSE and not front.flags & F_FAKE, kind)
     if kind == b"2":
@@ -455,7 +458,7 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
         if s.failure is None:
             s.failure = message         # PostgreSQL would have said this to the statement that needs it
         return 0
-    if purpose == P_BASE and s.xact == b"E":
+    if purpose == P_LOOKUP or (purpose == P_BASE and s.xact == b"E"):
         return 0
     s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
     return 0

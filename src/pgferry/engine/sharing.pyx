@@ -76,6 +76,8 @@ cdef int needs(Pool pool) except -1:
     while at is not None and n < ENOUGH and (none or now - (<Client>at).wait_start > PATIENCE):
         n += 1
         at = at.next
+    if pool.lookups:
+        n += <int>len(pool.lookups)
     if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
         n += 1
     return n
@@ -116,7 +118,7 @@ cdef Server longest_idle(list pools):
     cdef Server s, found = None
     for item in pools:
         pool = <Pool>item
-        if pool.waiting.count:
+        if pool.waiting.count or pool.lookups:
             continue
         for group in (pool.idle, pool.used):
             s = <Server>(<StreamList>group).head

@@ -147,5 +147,7 @@ def configure_state(pool: Pool, config: Config) -> None:
     """The pool's policy about session state, and the limits of its pins."""
     db = pool.db.conf
     pool.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
+    if pool.lookups is not None:
+        pool.session_state = POLICIES.index("ignore")  # nobody changes sessions there
     pool.max_pinned = effective.max_pinned(config, db)
     pool.pin_timeout = effective.pin_timeout(config, db)

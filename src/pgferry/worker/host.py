@@ -6,7 +6,7 @@ from typing import Any
 
 from pgferry.auth import scram
 from pgferry.auth.cache import KeyCache, VerifierCache
-from pgferry.auth.secrets import Secret, classify
+from pgferry.auth.secrets import Secret, SecretKind, classify
 from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.engine import cancel, operations, peers
@@ -14,6 +14,7 @@ from pgferry.engine.model import Client, Database, Engine, Pool, User
 from pgferry.engine.plumbing import Tunnel
 from pgferry.worker import configure
 from pgferry.worker.control import Control, Message
+from pgferry.worker.gate import Gate
 from pgferry.worker.slow import SlowWork
 
 Done = Callable[[Any, Exception | None], None]
@@ -30,6 +31,7 @@ class Host:
     slow: SlowWork
 
     def __init__(self, salts: scram.SaltSource) -> None:
+        self.gate = Gate(self)
         self._salts = salts
         self._verifiers = VerifierCache()
         self._keys = KeyCache()
@@ -66,7 +68,10 @@ class Host:
 
     def server_secret(self, pool: Pool) -> Secret:
         """What the pool logs in to PostgreSQL with."""
-        return classify(effective.server_secret(self.config, pool.db.conf, pool.user.name))
+        secret = classify(effective.server_secret(self.config, pool.db.conf, pool.user.name))
+        if secret.kind is SecretKind.NONE and pool.db.conf.user != pool.user.name and pool.lookups is None:
+            return pool.db.found.get(pool.user.name, (secret, None))[0]
+        return secret
 
     # Slow work
 

@@ -150,16 +150,10 @@ def test_settings_without_effect_are_refused_by_name(ini: Loader, setting: Setti
 def test_which_settings_have_no_effect_yet() -> None:
     pending = {setting.name for setting in GLOBAL if not setting.effective}
     assert {name for name in pending if "_tls" not in name} == {
-        "suspend_timeout", "auth_hba_file", "auth_ident_file", "auth_user", "auth_query",
-        "auth_dbname",
-        "auth_ldap_options", "dns_zone_check_period", "resolv_conf",
+        "suspend_timeout", "auth_hba_file", "auth_ident_file", "auth_ldap_options",
+        "dns_zone_check_period", "resolv_conf",
     }  # fmt: skip
-    assert {setting.name for setting in DATABASE if not setting.effective} == {
-        "auth_user",
-        "auth_query",
-        "auth_dbname",
-    }
-    assert all(setting.effective for setting in USER)
+    assert all(setting.effective for setting in (*DATABASE, *USER))
 
 
 @pytest.mark.parametrize("mode", ["disable", "allow", "prefer"])
@@ -168,10 +162,18 @@ def test_optional_server_tls_is_a_plain_connection(ini: Loader, mode: str) -> No
 
 
 @pytest.mark.parametrize(
-    "line", ["shop = auth_user=x", "shop = auth_query='SELECT 1'", "shop = auth_dbname=x"]
+    ("line", "setting"),
+    [
+        ("auth_dbname = pgbouncer", "auth_dbname"),
+        ("auth_dbname = pgferry", "auth_dbname"),
+        ("[databases]\nshop = auth_dbname=pgbouncer", "databases.shop"),
+    ],
 )
-def test_keys_without_effect_are_refused(ini: Loader, line: str) -> None:
-    assert "has no effect" in ini.problem(MINIMAL + f"[databases]\n{line}\n").message
+def test_the_console_is_no_auth_dbname(ini: Loader, line: str, setting: str) -> None:
+    problem = ini.problem(MINIMAL + line + "\n")
+    assert problem.setting == setting
+    assert problem.line
+    assert "console" in problem.message
 
 
 def test_peers(ini: Loader) -> None:
@@ -256,7 +258,7 @@ def test_overrides_come_last(ini: Loader) -> None:
     text = MINIMAL + "max_client_conn = 5\nlisten_port = 7000\n"
     config = ini.load(text, overrides={"max_client_conn": "6", "listen_port": "1"})
     assert (config.settings.max_client_conn, config.settings.listen_port) == (6, 7000)
-    for overrides in ({"bogus": "1"}, {"max_client_conn": "x"}, {"listen_port": "x"}, {"auth_user": "x"}):
+    for overrides in ({"bogus": "1"}, {"max_client_conn": "x"}, {"listen_port": "x"}, {"resolv_conf": "x"}):
         with pytest.raises(ConfigError) as caught:
             ini.load(text, overrides=overrides)
         assert caught.value.problems[0].setting in overrides

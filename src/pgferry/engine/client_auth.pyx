@@ -1,0 +1,169 @@
+"""How a client proves who it is: the exchange that auth_type and the stored secret ask for.
+
+Steps that need somebody else (auth_query, PBKDF2 in the slow thread) pause the client with PAUSE_WAIT; what goes on
+when the answer is there looks first whether the client still is. Users that nobody knows go through the same steps.
+"""
+
+import struct
+
+from pgferry.auth import md5, sasl, scram
+from pgferry.auth.errors import PASSWORD_FAILED, SASL_FAILED, TRUST_FAILED, AuthError, Refused
+from pgferry.auth.secrets import NO_SECRET, Method, SecretKind, check_cleartext, check_md5, client_method
+
+from pgferry.engine.client_login cimport Login, authenticated, refuse
+from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.model cimport Client
+from pgferry.engine.pooling cimport close_client
+
+
+cdef int authenticate(Client c, Login login) except -1:
+    """Choose what the client has to prove, and begin. Raises Refused."""
+    login.kind = c.engine.config.settings.auth_type
+    if (c.user is None or c.user.secret is None) and login.kind != "any":
+        c.pause(PAUSE_WAIT)
+        if c.engine.host.gate.look_up(login.database, login.username,
+                                      lambda found, failure: looked_up(c, login, found, failure)):
+            return 0
+        c.unpause(PAUSE_WAIT)
+    return challenge(c, login)
+
+
+def looked_up(Client c, Login login, found, failure):
+    """auth_query has told (name, secret) of a user that auth_file does not know, None for nobody, or has failed."""
+    if c.login is not login:
+        return
+    login.found = found
+    login.failure = failure
+    go_on(c, login, challenge)
+
+
+cdef int challenge(Client c, Login login) except -1:
+    """Start the exchange. Raises Refused."""
+    cdef bint known = True
+    secret = NO_SECRET
+    if login.found is not None:
+        secret = login.found[1]
+    elif c.user is not None and c.user.secret is not None:
+        secret = c.user.secret
+    else:
+        known = False
+    if login.kind == "any":
+        return authenticated(c, login)
+    if login.kind == "trust":
+        if not known:
+            raise Refused(login.failure or TRUST_FAILED)
+        return authenticated(c, login)
+    login.secret = secret
+    login.method, login.possible = client_method(Method(login.kind), secret)
+    if login.method is Method.MD5 and not login.possible and c.engine.host.gate.usual is SecretKind.SCRAM:
+        login.method = Method.SCRAM     # what a user that exists would be asked for
+    if login.method is Method.PLAIN:
+        return ask(c, login, b"\0\0\0\x03")
+    if login.method is Method.MD5:
+        login.salt = md5.new_salt()
+        return ask(c, login, b"\0\0\0\x05" + login.salt)
+    return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list())
+
+
+cdef int ask(Client c, Login login, bytes body) except -1:
+    """Send an Authentication request."""
+    cdef bytes message = b"R" + struct.pack("!I", len(body) + 4) + body
+    if login.negotiate is not None:
+        message = login.negotiate + message
+        login.negotiate = None
+    c.put(message, len(message))
+    return c.flush()
+
+
+# --- the client's answers ---------------------------------------------------------------------------------------
+
+cdef int password_message(Client c, Login login, bytes body) except -1:
+    """A PasswordMessage or SASL message. Raises Refused, AuthError."""
+    if login.method is Method.SCRAM:
+        return scram_message(c, login, body)
+    password = body[:-1]
+    if not body or body[len(body) - 1] or b"\0" in password:
+        raise Refused("broken password packet")
+    if not password:
+        raise Refused("empty password returned by client")
+    if login.method is Method.MD5:
+        if not check_md5(login.secret, login.username, login.salt, password) or not login.possible:
+            raise Refused(login.failure or PASSWORD_FAILED)
+        return authenticated(c, login)
+    name = login.username if login.found is None else login.found[0]
+    if login.secret.kind is SecretKind.SCRAM:
+        c.pause(PAUSE_WAIT)
+        secret = login.secret
+        c.engine.host.run_slow(lambda: check_cleartext(secret, name, password),
+                               lambda right, error: cleartext_checked(c, login, right, error))
+        return 0
+    if not check_cleartext(login.secret, name, password) or not login.possible:
+        raise Refused(login.failure or PASSWORD_FAILED)
+    return authenticated(c, login)
+
+
+def cleartext_checked(Client c, Login login, right, error):
+    """The slow comparison of a password with a SCRAM verifier has ended."""
+    if c.login is not login:
+        return
+    if error is not None or not right:
+        close_client(c, PASSWORD_FAILED, PASSWORD_FAILED)
+        return
+    go_on(c, login, authenticated)
+
+
+cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) except -1:
+    """The next step of the login of a client that was paused."""
+    c.unpause(PAUSE_WAIT)
+    try:
+        step(c, login)
+    except Refused as refused:
+        close_client(c, str(refused), str(refused))
+    except AuthError as error:
+        refuse(c, error)
+    return 0
+
+
+cdef int scram_message(Client c, Login login, bytes body) except -1:
+    if login.exchange is None:
+        _, first = sasl.initial_response(body)
+        verifier = login.secret.verifier
+        if not login.possible:
+            verifier = c.engine.host.mock_verifier(login.username)
+        elif verifier is None:
+            c.pause(PAUSE_WAIT)
+            c.engine.host.make_verifier(login.username, login.secret.text,
+                                        lambda made, error: verifier_ready(c, login, first, made, error))
+            return 0
+        return scram_first(c, login, verifier, first)
+    try:
+        answer = login.exchange.client_final(body)
+    except AuthError:
+        if login.failure is not None:
+            raise Refused(login.failure) from None
+        raise
+    if login.secret.kind is SecretKind.SCRAM:
+        login.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
+    message = b"\0\0\0\x0c" + answer
+    login.farewell = b"R" + struct.pack("!I", len(message) + 4) + message
+    return authenticated(c, login)
+
+
+cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
+    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible)
+    return ask(c, login, b"\0\0\0\x0b" + login.exchange.client_first(first))
+
+
+def verifier_ready(Client c, Login login, bytes first, verifier, error):
+    """The verifier of a plain-text secret has been derived (now, or from the cache)."""
+    if c.login is not login:
+        return
+    c.unpause(PAUSE_WAIT)
+    try:
+        if error is not None:
+            raise Refused(SASL_FAILED)
+        scram_first(c, login, verifier, first)
+    except Refused as refused:
+        close_client(c, str(refused), str(refused))
+    except AuthError as refusal:
+        refuse(c, refusal)

@@ -1,0 +1,16 @@
+# auth_query: questions to PostgreSQL about users, on server connections of their own.
+from pgferry.engine.model cimport Pool, Server
+
+
+cdef class Lookup:
+    cdef bytes user
+    cdef bytes message              # Parse to Sync
+    cdef list waiting               # done(rows, error), of each login that waits for the answer
+    cdef bint again                 # it was lost with its server once
+
+
+cdef int serve_lookups(Pool pool) except -1
+cdef int start_lookup(Server s) except -1
+cdef int lookup_answered(Server s) except -1
+cdef int lookup_lost(Server s, str reason) except -1
+cdef int fail_lookups(Pool pool, str error) except -1

@@ -1,0 +1,93 @@
+"""What the login of a client asks of the worker: users that auth_file does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from pgferry.auth.errors import Refused
+from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
+from pgferry.auth.secrets import SecretKind
+from pgferry.engine.lookup import look_up, lookup_pool
+from pgferry.engine.model import Database
+
+if TYPE_CHECKING:
+    from pgferry.worker.host import Host
+
+LookedUp = Callable[[Found | None, str | None], None]
+"""Gets the user, or None for nobody; and what a client is told when nobody could be asked."""
+
+_MAX_STRANGERS = 4000
+"""Names that made an entry from `*` for somebody who had proved nothing, and that PostgreSQL never answered for."""
+_LOG_SECONDS = 1.0
+
+
+class Gate:
+    """One per worker. `usual` is the kind of secret that auth_query found last."""
+
+    def __init__(self, host: Host) -> None:
+        self._host = host
+        self.usual = SecretKind.NONE
+        self._strangers: set[str] = set()
+        self._next_line = 0.0
+
+    def look_up(self, database: str, user: str, done: LookedUp) -> bool:
+        """Ask auth_query about a user who wants to use this database. False when there is no auth_user.
+
+        Raises Refused when the database that would be asked is disabled.
+        """
+        config = self._host.config
+        settings = config.settings
+        entry = config.database(database)
+        auth_user = (entry.auth_user if entry is not None else None) or settings.auth_user
+        if auth_user is None:
+            return False
+        own = entry.auth_dbname if entry is not None else None
+        name = own or settings.auth_dbname or (database if entry is not None else None)
+        if name is None:
+            done(None, None)  # there is no such database; said to those who know a password only
+            return True
+        db = self._host.engine.databases.get(name) or self._new_database(name)
+        if db is None:
+            self._complain(f"auth_query for {database}/{user}: there is no database {name}")
+            done(None, CONFIG_ERROR)
+            return True
+        if db.disabled:
+            raise Refused(f'authentication database "{name}" is disabled')
+
+        def answered(rows: list[list[bytes | None]] | None, error: str | None) -> None:
+            try:
+                if rows is None:
+                    raise BadAnswer(error or "no answer")
+                found = understand(rows)
+            except BadAnswer as problem:
+                self._complain(f"auth_query for {database}/{user} in {name} as {auth_user}: {problem}")
+                done(None, CONFIG_ERROR)
+                return
+            self._strangers.discard(name)
+            if found is not None and found.secret.kind is not SecretKind.NONE:
+                self.usual = found.secret.kind
+            done(found, None)
+
+        query = (entry.auth_query if entry is not None else None) or settings.auth_query
+        pool = lookup_pool(self._host.engine, db, self._host.user(auth_user))
+        look_up(pool, text_to_send(query), user.encode("utf-8", "surrogateescape"), answered)
+        return True
+
+    def _new_database(self, name: str) -> Database | None:
+        """An entry made from `*` for somebody who has proved nothing yet: there is a limit to those."""
+        if name not in self._strangers:
+            if len(self._strangers) >= _MAX_STRANGERS:
+                self._complain(
+                    f"too many names of databases were tried: {name} is not asked; set auth_dbname"
+                )
+                return None
+            self._strangers.add(name)
+        return self._host.auto_database(name)
+
+    def _complain(self, text: str) -> None:
+        """A line of the log, at most one in a second: anybody can cause them."""
+        now = self._host.engine.loop.now
+        if now >= self._next_line:
+            self._next_line = now + _LOG_SECONDS
+            self._host.engine.log.write("WARNING", text)
