@@ -8,7 +8,9 @@ import pytest
 
 from pgferry.admin.commands import SHOWS
 from pgferry.admin.control import CONTROLS
+from pgferry.config.model import Settings
 from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER
+from pgferry.observe import exporter, own
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "pgferry"
@@ -45,6 +47,25 @@ FOREIGN = {
 }
 # Names and values that the texts leave open.
 OPEN = re.compile(r"NAME|TEXT|'HEX'|…|: ")
+
+
+@cache
+def metrics() -> set[str]:
+    """The names of all metrics, as a scraper sees them."""
+    families = [
+        *own.durations({}),
+        *own.session_state([], []),
+        *own.holders([]),
+        *own.ends({}),
+        *own.state(False, False, 0, 0),
+        *own.processes({}),
+        *own.workers([]),
+        *exporter.databases([]),
+        *exporter.pools([]),
+        *exporter.stats([]),
+        *exporter.config(Settings()),
+    ]
+    return {f.name + ("_total" if f.type == "counter" else "") for f in families}
 
 
 def words(text: str) -> list[str]:
@@ -97,7 +118,14 @@ def test_names_of_settings_and_columns_exist(page: Path) -> None:
     text = re.sub(r"^    .*$", "", page.read_text(), flags=re.MULTILINE)
     named = {word for word in words(text) if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", word)}
     errors = {word for word in named if page.name == "troubleshooting.md" and f'"{word}"' in source()}
-    assert named - settings() - columns() - FOREIGN - errors == set()
+    assert named - settings() - columns() - metrics() - FOREIGN - errors == set()
+
+
+def test_every_metric_of_ours_is_documented() -> None:
+    text = (ROOT / "docs" / "metrics.md").read_text()
+    assert [
+        name for name in sorted(metrics()) if name.startswith("pgferry_") and f"`{name}`" not in text
+    ] == []
 
 
 @pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)

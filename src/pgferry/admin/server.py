@@ -22,17 +22,16 @@ class Console:
         self._reloader = reloader
         self._sessions: set[Session] = set()
 
+    def context(self, *, admin: bool) -> Context:
+        """The pooler as a session with these rights sees it."""
+        return Context(
+            self._pooler, self._operations, self._reloader, lambda: len(self._sessions), admin=admin
+        )
+
     async def serve(self, sock: socket.socket, client: Mapping[str, Any]) -> None:
         """Serve one authenticated client on `sock`; `client` is the worker's `console` message."""
         sock.setblocking(False)
-        context = Context(
-            self._pooler,
-            self._operations,
-            self._reloader,
-            lambda: len(self._sessions),
-            admin=client.get("rights") == "admin",
-        )
-        session = Session(sock, context, client)
+        session = Session(sock, self.context(admin=client.get("rights") == "admin"), client)
         self._sessions.add(session)
         self._pooler.stats.console["client_login_count"] += 1
         try:

@@ -25,6 +25,7 @@ HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
 ROWS = 10_000
 MAX_CONNECTIONS = 100  # PostgreSQL's default
 LOADERS = 2  # processes
+HTTP_AWAY = 9127 - 6432  # from pgferry's port: so that two demos do not want the same
 SETUP = f"""
 CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL);
 INSERT INTO accounts SELECT i, i % 1000 FROM generate_series(1, {ROWS}) AS i;
@@ -76,6 +77,7 @@ class Demo:
         self.clients = clients
         self.pool_size = pool_size
         self.workers = workers
+        self.http_port = _free_port(min(port + HTTP_AWAY, 65000), port)
         self.cluster: Cluster
         self.pooler: PoolerProcess
 
@@ -124,6 +126,7 @@ pool_mode = transaction
 default_pool_size = {self.pool_size}
 max_client_conn = {self.clients + 100}
 workers = {self.workers}
+http_listen = {HOST}:{self.http_port}
 log_connections = 0
 log_disconnections = 0
 """
@@ -213,6 +216,9 @@ log_disconnections = 0
         click.echo("\nTry it from another terminal (the second line is the console; SHOW HELP there):\n")
         click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} {DATABASE}")
         click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} pgbouncer")
+        click.echo("\nMetrics for Prometheus, and whether it is ready:\n")
+        click.echo(f"    curl http://{HOST}:{self.http_port}/metrics")
+        click.echo(f"    curl http://{HOST}:{self.http_port}/health/ready")
         click.echo("\nCtrl-C ends it.")
         while True:
             time.sleep(0.5)
@@ -293,9 +299,9 @@ def _sum(parts: Iterable[Figures]) -> Figures:
     return total
 
 
-def _free_port(wanted: int) -> int:
+def _free_port(wanted: int, taken: int = 0) -> int:
     for port in range(wanted, min(wanted + 100, 65536)):
-        if is_free(port):
+        if port != taken and is_free(port):
             if port != wanted:
                 _step(f"port {wanted} is taken, so pgferry takes {port}")
             return port

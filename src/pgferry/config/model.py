@@ -97,7 +97,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     pin_timeout: float = _default("pin_timeout")
     pin_log_threshold: float = _default("pin_log_threshold")
 
-    # Observation
+    # Metrics and observation
+    http_listen: str = _default("http_listen")
+    metrics_path: str = _default("metrics_path")
     transaction_log_threshold: float = _default("transaction_log_threshold")
     statement_text_length: int = _default("statement_text_length")
 

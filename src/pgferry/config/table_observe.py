@@ -1,13 +1,31 @@
-"""Global settings of what an operator sees: slow transactions, texts of statements."""
+"""Global settings of what an operator sees: the HTTP port with its metrics, slow transactions."""
 
 from __future__ import annotations
 
-from pgferry.config.kinds import TIME, integer
+from pgferry.config.kinds import TEXT, TIME, integer
 from pgferry.config.setting import Setting
 
-_OBSERVE = "Observation"
+_OBSERVE = "Metrics and observation"
 
 OBSERVE: tuple[Setting, ...] = (
+    Setting(
+        name="http_listen",
+        default="",
+        kind=TEXT,
+        group=_OBSERVE,
+        reload=False,
+        own=True,
+        text="Address and port of the HTTP server for metrics and health checks, for example "
+        "`127.0.0.1:9127`, `[::1]:9127` or `*:9127`; empty means none.",
+    ),
+    Setting(
+        name="metrics_path",
+        default="/metrics",
+        kind=TEXT,
+        group=_OBSERVE,
+        own=True,
+        text="Path of the metrics in Prometheus format on http_listen; empty means no metrics there.",
+    ),
     Setting(
         name="transaction_log_threshold",
         default="0",

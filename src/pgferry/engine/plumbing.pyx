@@ -70,6 +70,7 @@ def run(Engine engine, after_tick):
         loop.turn(timeout if timeout > 0 else 0)
         if loop.now >= next_tick:
             record(engine.lag.counts[0], loop.now - next_tick)
+            engine.lag.seconds += loop.now - next_tick
             next_tick = loop.now + TICK
             tick(engine)
             after_tick()

@@ -291,7 +291,7 @@ cdef int ready(Server s, login) except -1:
     s.status = s.xact = b"I"
     s.since = s.loop.now
     record(pool.times.counts[TIME_CONNECT], s.since - s.created)
-    pool.times.connect_seconds += s.since - s.created
+    pool.times.seconds += s.since - s.created
     text = pool.db.conf.connect_query
     if text:
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)

@@ -169,7 +169,7 @@ def times(Engine engine):
         rows.append({
             "database": pool.db.name, "user": pool.user.name, "times": pool.times.row(),
             "seconds": {"query": pool.stats.query_time, "xact": pool.stats.xact_time,
-                        "wait": pool.stats.wait_time, "connect": pool.times.connect_seconds},
+                        "wait": pool.stats.wait_time, "connect": pool.times.seconds},
         })
     return rows
 
@@ -178,6 +178,7 @@ def worker(Engine engine):
     """What one worker tells about itself."""
     cdef Loop loop = engine.loop
     return [{"worker": engine.index, "turns": loop.turns, "lag": engine.lag.packed(0),
+             "lag_seconds": engine.lag.seconds,
              "clients": engine.client_count.own(), "statements": len(engine.table.by_number),
              "buffers": loop.buffers, "buffered": loop.buffered, "states": len(engine.states)}]
 

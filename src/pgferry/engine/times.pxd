@@ -15,7 +15,7 @@ cdef enum:
 
 cdef class Times:
     cdef uint64_t counts[TIMES_KINDS][TIMES_BUCKETS]
-    cdef double connect_seconds
+    cdef double seconds                 # sum of what has no other: of a pool its server logins, of a loop its lag
 
     cdef tuple packed(self, int kind)
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -81,18 +82,25 @@ def _run(options: Options, log: Log) -> None:
     if settings.pidfile:
         pidfile.write(settings.pidfile)
     try:
-        listeners = open_listeners(_plan(settings), log)
-        try:
-            asyncio.run(_supervise(options, config, log, listeners, leave_terminal))
-        finally:
-            listeners.close()
+        with contextlib.ExitStack() as open_sockets:
+            http = _http(settings)
+            for sock in http:
+                open_sockets.callback(sock.close)
+            listeners = open_listeners(_plan(settings), log)
+            open_sockets.callback(listeners.close)
+            asyncio.run(_supervise(options, config, log, listeners, http, leave_terminal))
     finally:
         if settings.pidfile:
             pidfile.remove(settings.pidfile)
 
 
 async def _supervise(
-    options: Options, config: Config, log: Log, listeners: Listeners, leave_terminal: Callable[[], None]
+    options: Options,
+    config: Config,
+    log: Log,
+    listeners: Listeners,
+    http: list[socket.socket],
+    leave_terminal: Callable[[], None],
 ) -> None:
     def up() -> None:
         if options.daemon:
@@ -105,6 +113,7 @@ async def _supervise(
         SharedLedger(config.settings.workers),
         verbose=options.verbose,
         stderr=not options.daemon,
+        http=http,
         on_up=up,
     )
     await supervisor.run()
@@ -119,6 +128,15 @@ def _load(options: Options, log: Log) -> Config:
         for problem in error.problems:
             log.error(str(problem))
         raise StartError(f"cannot load config file '{options.path}'") from error
+
+
+def _http(settings: Settings) -> list[socket.socket]:
+    """The sockets of http_listen; what serves them is loaded only when there are any."""
+    if not settings.http_listen:
+        return []
+    from pgferry.observe.http import open_listener
+
+    return open_listener(settings.http_listen)
 
 
 def _plan(settings: Settings) -> ListenPlan:

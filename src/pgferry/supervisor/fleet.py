@@ -73,6 +73,8 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self.stopping = False
+        self.restarts = 0
+        """Workers started after a death."""
         self.draining = False
         """A shutdown is under way: a worker that dies now had nothing left to do and is not replaced."""
 
@@ -248,6 +250,7 @@ class Fleet:
             self._log.error(f"worker {index} could not be started: {error}")
             self._task(self._restart(index, _MAX_DELAY))
             return
+        self.restarts += 1
         self._log.log(f"worker {index} restarted (pid {worker.process.pid})")
 
     def _task(self, work: Any) -> None:

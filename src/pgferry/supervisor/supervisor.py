@@ -8,8 +8,8 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from pgferry import __version__
 from pgferry.admin.server import Console
@@ -22,6 +22,9 @@ from pgferry.supervisor.operations import Operations
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.process import notify_systemd
 from pgferry.supervisor.reload import Reloader
+
+if TYPE_CHECKING:
+    from pgferry.observe.web import Web
 
 _CANCEL_SECONDS = 60.0
 _WELCOME_SECONDS = 5.0
@@ -38,6 +41,7 @@ class Supervisor:
         *,
         verbose: int = 0,
         stderr: bool = True,
+        http: Sequence[socket.socket] = (),
         on_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._pooler = pooler
@@ -56,6 +60,8 @@ class Supervisor:
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self.console = Console(pooler, self.operations, self.reloader)
+        self._http = list(http)
+        self._web: Web | None = None
 
     async def run(self) -> None:
         """Run until a signal or the console ends it. Raises StartError when the workers cannot start."""
@@ -65,11 +71,14 @@ class Supervisor:
         try:
             if await self._start():
                 self._spawn(self._stats_periods())
+                await self._open_web()
                 await pooler.done.wait()
         finally:
             notify_systemd("STOPPING=1")
             for task in list(self._tasks):
                 task.cancel()
+            if self._web is not None:
+                await self._web.stop()
             pooler.listeners.close()
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
@@ -92,6 +101,15 @@ class Supervisor:
         self._on_up()
         notify_systemd("READY=1")
         return True
+
+    async def _open_web(self) -> None:
+        """The HTTP port, when there is one: its packages are loaded only then."""
+        if not self._http:
+            return
+        from pgferry.observe.web import Web
+
+        self._web = Web(self.console.context(admin=True))
+        await self._web.start(self._http)
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody handled: say so and go on, the clients' traffic does not depend on it."""

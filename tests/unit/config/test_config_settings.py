@@ -26,6 +26,7 @@ from pgferry.config.model import Config
 from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER, Setting
 
 START_ONLY = {
+    "http_listen",
     "workers", "pidfile", "user", "job_name", "listen_addr", "listen_port", "listen_backlog",
     "unix_socket_dir",
     "unix_socket_mode", "unix_socket_group", "so_reuseport", "pkt_buf", "track_extra_parameters",
@@ -68,6 +69,8 @@ OWN = {
     "pin_log_threshold",
     "transaction_log_threshold",
     "statement_text_length",
+    "http_listen",
+    "metrics_path",
 }
 
 

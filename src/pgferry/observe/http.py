@@ -1,0 +1,277 @@
+"""A small HTTP/1.1 server for the operator's port: parsing is h11's, the limits are here.
+
+Not a web framework: a dozen routes for a few people and a scraper, in a process whose signals, log and end belong
+to the supervisor. Nobody can hold it up: heads and bodies are small and have to come soon, connections are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import traceback
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+import h11
+
+from pgferry.observe.log import Log
+from pgferry.supervisor.errors import StartError
+
+_MAX_HEAD = 16 * 1024
+_MAX_BODY = 64 * 1024
+_MAX_CONNECTIONS = 256
+_REQUEST_SECONDS = 10.0
+_IDLE_SECONDS = 75.0
+_SEND_SECONDS = 30.0
+_TEXT = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request that has been read in full. Names of headers are in lower case."""
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+    body: bytes
+    peer: str
+    """Address of the other end."""
+
+    def cookie(self, name: str) -> str:
+        """The value of a cookie, empty when there is none."""
+        for part in self.headers.get("cookie", "").split(";"):
+            key, _, value = part.strip().partition("=")
+            if key == name:
+                return value
+        return ""
+
+
+@dataclass(slots=True)
+class Response:
+    """An answer; with `stream` the body is what that yields, until either side has enough."""
+
+    body: bytes = b""
+    status: int = 200
+    content_type: str = _TEXT
+    headers: list[tuple[str, str]] = field(default_factory=list)
+    stream: AsyncIterator[bytes] | None = None
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class HttpError(Exception):
+    """An answer that is not the expected one."""
+
+    def __init__(self, status: int, text: str = "") -> None:
+        super().__init__(text or HTTPStatus(status).phrase)
+        self.status = status
+
+
+def open_listener(text: str) -> list[socket.socket]:
+    """Listen on each `address:port` of a list with commas; `*` is every address. Raises StartError."""
+    sockets: list[socket.socket] = []
+    try:
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            host, _, port = item.rpartition(":")
+            host = host.strip("[]")
+            if not port.isdigit() or not 0 < int(port) < 65536:
+                raise StartError(f"http_listen: '{item}' is not address:port")
+            sockets.append(_listen("" if host == "*" else host or "127.0.0.1", int(port), item))
+    except StartError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _listen(host: str, port: int, item: str) -> socket.socket:
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, address = found[0][0], found[0][4]
+        return socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        raise StartError(f"cannot listen on http_listen {item}: {error.strerror or error}") from error
+
+
+class HttpServer:
+    """Serves `routes` ((method, path) -> handler) on listening sockets."""
+
+    def __init__(self, log: Log, routes: Callable[[str, str], Handler | None]) -> None:
+        self._log = log
+        self._routes = routes
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Take connections from now on."""
+        for sock in sockets:
+            self._servers.append(await asyncio.start_server(self._accept, sock=sock, limit=_MAX_HEAD))
+
+    async def stop(self) -> None:
+        """End: listeners, then the connections that are left."""
+        for server in self._servers:
+            server.close()
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        if len(self._tasks) >= _MAX_CONNECTIONS:
+            writer.close()
+            return
+        self._tasks.add(task)
+        try:
+            await _Connection(reader, writer, self._answer).run()
+        except (ConnectionError, TimeoutError, asyncio.CancelledError):
+            return
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _answer(self, request: Request) -> Response:
+        handler = self._routes(request.method if request.method != "HEAD" else "GET", request.path)
+        try:
+            if handler is None:
+                known = any(self._routes(method, request.path) for method in ("GET", "POST"))
+                raise HttpError(405 if known else 404)
+            return await handler(request)
+        except HttpError as error:
+            return Response(f"{error}\n".encode(), error.status)
+        except (ConnectionError, TimeoutError):
+            raise
+        except Exception as error:
+            trace = "".join(traceback.format_exception(error))
+            self._log.error(f"internal error in {request.method} {request.path}\n{trace}")
+            return Response(b"internal error, see the log\n", 500)
+
+
+class _Connection:
+    """One connection: request, answer, and again."""
+
+    def __init__(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        answer: Callable[[Request], Awaitable[Response]],
+    ) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._answer = answer
+        self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
+        peer = writer.get_extra_info("peername")
+        self._peer = str(peer[0]) if peer else ""
+
+    async def run(self) -> None:
+        """Serve until one side closes."""
+        while True:
+            try:
+                async with asyncio.timeout(_IDLE_SECONDS):
+                    first = await self._event()
+                if not isinstance(first, h11.Request):
+                    return
+                async with asyncio.timeout(_REQUEST_SECONDS):
+                    request = await self._request(first)
+            except h11.RemoteProtocolError as error:
+                await self._refuse(error.error_status_hint)
+                return
+            except HttpError as error:
+                await self._refuse(error.status)
+                return
+            await self._respond(request, await self._answer(request))
+            if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
+                return
+            self._h11.start_next_cycle()
+
+    async def _event(self) -> object:
+        while True:
+            event = self._h11.next_event()
+            if event is not h11.NEED_DATA:
+                return event
+            if self._h11.they_are_waiting_for_100_continue:
+                await self._send(h11.InformationalResponse(status_code=100, headers=[]))
+            self._h11.receive_data(await self._reader.read(_MAX_HEAD))
+
+    async def _request(self, head: h11.Request) -> Request:
+        body = bytearray()
+        while True:
+            event = await self._event()
+            if isinstance(event, h11.EndOfMessage):
+                break
+            if not isinstance(event, h11.Data):
+                raise ConnectionResetError("the request ended early")
+            body += event.data
+            if len(body) > _MAX_BODY:
+                raise HttpError(413)
+        target = urlsplit(head.target.decode("latin-1"))
+        return Request(
+            method=head.method.decode("latin-1"),
+            path=unquote(target.path),
+            query=dict(parse_qsl(target.query)),
+            headers={k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers},
+            body=bytes(body),
+            peer=self._peer,
+        )
+
+    async def _refuse(self, status: int) -> None:
+        if self._h11.our_state in (h11.IDLE, h11.SEND_RESPONSE):
+            text = f"{HTTPStatus(status).phrase}\n".encode()
+            headers = [
+                ("content-type", _TEXT),
+                ("content-length", str(len(text))),
+                ("connection", "close"),
+            ]
+            await self._send(h11.Response(status_code=status, headers=headers))
+            await self._send(h11.Data(data=text))
+            await self._send(h11.EndOfMessage())
+
+    async def _respond(self, request: Request, response: Response) -> None:
+        headers = [
+            ("content-type", response.content_type),
+            ("cache-control", "no-store"),
+            ("x-content-type-options", "nosniff"),
+            *response.headers,
+        ]
+        if response.stream is None:
+            headers.append(("content-length", str(len(response.body))))
+        await self._send(h11.Response(status_code=response.status, headers=headers))
+        if request.method != "HEAD":
+            if response.body:
+                await self._send(h11.Data(data=response.body))
+            if response.stream is not None:
+                await self._stream(response.stream)
+        await self._send(h11.EndOfMessage())
+
+    async def _stream(self, parts: AsyncIterator[bytes]) -> None:
+        """Send parts as they come; a client that says anything meanwhile, or leaves, has enough."""
+        gone = asyncio.ensure_future(self._reader.read(1))
+        try:
+            while True:
+                part = asyncio.ensure_future(anext(parts, None))
+                await asyncio.wait({part, gone}, return_when=asyncio.FIRST_COMPLETED)
+                if gone.done():
+                    part.cancel()
+                    with contextlib.suppress(asyncio.CancelledError):
+                        await part
+                    raise ConnectionResetError("the client has left the stream")
+                data = part.result()
+                if data is None:
+                    return
+                await self._send(h11.Data(data=data))
+        finally:
+            gone.cancel()
+
+    async def _send(self, event: h11.Event) -> None:
+        data = self._h11.send(event)
+        if data:
+            self._writer.write(data)
+            async with asyncio.timeout(_SEND_SECONDS):
+                await self._writer.drain()

@@ -1,0 +1,117 @@
+"""The metrics of a scrape: asks the workers once, makes the families, writes them in the format asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+
+from pgferry.admin.commands import SHOWS
+from pgferry.admin.context import Context, Show
+from pgferry.observe import exporter, own
+from pgferry.observe.process import Usage, usage
+from pgferry.supervisor.errors import CommandError
+from pgferry.supervisor.pooler import Pooler
+
+_FRESH_SECONDS = 1.0
+"""Scrapes that come so soon after each other get the same figures."""
+
+Row = dict[str, Any]
+
+
+async def show(context: Context, name: str) -> list[Row]:
+    """The rows of a SHOW as maps. Raises CommandError."""
+    target = SHOWS[name]
+    assert isinstance(target, Show)
+    names = [column.name for column in target.columns]
+    return [dict(zip(names, row, strict=True)) for row in await target.rows(context)]
+
+
+def process_usage(pooler: Pooler) -> dict[str, Usage]:
+    """Usage of the supervisor and of each worker, by name."""
+    pids = {"supervisor": os.getpid()}
+    for worker in pooler.fleet.workers:
+        if worker is not None and worker.process.poll() is None:
+            pids[f"worker-{worker.index}"] = worker.process.pid
+    found = {name: usage(pid) for name, pid in pids.items()}
+    return {name: used for name, used in found.items() if used is not None}
+
+
+class _Collected:
+    """Families that have been made already, as a collector."""
+
+    def __init__(self, families: Sequence[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        """What a registry asks for."""
+        return self._families
+
+
+class Metrics:
+    """Makes expositions; several scrapes at the same time share one round of questions."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._lock = asyncio.Lock()
+        self._families: list[Metric] = []
+        self._made = -_FRESH_SECONDS
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """(text, content type) for the Accept header of a scraper."""
+        async with self._lock:
+            if time.monotonic() - self._made >= _FRESH_SECONDS:
+                self._families = await self._collect()
+                self._made = time.monotonic()
+            families = self._families
+        encoder, content_type = choose_encoder(accept)
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Collected(families))
+        # With thousands of pools this takes a while, in which the supervisor has other things to do.
+        text: bytes = await asyncio.to_thread(encoder, registry)
+        return text, content_type
+
+    async def _collect(self) -> list[Metric]:
+        try:
+            return await self._ask()
+        except CommandError as error:
+            self._context.pooler.log.warning(f"metrics: {error.message}")
+            return [GaugeMetricFamily("pgbouncer_up", "Whether the figures could be had", value=0)]
+
+    async def _ask(self) -> list[Metric]:
+        context = self._context
+        pooler = context.pooler
+        databases, pools, stats, lists, pins = [
+            await show(context, name) for name in ("DATABASES", "POOLS", "STATS_TOTALS", "LISTS", "PINS")
+        ]
+        await pooler.refresh_times()
+        await pooler.refresh_ends()
+        await pooler.refresh_state_counters()
+        workers = await pooler.show("worker")
+        longest = await pooler.show("longest")
+        used = await asyncio.to_thread(process_usage, pooler)
+
+        def families() -> list[Metric]:
+            state = pooler.state
+            return [
+                *exporter.databases(databases),
+                *exporter.pools(pools),
+                *exporter.stats(stats),
+                *exporter.lists(lists),
+                *exporter.config(pooler.config.settings),
+                *own.durations(pooler.times.pools()),
+                *own.session_state(pooler.state_counters.rows(), pins),
+                *own.holders(longest),
+                *own.ends(pooler.ends.totals()),
+                *own.state(state.paused, state.shutdown is not None, len(workers), pooler.fleet.restarts),
+                *own.processes(used),
+                *own.workers(workers),
+            ]
+
+        return await asyncio.to_thread(families)

@@ -1,0 +1,60 @@
+"""What the HTTP port serves: metrics, health, and the dashboard."""
+
+from __future__ import annotations
+
+import socket
+
+from pgferry.admin.context import Context
+from pgferry.observe.http import Handler, HttpError, HttpServer, Request, Response
+from pgferry.observe.metrics import Metrics
+
+
+class Web:
+    """The routes, and the server behind them. `context` looks at the pooler with all rights."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._pooler = context.pooler
+        self._metrics = Metrics(context)
+        self._server = HttpServer(context.pooler.log, self._route)
+        self._routes: dict[tuple[str, str], Handler] = {
+            ("GET", "/health/live"): self._live,
+            ("GET", "/health/ready"): self._ready,
+        }
+
+    async def start(self, sockets: list[socket.socket]) -> None:
+        """Serve on these sockets from now on."""
+        await self._server.start(sockets)
+        for sock in sockets:
+            host, port = sock.getsockname()[:2]
+            self._pooler.log.log(f"http on {f'[{host}]' if ':' in host else host}:{port}")
+
+    async def stop(self) -> None:
+        """End all connections."""
+        await self._server.stop()
+
+    def _route(self, method: str, path: str) -> Handler | None:
+        metrics = self._pooler.config.settings.metrics_path
+        if metrics and (method, path) == ("GET", metrics):
+            return self._scrape
+        return self._routes.get((method, path))
+
+    async def _scrape(self, request: Request) -> Response:
+        text, content_type = await self._metrics.exposition(request.headers.get("accept", ""))
+        return Response(text, content_type=content_type)
+
+    async def _live(self, _request: Request) -> Response:
+        return Response(b"alive\n")
+
+    async def _ready(self, _request: Request) -> Response:
+        """Whether new clients should be sent here: false from the moment when it is paused or shuts down."""
+        state, fleet = self._pooler.state, self._pooler.fleet
+        if state.shutdown:
+            raise HttpError(503, "shutting down")
+        if state.paused:
+            raise HttpError(503, "paused")
+        if not fleet.running:
+            raise HttpError(503, "starting or stopping")
+        if not any(worker is not None and worker.ready.is_set() for worker in fleet.workers):
+            raise HttpError(503, "no worker is ready")
+        return Response(b"ready\n")
