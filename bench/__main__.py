@@ -205,7 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, work in profile.MODES.items():
         mode = modes.add_parser(name, help=(work.__doc__ or "").split(";")[0].strip())
         mode.add_argument("--target", choices=("pgferry", "pgbouncer"), default="pgferry")
-        mode.add_argument("--protocol", choices=("simple", "extended", "prepared"), default="simple")
+        mode.add_argument("--protocol", choices=profile.PROTOCOLS, default="simple")
         mode.add_argument("--clients", type=int, default=16)
         mode.add_argument("--transactions", type=int, default=4000, help="callgrind: how many are counted")
         mode.add_argument("--seconds", type=float, default=5, help="perf and syscalls: how long")

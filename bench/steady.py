@@ -1,4 +1,4 @@
-"""A steady load of an exact number of transactions by clients already logged in, for counting."""
+"""A steady load of an exact number of transactions, for counting: by clients logged in before, or anew each time."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import socket
 import struct
 from collections.abc import Sequence
 
-from pgferry.embedded.client import query_packet
+from pgferry.embedded.client import connect, query_packet, startup_packet
 
 from . import wire
 from .server import DATABASE, TRUST_USER
+from .system import BenchError
 
 SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = "
 STATEMENT = "P_0"
 ROWS = 100_000
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
+TERMINATE = b"X\0\0\0\4"
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
@@ -39,9 +42,17 @@ class SteadyLoad:
     """Clients in lockstep: each round all of them send one transaction, then all answers are read."""
 
     def __init__(self, port: int, protocol: str, clients: int) -> None:
-        """Log in `clients` at 127.0.0.1:`port` and prepare their statements; raises BenchError or OSError."""
+        """Log in `clients` at 127.0.0.1:`port` and prepare their statements; raises BenchError or OSError.
+
+        Protocol `connect` makes a new connection for each transaction, as `pgbench -C` does.
+        """
         self._protocol = protocol
+        self._port = port
+        self._clients = clients
         self._random = random.Random(1)
+        if protocol == "connect":
+            self._links = []
+            return
         self._links = [wire.login(port, TRUST_USER, DATABASE, timeout_s=60) for _ in range(clients)]
         if protocol == "prepared":
             self._exchange(self._links, [parse(STATEMENT) + message(b"S")] * clients)
@@ -50,8 +61,11 @@ class SteadyLoad:
         """Do `transactions`, rounded up to whole rounds; returns how many were done."""
         done = 0
         while done < transactions:
-            self._exchange(self._links, [self._transaction() for _ in self._links])
-            done += len(self._links)
+            if self._protocol == "connect":
+                self._visit()
+            else:
+                self._exchange(self._links, [self._transaction() for _ in self._links])
+            done += self._clients
         return done
 
     def close(self) -> None:
@@ -59,9 +73,24 @@ class SteadyLoad:
         for link in self._links:
             link.close()
 
+    def _visit(self) -> None:
+        """All clients connect, ask for TLS, log in, do one transaction and leave."""
+        startup = startup_packet(TRUST_USER, DATABASE, application_name="pgbench")
+        links = [connect(("127.0.0.1", self._port), 60) for _ in range(self._clients)]
+        for link in links:
+            link.sendall(SSL_REQUEST)
+        for link in links:
+            if link.recv(1) != b"N":
+                raise BenchError("the pooler offers TLS: it is not what is to be measured")
+        self._exchange(links, [startup] * len(links))
+        self._exchange(links, [self._transaction() for _ in links])
+        for link in links:
+            link.sendall(TERMINATE)
+            link.close()
+
     def _transaction(self) -> bytes:
         aid = self._random.randint(1, ROWS)
-        if self._protocol == "simple":
+        if self._protocol in ("simple", "connect"):
             return query_packet(f"{SELECT}{aid};")
         if self._protocol == "extended":
             return parse("") + bind_and_execute("", aid)
