@@ -1,5 +1,3 @@
 # Socket addresses as text, made only when somebody wants to read them.
 cdef tuple address_text(bytes raw)
 cdef bytes local_address(int fd)
-cdef str host_port(bytes raw)
-cdef str hexadecimal(long long number)

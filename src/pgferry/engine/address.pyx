@@ -2,8 +2,6 @@
 
 import socket
 
-from libc.stdio cimport snprintf
-
 from pgferry.engine.sys cimport (
     AF_INET, AF_INET6, getsockname, inet_ntop, ntohs, sockaddr, sockaddr_in, sockaddr_in6, sockaddr_storage, socklen_t,
 )
@@ -26,30 +24,6 @@ cdef tuple address_text(bytes raw):
         inet_ntop(AF_INET6, &v6.sin6_addr, text, 64)
         return (text.decode("ascii"), ntohs(v6.sin6_port))
     return ("unix", 0)
-
-
-cdef str host_port(bytes raw):
-    """host:port of a struct sockaddr, IPv6 in brackets."""
-    cdef char text[64]
-    cdef char whole[80]
-    cdef const char *p = raw
-    cdef const sockaddr_in *v4 = <const sockaddr_in *>p
-    cdef const sockaddr_in6 *v6 = <const sockaddr_in6 *>p
-    cdef int n = 0
-    if len(raw) >= 16 and v4.sin_family == AF_INET:
-        inet_ntop(AF_INET, &v4.sin_addr, text, 64)
-        n = snprintf(whole, 80, "%s:%u", text, <unsigned int>ntohs(v4.sin_port))
-    elif len(raw) >= 28 and v6.sin6_family == AF_INET6:
-        inet_ntop(AF_INET6, &v6.sin6_addr, text, 64)
-        n = snprintf(whole, 80, "[%s]:%u", text, <unsigned int>ntohs(v6.sin6_port))
-    return whole[:n].decode("ascii")
-
-
-cdef str hexadecimal(long long number):
-    """number as 0x..."""
-    cdef char text[32]
-    cdef int n = snprintf(text, 32, "0x%llx", number)
-    return text[:n].decode("ascii")
 
 
 cdef bytes local_address(int fd):

@@ -19,13 +19,19 @@ from pgferry.engine.pooling cimport close_client
 cdef int authenticate(Client c, Login login) except -1:
     """Choose what the client has to prove, and begin. Raises Refused."""
     login.kind = c.engine.config.settings.auth_type
-    if (c.user is None or c.user.secret is None) and login.kind != "any":
-        c.pause(PAUSE_WAIT)
-        if c.engine.host.gate.look_up(login.database, login.username,
-                                      lambda found, failure: looked_up(c, login, found, failure)):
-            return 0
-        c.unpause(PAUSE_WAIT)
+    if (c.user is None or c.user.secret is None) and login.kind != "any" and look_up(c, login):
+        return 0
     return challenge(c, login)
+
+
+cdef bint look_up(Client c, Login login) except -1:
+    """Ask auth_query for this user; False: there is none to ask."""
+    c.pause(PAUSE_WAIT)
+    if c.engine.host.gate.look_up(login.database, login.username,
+                                  lambda found, failure: looked_up(c, login, found, failure)):
+        return True
+    c.unpause(PAUSE_WAIT)
+    return False
 
 
 def looked_up(Client c, Login login, found, failure):

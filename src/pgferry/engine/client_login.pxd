@@ -1,14 +1,13 @@
 # A client from its first byte to its first ReadyForQuery.
 from pgferry.engine.model cimport Client
+from pgferry.engine.startup cimport Startup
 
 
 cdef class Login:
     cdef public str username
     cdef public str database
     cdef public str rights          # console: admin or stats; "" elsewhere
-    cdef public dict values         # index of a tracked parameter -> value from the startup packet
-    cdef public dict settings       # lower-case name of any other setting -> value; None: none
-    cdef str refusal                # what to say if those cannot be kept for the client
+    cdef Startup startup            # the startup packet
     cdef public bint authenticated
     cdef object method              # of the exchange under way
     cdef object secret
@@ -21,13 +20,13 @@ cdef class Login:
     cdef object exchange
     cdef bytes salt
     cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
-    cdef bint long_key
     cdef int negotiations           # SSLRequests and GSSENCRequests so far
     cdef bint starting              # the startup packet has been read
     cdef int expected               # SASL messages so far, or 1 for a password message
     cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
 
 
+cdef int new_login(Client c) except -1
 cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1
 cdef int authenticated(Client c, Login login) except -1
 cdef int refuse(Client c, object error) except -1

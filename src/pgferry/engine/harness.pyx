@@ -6,7 +6,7 @@ shows what is private to the compiled part, and gives Python the calls that only
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.client_login import new_login
+from pgferry.engine.client_login cimport new_login
 from pgferry.engine.ledger cimport Counter
 from pgferry.engine.loop cimport PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.model cimport Client, Engine, Server

@@ -5,7 +5,7 @@ import os
 from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, errno
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.client_login import new_login
+from pgferry.engine.client_login cimport new_login
 from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport Client, Engine
 from pgferry.engine.sys cimport (

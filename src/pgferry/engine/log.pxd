@@ -1,14 +1,22 @@
 # The worker's log lines.
+from pgferry.engine.text cimport Text
+
+
 cdef class Log:
-    cdef readonly list lines
-    cdef bytes unsent
+    cdef Text text          # lines not yet written, and the one begun
+    cdef size_t begun       # where that starts
+    cdef str level          # of the line begun
+    cdef int count          # lines that are complete
     cdef int fd
     cdef long second
-    cdef str stamp          # of `second`, up to the dot before the milliseconds
-    cdef str tail           # time zone and process id
+    cdef bytes stamp        # of `second`, up to the dot before the milliseconds
+    cdef bytes tail         # time zone and process id
     cdef int dropped
     cdef public int verbose
-    cdef bint urgent            # a warning or worse is among them
+    cdef bint urgent            # a warning or worse is among them, or too many
     cdef public bint waiting    # lines wait to be written (plumbing.run)
 
+    cdef bint wants(self, str level) except -1
+    cdef Text begin(self, str level)
+    cdef int end(self) except -1
     cpdef int write(self, str level, str text) except -1

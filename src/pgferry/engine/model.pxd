@@ -8,6 +8,7 @@ from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
 from pgferry.engine.state cimport State
+from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport Times
 from pgferry.engine.words cimport WordSet
 
@@ -165,7 +166,8 @@ cdef class Pool:
     cdef Counter wanting             # clients that pool_size keeps waiting, of all workers (see sharing)
     cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
     cdef public tuple base_vars      # tracked parameters as the server reports them at login
-    cdef public dict canon           # (index, value as a client gave it) -> value as the server reports it
+    cdef object greeted              # another object whenever a client would be greeted differently
+    cdef readonly dict canon         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint removed
     cdef public bint last_connect_failed
     cdef public bint last_login_failed
@@ -181,6 +183,8 @@ cdef class Pool:
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
+    cdef int greet_anew(self) except -1
+    cdef int learn(self, int index, bytes value, bytes canonical) except -1
 
 
 cdef class Server(Stream):
@@ -339,8 +343,9 @@ cdef class Engine:
     cdef public dict peers               # peer id -> peers.Peer
     cdef bytes random                    # random bytes for cancel keys, fetched in bulk
     cdef int random_used
-    cdef dict startup_names              # startup parameter -> index of a tracked one, or a code (client_login)
-    cdef dict status_cache               # tracked values -> their ParameterStatus messages
+    cdef readonly dict startups          # startup packet -> what it says (startup); for this configuration
+    cdef dict seen_vars                  # tracked values -> themselves: the same content is the same object
+    cdef bytes ready                     # ReadyForQuery of a finished login, a notice in front of it
     cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
     cdef public dict tracked_index       # lower-case name -> index
     cdef Counter client_count
@@ -387,5 +392,7 @@ cdef class Engine:
     cdef public Log log
 
     cdef int64_t new_id(self) noexcept
+    cdef tuple same_vars(self, tuple values)
     cdef Pool pool_for(self, Database db, User user)
     cdef int say(self, Stream who, str level, str text) except -1
+    cdef Text begin_line(self, Stream who, str level)

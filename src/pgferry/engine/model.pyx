@@ -6,22 +6,23 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 """
 
 import os
-import time
 import traceback
 
-from pgferry.engine.address cimport address_text, hexadecimal, host_port, local_address
+from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
 from pgferry.engine.judge cimport base_words, ending_words, use_knowledge
 from pgferry.engine.ledger cimport Ledger
 from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream, StreamList
+from pgferry.engine.messages cimport notice_message
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
 from pgferry.engine.prepared cimport ServerStatements, StatementTable
 from pgferry.engine.server_login cimport server_connected, server_login_feed
 from pgferry.engine.server_relay cimport server_feed
 from pgferry.engine.state cimport intern_state
-from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
+from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT, realtime
+from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport Times
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
@@ -113,6 +114,7 @@ cdef class Pool:
         self.listeners = StreamList()
         self.cancels_waiting = []
         self.cancels_sent = []
+        self.greeted = object()
         self.canon = {}
         self.stats = Stats()
         self.times = Times()
@@ -137,6 +139,22 @@ cdef class Pool:
         """New clients wait for a fresh login to PostgreSQL, which may report other parameters."""
         self.welcome = None
         self.canon.clear()
+        self.greet_anew()
+
+    cdef int greet_anew(self) except -1:
+        """welcome, base_vars or canon have changed: no greeting made so far is right any more."""
+        self.greeted = object()
+        return 0
+
+    cdef int learn(self, int index, bytes value, bytes canonical) except -1:
+        """PostgreSQL reports a value that was set for a client as `canonical`."""
+        cdef tuple key = (index, value)
+        if self.canon.get(key) != canonical:
+            if len(self.canon) > 4096:
+                self.canon.clear()
+            self.canon[key] = canonical
+            self.greet_anew()
+        return 0
 
     @property
     def total_servers(self):
@@ -157,7 +175,7 @@ cdef class Server(Stream):
         self.prepared = ServerStatements(pool.engine.table)
         self.state = SV_LOGIN
         self.created = self.since = loop.now
-        self.connect_time = time.time()
+        self.connect_time = realtime()
         self.vars = ()
         self.kept = pool.engine.no_state
 
@@ -191,7 +209,7 @@ cdef class Client(Stream):
         self.id = engine.new_id()
         self.state = CL_LOGIN
         self.accepted = self.idle_since = loop.now
-        self.connect_time = time.time()
+        self.connect_time = realtime()
         self.vars = ()
         self.kept = self.start = engine.no_state
         self.start_vars = ()
@@ -253,8 +271,9 @@ cdef class Engine:
         self.logins = StreamList()
         self.closing = StreamList()
         self.consoles = StreamList()
-        self.status_cache = {}
-        self.startup_names = {}
+        self.startups = {}
+        self.seen_vars = {}
+        self.new_greetings("")
         self.cancels = set()
         self.peers = {}
         self.tracked = list(ALWAYS_TRACKED)
@@ -275,6 +294,12 @@ cdef class Engine:
         self.last_id += 1
         return self.last_id * self.workers + self.index
 
+    cdef tuple same_vars(self, tuple values):
+        """These tracked values as the object that stands for them, so that equal ones are nearly always the same."""
+        if len(self.seen_vars) >= 1024:
+            self.seen_vars.clear()
+        return self.seen_vars.setdefault(values, values)
+
     cdef Pool pool_for(self, Database db, User user):
         """The pool of this pair; made on first use."""
         cdef Pool pool = db.pools.get(user.name)
@@ -283,6 +308,11 @@ cdef class Engine:
             db.pools[user.name] = pool
             self.host.configure_pool(pool)
         return pool
+
+    def new_greetings(self, str notice):
+        """The configuration is a new one: startup packets are read again, and `notice` is told at login."""
+        self.startups.clear()
+        self.ready = (notice_message(notice) if notice else b"") + b"Z\0\0\0\x05I"
 
     def report_bug(self, stream, error):
         """Log an exception that serving a stream raised."""
@@ -304,37 +334,66 @@ cdef class Engine:
 
     cdef int say(self, Stream who, str level, str text) except -1:
         """Log a line about a connection, with its prefix (COMPAT 2.11)."""
-        self.log.write(level, label(who) + ": " + text)
+        if self.log.wants(level):
+            self.begin_line(who, level).put(text)
+            self.log.end()
         return 0
+
+    cdef Text begin_line(self, Stream who, str level):
+        """Begin such a line of a level that is wanted; Log.end() ends it."""
+        cdef Text line = self.log.begin(level)
+        put_label(line, who)
+        line.raw(b": ", 2)
+        return line
 
 
 cpdef str label(Stream who):
     """`C-0x..: db/user@host:port` without the colon after it: how log lines name a connection."""
-    cdef Client c
-    cdef Server s
-    cdef str db, user
+    cdef Text text = Text()
+    put_label(text, who)
+    return text.data[:text.size].decode("utf-8", "surrogateescape")
+
+
+cdef int put_label(Text line, Stream who) except -1:
     if isinstance(who, Client):
-        c = <Client>who
-        db = c.db.name if c.db is not None else None
-        user = c.user.name if c.user is not None else None
-        if c.console_user is not None:
-            db, user = "pgbouncer", c.console_user
-        elif c.login is not None:
-            db = c.login.database or "(nodb)"
-            user = c.login.username or "(nouser)"
-        return "C-" + hexadecimal(c.id) + ": " + (db or "(nodb)") + "/" + (user or "(nouser)") + "@" + client_peer(c)
-    s = <Server>who
-    return f"S-{hexadecimal(s.id)}: {s.pool.db.name}/{s.pool.user.name}@{server_peer(s)}"
+        return put_client(line, <Client>who)
+    return put_server(line, <Server>who)
 
 
-cdef str server_peer(Server s):
-    if s.peer_addr is None:
-        return f"{s.host}:{s.peer_port}"
-    if s.peer_addr == "unix":
-        return f"unix:{s.peer_port}"
-    return f"[{s.peer_addr}]:{s.peer_port}" if ":" in s.peer_addr else f"{s.peer_addr}:{s.peer_port}"
+cdef int put_client(Text line, Client c) except -1:
+    """host:port of a client is `unix(pid):port` for unix sockets."""
+    cdef str db = c.db.name if c.db is not None else None
+    cdef str user = c.user.name if c.user is not None else None
+    if c.console_user is not None:
+        db, user = "pgbouncer", c.console_user
+    elif c.login is not None:
+        db, user = c.login.database, c.login.username
+    line.raw(b"C-", 2)
+    line.hexadecimal(c.id)
+    line.raw(b": ", 2)
+    line.put(db or "(nodb)")
+    line.raw(b"/", 1)
+    line.put(user or "(nouser)")
+    line.raw(b"@", 1)
+    if not c.is_unix:
+        return line.address(c.address)
+    line.raw(b"unix(", 5)
+    line.number(c.peer_pid)
+    line.raw(b"):", 2)
+    return line.number(c.listen_port)
 
 
-cdef str client_peer(Client c):
-    """host:port of a client, IPv6 in brackets, `unix(pid):port` for unix sockets."""
-    return f"unix({c.peer_pid}):{c.listen_port}" if c.is_unix else host_port(c.address)
+cdef int put_server(Text line, Server s) except -1:
+    line.raw(b"S-", 2)
+    line.hexadecimal(s.id)
+    line.raw(b": ", 2)
+    line.put(s.pool.db.name)
+    line.raw(b"/", 1)
+    line.put(s.pool.user.name)
+    line.raw(b"@", 1)
+    if s.peer_addr is not None and ":" in s.peer_addr:
+        line.put(f"[{s.peer_addr}]")
+    else:
+        line.put(str(s.host) if s.peer_addr is None else s.peer_addr)
+    line.raw(b":", 1)
+    return line.number(s.peer_port)

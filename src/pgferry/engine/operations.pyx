@@ -120,6 +120,7 @@ def take_welcome(Pool pool, bytes untracked, tuple values):
         return
     pool.welcome = untracked
     pool.base_vars = values
+    pool.greet_anew()
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)
 

@@ -27,6 +27,7 @@ from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.server_login cimport start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 from pgferry.engine.state cimport way
+from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.watching cimport count_end
 
@@ -384,9 +385,7 @@ cdef int brought(Server s, Client c) except -1:
         return not_brought(s, c)
     if s.pending_vars is not None:
         for i, value in s.pending_vars:
-            if len(pool.canon) > 4096:
-                pool.canon.clear()
-            pool.canon[(i, value)] = s.vars[i]
+            pool.learn(i, value, s.vars[i])
         s.pending_vars = None
     if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
         if s.plan.front().number == P_VARS:
@@ -575,7 +574,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
         message = error_message("FATAL", sqlstate, error)
         c.put(message, len(message))
     if engine.log_disconnections:
-        engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
+        say_closing(engine, c, reason, c.loop.now - c.accepted)
     c.login = None          # only now: the lines above name who tried to log in
     if s is not None:
         part_from_server(c, s)
@@ -590,6 +589,16 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     if c.unsent() == 0 or c.broken:
         return finish_closing(c)
     return 0
+
+
+cdef int say_closing(Engine engine, Stream who, str reason, double age) except -1:
+    cdef Text line = engine.begin_line(who, "LOG")
+    line.raw(b"closing because: ", 17)
+    line.put(reason)
+    line.raw(b" (age=", 6)
+    line.number(<long long>age)
+    line.raw(b"s)", 2)
+    return engine.log.end()
 
 
 cdef int part_from_server(Client c, Server s) except -1:
@@ -681,7 +690,7 @@ cdef int close_server(Server s, str reason) except -1:
         c.server = None
     count_end(pool.engine, "server", reason)
     if pool.engine.log_disconnections:
-        pool.engine.say(s, "LOG", f"closing because: {reason} (age={int(s.loop.now - s.created)}s)")
+        say_closing(pool.engine, s, reason, s.loop.now - s.created)
     if s.state != SV_LOGIN and not s.broken and s.unsent() == 0 and s.fd >= 0 and s.status:
         s.put(b"X\0\0\0\4", 5)
         s.flush()

@@ -280,12 +280,13 @@ cdef int ready(Server s, login) except -1:
             untracked.append(parameter_status(name, value))
         else:
             values[index] = value
-    s.vars = tuple(values)
-    if s.vars == pool.base_vars:
-        s.vars = pool.base_vars
-    else:
+    s.vars = engine.same_vars(tuple(values))
+    if pool.welcome is None or s.vars != pool.base_vars or pool.welcome != b"".join(untracked):
         pool.base_vars = s.vars
-    pool.welcome = b"".join(untracked)
+        pool.welcome = b"".join(untracked)
+        pool.greet_anew()
+    else:
+        s.vars = pool.base_vars
     s.version = major_version(login.params)
     s.login = None
     s.status = s.xact = b"I"

@@ -572,7 +572,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     value = nul + 1
     index = s.pool.engine.tracked_index.get(name.decode("utf-8", "replace").lower())
     if index is not None and index < len(s.vars):
-        vars = s.vars[:index] + (value,) + s.vars[index + 1:]
+        vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars

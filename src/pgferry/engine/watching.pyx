@@ -119,11 +119,14 @@ cdef str holding(Client c, Server s):
 
 cdef int count_end(Engine engine, str kind, str reason) except -1:
     """Count the end of a connection. What follows a colon is about this one only, and not part of the reason."""
-    cdef str name = reason.partition(": ")[0].partition(" '")[0].partition(' "')[0][:REASON_LENGTH]
-    cdef tuple key = (kind, name)
-    if key not in engine.ends and len(engine.ends) >= MOST_REASONS:
-        key = (kind, "other")
-    engine.ends[key] = engine.ends.get(key, 0) + 1
+    cdef tuple key = (kind, reason)
+    cdef object n = engine.ends.get(key)
+    if n is None:
+        key = (kind, reason.partition(": ")[0].partition(" '")[0].partition(' "')[0][:REASON_LENGTH])
+        if key not in engine.ends and len(engine.ends) >= MOST_REASONS:
+            key = (kind, "other")
+        n = engine.ends.get(key, 0)
+    engine.ends[key] = n + 1
     return 0
 
 

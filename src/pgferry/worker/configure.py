@@ -28,6 +28,7 @@ POLICIES = ("track", "refuse", "ignore")
 def settings_into_engine(engine: Engine, config: Config) -> None:
     """Copy what the hot path reads into fields."""
     s = config.settings
+    engine.new_greetings(s.login_notify_message)
     engine.loop.rounds = s.sbuf_loopcnt
     engine.loop.chunk = max(s.pkt_buf, 64)
     engine.max_packet_size = s.max_packet_size

@@ -1,0 +1,154 @@
+"""What a startup packet says: names, tracked values, other settings, what is refused.
+
+Applications connect with the same packet over and over, so what was read is remembered by the bytes it was read
+from, until the configuration changes (Engine.startups).
+"""
+
+import re
+import struct
+
+from pgferry.auth.errors import Refused
+from pgferry.protocol.errors import ProtocolError
+from pgferry.protocol.options import parse_options
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.model cimport Client, Engine
+
+cdef enum:
+    NEWEST = 196610              # protocol 3.2
+    REMEMBERED = 256             # startup packets
+    LARGEST = 1024               # bytes of one that is remembered
+    # Startup parameters that are not tracked:
+    USER = -1
+    DATABASE = -2
+    OPTIONS = -3
+    REPLICATION = -4
+    OTHER = -5
+
+SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
+cdef dict SPECIAL = {"user": USER, "database": DATABASE, "options": OPTIONS, "replication": REPLICATION}
+# As PostgreSQL cleans application_name: what is not printable ASCII becomes a question mark.
+cdef bytes PRINTABLE = bytes([b if 32 <= b < 127 else 63 for b in range(256)])
+
+
+cdef class Startup:
+    """The contents of a startup packet."""
+
+
+cdef Startup read_startup(Client c, bytes packet, uint32_t version):
+    """What this packet says. Raises Refused."""
+    cdef Engine engine = c.engine
+    cdef Startup found = engine.startups.get(packet)
+    if found is None:
+        found = Startup.__new__(Startup)
+        read_parameters(engine, found, packet, version)
+        check_values(engine, c, found)
+        # With add_host it says something else for each client.
+        if len(packet) <= LARGEST and not engine.config.settings.application_name_add_host:
+            if len(engine.startups) >= REMEMBERED:
+                engine.startups.clear()
+            engine.startups[packet] = found
+    return found
+
+
+cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t version) except -1:
+    """Sort the startup parameters into names, tracked values and what is refused. Raises Refused."""
+    cdef list items = packet[8:].split(b"\0")
+    cdef list unknown = []
+    cdef bytes value
+    cdef int i, code
+    ignored = engine.config.settings.ignore_startup_parameters
+    found.values = {}
+    if len(items) < 2 or items[len(items) - 1] or items[len(items) - 2] or len(items) % 2:
+        raise Refused("invalid startup packet layout: expected terminator as last byte")
+    for i in range(0, len(items) - 2, 2):
+        value = items[i + 1]
+        code = startup_code(engine, items[i])
+        if code >= 0:
+            found.values[code] = value
+        elif code == USER:
+            found.username = value.decode("utf-8", "surrogateescape")
+        elif code == DATABASE:
+            found.database = value.decode("utf-8", "surrogateescape")
+        else:
+            name = items[i].decode("utf-8", "surrogateescape")
+            if not name:
+                raise Refused("invalid startup packet layout: expected terminator as last byte")
+            if code == OPTIONS:
+                options(engine, found, value.decode("utf-8", "surrogateescape"), ignored)
+            elif code == REPLICATION and "replication" not in ignored:
+                if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
+                    raise Refused("replication connections are not supported by this version of pgferry")
+            elif name.lower().startswith("_pq_."):
+                unknown.append(items[i])
+            elif name.lower() not in ignored:
+                setting(found, name, value)
+    if not found.username:
+        raise Refused("no username supplied")
+    if not found.database:
+        found.database = found.username
+    if len(found.username.encode("utf-8", "surrogateescape")) >= 128:
+        raise Refused("username too long")
+    found.long_key = version >= NEWEST
+    if version > NEWEST or unknown:
+        body = struct.pack("!II", min(version, NEWEST), len(unknown)) + b"".join([name + b"\0" for name in unknown])
+        found.negotiate = b"v" + struct.pack("!I", len(body) + 4) + body
+    return 0
+
+
+cdef int startup_code(Engine engine, bytes name) except? -9:
+    """The index of a tracked parameter, or one of the codes below 0. Names in any case."""
+    cdef str lower = name.decode("utf-8", "surrogateescape").lower()
+    cdef object known = engine.tracked_index.get(lower)
+    return SPECIAL.get(lower, OTHER) if known is None else known
+
+
+cdef int options(Engine engine, Startup found, str text, ignored) except -1:
+    """The startup parameter `options`: -c settings, each tracked or ignored. Raises Refused."""
+    try:
+        pairs = parse_options(text)
+    except ProtocolError as error:
+        raise Refused(str(error)) from None
+    for name, value in pairs:
+        index = engine.tracked_index.get(name.lower())
+        if index is not None:
+            found.values[index] = value.encode("utf-8", "surrogateescape")
+        elif name.lower() not in ignored and "options" not in ignored:
+            setting(found, name, value.encode("utf-8", "surrogateescape"), " in options")
+    return 0
+
+
+cdef int setting(Startup found, str name, bytes value, str where="") except -1:
+    """A setting that PostgreSQL does not report: part of the session's state, where that is kept. Raises Refused."""
+    if SETTING_NAME.fullmatch(name) is None or not value.isascii():
+        raise Refused(f"unsupported startup parameter{where}: {name}")
+    if found.settings is None:
+        found.settings = {}
+        found.refusal = f"unsupported startup parameter{where}: {name}"
+    found.settings[name.lower().encode()] = value
+    return 0
+
+
+cdef int check_values(Engine engine, Client c, Startup found) except -1:
+    """Bring application_name to the form PostgreSQL gives it; refuse values that cannot be quoted safely."""
+    cdef dict values = found.values
+    cdef bytes value
+    index = engine.tracked_index["application_name"]
+    if engine.config.settings.application_name_add_host:
+        value = (values.get(index) or b"app") + b" - " + peer_text(c).encode()
+        values[index] = value
+    if index in values:
+        values[index] = (<bytes>values[index])[:63].translate(PRINTABLE)
+    for i in values:
+        value = values[i]
+        if not value.isascii():
+            raise Refused(f"invalid value for parameter {engine.tracked[i]}")
+    return 0
+
+
+cdef str peer_text(Client c):
+    if c.is_unix:
+        return f"unix:{c.listen_port}"
+    host, port = c.remote()
+    return f"{host}:{port}"
