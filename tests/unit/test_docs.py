@@ -43,6 +43,8 @@ FOREIGN = {
     "pg_authid",
     "max_connections",
     "statement_timeout",
+    "idle_in_transaction_session_timeout",
+    "default_transaction_read_only",
     "sd_notify",
 }
 # Names and values that the texts leave open.

@@ -1,30 +1,25 @@
 """`pgferry demo`: a private PostgreSQL, pgferry in front of it, a load that shows what pooling does."""
 
-import json
-import select
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
 import click
 
+from pgferry.cli.table import table
 from pgferry.embedded import Account, Cluster, EmbeddedError
 from pgferry.embedded.account import remove_tree
 from pgferry.embedded.client import Client, Result
 from pgferry.embedded.load import Figures, Plan
 from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 from pgferry.embedded.ports import is_free
+from pgferry.embedded.spread import Spread, spread
 
 HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
 ROWS = 10_000
 MAX_CONNECTIONS = 100  # PostgreSQL's default
-LOADERS = 2  # processes
 HTTP_AWAY = 9127 - 6432  # from pgferry's port: so that two demos do not want the same
 SETUP = f"""
 CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL);
@@ -146,17 +141,17 @@ log_disconnections = 0
         click.echo(
             f"\n{self.clients} clients, each running one SELECT by primary key after the other, {seconds:g} s"
         )
-        with _spread(self._plan(self.cluster.port, seconds)) as load:
+        with spread(self._plan(self.cluster.port, seconds)) as load:
             direct, direct_servers = self._watch("direct", load)[:2]
         before = self.pooler.cpu_seconds()
-        with _spread(self._plan(self.port, seconds)) as load:
+        with spread(self._plan(self.port, seconds)) as load:
             pooled, pooled_servers, pools = self._watch("pgferry", load)
         cpu = self.pooler.cpu_seconds() - before
         click.echo("\nSHOW POOLS, while the load ran:\n")
-        click.echo(_table(POOL_COLUMNS, [[row.get(c) or "" for c in POOL_COLUMNS] for row in pools]))
+        click.echo(table(POOL_COLUMNS, [[row.get(c) or "" for c in POOL_COLUMNS] for row in pools]))
         click.echo("\nThe figures:\n")
         click.echo(
-            _table(
+            table(
                 ["", "direct connections", "through pgferry"],
                 [
                     ["clients served", *(f"{f.connected} of {self.clients}" for f in (direct, pooled))],
@@ -180,7 +175,7 @@ log_disconnections = 0
     def _plan(self, port: int, seconds: float) -> Plan:
         return Plan(HOST, port, USER, DATABASE, self.clients, seconds, ROWS)
 
-    def _watch(self, name: str, load: "Spread") -> tuple[Figures, int, list[dict[str, str | None]]]:
+    def _watch(self, name: str, load: Spread) -> tuple[Figures, int, list[dict[str, str | None]]]:
         """Progress lines until the load ends: its figures, the most server connections seen, the pools."""
         most, last, pools = 0, Figures(), list[dict[str, str | None]]()
         for figures in load.progress():
@@ -228,77 +223,6 @@ log_disconnections = 0
                 raise EmbeddedError(f"PostgreSQL ended by itself:\n{self.cluster.log()[-4000:]}")
 
 
-class Spread:
-    """A load spread over several processes."""
-
-    def __init__(self, plan: Plan) -> None:
-        self.seconds = plan.seconds
-        self.total = Figures()
-        self._running: list[subprocess.Popen[str]] = []
-        count = min(LOADERS, plan.clients)
-        for i in range(count):
-            share = plan.clients // count + (i < plan.clients % count)
-            arguments = json.dumps({**asdict(plan), "clients": share})
-            self._running.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "pgferry.embedded.load", arguments],
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    start_new_session=True,  # Ctrl-C is for us alone; close() ends them
-                )
-            )
-
-    def progress(self) -> Iterator[Figures]:
-        """The sum after every second; `total` is complete when this ends."""
-        newest: dict[int, Figures] = {}
-        fresh: set[int] = set()
-        outputs = {p.stdout.fileno(): p.stdout for p in self._running if p.stdout is not None}
-        while outputs:
-            readable = select.select(list(outputs), [], [], self.seconds + 60.0)[0]
-            if not readable:
-                raise EmbeddedError("The load makes no progress.")
-            for fd in readable:
-                line = outputs[fd].readline()
-                if not line:
-                    outputs.pop(fd)
-                    continue
-                newest[fd] = Figures(**json.loads(line))
-                fresh.add(fd)
-            if len(fresh) == len(self._running):
-                fresh.clear()
-                self.total = _sum(newest.values())
-                if outputs and self.total.seconds < self.seconds:
-                    yield self.total
-        if len(newest) < len(self._running):
-            raise EmbeddedError("A process of the load failed.")
-        self.total = _sum(newest.values())
-
-    def close(self) -> None:
-        """End what still runs."""
-        for process in self._running:
-            if process.poll() is None:
-                process.kill()
-            process.wait()
-            if process.stdout is not None:
-                process.stdout.close()
-
-
-@contextmanager
-def _spread(plan: Plan) -> Iterator[Spread]:
-    load = Spread(plan)
-    try:
-        yield load
-    finally:
-        load.close()
-
-
-def _sum(parts: Iterable[Figures]) -> Figures:
-    total = Figures()
-    for part in parts:
-        total.add(part)
-    return total
-
-
 def _free_port(wanted: int, taken: int = 0) -> int:
     for port in range(wanted, min(wanted + 100, 65536)):
         if port != taken and is_free(port):
@@ -306,20 +230,6 @@ def _free_port(wanted: int, taken: int = 0) -> int:
                 _step(f"port {wanted} is taken, so pgferry takes {port}")
             return port
     raise EmbeddedError(f"No free port from {wanted} on.")
-
-
-def _table(columns: list[str], rows: list[list[str]]) -> str:
-    """A table as psql prints it: names, a line, rows; numbers to the right."""
-    widths = [max(len(str(r[i])) for r in [columns, *rows]) for i in range(len(columns))]
-    lines = [" | ".join(c.ljust(w) for c, w in zip(columns, widths, strict=True))]
-    lines.append("-+-".join("-" * w for w in widths))
-    for row in rows:
-        cells = (
-            v.rjust(w) if v[:1].isdigit() or v == "-" else v.ljust(w)
-            for v, w in zip(row, widths, strict=True)
-        )
-        lines.append(" | ".join(cells))
-    return "\n".join(f"  {line.rstrip()}" for line in lines)
 
 
 def _dicts(result: Result) -> list[dict[str, str | None]]:

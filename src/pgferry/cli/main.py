@@ -15,6 +15,8 @@ COMMANDS = {
         "pgferry.cli.doctor",
         "Examine a configuration, a pooler, a PostgreSQL; say what to change and why.",
     ),
+    "advise": ("pgferry.cli.advise", "Pool sizes from measured or given load, by queueing theory."),
+    "bench": ("pgferry.cli.bench", "Your database directly and through pgferry, side by side."),
 }
 _USAGE_HINT = "Usage: pgferry [OPTION]... CONFIG.ini\nTry 'pgferry --help' for more information."
 _REBOOT = "the online restart -R is not supported by pgferry (removed in PgBouncer 1.26)"

@@ -174,8 +174,8 @@ def waits_long(facts: Facts) -> Iterator[Finding]:
         wait, query = number(row, "avg_wait_time"), number(row, "avg_query_time")
         if wait > query / 2 and wait > 1000:
             yield warning(
-                f"{row['database']}: a server is waited for {seconds(wait / 1e6)} on average, a query takes "
-                f"{seconds(query / 1e6)}",
+                f"{row['database']}: a query takes {seconds(query / 1e6)} on average as clients see it, and "
+                f"{seconds(wait / 1e6)} of that is waiting for a server",
                 "see clients-wait; `pgferry advise --console` for the size",
                 "SHOW STATS",
             )

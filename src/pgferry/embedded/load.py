@@ -1,7 +1,7 @@
 """A load of many clients from one process: raw protocol over epoll, one transaction after the other.
 
-Run as `python -m pgferry.embedded.load '{"host": ..., ...}'` (the fields of Plan): one JSON line a second and
-one at the end. A process of its own, so that several of them use several cores.
+Run as `python -m pgferry.embedded.load` with `{"host": ..., ...}` (the fields of Plan) as standard input: one JSON line
+a second and one at the end. A process of its own, so that several of them use several cores.
 """
 
 import json
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
 from pgferry.embedded.client import error_fields, query_packet, startup_packet
+from pgferry.embedded.errors import EmbeddedError
 
 READY_IDLE = b"Z\0\0\0\5I"
 REPORT_SECONDS = 1.0
@@ -35,9 +36,10 @@ class Plan:
 
 @dataclass(slots=True)
 class Figures:
-    """What came of it. `latency` counts transactions by bucket (see bucket())."""
+    """What came of it. `served` clients had an answer; `latency` counts transactions by bucket (see bucket())."""
 
     connected: int = 0
+    served: int = 0
     refused: int = 0
     transactions: int = 0
     errors: int = 0
@@ -48,6 +50,7 @@ class Figures:
     def add(self, other: "Figures") -> None:
         """Join the figures of another process that ran at the same time."""
         self.connected += other.connected
+        self.served += other.served
         self.refused += other.refused
         self.transactions += other.transactions
         self.errors += other.errors
@@ -90,10 +93,14 @@ class Load:
         self._socks: dict[int, socket.socket] = {}
         self._began: dict[int, float] = {}
         self._tails: dict[int, bytes] = {}
-        self._queries = [
-            query_packet(f"SELECT balance FROM accounts WHERE id = {i}") for i in range(1, plan.rows + 1)
-        ]
+        self._served: set[int] = set()
+        self._queries = self.queries()
         self._counts = [0] * (BUCKETS_PER_DOUBLING * 40)
+
+    def queries(self) -> list[bytes]:
+        """The packets to choose from."""
+        rows = range(1, self.plan.rows + 1)
+        return [query_packet(f"SELECT balance FROM accounts WHERE id = {i}") for i in rows]
 
     def run(self, report: Callable[[Figures], None]) -> Figures:
         """Connect all clients, then load; report() gets the figures every second (four times if short)."""
@@ -115,23 +122,31 @@ class Load:
 
     def _connect(self) -> None:
         """One blocking login; a refusal is counted and its reason kept."""
-        plan = self.plan
         try:
-            sock = socket.create_connection((plan.host, plan.port), 30.0)
-        except OSError as e:
+            sock = self.open()
+        except (OSError, EmbeddedError) as e:
             self._refuse(str(e))
-            return
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.sendall(startup_packet(plan.user, plan.database, application_name="pgferry demo"))
-        if reason := _greeted(sock):
-            self._refuse(reason)
-            sock.close()
             return
         sock.setblocking(False)
         self._socks[sock.fileno()] = sock
         self._tails[sock.fileno()] = b""
         self._epoll.register(sock.fileno(), select.EPOLLIN)
         self.figures.connected += 1
+
+    def open(self) -> socket.socket:
+        """A connection that is logged in. Raises OSError or EmbeddedError with the reason."""
+        plan = self.plan
+        sock = socket.create_connection((plan.host, plan.port), 30.0)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        sock.sendall(startup_packet(plan.user, plan.database, application_name="pgferry demo"))
+        if reason := _greeted(sock):
+            sock.close()
+            raise EmbeddedError(reason)
+        return sock
+
+    def receive(self, sock: socket.socket) -> bytes | None:
+        """What has arrived: b"" at the end, None when there is nothing after all."""
+        return sock.recv(8192)
 
     def _refuse(self, reason: str) -> None:
         self.figures.refused += 1
@@ -145,9 +160,11 @@ class Load:
         """Wait (seconds) for answers, note them, ask again."""
         for fd, _ in self._epoll.poll(timeout):
             try:
-                data = self._socks[fd].recv(8192)
+                data = self.receive(self._socks[fd])
             except OSError:
                 data = b""
+            if data is None:
+                continue
             if not data:
                 self._lose(fd)
                 continue
@@ -165,6 +182,7 @@ class Load:
             self.figures.reason = self.figures.reason or _error(answer)
         else:
             self.figures.transactions += 1
+            self._served.add(fd)
             self._counts[bucket(now - self._began[fd])] += 1
         self._ask(fd, now)
 
@@ -178,6 +196,7 @@ class Load:
 
     def _summed(self, seconds: float) -> Figures:
         self.figures.seconds = seconds
+        self.figures.served = len(self._served)
         self.figures.latency = {str(i): n for i, n in enumerate(self._counts) if n}
         return self.figures
 
@@ -218,13 +237,13 @@ def _error(messages: bytes) -> str:
 
 
 def main() -> None:
-    """Run the plan given as JSON in the first argument."""
+    """Run the plan that standard input gives as JSON."""
 
     def report(figures: Figures) -> None:
         print(json.dumps(asdict(figures)), flush=True)
 
     try:
-        report(Load(Plan(**json.loads(sys.argv[1]))).run(report))
+        report(Load(Plan(**json.load(sys.stdin))).run(report))
     except KeyboardInterrupt:
         pass
 

@@ -1,0 +1,1 @@
+"""`pgferry advise`: pool sizes from arrival rate and holding time, by queueing theory and simulation."""

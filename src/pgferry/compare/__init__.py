@@ -1,0 +1,1 @@
+"""`pgferry bench`: one database reached in several ways, side by side."""
