@@ -55,12 +55,12 @@ def test_what_is_measured(make_pooler: Callable[..., Pooler]) -> None:
         for thread in threads:
             thread.join(20)
     assert load.name == "postgres"
-    assert load.holding.mean >= 0.02
+    assert load.holding.mean >= 0.01  # a transaction counts at its begin and its time at its end
     assert 0 < load.busy <= 3.5
     assert load.size == 7
     (told,) = json.loads(answer.stdout)["loads"]
     assert told["now"] == 7
-    assert told["mean"] >= 0.02
+    assert told["mean"] >= 0.01
 
 
 def str_url(pooler: Pooler) -> str:

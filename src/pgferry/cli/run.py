@@ -1,5 +1,7 @@
 """`pgferry run`: pool the server that a URL names, without a configuration file."""
 
+import os
+
 import click
 
 
@@ -18,6 +20,12 @@ def _listen(value: str) -> dict[str, str]:
 @click.option(
     "--url", envvar="DATABASE_URL", help="postgresql://user:password@host:port/database; or env DATABASE_URL."
 )
+@click.option(
+    "--env",
+    "from_environment",
+    is_flag=True,
+    help="Settings from the environment, too: POOL_MODE, DEFAULT_POOL_SIZE, ... and DB_HOST, DB_USER, ...",
+)
 @click.option("--listen", metavar="HOST:PORT", help="Where clients connect; default 127.0.0.1:6432.")
 @click.option("--pool-mode", type=click.Choice(["session", "transaction", "statement"]))
 @click.option("--pool-size", type=click.IntRange(min=1), help="Servers for each database and user.")
@@ -28,6 +36,7 @@ def _listen(value: str) -> dict[str, str]:
 @click.option("-v", "--verbose", count=True, help="Log more; twice for even more.")
 def command(
     url: str | None,
+    from_environment: bool,
     listen: str | None,
     pool_mode: str | None,
     pool_size: int | None,
@@ -39,11 +48,14 @@ def command(
 ) -> int:
     """Pool the PostgreSQL server of a URL, without any file.
 
-    Clients log in with the URL's own user and password. All other settings have their defaults.
+    Clients log in with the URL's own user and password. All other settings have their defaults, or with --env the
+    value of the environment variable that has the setting's name in capitals. Options come before variables.
     """
-    from pgferry.config import ConfigError, from_url
+    from pgferry.config import ConfigError, environment, from_url
     from pgferry.supervisor.boot import Options, run
 
+    if from_environment:
+        url = url or environment.url(os.environ)
     if not url:
         raise click.UsageError("give --url postgresql://... or set DATABASE_URL")
     given = {
@@ -52,7 +64,10 @@ def command(
         "max_client_conn": max_clients,
         "workers": workers,
     }
-    overrides = {name: str(value) for name, value in given.items() if value is not None}
+    overrides = environment.overrides(os.environ) if from_environment else {}
+    if overrides and not quiet:
+        click.echo(f"pgferry run: from the environment: {', '.join(sorted(overrides))}", err=True)
+    overrides |= {name: str(value) for name, value in given.items() if value is not None}
     if listen:
         overrides |= _listen(listen)
     try:
