@@ -7,7 +7,9 @@ from typing import Any
 
 import msgspec
 
-from pgferry.config.entries import CONSOLE_NAMES, MAX_SOCKET_PATH, EntryReader
+from pgferry.config.access import SETTINGS as ACCESS_SETTINGS
+from pgferry.config.access import Access
+from pgferry.config.entries import MAX_SOCKET_PATH, EntryReader
 from pgferry.config.ini import Entry, IniReader, Section
 from pgferry.config.kinds import BadValue
 from pgferry.config.model import Config, Database, Peer, Settings, User
@@ -41,7 +43,7 @@ def load(path: str, *, overrides: Mapping[str, str] | None = None, previous: Con
 def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     """Return the configuration with settings changed as by the console's SET. Raises ConfigError.
 
-    Settings that count only at start are checked and otherwise left alone. A changed auth_file is read.
+    Settings that count only at start are checked and otherwise left alone. Changed files of the login are read.
     """
     problems: list[Problem] = []
     changes = {
@@ -56,12 +58,27 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
 
 def _with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
     settings = msgspec.structs.replace(config.settings, **changes)
+    if any(getattr(settings, name) != getattr(config.settings, name) for name in ACCESS_SETTINGS):
+        access = Access(settings, list(config.databases.values()))
+        if access.all_problems():
+            raise ConfigError(access.all_problems())
+        config = msgspec.structs.replace(config, hba=access.hba, ident=access.ident, ldap=access.ldap)
     if settings.auth_file == config.settings.auth_file:
         return msgspec.structs.replace(config, settings=settings)
     warnings = list(config.warnings)
     limits = {name: msgspec.structs.replace(user, secret=None) for name, user in config.users.items()}
     users = _with_secrets(limits, settings, config, warnings)
     return msgspec.structs.replace(config, settings=settings, users=users, warnings=warnings)
+
+
+def with_new_users(config: Config) -> Config:
+    """Return the configuration with auth_file read again; `config` itself when that changes nothing."""
+    warnings: list[Problem] = []
+    limits = {name: msgspec.structs.replace(user, secret=None) for name, user in config.users.items()}
+    users = _with_secrets(limits, config.settings, config, warnings)
+    if users == config.users:
+        return config
+    return msgspec.structs.replace(config, users=users, warnings=warnings)
 
 
 def with_start_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
@@ -132,6 +149,7 @@ class _Reading:
         self._peers: dict[int, Peer] = {}
         self._seen: dict[tuple[str, str], Entry] = {}
         self._sections: set[str] = set()
+        self._access = Access(Settings(), ())
 
     def read(self) -> None:
         """Read all files; what is wrong lands in `problems`, main file first and each file in line order."""
@@ -166,16 +184,12 @@ class _Reading:
             self._report(
                 "unix_socket_dir", message, f"at most {MAX_SOCKET_PATH} bytes with the socket's name"
             )
-        self._check_auth_dbname(settings)
+        self._access = Access(settings, list(self._databases.values()))
+        self.problems += self._access.problems
+        self.warnings += self._access.warnings
+        for fault in self._access.faults:
+            self._report(*fault)
         self._warn_settings(settings)
-
-    def _check_auth_dbname(self, settings: Settings) -> None:
-        """The console has no users to ask about."""
-        asked = [("auth_dbname", settings.auth_dbname)]
-        asked += [(f"databases.{d.name}", d.auth_dbname) for d in self._databases.values()]
-        for name, value in asked:
-            if value in CONSOLE_NAMES:
-                self._report(name, f"auth_dbname = {value}: this is the admin console", "a database")
 
     def config(self, previous: Config | None) -> Config:
         """Make the result; reads auth_file."""
@@ -194,6 +208,9 @@ class _Reading:
             autodb=self._databases.get("*"),
             users=users,
             peers=self._peers,
+            hba=self._access.hba,
+            ident=self._access.ident,
+            ldap=self._access.ldap,
             warnings=self.warnings,
         )
 
@@ -266,7 +283,7 @@ class _Reading:
         if settings.unix_socket_mode == 777:
             self._warn("unix_socket_mode", "777 is read as a decimal number", "0777 with a leading zero")
         nobody = settings.auth_user is None and not any(d.auth_user for d in self._databases.values())
-        if settings.auth_type != "any" and settings.auth_file is None and nobody:
+        if settings.auth_type not in ("any", "ldap", "pam") and settings.auth_file is None and nobody:
             self._warn("auth_file", "there is no auth_file, so no user is known and nobody can log in")
         for name in ("listen_addr", "admin_users", "stats_users"):
             if any(" " in item for item in getattr(settings, name)):

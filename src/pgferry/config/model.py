@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from pgferry.config.problems import Problem
+from pgferry.config.rules import HbaRule, IdentLine, LdapOptions
 from pgferry.config.settings import default_value
 
 
@@ -254,7 +255,8 @@ class Peer(msgspec.Struct, frozen=True, kw_only=True):
 class Config(msgspec.Struct, frozen=True, kw_only=True):
     """A complete, valid configuration. path is the file it came from, empty when it came from a URL.
 
-    autodb is the `*` entry. warnings are findings that did not stop the load; the caller logs them.
+    autodb is the `*` entry. hba and ident are empty unless auth_type is hba, ldap is None unless it is ldap.
+    warnings are findings that did not stop the load; the caller logs them.
     """
 
     path: str = ""
@@ -263,6 +265,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     autodb: Database | None = None
     users: dict[str, User] = {}
     peers: dict[int, Peer] = {}
+    hba: tuple[HbaRule, ...] = ()
+    ident: dict[str, tuple[IdentLine, ...]] = {}
+    ldap: LdapOptions | None = None
     warnings: list[Problem] = []
 
     def database(self, name: str) -> Database | None:

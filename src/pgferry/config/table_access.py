@@ -24,8 +24,8 @@ LOGIN: tuple[Setting, ...] = (
         default="md5",
         kind=enum(*AUTH_TYPES),
         group=_LOGIN,
-        pending_values=("cert", "hba", "ldap", "pam"),
-        pending_reason="clients log in with any, trust, plain, md5 or scram-sha-256",
+        pending_values=("cert", "ldap", "pam"),
+        pending_reason="clients log in with any, trust, plain, md5, scram-sha-256 or hba",
         text="How clients prove who they are; md5 becomes SCRAM for a user whose secret is a SCRAM verifier.",
     ),
     Setting(
@@ -35,7 +35,7 @@ LOGIN: tuple[Setting, ...] = (
         unit="path",
         group=_LOGIN,
         text='File with the users and their secrets, one `"user" "secret"` on each line, read again at '
-        "RELOAD.",
+        "RELOAD and when it has changed.",
     ),
     Setting(
         name="auth_hba_file",
@@ -43,7 +43,6 @@ LOGIN: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_LOGIN,
-        pending="there is no auth_type = hba",
         text="File with the rules of auth_type = hba.",
     ),
     Setting(
@@ -52,7 +51,6 @@ LOGIN: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_LOGIN,
-        pending="there is no auth_type = hba",
         text="File that maps system users to database users for auth_type = hba.",
     ),
     Setting(

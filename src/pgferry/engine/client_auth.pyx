@@ -8,6 +8,8 @@ import struct
 
 from pgferry.auth import md5, sasl, scram
 from pgferry.auth.errors import PASSWORD_FAILED, SASL_FAILED, TRUST_FAILED, AuthError, Refused
+from pgferry.auth.hba import PEER_FAILED, packed_address
+from pgferry.auth.hba import Login as Seen
 from pgferry.auth.secrets import NO_SECRET, Method, SecretKind, check_cleartext, check_md5, client_method
 
 from pgferry.engine.client_login cimport Login, authenticated, refuse
@@ -19,6 +21,8 @@ from pgferry.engine.pooling cimport close_client
 cdef int authenticate(Client c, Login login) except -1:
     """Choose what the client has to prove, and begin. Raises Refused."""
     login.kind = c.engine.config.settings.auth_type
+    if login.kind == "hba":
+        choose(c, login, login.username)
     if (c.user is None or c.user.secret is None) and login.kind != "any" and look_up(c, login):
         return 0
     return challenge(c, login)
@@ -34,13 +38,28 @@ cdef bint look_up(Client c, Login login) except -1:
     return False
 
 
+cdef int choose(Client c, Login login, str name) except -1:
+    """Find the HBA rule for the client as this user. Raises Refused."""
+    cdef bytes address = b"" if c.is_unix else packed_address(c.remote()[0])
+    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, False))
+    login.kind = "plain" if login.rule.method == "password" else login.rule.method
+    return 0
+
+
 def looked_up(Client c, Login login, found, failure):
     """auth_query has told (name, secret) of a user that auth_file does not know, None for nobody, or has failed."""
     if c.login is not login:
         return
     login.found = found
     login.failure = failure
-    go_on(c, login, challenge)
+    go_on(c, login, after_lookup)
+
+
+cdef int after_lookup(Client c, Login login) except -1:
+    """The rule has to let in who the client really is."""
+    if login.rule is not None and login.found is not None and login.found[0] != login.username:
+        choose(c, login, login.found[0])
+    return challenge(c, login)
 
 
 cdef int challenge(Client c, Login login) except -1:
@@ -59,6 +78,8 @@ cdef int challenge(Client c, Login login) except -1:
         if not known:
             raise Refused(login.failure or TRUST_FAILED)
         return authenticated(c, login)
+    if login.kind == "peer":
+        return ask_for_account(c, login, known)
     login.secret = secret
     login.method, login.possible = client_method(Method(login.kind), secret)
     if login.method is Method.MD5 and not login.possible and c.engine.host.gate.usual is SecretKind.SCRAM:
@@ -69,6 +90,26 @@ cdef int challenge(Client c, Login login) except -1:
         login.salt = md5.new_salt()
         return ask(c, login, b"\0\0\0\x05" + login.salt)
     return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list())
+
+
+cdef int ask_for_account(Client c, Login login, bint known) except -1:
+    """peer: the account at the other end of the unix socket says who it is. Raises Refused."""
+    if not (known and c.is_unix):
+        raise Refused(login.failure or PEER_FAILED)
+    name = login.username if login.found is None else login.found[0]
+    c.pause(PAUSE_WAIT)
+    c.engine.host.gate.check_peer(c.peer_uid, login.rule.map, name, lambda right: decided(c, login, right, PEER_FAILED))
+    return 0
+
+
+def decided(Client c, Login login, right, text):
+    """Somebody else has looked at what the client has shown."""
+    if c.login is not login:
+        return
+    if right:
+        go_on(c, login, authenticated)
+    else:
+        close_client(c, text, text)
 
 
 cdef int ask(Client c, Login login, bytes body) except -1:
@@ -101,21 +142,11 @@ cdef int password_message(Client c, Login login, bytes body) except -1:
         c.pause(PAUSE_WAIT)
         secret = login.secret
         c.engine.host.run_slow(lambda: check_cleartext(secret, name, password),
-                               lambda right, error: cleartext_checked(c, login, right, error))
+                               lambda right, error: decided(c, login, right and error is None, PASSWORD_FAILED))
         return 0
     if not check_cleartext(login.secret, name, password) or not login.possible:
         raise Refused(login.failure or PASSWORD_FAILED)
     return authenticated(c, login)
-
-
-def cleartext_checked(Client c, Login login, right, error):
-    """The slow comparison of a password with a SCRAM verifier has ended."""
-    if c.login is not login:
-        return
-    if error is not None or not right:
-        close_client(c, PASSWORD_FAILED, PASSWORD_FAILED)
-        return
-    go_on(c, login, authenticated)
 
 
 cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) except -1:

@@ -1,10 +1,12 @@
 """A new configuration for a running pooler: RELOAD all or nothing, and SET of one value."""
 
 import asyncio
+import contextlib
 
 import msgspec
 
 from pgferry.config import Config, ConfigError, Settings, load, settings_by_name, with_overrides
+from pgferry.config.load import with_new_users
 from pgferry.config.problems import nearest_name
 from pgferry.observe.log import Destinations, Log
 from pgferry.supervisor.errors import CommandError, WorkerRefused
@@ -101,6 +103,19 @@ class Reloader:
         # Set first: a worker that starts meanwhile is greeted with it.
         self._pooler.config = config
         await self._pooler.fleet.ask_all(timeout=_SECONDS, **self._pooler.config_message(reload=True))
+
+    async def renew_users(self) -> None:
+        """Read auth_file again, which has changed; everything else stays as it is."""
+        async with self._lock:
+            old = self._pooler.config
+            new = await asyncio.to_thread(with_new_users, old)
+            if new is old:
+                return
+            self._pooler.log.log(f"{old.settings.auth_file} has changed, users are read again")
+            log_warnings(new, self._pooler.log)
+            # The answer is in the log.
+            with contextlib.suppress(CommandError):
+                await self._apply(new, old)
 
     async def set_value(self, key: str, text: str) -> str | None:
         """SET: one setting until the next reload. Returns a remark for the operator, if there is one.

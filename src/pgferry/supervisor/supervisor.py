@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pgferry import __version__
 from pgferry.admin.server import Console
 from pgferry.observe.log import Log
+from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.channel import Message
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet, Ledger
@@ -22,6 +23,7 @@ from pgferry.supervisor.operations import Operations
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.process import notify_systemd
 from pgferry.supervisor.reload import Reloader
+from pgferry.supervisor.watch import FileWatch
 
 if TYPE_CHECKING:
     from pgferry.observe.web import Web
@@ -59,6 +61,8 @@ class Supervisor:
         )
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
+        self._accounts = Accounts()
+        self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
         self.console = Console(pooler, self.operations, self.reloader)
         self._http = list(http)
         self._web: Web | None = None
@@ -71,6 +75,7 @@ class Supervisor:
         try:
             if await self._start():
                 self._spawn(self._stats_periods())
+                self._spawn(self._auth_file.run())
                 await self._open_web()
                 await pooler.done.wait()
         finally:
@@ -82,6 +87,7 @@ class Supervisor:
             pooler.listeners.close()
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
+            self._accounts.close()
 
     async def _start(self) -> bool:
         """Start the workers; False when a signal ended the start."""
@@ -147,6 +153,8 @@ class Supervisor:
             await self.console.cancel(int(message["client_id"]))
         elif op == "resolve":
             return await self._pooler.resolver.resolve(str(message["host"]))
+        elif op == "system_user":
+            return {"name": await self._accounts.name_of(int(message["uid"]))}
         elif op == "cancel":
             await self._forward_cancel(message)
         elif op == "welcome":

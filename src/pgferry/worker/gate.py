@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from pgferry.auth import hba
 from pgferry.auth.errors import Refused
 from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
 from pgferry.auth.secrets import SecretKind
+from pgferry.config.rules import HbaRule
 from pgferry.engine.lookup import look_up, lookup_pool
 from pgferry.engine.model import Database
+from pgferry.worker.control import Message
 
 if TYPE_CHECKING:
     from pgferry.worker.host import Host
@@ -73,6 +76,26 @@ class Gate:
         pool = lookup_pool(self._host.engine, db, self._host.user(auth_user))
         look_up(pool, text_to_send(query), user.encode("utf-8", "surrogateescape"), answered)
         return True
+
+    def rule(self, login: hba.Login) -> HbaRule:
+        """The HBA rule that decides about this login. Raises Refused."""
+        found = hba.find_rule(self._host.config.hba, login)
+        if found is None:
+            raise Refused(hba.NO_RULE)
+        if found.method == "reject":
+            raise Refused(hba.REJECTED)
+        return found
+
+    def check_peer(self, uid: int, map_name: str, user: str, done: Callable[[bool], None]) -> None:
+        """Whether the account at the other end of a unix socket may be this user."""
+        lines = self._host.config.ident.get(map_name, ()) if map_name else None
+
+        def answered(answer: Message) -> None:
+            if not answer.get("ok"):
+                self._complain(f"peer: {answer.get('error')}")
+            done(bool(answer.get("ok")) and hba.may_be(lines, str(answer["name"]), user))
+
+        self._host.control.request("system_user", answered, uid=uid)
 
     def _new_database(self, name: str) -> Database | None:
         """An entry made from `*` for somebody who has proved nothing yet: there is a limit to those."""

@@ -150,8 +150,7 @@ def test_settings_without_effect_are_refused_by_name(ini: Loader, setting: Setti
 def test_which_settings_have_no_effect_yet() -> None:
     pending = {setting.name for setting in GLOBAL if not setting.effective}
     assert {name for name in pending if "_tls" not in name} == {
-        "suspend_timeout", "auth_hba_file", "auth_ident_file", "auth_ldap_options",
-        "dns_zone_check_period", "resolv_conf",
+        "suspend_timeout", "auth_ldap_options", "dns_zone_check_period", "resolv_conf",
     }  # fmt: skip
     assert all(setting.effective for setting in (*DATABASE, *USER))
 
