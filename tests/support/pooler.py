@@ -30,7 +30,7 @@ class Pooler:
     Defaults: transaction mode, trust, users postgres, admin (console), stats (console, read only) and app,
     every database forwarded to `cluster`. `settings` are those of [pgbouncer]; a value None leaves a default
     out. `databases`, `users` and `peers` map names to the text after "="; `userlist` maps users to secrets.
-    `program`: what to run instead, a PgBouncer.
+    `program`: what to run instead, a PgBouncer. `port`: one that another Pooler listens on (so_reuseport).
     """
 
     def __init__(
@@ -46,13 +46,14 @@ class Pooler:
         hba: str | None = None,
         environment: Mapping[str, str] | None = None,
         program: str = PROGRAM,
+        port: int = 0,
     ) -> None:
         self.account = Account.choose() if program else runner()
         self.cluster = cluster
         self.directory = self.account.make_dir("pgferry-test-")
         self.directory.chmod(0o711)  # other accounts may use the unix socket
         self._port_lock = take_port()
-        self.port = self._port_lock.port
+        self.port = port or self._port_lock.port
         self.host = "127.0.0.1"
         self.socket_dir = self.directory
         self.config_file = self.directory / "pgferry.ini"
@@ -169,6 +170,10 @@ class Pooler:
             self._ending = which.name
         self._process.send(which)
 
+    def expect_end(self) -> None:
+        """The test makes it end by other means than a signal."""
+        self._ending = "the test"
+
     @property
     def pid(self) -> int | None:
         """The supervisor, None when it does not run."""
@@ -232,18 +237,20 @@ class Pooler:
             self.conninfo(db, user, **{"connect_timeout": 10, **more}), autocommit=autocommit
         )
 
-    def console(self, user: str = "admin", db: str = "pgbouncer") -> "psycopg.Connection[dict[str, Any]]":
+    def console(
+        self, user: str = "admin", db: str = "pgbouncer", host: str | None = None
+    ) -> "psycopg.Connection[dict[str, Any]]":
         """A connection to the console, simple protocol, autocommit; rows as dicts."""
         return psycopg.connect(
-            self.conninfo(db, user, connect_timeout=10),
+            self.conninfo(db, user, host, connect_timeout=10),
             autocommit=True,
             row_factory=dict_row,
             cursor_factory=psycopg.ClientCursor,
         )
 
-    def admin(self, command: str, user: str = "admin") -> list[dict[str, Any]]:
+    def admin(self, command: str, user: str = "admin", host: str | None = None) -> list[dict[str, Any]]:
         """Run one console command; its rows (none for those without)."""
-        with self.console(user) as console:
+        with self.console(user, host=host) as console:
             cursor = console.execute(command.encode())
             return cursor.fetchall() if cursor.description is not None else []
 

@@ -105,8 +105,9 @@ async def _shutdown(context: Context, command: Command) -> Answer:
     if mode not in (None, "wait_for_servers", "wait_for_clients"):
         raise invalid(command.text)
     _log(context, command)
+    drains = context.operations.drain_seconds > 0
     context.operations.shutdown(mode)
-    return Answer("SHUTDOWN" if mode else None)
+    return Answer("SHUTDOWN" if mode or drains else None)
 
 
 async def _suspend(_context: Context, _command: Command) -> Answer:

@@ -90,6 +90,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_login_timeout: float = _default("client_login_timeout")
     idle_transaction_timeout: float = _default("idle_transaction_timeout")
     transaction_timeout: float = _default("transaction_timeout")
+    drain_timeout: float = _default("drain_timeout")
     suspend_timeout: float = _default("suspend_timeout")
 
     # Session state

@@ -257,6 +257,16 @@ TIMEOUTS: tuple[Setting, ...] = (
         text="A transaction that takes longer, busy or not, is ended with its client; 0 is off.",
     ),
     Setting(
+        name="drain_timeout",
+        default="0",
+        kind=TIME,
+        unit="s",
+        group=_TIMEOUTS,
+        own=True,
+        text="With a value above 0, SIGTERM, SIGINT and SHUTDOWN close each client at the moment it is between "
+        "transactions, and everybody after this time; 0 is PgBouncer's behaviour.",
+    ),
+    Setting(
         name="suspend_timeout",
         default="10",
         kind=TIME,

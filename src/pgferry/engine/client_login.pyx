@@ -166,7 +166,8 @@ cdef int admit(Client c, Login login) except -1:
         login.rights = console_rights(settings, login.username)
         if not login.rights:
             raise Refused("not allowed")
-    elif engine.shutdown:
+    elif engine.shutdown and not (engine.shutdown == 2 and settings.so_reuseport and not c.is_unix):
+        # Who came by a port that another process has taken over came before we closed our socket.
         raise Refused("pooler is shutting down")
     take_places(c, login, db, user, console)
     return authenticate(c, login)

@@ -28,6 +28,7 @@ from pgferry.engine.plan cimport (
     K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
 )
+from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_relay cimport advance
@@ -123,6 +124,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             c.early.clear()         # committed before this client's LISTEN can have been
         c.pool.stats.query_count += 1
         if c.xact_start == 0:
+            if c.engine.shutdown == URGENT:
+                return refuse_next(c)
             c.xact_start = now
             c.pool.stats.xact_count += 1
     if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):

@@ -21,6 +21,7 @@ cdef extern from "sys/socket.h" nogil:
 
 cdef enum:
     BURST = 64       # connections accepted in one turn, so that those already in are served too
+    BACKLOG = 65536  # more than any kernel queues
     COMPLAINT = 10   # seconds
 
 
@@ -57,7 +58,9 @@ cdef class Listener(Stream):
             self.watch(EPOLLIN)
 
     def stop(self):
-        """Accept nobody any more."""
+        """Accept nobody any more. Those whom the kernel has accepted for us already are taken in first."""
+        self.burst = BACKLOG
+        self.accept_some()
         self.detach()
 
     cdef int accept_some(self) except -1:

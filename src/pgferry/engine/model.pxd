@@ -299,7 +299,6 @@ cdef class Client(Stream):
     cdef bint wait_notified
     cdef bint welcomed                   # has had its first ReadyForQuery
     cdef bint counted                    # holds places in the ledger
-    cdef bint close_wanted               # after the present transaction
     # Session state (see state, judge, probe)
     cdef bint judged                     # statements are looked at: not in session mode, not with `ignore`
     cdef State kept                      # what its session holds, apart from tracked parameters
@@ -351,7 +350,8 @@ cdef class Engine:
     cdef Counter client_count
     cdef public int64_t last_id
     cdef public bint paused
-    cdef public int shutdown             # 0, 1: wait for servers, 2: wait for clients
+    cdef public int shutdown             # 0, 1: wait for servers, 2: wait for clients, 3: drain (see draining)
+    cdef public double drain_until       # monotonic
     cdef public bint accepting
     # Settings that the hot path reads.
     cdef public uint32_t max_packet_size

@@ -182,6 +182,7 @@ class Engine:
     last_id: int
     paused: bool
     shutdown: int
+    drain_until: float
     accepting: bool
     max_packet_size: int
     max_prepared: int

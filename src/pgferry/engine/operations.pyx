@@ -51,9 +51,9 @@ def close_needed_total(Engine engine, Database db):
 
 
 def client_total(Engine engine):
-    """How many clients are left, console clients not counted."""
+    """How many clients are left, those that are logging in too, console clients not."""
     cdef Pool pool
-    cdef int n = engine.closing.count
+    cdef int n = engine.closing.count + engine.logins.count
     for item in engine.pools():
         pool = <Pool>item
         n += pool.clients.count + pool.waiting.count + pool.logging_in.count

@@ -2,6 +2,7 @@
 from pgferry.engine.model cimport Client, Database, Engine, Pool, Server, User
 
 cdef bint acquire(Client c) except -1
+cdef bint clean(Server s) noexcept
 cdef int maybe_release(Server s) except -1
 cdef int make_available(Server s) except -1
 cdef bint may_start(Pool pool) except -1

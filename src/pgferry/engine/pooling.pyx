@@ -231,8 +231,6 @@ cdef int maybe_release(Server s) except -1:
     s.unpause(PAUSE_PEER)
     if c.inbox is not None and not session_over:
         flush_inbox(c)
-    if c.close_wanted and not session_over:
-        close_client(c, "admin forced disconnect", "admin forced disconnect")
     return after_use(s, c.session)
 
 
@@ -242,8 +240,6 @@ cdef int stay_pinned(Client c) except -1:
     c.idle_since = c.loop.now
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     flush_inbox(c)
-    if c.close_wanted:
-        return close_client(c, "admin forced disconnect", "admin forced disconnect")
     return 0
 
 

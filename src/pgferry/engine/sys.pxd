@@ -66,6 +66,7 @@ cdef extern from "sys/socket.h" nogil:
         AF_INET6
         MSG_NOSIGNAL
         MSG_DONTWAIT
+        MSG_PEEK
         SOCK_NONBLOCK
         SOCK_CLOEXEC
         SOL_SOCKET

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pgferry.config import ConfigError, load
 from pgferry.config.model import Config, Settings
 from pgferry.observe.log import Log
-from pgferry.supervisor import pidfile, process
+from pgferry.supervisor import pidfile, process, systemd
 from pgferry.supervisor.errors import StartError
-from pgferry.supervisor.listeners import Listeners, ListenPlan, open_listeners
+from pgferry.supervisor.listeners import Listeners, ListenPlan, adopt, open_listeners
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import destinations, log_warnings, with_verbosity
 from pgferry.supervisor.supervisor import Supervisor
@@ -62,6 +62,8 @@ def _run(options: Options, log: Log) -> None:
     config = with_verbosity(_load(options, log), options.verbose)
     settings = config.settings
     log.verbose = settings.verbose or 0
+    # Before the daemon's forks: the environment names the process that they are for.
+    passed = systemd.passed_sockets()
     user = options.user or settings.user
     if user:
         process.switch_user(user)
@@ -86,7 +88,9 @@ def _run(options: Options, log: Log) -> None:
             http = _http(settings)
             for sock in http:
                 open_sockets.callback(sock.close)
-            listeners = open_listeners(_plan(settings), log)
+            listeners = (
+                adopt(passed, settings.workers, log) if passed else open_listeners(_plan(settings), log)
+            )
             open_sockets.callback(listeners.close)
             asyncio.run(_supervise(options, config, log, listeners, http, leave_terminal))
     finally:

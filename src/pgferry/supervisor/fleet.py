@@ -269,6 +269,13 @@ class Fleet:
             raise WorkerGone(f"there is no worker {index}")
         return await worker.channel.request(op, timeout, **fields)
 
+    async def silent(self, seconds: float) -> list[int]:
+        """The workers that live and do not answer within so many seconds."""
+        answers = await asyncio.gather(
+            *(self.ask(index, "ping", seconds) for index in range(self.size)), return_exceptions=True
+        )
+        return [index for index, answer in enumerate(answers) if isinstance(answer, TimeoutError)]
+
     async def ask_all(self, op: str, timeout: float | None = None, **fields: Any) -> dict[int, Message]:
         """Ask all workers at once; dead ones and ones that do not answer in time are left out.
 

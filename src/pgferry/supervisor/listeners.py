@@ -84,6 +84,27 @@ def open_listeners(plan: ListenPlan, log: Log) -> Listeners:
     return result
 
 
+def adopt(sockets: Sequence[socket.socket], workers: int, log: Log) -> Listeners:
+    """Listeners made of sockets that somebody else has opened, and whose names are not ours to remove.
+
+    All workers share them: which one takes a connection is whoever is first.
+    """
+    result = Listeners(tcp=[[] for _ in range(workers)])
+    for sock in sockets:
+        sock.setblocking(False)
+        if sock.family == socket.AF_UNIX:
+            result.unix.append(sock)
+            name = os.fsdecode(sock.getsockname())
+            log.log(
+                f"listening on unix:{name.replace(chr(0), '@', 1)} (socket passed by the service manager)"
+            )
+            continue
+        for number, group in enumerate(result.tcp):
+            group.append(sock if number == 0 else sock.dup())
+        log.log(f"listening on {_show(sock.getsockname()[:2])} (socket passed by the service manager)")
+    return result
+
+
 def _open_tcp(plan: ListenPlan, result: Listeners, log: Log) -> None:
     count = 0
     for name in plan.addresses:

@@ -3,11 +3,13 @@
 import asyncio
 from typing import Any
 
+from pgferry.supervisor import systemd
 from pgferry.supervisor.errors import CommandError, WorkerRefused
 from pgferry.supervisor.pooler import Pooler
 
 CONSOLE_DATABASES = ("pgbouncer", "pgferry")
 _SECONDS = 10.0
+_LAST_BYTES_SECONDS = 15.0
 _ENDED_BY_RESUME = "PAUSE was ended by RESUME"
 
 
@@ -129,13 +131,19 @@ class Operations:
         await self._tell("wait_close", None, db=db)
 
     def shutdown(self, mode: str | None) -> None:
-        """End the process: at once (None), or after `wait_for_servers` or `wait_for_clients`."""
+        """End the process: at once (None), or after `wait_for_servers` or `wait_for_clients`.
+
+        With drain_timeout, None ends it when each client has had an end between its transactions (`drain`).
+        """
+        if mode is None and self.drain_seconds > 0:
+            mode = "drain"
         if mode is None:
             self._pooler.end(0)
             return
         if self._state.shutdown:
             raise CommandError("already shutting down")
         self._state.shutdown = mode
+        systemd.notify("STOPPING=1")
         if mode == "wait_for_servers":
             self._state.paused = True
         # Our copies must go too, or the kernel would go on taking connections that nobody serves.
@@ -145,9 +153,17 @@ class Operations:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    @property
+    def drain_seconds(self) -> float:
+        """drain_timeout; 0: shut down as PgBouncer does."""
+        return self._pooler.config.settings.drain_timeout
+
     async def _drain(self, mode: str) -> None:
+        seconds = self.drain_seconds
+        # The workers close what is left at the deadline, and then wait for last bytes to be taken.
+        timeout = seconds + _LAST_BYTES_SECONDS if mode == "drain" else None
         try:
-            await self._pooler.fleet.ask_all("shutdown", None, mode=mode)
+            await self._pooler.fleet.ask_all("shutdown", timeout, mode=mode, seconds=seconds)
         except WorkerRefused as error:
             self._pooler.log.error(f"a worker could not shut down in an orderly way: {error}")
         what = "server" if mode == "wait_for_servers" else "client"

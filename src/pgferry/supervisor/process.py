@@ -1,10 +1,9 @@
-"""What the process does to itself at start: user, root check, descriptor limit, daemon; systemd."""
+"""What the process does to itself at start: user, root check, descriptor limit, daemon."""
 
 import contextlib
 import os
 import pwd
 import resource
-import socket
 from collections.abc import Callable
 
 from pgferry.supervisor.errors import StartError
@@ -69,13 +68,3 @@ def daemonize() -> Callable[[], None]:
         os.close(writer)
 
     return up
-
-
-def notify_systemd(text: str) -> None:
-    """Send `text` (as `READY=1`) to the service manager, when there is one. Never blocks, never fails."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in ("/", "@"):
-        return
-    with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        sock.sendto(text.encode(), "\0" + address[1:] if address[0] == "@" else address)

@@ -16,7 +16,7 @@ class PoolerState:
     killed_all: bool = False
     """KILL without a database was the last one: then a plain RESUME undoes it."""
     shutdown: str | None = None
-    """None, or the mode of the shutdown that is under way: wait_for_servers or wait_for_clients."""
+    """None, or the mode of the shutdown that is under way: wait_for_servers, wait_for_clients or drain."""
 
     def message(self) -> dict[str, Any]:
         """The `state` of a config message to a worker."""

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import sys
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from pgferry import __version__
 from pgferry.admin.server import Console
 from pgferry.observe.log import Log
+from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.channel import Message
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
@@ -21,7 +21,6 @@ from pgferry.supervisor.fleet import Fleet, Ledger
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.operations import Operations
 from pgferry.supervisor.pooler import Pooler
-from pgferry.supervisor.process import notify_systemd
 from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
 
@@ -76,10 +75,11 @@ class Supervisor:
             if await self._start():
                 self._spawn(self._stats_periods())
                 self._spawn(self._auth_file.run())
+                self._spawn(self._heartbeats())
                 await self._open_web()
                 await pooler.done.wait()
         finally:
-            notify_systemd("STOPPING=1")
+            systemd.notify("STOPPING=1")
             for task in list(self._tasks):
                 task.cancel()
             if self._web is not None:
@@ -105,7 +105,7 @@ class Supervisor:
             f"{self._pooler.fleet.size} worker(s), Python {python}"
         )
         self._on_up()
-        notify_systemd("READY=1")
+        systemd.notify("READY=1")
         return True
 
     async def _open_web(self) -> None:
@@ -139,9 +139,23 @@ class Supervisor:
                 continue
             line = pooler.stats.snapshot()
             pooler.times.snapshot()
-            notify_systemd(f"STATUS={line}")
+            systemd.notify(f"STATUS={line}")
             if pooler.config.settings.log_stats:
                 self._log.log(line)
+
+    async def _heartbeats(self) -> None:
+        """The service manager's watchdog: it hears from us as long as every worker answers."""
+        seconds = systemd.watchdog_seconds()
+        if seconds is None:
+            return
+        pause = seconds / 4
+        while True:
+            silent = await self._pooler.fleet.silent(pause)
+            for index in silent:
+                self._log.error(f"worker {index} does not answer: the watchdog is not told that all is well")
+            if not silent:
+                systemd.notify("WATCHDOG=1")
+            await asyncio.sleep(pause)
 
     # What workers ask for
 
@@ -210,20 +224,26 @@ class Supervisor:
         self._spawn(self._reload_by_signal())
 
     async def _reload_by_signal(self) -> None:
-        notify_systemd(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
+        systemd.reloading()
         # The reasons are in the log already.
         with contextlib.suppress(CommandError):
             await self.reloader.reload()
-        notify_systemd("READY=1")
+        systemd.notify("READY=1")
 
     def _on_shutdown(self, name: str, mode: str) -> None:
         if self._pooler.state.shutdown or not self._pooler.fleet.running:
             self._log.log(f"got {name} while starting or shutting down, fast exit")
             self._pooler.end(0)
             return
+        if self.operations.drain_seconds > 0:
+            seconds = f"{self.operations.drain_seconds:g}"
+            self._log.log(
+                f"got {name}, shutting down, clients leave between transactions, for up to {seconds} s"
+            )
+            self.operations.shutdown(None)
+            return
         what = "server" if mode == "wait_for_servers" else "client"
         self._log.log(f"got {name}, shutting down, waiting for all {what} connections to be released")
-        notify_systemd("STOPPING=1")
         self.operations.shutdown(mode)
 
     def _on_quit(self) -> None:

@@ -13,6 +13,7 @@ from pgferry.engine.listener import Listener
 from pgferry.engine.log import Log
 from pgferry.engine.loop import Loop
 from pgferry.engine.model import Engine
+from pgferry.worker import shared_port
 from pgferry.worker.control import Control
 from pgferry.worker.host import Host
 from pgferry.worker.requests import Requests
@@ -52,6 +53,7 @@ class Worker:
         self._host.control = self._control
         self._tcp: list[Listener] = []
         self._unix: list[Listener] = []
+        self._close_tcp_at = float("inf")
 
     def run(self) -> None:
         """Serve until the supervisor closes the control channel."""
@@ -79,11 +81,22 @@ class Worker:
         self._control.notice("ready")
 
     def _stop_tcp(self) -> None:
+        if self._host.config.settings.so_reuseport:
+            for listener in self._tcp:
+                shared_port.prepare(listener.fd, self._args.workers)
+            self._close_tcp_at = self._loop.now + shared_port.LINGER_SECONDS
+        else:
+            self._close_tcp()
+
+    def _close_tcp(self) -> None:
         for listener in self._tcp:
+            shared_port.undo(listener.fd)
             listener.stop()
         self._tcp.clear()
 
     def _after_tick(self) -> None:
+        if self._tcp and self._loop.now > self._close_tcp_at:
+            self._close_tcp()
         self._requests.check_waits()
         peers.start_waiting(self._engine)
         for listener in self._tcp + self._unix:

@@ -7,13 +7,15 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import operations, peers, show, watching
+from pgferry.engine import draining, operations, peers, show, watching
 from pgferry.engine.model import Database, Engine
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Message, Refusal
 from pgferry.worker.host import Host
 
 Row = dict[str, Any]
+DRAINING = 3
+"""engine.shutdown is at least this while draining."""
 
 
 class Wait:
@@ -34,6 +36,7 @@ class Requests:
         self._host = host
         self._on_configured = on_configured
         self._configured = False
+        self._drain_seconds = 0.0
         self._waits: list[Wait] = []
         self._stop_listening: Callable[[], None] = lambda: None
         self._handlers: dict[str, Callable[[Message, Answer], None]] = {
@@ -52,6 +55,7 @@ class Requests:
             "cancel": self._cancel,
             "find_db": self._find_db,
             "welcome": self._welcome,
+            "ping": lambda _message, answer: answer({}),
         }
 
     def on_stop_listening(self, action: Callable[[], None]) -> None:
@@ -67,6 +71,8 @@ class Requests:
 
     def check_waits(self) -> None:
         """Answer what has come true; called every tick."""
+        if self._engine.shutdown >= DRAINING:
+            draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
             if wait.holds():
                 self._waits.remove(wait)
@@ -159,7 +165,11 @@ class Requests:
     def _shutdown(self, message: Message, answer: Answer) -> None:
         self._stop_listening()
         engine = self._engine
-        if message["mode"] == "wait_for_servers":
+        if message["mode"] == "drain":
+            self._drain_seconds = float(message["seconds"])
+            draining.begin(engine, self._drain_seconds)
+            self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
+        elif message["mode"] == "wait_for_servers":
             engine.shutdown = 1
             operations.close_free(engine, None, "server shutting down")
             operations.refuse_waiting(engine, "server shutting down")

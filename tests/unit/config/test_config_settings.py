@@ -64,6 +64,7 @@ def sample(setting: Setting) -> str:
 OWN = {
     "workers",
     "session_state",
+    "drain_timeout",
     "max_pinned",
     "pin_timeout",
     "pin_log_threshold",
