@@ -6,7 +6,7 @@ cdef class Log:
     cdef Text text          # lines not yet written, and the one begun
     cdef size_t begun       # where that starts
     cdef str level          # of the line begun
-    cdef int count          # lines that are complete
+    cdef size_t left        # bytes that the pipe did not take the last time
     cdef int fd
     cdef long second
     cdef bytes stamp        # of `second`, up to the dot before the milliseconds
@@ -18,5 +18,6 @@ cdef class Log:
 
     cdef bint wants(self, str level) except -1
     cdef Text begin(self, str level)
+    cdef leave(self)
     cdef int end(self) except -1
     cpdef int write(self, str level, str text) except -1

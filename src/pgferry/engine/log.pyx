@@ -11,7 +11,7 @@ from pgferry.engine.sys cimport write as write_fd
 from pgferry.engine.text cimport Text
 
 cdef enum:
-    MANY = 256 * 1024               # bytes of lines that are written at once, not a moment later
+    MANY = 32 * 1024                # bytes of new lines that are written at once, not a moment later: half a pipe
     MAX_PENDING = 1024 * 1024       # bytes kept while the pipe is full; further lines are counted and dropped
 
 cdef dict QUIET = {"NOISE": 2, "DEBUG": 1}
@@ -78,7 +78,7 @@ cdef class Log:
         text.raw(b"\n", 1)
         self.begun = text.size
         self.waiting = True
-        if self.level != "LOG" and self.level not in QUIET or self.begun > MANY:
+        if self.level != "LOG" and self.level not in QUIET or self.begun > self.left + MANY:
             self.urgent = True
         return 0
 
@@ -107,12 +107,18 @@ cdef class Log:
                 break
         if written < 0:
             if errno == EAGAIN:
-                return
+                return self.leave()
             if errno != EPIPE:
                 raise OSError(errno, os.strerror(errno))
             written = self.begun
         self.text.drop(written)
         self.begun = self.text.size
+        self.leave()
         if not self.begun and self.dropped:
             dropped, self.dropped = self.dropped, 0
             self.write("WARNING", f"{dropped} log lines lost: the log could not be written fast enough")
+
+    cdef leave(self):
+        """What the pipe did not take is tried again a moment later."""
+        self.left = self.begun
+        self.waiting = self.begun > 0
