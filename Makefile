@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test lint format test-asan soak fuzz foreign bench clean
+.PHONY: help build demo test lint format test-asan soak fuzz foreign bench docs clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -33,6 +33,7 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/python tools/gen_settings_doc.py --check
 	$(BIN)/python tools/gen_doctor_doc.py --check
+	$(BIN)/python tools/check_deploy.py
 
 format: $(VENV)/.lint  ## ruff's formatter
 	$(BIN)/ruff check --fix-only .
@@ -64,6 +65,9 @@ foreign: $(VENV)/.tests build  ## other projects' test suites, directly and thro
 bench: $(VENV)/.bench build  ## beside a direct connection and PgBouncer, into docs/benchmarks
 	$(BIN)/python -m bench $(ARGS)
 
+docs: $(VENV)/.docs  ## the documentation as a site, in build/site
+	$(BIN)/mkdocs build --strict --quiet
+
 clean:  ## remove everything that was built here
 	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find src \( -name '*.so' -o -path '*/engine/*.c' -o -path '*/engine/*.html' \) -delete
@@ -94,6 +98,10 @@ $(VENV)/.tests: $(VENV)/.made pyproject.toml
 
 $(VENV)/.lint: $(VENV)/.made pyproject.toml
 	@$(PIP) --group test --group lint
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.made pyproject.toml
+	@$(PIP) --group docs
 	@touch $@
 
 $(VENV)/.bench: $(VENV)/.made pyproject.toml

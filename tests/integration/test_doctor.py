@@ -102,6 +102,8 @@ def test_a_good_file_has_no_findings(write: Callable[..., str]) -> None:
 CONFIG_CASES: list[tuple[str, dict[str, object], dict[str, str] | None, str]] = [
     ("pool-sum", {"default_pool_size": 200}, None, "note"),
     ("pool-sum", {"default_pool_size": 0}, None, "error"),
+    ("pools-uncounted", {"auth_user": "alice"}, None, "note"),
+    ("pools-uncounted", {}, {"*": "host=127.0.0.1"}, "note"),
     ("reserve-never", {"reserve_pool_timeout": 0}, None, "warning"),
     ("reserve-never", {"reserve_pool_timeout": 18}, None, "warning"),
     ("reserve-none", {"reserve_pool_size": 0}, None, "note"),
@@ -154,7 +156,7 @@ def test_a_file(
     _, _, number = findings[0].where.rpartition(":")
     if number.isdecimal():  # a line: that of a setting of the case, or of one that hangs together with it
         line = Path(path).read_text().splitlines()[int(number) - 1]
-        assert line.partition(" = ")[0] in {*settings, "shop", "default_pool_size", "max_client_conn"}
+        assert line.partition(" = ")[0] in {*settings, "shop", "*", "default_pool_size", "max_client_conn"}
     else:
         assert "is not set there" in findings[0].where
 

@@ -214,6 +214,8 @@ log_disconnections = 0
         click.echo("\nMetrics for Prometheus, and whether it is ready:\n")
         click.echo(f"    curl http://{HOST}:{self.http_port}/metrics")
         click.echo(f"    curl http://{HOST}:{self.http_port}/health/ready")
+        click.echo("\nWhat is wrong with it, if anything:\n")
+        click.echo(f"    pgferry doctor --console postgresql://{USER}@{HOST}:{self.port}")
         click.echo("\nCtrl-C ends it.")
         while True:
             time.sleep(0.5)

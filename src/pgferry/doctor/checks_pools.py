@@ -64,6 +64,30 @@ def _smaller(found: list[Demand], free: int) -> str:
 
 
 @check(
+    "pools-uncounted",
+    "config",
+    title="The number of pools is known",
+    why="Users that auth_query finds, and databases that `*` lets in, each bring a pool of their own. "
+    "Without a limit above them "
+    "nobody can say how many connections PostgreSQL will see.",
+)
+def pools_uncounted(facts: Facts) -> Iterator[Finding]:
+    assert facts.config is not None
+    for database in entries(facts):
+        if effective.max_db_connections(facts.config, database):
+            continue
+        looked_up = bool(database.auth_user or facts.settings.auth_user) and database.user is None
+        if looked_up or database.name == "*":
+            yield note(
+                f"{database.name}: a pool for each "
+                f"{'user that auth_query finds' if looked_up else 'database that a client names'}",
+                "max_db_connections (holds over all users of a database), or the entries that are meant, by "
+                "name",
+                facts.places.database(database.name),
+            )
+
+
+@check(
     "pool-cores",
     "config",
     "server",

@@ -259,7 +259,21 @@ def test_in_a_configuration(ini: Loader, tmp_path: Path) -> None:
 
 _WORDS = st.sampled_from(
     [
-        *("local", "host", "hostssl", "all", "sameuser", "trust", "md5", "reject", "peer", "map=m", "@", ",", "#"),
+        *(
+            "local",
+            "host",
+            "hostssl",
+            "all",
+            "sameuser",
+            "trust",
+            "md5",
+            "reject",
+            "peer",
+            "map=m",
+            "@",
+            ",",
+            "#",
+        ),
         *("1.2.3.4/8", "1.2.3.4", "255.0.0.0", "::1/128", "/", "+x", "name", '"', "ldap", "ldapserver=x"),
     ]
 )
