@@ -18,11 +18,11 @@ class FaultProxy:
     Every fault holds for connections that exist and those to come, until it is taken back.
     """
 
-    def __init__(self, target: Address) -> None:
+    def __init__(self, target: Address, host: str = "127.0.0.1", port: int = 0) -> None:
         self.target = target
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=512)
+        self._listener = socket.create_server((host, port), backlog=512)
         self.port: int = self._listener.getsockname()[1]
-        self.host = "127.0.0.1"
+        self.host = host
         self.accepted = 0  # connections so far
         self.seen = dict.fromkeys(DIRECTIONS, 0)  # bytes forwarded so far
         self._refuse = False

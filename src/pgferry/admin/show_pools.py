@@ -116,7 +116,7 @@ async def _lists(context: Context) -> list[Sequence[Value]]:
         ("peer_pools", len(merge.peer_pools(peer_pools))),
         *((name, counts.get(name, 0)) for name in _WORKER_LISTS),
         ("dns_names", len(dns.rows())),
-        ("dns_zones", 0),
+        ("dns_zones", len(dns.zones())),
         ("dns_queries", dns.pending),
         ("dns_pending", 0),
     ]

@@ -35,8 +35,8 @@ async def _dns_hosts(context: Context) -> list[Sequence[Value]]:
     return list(context.pooler.resolver.rows())
 
 
-async def _dns_zones(_context: Context) -> list[Sequence[Value]]:
-    return []
+async def _dns_zones(context: Context) -> list[Sequence[Value]]:
+    return list(context.pooler.resolver.zones())
 
 
 SHOWS = {

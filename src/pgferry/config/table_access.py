@@ -105,7 +105,8 @@ DNS: tuple[Setting, ...] = (
         kind=TIME,
         unit="s",
         group=_DNS,
-        text="How long the addresses of a server's host name are remembered.",
+        text="Longest time that the addresses of a server's host name are remembered; the TTL of the name "
+        "server's answer holds when it is shorter.",
     ),
     Setting(
         name="dns_nxdomain_ttl",
@@ -121,8 +122,8 @@ DNS: tuple[Setting, ...] = (
         kind=TIME,
         unit="s",
         group=_DNS,
-        pending="names are looked up again after dns_max_ttl only",
-        text="How often the serial number of a DNS zone is checked for changes; 0 is off.",
+        text="How often the serial number of the zone of each host name is checked; when it has changed, "
+        "names are asked for again. 0 is off.",
     ),
     Setting(
         name="resolv_conf",
@@ -131,8 +132,8 @@ DNS: tuple[Setting, ...] = (
         unit="path",
         group=_DNS,
         reload=False,
-        pending="the system's resolver and its configuration are used",
-        text="Resolver configuration to use instead of the system's.",
+        text="Resolver configuration to use instead of /etc/resolv.conf; the system's other sources of names "
+        "(nsswitch.conf) are not asked then.",
     ),
 )
 

@@ -149,7 +149,7 @@ DATABASE: tuple[Setting, ...] = (
         default=None,
         kind=enum("round-robin", "disable"),
         text="Choice among several hosts: the next one for each new connection (the default), or with "
-        "`disable` the same one until it fails.",
+        "`disable` the same one until it fails. Either way one that cannot be reached is passed over.",
     ),
     Setting(
         name="connect_query",

@@ -17,6 +17,7 @@ class Stream:
     closed: bool
     paused: int
     def __new__(cls, loop: Loop, *args: Any, **kwargs: Any) -> Self: ...
+    def drop_socket(self) -> None: ...
 
 class StreamList:
     count: int

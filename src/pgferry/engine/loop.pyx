@@ -109,6 +109,19 @@ cdef class Stream:
         self.held_len = self.held_cap = self.need = 0
         return 0
 
+    def drop_socket(self):
+        """Close the descriptor but not the stream, which will be attached to another one; nothing is kept of it."""
+        cdef int fd = self.fd
+        if fd >= 0:
+            self.loop.slots[fd] = None
+            close(fd)
+        self.fd = -1
+        self.interest = 0
+        self.paused = 0
+        self.readable = self.ending = self.muted = self.blocked = self.broken = False
+        self.out_head = self.out_tail = 0
+        self.drop_held()
+
     cdef int pause(self, int why) except -1:
         self.paused |= why
         return 0

@@ -75,6 +75,21 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
                 close_server(s, "connect string changed" if s.login is not None else reason)
 
 
+def leave_addresses(Engine engine, str host, addresses):
+    """These addresses do not belong to the name any more: replace the servers that were reached by it there."""
+    cdef Pool pool
+    cdef Server s
+    for item in engine.pools():
+        pool = <Pool>item
+        for s in pool.servers():
+            if s.host != host or s.peer_addr not in addresses:
+                continue
+            s.close_needed = True
+            s.close_reason = "obsolete connection"
+            if s.home is pool.fresh or s.home is pool.idle or s.home is pool.used:
+                close_server(s, s.close_reason)
+
+
 def kill(Engine engine, Database db):
     """Drop all clients and servers of a database (or of all) with "database removed"."""
     cdef Pool pool

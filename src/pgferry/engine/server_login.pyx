@@ -26,27 +26,63 @@ cdef enum:
 
 
 class ServerLogin:
-    """The state of one connection attempt. All errors end in failed(), which closes the server."""
+    """The state of one connection attempt, over all hosts and addresses. The last error ends in failed().
 
-    __slots__ = ("connecting", "exchange", "keys", "params", "secret")
+    hosts: those still to be tried; addresses: (family, sockaddr) pairs still to be tried of the present one.
+    """
 
-    def __init__(self, secret):
-        self.connecting = False
+    __slots__ = ("addresses", "connecting", "exchange", "hosts", "keys", "params", "secret")
+
+    def __init__(self, secret, hosts):
         self.secret = secret
+        self.hosts = hosts
+        self.addresses = []
+        self.begin()
+
+    def begin(self):
+        """Nothing has been said to the present address yet."""
+        self.connecting = False
         self.keys = None
         self.exchange = None
         self.params = []
 
     def connect(self, s, targets):
-        """Connect to the first address; `targets` are (family, address) pairs of one host."""
+        """Connect to one of the addresses of the present host; each new connection begins with another one."""
+        turn = s.id // s.pool.engine.workers % len(targets)
+        self.addresses = targets[turn:] + targets[:turn]
+        self.next_address(s)
+
+    def next_address(self, s):
+        """Connect to the next address that is left of the present host. The list is not empty."""
         try:
-            open_socket(s, targets)
+            open_socket(s, *self.addresses.pop(0))
         except OSError as error:
-            self.failed(s, f"connect failed: {error.strerror or error}", None)
+            self.unreachable(s, f"connect failed: {error.strerror or error}")
+
+    def unreachable(self, s, reason):
+        """This address does not serve: go on with the next one, of this host or of the next host."""
+        if self.addresses or self.hosts:
+            leave_socket(s, reason)
+            self.begin()
+            if self.addresses:
+                self.next_address(s)
+                return
+            given_up(s)
+            next_host(s, self)
+            return
+        given_up(s)
+        login_failed(s, reason, None)
 
     def failed(self, s, reason, fields):
-        """The attempt is over. `fields`: the server's own ErrorResponse, if it sent one."""
-        login_failed(s, reason, fields)
+        """The attempt is over, unless it was not the login itself that failed and there is more to try.
+
+        `fields`: the server's own ErrorResponse, if it sent one.
+        """
+        refused = reason.startswith("server login failed") if fields is None else fields.get("C") != "57P03"
+        if (self.hosts or self.addresses) and not refused:
+            self.unreachable(s, reason if fields is None else f"connect failed: {fields.get('M')}")
+        else:
+            login_failed(s, reason, fields)
 
     def keys_ready(self, s, keys, error):
         """The slow part of SCRAM is done (in a thread)."""
@@ -62,46 +98,77 @@ class ServerLogin:
 cdef int start_login(Pool pool, object hub=None) except -1:
     """Begin one more connection of this pool (its slots are taken already), or the listening one of a Hub."""
     cdef Server s = Server(pool.engine.loop, pool)
-    cdef Engine engine = pool.engine
-    cdef str host
-    conf = pool.db.conf
-    hosts = conf.hosts or (engine.config.settings.unix_socket_dir,)
-    host = hosts[pool.db.host_turn % len(hosts)]
-    if conf.load_balance_hosts != "disable":
-        pool.db.host_turn += 1
-    s.host = host
-    s.peer_port = conf.port
-    s.login = login = ServerLogin(engine.host.server_secret(pool))
+    s.peer_port = pool.db.conf.port
+    s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
     if hub is None:
         pool.fresh.append(s)
     else:
         s.hub = hub
         (<Hub>hub).server = s
         pool.listeners.append(s)
-    path = unix_address(host, conf.port)
-    if path is not None:
-        login.connect(s, [(socket.AF_UNIX, path)])
-        return 0
-    literal = as_address(host, conf.port)
-    if literal is not None:
-        login.connect(s, [literal])
+    return next_host(s, login)
+
+
+cdef list hosts_in_turn(Pool pool):
+    """The hosts of the entry in the order to try them; those that could not be reached lately come last."""
+    conf = pool.db.conf
+    hosts = list(conf.hosts or (pool.engine.config.settings.unix_socket_dir,))
+    if len(hosts) == 1:
+        return hosts
+    turn = pool.db.host_turn % len(hosts)
+    if conf.load_balance_hosts != "disable":
+        pool.db.host_turn = turn + 1
+    hosts = hosts[turn:] + hosts[:turn]
+    return sorted(hosts, key=lambda host: pool.engine.host.is_down(host, conf.port))
+
+
+cdef int next_host(Server s, login) except -1:
+    """Try the next host of the list, which is not empty."""
+    cdef Engine engine = s.pool.engine
+    cdef int port = s.pool.db.conf.port
+    cdef str host = login.hosts.pop(0)
+    s.host = host
+    s.peer_addr = None
+    path = unix_address(host, port)
+    literal = None if path is not None else as_address(host, port)
+    if path is not None or literal is not None:
+        login.connect(s, [(socket.AF_UNIX, path) if path is not None else literal])
         return 0
 
     def resolved(addresses, error):
-        if s.login is not login:
+        if s.login is not login or s.host is not host:
             return
         if error is not None or not addresses:
-            login.failed(s, "server DNS lookup failed" if error is None else f"server DNS lookup failed: {error}", None)
+            why = "server DNS lookup failed" if error is None else f"server DNS lookup failed: {error}"
+            login.unreachable(s, why)
             return
-        login.connect(s, [as_address(address, conf.port) for _, address in addresses])
+        login.connect(s, [as_address(address, port) for _, address in addresses])
 
     engine.host.resolve(host, resolved)
     return 0
 
 
-def open_socket(Server s, targets):
-    """Start a non-blocking connect to one of the addresses in turn. Raises OSError."""
-    family, address = targets[s.id // s.pool.engine.workers % len(targets)]
+cdef int given_up(Server s) except -1:
+    """No address of the present host has served."""
+    conf = s.pool.db.conf
+    if len(conf.hosts) < 2:
+        return 0
+    s.pool.engine.host.set_down(s.host, conf.port)
+    if conf.load_balance_hosts == "disable" and s.host in conf.hosts:
+        s.pool.db.host_turn = conf.hosts.index(s.host) + 1
+    return 0
+
+
+cdef int leave_socket(Server s, str reason) except -1:
+    """Close the socket, not the server: it gets another one. Its time to connect begins again."""
+    s.pool.engine.say(s, "WARNING", f"{reason}; trying the next address")
+    s.drop_socket()
+    s.created = s.loop.now
+    return 0
+
+
+def open_socket(Server s, family, address):
+    """Start a non-blocking connect. Raises OSError."""
     sock = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC)
     try:
         if family != socket.AF_UNIX:
@@ -124,8 +191,8 @@ cdef int server_connected(Server s) except -1:
     cdef socklen_t size = sizeof(code)
     getsockopt(s.fd, SOL_SOCKET, SO_ERROR, &code, &size)
     if code:
-        s.broken = True
-        return s.login.failed(s, f"connect failed: {os.strerror(code)}", None) or 0
+        s.login.unreachable(s, f"connect failed: {os.strerror(code)}")
+        return 0
     s.login.connecting = False
     s.watch(EPOLLIN)
     return introduce(s)
@@ -179,8 +246,8 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
             if error.detail:
                 s.pool.engine.say(s, "WARNING", f"{error.message}: {error.detail}")
             s.login.failed(s, error.message, None)
-        if s.closed:
-            return n
+        if s.closed or (s.login is not None and s.fd < 0) or (s.login is not None and s.login.connecting):
+            return n        # closed, or on its way to another address
         pos += total
     return pos
 
@@ -321,8 +388,6 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         engine.say(s, "WARNING", f"listening connection: {text}")
         return close_server(s, text)
     pool.retry_at = engine.loop.now + engine.login_retry
-    if pool.db.conf.load_balance_hosts == "disable":
-        pool.db.host_turn += 1
     told = fields is None and reason.startswith("server login failed")
     if fields is not None:
         text, code = fields.get("M", "login failed"), fields.get("C", "08P01")

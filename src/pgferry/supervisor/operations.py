@@ -122,6 +122,7 @@ class Operations:
         """Have each server connection replaced as soon as it is released."""
         if db is not None:
             await self._check_database(db, "cannot reconnect")
+        self._pooler.resolver.forget()
         await self._tell("reconnect", db=db)
 
     async def wait_close(self, db: str | None) -> None:

@@ -13,7 +13,8 @@ from pgferry.supervisor.ends import Ends
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet
 from pgferry.supervisor.listeners import Listeners
-from pgferry.supervisor.resolver import Resolver
+from pgferry.supervisor.names import Addresses, Names
+from pgferry.supervisor.resolver import Limits, Resolver
 from pgferry.supervisor.state import PoolerState
 from pgferry.supervisor.state_counters import StateCounters
 from pgferry.supervisor.stats import StatsKeeper
@@ -37,13 +38,21 @@ class Pooler:
         self.state_counters = StateCounters()
         self.times = TimesKeeper()
         self.ends = Ends()
-        self.resolver = Resolver(
-            lambda: self.config.settings.dns_max_ttl, lambda: self.config.settings.dns_nxdomain_ttl
-        )
+        self.resolver = Resolver(self._dns_limits, log, Names(config.settings.resolv_conf))
+        self.resolver.on_change(self._name_moved)
         self.done = asyncio.Event()
         """Set when the process has to end."""
         self.grace = 5.0
         """Seconds that workers get to end by themselves; 0 = kill them."""
+
+    def _dns_limits(self) -> Limits:
+        settings = self.config.settings
+        return Limits(settings.dns_max_ttl, settings.dns_nxdomain_ttl, settings.dns_zone_check_period)
+
+    async def _name_moved(self, host: str, addresses: Addresses, gone: list[str], ttl: float) -> None:
+        """Servers at addresses that a name has lost are replaced."""
+        addrs = [list(item) for item in addresses]
+        await self.fleet.ask_all("moved", SHOW_SECONDS, host=host, addrs=addrs, gone=gone, ttl=ttl)
 
     def config_message(self, *, reload: bool) -> Message:
         """The config message for a worker: everything it needs, in its present state."""

@@ -76,6 +76,7 @@ class Supervisor:
                 self._spawn(self._stats_periods())
                 self._spawn(self._auth_file.run())
                 self._spawn(self._heartbeats())
+                self._spawn(pooler.resolver.run())
                 await self._open_web()
                 await pooler.done.wait()
         finally:

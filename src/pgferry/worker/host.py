@@ -36,6 +36,7 @@ class Host:
         self._verifiers = VerifierCache()
         self._keys = KeyCache()
         self._names: dict[str, tuple[float, list[tuple[int, str]]]] = {}
+        self._down: dict[tuple[str, int], float] = {}
         self._asked: set[Pool] = set()
 
     # Databases, users, pools
@@ -114,6 +115,25 @@ class Host:
 
         key = ("keys", password, salt, iterations)
         self.slow.run(key, lambda: scram.derive_keys(password, salt, iterations), keep)
+
+    # Hosts
+
+    def is_down(self, host: str, port: int) -> bool:
+        """Whether a host of a list could not be reached within the last server_login_retry seconds."""
+        return self._down.get((host, port), 0.0) > self.engine.loop.now
+
+    def set_down(self, host: str, port: int) -> None:
+        """No address of this host has served: others are tried first for a while."""
+        self._down[host, port] = self.engine.loop.now + self.config.settings.server_login_retry
+
+    def take_addresses(self, host: str, addresses: list[tuple[int, str]], ttl: float) -> None:
+        """The supervisor has looked a name up by itself."""
+        self._names[host] = (self.engine.loop.now + ttl, addresses)
+
+    def forget_names(self) -> None:
+        """RECONNECT: names are asked for again, and every host gets a chance."""
+        self._names.clear()
+        self._down.clear()
 
     # The supervisor's services
 

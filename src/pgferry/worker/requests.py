@@ -55,6 +55,7 @@ class Requests:
             "cancel": self._cancel,
             "find_db": self._find_db,
             "welcome": self._welcome,
+            "moved": self._moved,
             "ping": lambda _message, answer: answer({}),
         }
 
@@ -138,7 +139,16 @@ class Requests:
         db.disabled = message["op"] == "disable"
         answer({})
 
+    def _moved(self, message: Message, answer: Answer) -> None:
+        """A host name has lost addresses."""
+        host = str(message["host"])
+        addresses = [(int(family), str(address)) for family, address in message["addrs"]]
+        self._host.take_addresses(host, addresses, float(message["ttl"]))
+        operations.leave_addresses(self._engine, host, [str(address) for address in message["gone"]])
+        answer({})
+
     def _reconnect(self, message: Message, answer: Answer) -> None:
+        self._host.forget_names()
         operations.reconnect(self._engine, self._database(message))
         answer({})
 

@@ -13,7 +13,6 @@ import pytest
 from pgferry.supervisor import merge
 from pgferry.supervisor.channel import Channel, Message
 from pgferry.supervisor.errors import WorkerGone, WorkerRefused
-from pgferry.supervisor.resolver import Resolver
 from pgferry.supervisor.state import PoolerState
 from pgferry.supervisor.state_counters import StateCounters
 from pgferry.supervisor.stats import COUNTERS, StatsKeeper, averages, zero
@@ -133,39 +132,6 @@ def test_large_messages_and_timeouts() -> None:
         ends.worker.sendall(struct.pack("!I", 0xFFFFFFFF))
         while not ends.closed:
             await asyncio.sleep(0.001)
-
-    asyncio.run(run())
-
-
-def test_resolver() -> None:
-    now = [100.0]
-    calls: list[str] = []
-
-    def lookup(host: str, _port: None, **_options: Any) -> list[Any]:
-        calls.append(host)
-        if host == "bad":
-            raise socket.gaierror(-2, "Name or service not known")
-        return [(socket.AF_INET, 1, 6, "", ("10.0.0.1", 0)), (socket.AF_INET, 2, 6, "", ("10.0.0.1", 0))]
-
-    async def run() -> None:
-        resolver = Resolver(lambda: 15.0, lambda: 3.0, lookup, lambda: now[0])
-        one, two = await asyncio.gather(resolver.resolve("good"), resolver.resolve("good"))
-        assert one == two == {"addrs": [[int(socket.AF_INET), "10.0.0.1"]], "ttl": 15.0}
-        now[0] += 10
-        assert (await resolver.resolve("good"))["ttl"] == 5.0
-        assert resolver.rows() == [("good", 5, "10.0.0.1")]
-        now[0] += 6
-        await resolver.resolve("good")
-        assert calls == ["good", "good"]
-        for _ in range(2):
-            with pytest.raises(WorkerRefused, match="not known"):
-                await resolver.resolve("bad")
-        assert calls.count("bad") == 1
-        now[0] += 4
-        with pytest.raises(WorkerRefused):
-            await resolver.resolve("bad")
-        assert calls.count("bad") == 2
-        resolver.close()
 
     asyncio.run(run())
 
