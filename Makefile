@@ -91,9 +91,10 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml | $(VENV)/.built
 	@PGFERRY_FLAVOUR=none $(PIP) --no-build-isolation --editable .
 	@touch $@
 
-$(VENV)/.tests: $(VENV)/.made pyproject.toml
+$(VENV)/.tests: $(VENV)/.made pyproject.toml tools/prepare_browser
 	@echo "Installing what the tests need"
 	@$(PIP) --group test
+	@tools/prepare_browser
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.made pyproject.toml

@@ -10,6 +10,7 @@ PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.worke
     workers       the number of workers, to be given to a Pooler
     pooler        a running Pooler in front of `cluster`, transaction mode
     tenants       the roles of support.state_schema, by usefixtures: they go after `database`
+    make_web      make_web(settings={...}, ...) -> the HTTP port of a new Pooler in front of `cluster`
     make_pooler   make_pooler(settings={...}, databases={...}, ...) -> running Pooler (see class Pooler)
 """
 
@@ -20,10 +21,11 @@ from typing import Any
 
 import pytest
 
-from pgferry.embedded import Cluster
+from pgferry.embedded import Cluster, take_port
 from support import cluster as clusters
 from support import state_schema
 from support.pooler import PROGRAM, Pooler
+from support.web import Web
 
 WORKERS = (1,) if PROGRAM else (1, 2)
 
@@ -114,3 +116,18 @@ def make_pooler(request: pytest.FixtureRequest, workers: int) -> Iterator[Callab
 @pytest.fixture
 def pooler(cluster: Cluster, make_pooler: Callable[..., Pooler]) -> Pooler:
     return make_pooler(cluster)
+
+
+@pytest.fixture
+def make_web(make_pooler: Callable[..., Pooler], cluster: Cluster) -> Iterator[Callable[..., Web]]:
+    ports = []
+
+    def make(settings: dict[str, Any] | None = None, **options: Any) -> Web:
+        port = take_port()
+        ports.append(port)
+        settings = {"http_listen": f"127.0.0.1:{port.port}", **(settings or {})}
+        return Web(make_pooler(cluster, settings=settings, **options), port.port)
+
+    yield make
+    for port in ports:
+        port.release()

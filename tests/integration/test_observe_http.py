@@ -5,15 +5,15 @@ import os
 import re
 import signal
 import socket
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from pgferry.embedded import Cluster, take_port
+from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
+from support.web import Web
 
 Make = Callable[..., Pooler]
 # What prometheus-community's exporter gives: name, type, labels.
@@ -55,45 +55,6 @@ NAMES: list[tuple[str, str, set[str], str]] = [
 EXPORTER = {
     form.format(name): (kind, labels) for form, kind, labels, names in NAMES for name in names.split(" ")
 }
-
-
-class Web:
-    """The HTTP port of a pooler."""
-
-    def __init__(self, pooler: Pooler, port: int) -> None:
-        self.pooler = pooler
-        self.port = port
-
-    def get(self, path: str, method: str = "GET", **headers: str) -> tuple[int, str, dict[str, str]]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=15)
-        try:
-            connection.request(method, path, headers=headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read().decode(), {k.lower(): v for k, v in answer.getheaders()}
-        finally:
-            connection.close()
-
-    def samples(self) -> dict[tuple[str, tuple[tuple[str, str], ...]], float]:
-        families = parse_text(self.get("/metrics")[1])
-        return {(s.name, tuple(sorted(s.labels.items()))): s.value for f in families for s in f.samples}
-
-    def value(self, name: str, **labels: str) -> float | None:
-        return self.samples().get((name, tuple(sorted(labels.items()))))
-
-
-@pytest.fixture
-def make_web(make_pooler: Make, cluster: Cluster) -> Iterator[Callable[..., Web]]:
-    ports = []
-
-    def make(settings: dict[str, Any] | None = None, **options: Any) -> Web:
-        port = take_port()
-        ports.append(port)
-        settings = {"http_listen": f"127.0.0.1:{port.port}", **(settings or {})}
-        return Web(make_pooler(cluster, settings=settings, **options), port.port)
-
-    yield make
-    for port in ports:
-        port.release()
 
 
 MakeWeb = Callable[..., Web]

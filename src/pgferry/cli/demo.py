@@ -211,7 +211,10 @@ log_disconnections = 0
         click.echo("\nTry it from another terminal (the second line is the console; SHOW HELP there):\n")
         click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} {DATABASE}")
         click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} pgbouncer")
-        click.echo("\nMetrics for Prometheus, and whether it is ready:\n")
+        click.echo(
+            f"\nThe dashboard, for user {USER} without a password; metrics for Prometheus; whether it is ready:\n"
+        )
+        click.echo(f"    http://{HOST}:{self.http_port}/")
         click.echo(f"    curl http://{HOST}:{self.http_port}/metrics")
         click.echo(f"    curl http://{HOST}:{self.http_port}/health/ready")
         click.echo("\nWhat is wrong with it, if anything:\n")

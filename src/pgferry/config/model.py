@@ -102,6 +102,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Metrics and observation
     http_listen: str = _default("http_listen")
     metrics_path: str = _default("metrics_path")
+    dashboard: bool = _default("dashboard")
     transaction_log_threshold: float = _default("transaction_log_threshold")
     statement_text_length: int = _default("statement_text_length")
 

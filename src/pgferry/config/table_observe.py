@@ -1,8 +1,8 @@
-"""Global settings of what an operator sees: the HTTP port with its metrics, slow transactions."""
+"""Global settings of what an operator sees: the HTTP port with metrics and dashboard, slow transactions."""
 
 from __future__ import annotations
 
-from pgferry.config.kinds import TEXT, TIME, integer
+from pgferry.config.kinds import BOOL, TEXT, TIME, integer
 from pgferry.config.setting import Setting
 
 _OBSERVE = "Metrics and observation"
@@ -15,7 +15,7 @@ OBSERVE: tuple[Setting, ...] = (
         group=_OBSERVE,
         reload=False,
         own=True,
-        text="Address and port of the HTTP server for metrics and health checks, for example "
+        text="Address and port of the HTTP server for metrics, health checks and the dashboard, for example "
         "`127.0.0.1:9127`, `[::1]:9127` or `*:9127`; empty means none.",
     ),
     Setting(
@@ -25,6 +25,15 @@ OBSERVE: tuple[Setting, ...] = (
         group=_OBSERVE,
         own=True,
         text="Path of the metrics in Prometheus format on http_listen; empty means no metrics there.",
+    ),
+    Setting(
+        name="dashboard",
+        default="1",
+        kind=BOOL,
+        group=_OBSERVE,
+        own=True,
+        text="Serve the dashboard on http_listen, to users of the console (admin_users and stats_users) who "
+        "log in there.",
     ),
     Setting(
         name="transaction_log_threshold",

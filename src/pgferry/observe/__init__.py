@@ -1,1 +1,1 @@
-"""What pgferry tells about itself: log, and later metrics and the dashboard."""
+"""What pgferry tells about itself: log, metrics, health, dashboard."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 
 from pgferry.admin.context import Context
+from pgferry.observe.dashboard import Dashboard
 from pgferry.observe.http import Handler, HttpError, HttpServer, Request, Response
 from pgferry.observe.metrics import Metrics
+from pgferry.observe.sampler import Sampler
 
 
 class Web:
@@ -16,6 +20,9 @@ class Web:
         self._context = context
         self._pooler = context.pooler
         self._metrics = Metrics(context)
+        self._sampler = Sampler(context, context.pooler.events)
+        self._dashboard = Dashboard(context, self._sampler)
+        self._sampling: asyncio.Task[None] | None = None
         self._server = HttpServer(context.pooler.log, self._route)
         self._routes: dict[tuple[str, str], Handler] = {
             ("GET", "/health/live"): self._live,
@@ -25,19 +32,25 @@ class Web:
     async def start(self, sockets: list[socket.socket]) -> None:
         """Serve on these sockets from now on."""
         await self._server.start(sockets)
+        self._sampling = asyncio.get_running_loop().create_task(self._sampler.run())
         for sock in sockets:
             host, port = sock.getsockname()[:2]
             self._pooler.log.log(f"http on {f'[{host}]' if ':' in host else host}:{port}")
 
     async def stop(self) -> None:
         """End all connections."""
+        if self._sampling is not None:
+            self._sampling.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._sampling
+        await self._dashboard.stop()
         await self._server.stop()
 
     def _route(self, method: str, path: str) -> Handler | None:
         metrics = self._pooler.config.settings.metrics_path
         if metrics and (method, path) == ("GET", metrics):
             return self._scrape
-        return self._routes.get((method, path))
+        return self._routes.get((method, path)) or self._dashboard.route(method, path)
 
     async def _scrape(self, request: Request) -> Response:
         text, content_type = await self._metrics.exposition(request.headers.get("accept", ""))

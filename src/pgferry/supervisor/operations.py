@@ -27,6 +27,9 @@ class Operations:
         except WorkerRefused as error:
             raise CommandError(str(error)) from error
 
+    def _note(self, what: str, db: str | None) -> None:
+        self._pooler.events.note(f"{what} {db}" if db else what, "warning")
+
     async def _check_database(self, name: str, forbidden: str) -> None:
         """Raise CommandError unless `name` is an entry (made from the wildcard, if need be)."""
         if name in CONSOLE_DATABASES:
@@ -55,6 +58,7 @@ class Operations:
         else:
             await self._check_database(db, "cannot pause")
             self._state.paused_dbs.add(db)
+        self._note("PAUSE", db)
         try:
             await self._pooler.fleet.ask_all("pause", None, db=db)
         except WorkerRefused as error:
@@ -75,6 +79,7 @@ class Operations:
                 await self._resume_database(name)
         else:
             raise CommandError("pooler is not paused/suspended")
+        self._note("RESUME", db)
         if db is None:
             state.killed_all = False
 
@@ -98,6 +103,7 @@ class Operations:
             found = {str(row["database"]) for row in await self._pooler.pools()}
             names = sorted(found.difference(CONSOLE_DATABASES))
             self._state.killed_all = True
+        self._note("KILL", db)
         for name in names:
             self._state.killed_dbs.add(name)
             await self._tell("kill", db=name)
@@ -105,17 +111,20 @@ class Operations:
     async def kill_client(self, number: int) -> None:
         """Disconnect the client with this id of SHOW CLIENTS, whichever worker it is at."""
         await self._pooler.ask_owner("kill_client", number)
+        self._note("KILL_CLIENT", str(number))
 
     async def disable(self, db: str) -> None:
         """Refuse new logins to the database."""
         await self._check_database(db, "cannot disable")
         self._state.disabled_dbs.add(db)
+        self._note("DISABLE", db)
         await self._tell("disable", db=db)
 
     async def enable(self, db: str) -> None:
         """Allow logins again."""
         await self._check_database(db, "cannot enable")
         self._state.disabled_dbs.discard(db)
+        self._note("ENABLE", db)
         await self._tell("enable", db=db)
 
     async def reconnect(self, db: str | None) -> None:
@@ -123,6 +132,7 @@ class Operations:
         if db is not None:
             await self._check_database(db, "cannot reconnect")
         self._pooler.resolver.forget()
+        self._note("RECONNECT", db)
         await self._tell("reconnect", db=db)
 
     async def wait_close(self, db: str | None) -> None:
@@ -145,6 +155,7 @@ class Operations:
             raise CommandError("already shutting down")
         self._state.shutdown = mode
         systemd.notify("STOPPING=1")
+        self._note("SHUTDOWN", mode)
         if mode == "wait_for_servers":
             self._state.paused = True
         # Our copies must go too, or the kernel would go on taking connections that nobody serves.

@@ -6,6 +6,7 @@ from typing import Any
 import msgspec
 
 from pgferry.config.model import Config
+from pgferry.observe.events import Events
 from pgferry.observe.log import Log
 from pgferry.supervisor import merge
 from pgferry.supervisor.channel import Message
@@ -38,6 +39,7 @@ class Pooler:
         self.state_counters = StateCounters()
         self.times = TimesKeeper()
         self.ends = Ends()
+        self.events = Events()
         self.resolver = Resolver(self._dns_limits, log, Names(config.settings.resolv_conf))
         self.resolver.on_change(self._name_moved)
         self.done = asyncio.Event()
@@ -124,6 +126,8 @@ class Pooler:
         self.stats.retire(worker)
         self.state_counters.retire(worker)
         self.times.retire(worker)
+        if not self.done.is_set() and self.state.shutdown is None:
+            self.events.note(f"worker {worker} died and is started again, its clients are cut off", "error")
         self.ends.retire(worker)
 
     async def client_state(self, number: int) -> list[dict[str, Any]]:

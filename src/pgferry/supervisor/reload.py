@@ -69,6 +69,7 @@ class Reloader:
             await self._apply(new, old)
             pooler.state.forget_missing(lambda name: new.autodb is not None or name in new.databases)
             pooler.listeners.defer_accept(new.settings.tcp_defer_accept)
+            pooler.events.note("configuration reloaded")
 
     async def _load(self, old: Config) -> Config:
         path = old.settings.conffile or old.path
@@ -84,6 +85,7 @@ class Reloader:
         for problem in problems:
             self._pooler.log.error(f"reload: {problem}")
         self._pooler.log.error("reload failed, the configuration is unchanged")
+        self._pooler.events.note(f"reload failed: {problems[0] if problems else ''}", "error")
         return CommandError(_FAILED, "F0000", "\n".join(problems))
 
     async def _apply(self, new: Config, old: Config) -> None:

@@ -72,6 +72,7 @@ OWN = {
     "statement_text_length",
     "http_listen",
     "metrics_path",
+    "dashboard",
 }
 
 

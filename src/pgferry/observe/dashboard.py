@@ -1,0 +1,262 @@
+"""The dashboard's routes: the page, its data, and commands for admins."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import asdict, replace
+from importlib import resources
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pgferry.admin.commands import execute
+from pgferry.admin.context import Context
+from pgferry.admin.grammar import Command, parse
+from pgferry.observe.http import Handler, HttpError, Request, Response
+from pgferry.observe.login import LoginRefused, Rate, Session, Sessions, is_near, rights
+from pgferry.observe.metrics import show
+from pgferry.observe.sampler import Sampler
+from pgferry.supervisor.errors import CommandError
+
+_COOKIE = "pgferry_session"
+_JSON = "application/json"
+_PAGES = {
+    "/": ("index.html", "text/html; charset=utf-8"),
+    "/style.css": ("style.css", "text/css; charset=utf-8"),
+    "/app.js": ("app.js", "text/javascript; charset=utf-8"),
+    "/charts.js": ("charts.js", "text/javascript; charset=utf-8"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+_SECURITY = [
+    (
+        "content-security-policy",
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    ),
+    ("referrer-policy", "no-referrer"),
+    ("x-frame-options", "DENY"),
+]
+COMMANDS = ("PAUSE", "RESUME", "RELOAD", "RECONNECT", "DISABLE", "ENABLE", "KILL", "KILL_CLIENT")
+_WAIT_SECONDS = 2.0
+_MAX_ROWS = 500
+_TABLE_SECONDS = 1.5
+
+
+class Dashboard:
+    """Everything behind the page. Commands run as in the console: with its grammar and its rights."""
+
+    def __init__(self, context: Context, sampler: Sampler) -> None:
+        self._context = context
+        self._pooler = context.pooler
+        self._sampler = sampler
+        self._sessions = Sessions()
+        self._logins = Rate(8, 60.0)
+        self._commands = Rate(30, 60.0)
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._tables: dict[str, tuple[float, list[dict[str, Any]]]] = {}
+        self._table_lock = asyncio.Lock()
+        folder = resources.files("pgferry.observe") / "page"
+        self._files = {path: (folder / name).read_bytes() for path, (name, _type) in _PAGES.items()}
+        self._handlers: dict[tuple[str, str], Handler] = {
+            ("POST", "/api/login"): self._login,
+            ("POST", "/api/logout"): self._logout,
+            ("GET", "/api/session"): self._whoami,
+            ("GET", "/api/now"): self._now,
+            ("GET", "/api/stream"): self._stream,
+            ("GET", "/api/history"): self._history,
+            ("GET", "/api/clients"): self._clients,
+            ("GET", "/api/servers"): self._servers,
+            ("POST", "/api/command"): self._command,
+        }
+
+    def route(self, method: str, path: str) -> Handler | None:
+        """What serves a request; None when it is not one of the dashboard's."""
+        if not self._pooler.config.settings.dashboard:
+            return None
+        if method == "GET" and path in self._files:
+            return self._page
+        return self._handlers.get((method, path))
+
+    async def _page(self, request: Request) -> Response:
+        return Response(
+            self._files[request.path], content_type=_PAGES[request.path][1], headers=list(_SECURITY)
+        )
+
+    # Who
+
+    def _session(self, request: Request) -> Session:
+        """The session of a request. Raises HttpError."""
+        session = self._sessions.find(request.cookie(_COOKIE))
+        if session is None:
+            raise HttpError(401, "log in first")
+        settings = self._pooler.config.settings
+        if session.rights == "admin" and session.user not in settings.admin_users:
+            session.rights = "stats"
+        if session.rights == "stats" and not (
+            session.user in (*settings.admin_users, *settings.stats_users) or settings.auth_type == "any"
+        ):
+            self._sessions.close(session.token)
+            raise HttpError(401, "no longer allowed")
+        return session
+
+    def _check_origin(self, request: Request) -> None:
+        """A request that changes something comes from our own page. Raises HttpError."""
+        origin = request.headers.get("origin")
+        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+            raise HttpError(403, "another site's page must not do that")
+        if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
+            raise HttpError(415, "JSON is needed")
+
+    async def _login(self, request: Request) -> Response:
+        self._check_origin(request)
+        fields = _fields(request)
+        user, password = str(fields.get("user", "")), str(fields.get("password", ""))
+        if not self._logins.take(request.peer):
+            raise HttpError(429, "too many logins, wait a minute")
+        near = is_near(request.peer, request.headers.get("host", ""), dict(request.headers))
+        log = self._pooler.log
+        try:
+            found = await asyncio.to_thread(rights, self._pooler.config.settings, user, password, near=near)
+        except LoginRefused as error:
+            log.warning(f"dashboard: login of {user[:63]!r} from {request.peer} refused: {error}")
+            raise HttpError(403, str(error)) from error
+        log.log(f"dashboard: login of {user!r} from {request.peer} ({found})")
+        session = self._sessions.open(user, found)
+        cookie = f"{_COOKIE}={session.token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=28800"
+        return _json(_about(session), [("set-cookie", cookie)])
+
+    async def _logout(self, request: Request) -> Response:
+        self._check_origin(request)
+        self._sessions.close(request.cookie(_COOKIE))
+        return _json({}, [("set-cookie", f"{_COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")])
+
+    async def _whoami(self, request: Request) -> Response:
+        return _json(_about(self._session(request)))
+
+    # What
+
+    def _sample(self, seen: int) -> dict[str, Any]:
+        return {
+            **self._sampler.now,
+            "events": [asdict(event) for event in self._pooler.events.since(seen)],
+        }
+
+    async def _now(self, request: Request) -> Response:
+        self._session(request)
+        return _json(self._sample(0))
+
+    async def _stream(self, request: Request) -> Response:
+        self._session(request)
+        return Response(content_type="text/event-stream", stream=self._samples(request))
+
+    async def _samples(self, request: Request) -> AsyncIterator[bytes]:
+        """A message for each sample, until the session ends."""
+        seen = 0
+        while True:
+            fresh = self._sampler.fresh
+            try:
+                self._session(request)
+            except HttpError:
+                return
+            sample = self._sample(seen)
+            seen = max([seen, *(event["number"] for event in sample["events"])])
+            yield b"data: " + msgspec.json.encode(sample) + b"\n\n"
+            await fresh.wait()
+
+    async def _history(self, request: Request) -> Response:
+        self._session(request)
+        series = self._sampler.history.series(
+            (request.query.get("database", ""), request.query.get("user", ""))
+        )
+        if series is None:
+            raise HttpError(404, "no history of this pool")
+        return _json(series)
+
+    async def _clients(self, request: Request) -> Response:
+        return await self._table(request, "CLIENTS")
+
+    async def _servers(self, request: Request) -> Response:
+        return await self._table(request, "SERVERS")
+
+    async def _table(self, request: Request, name: str) -> Response:
+        """Rows of a SHOW in which the words of q occur; a few people looking at once share one question."""
+        self._session(request)
+        async with self._table_lock:
+            now = asyncio.get_running_loop().time()
+            made, rows = self._tables.get(name, (-_TABLE_SECONDS, []))
+            if now - made >= _TABLE_SECONDS:
+                rows = await show(self._context, name)
+                self._tables[name] = (now, rows)
+        needles = request.query.get("q", "").lower().split()
+        found = [row for row in rows if _holds(row, needles)]
+        return _json({"rows": found[:_MAX_ROWS], "found": len(found), "all": len(rows)})
+
+    # Doing
+
+    async def _command(self, request: Request) -> Response:
+        """Run a console command for an admin; one that waits goes on after the answer."""
+        session = self._session(request)
+        self._check_origin(request)
+        if request.headers.get("x-csrf-token") != session.csrf:
+            raise HttpError(403, "the page is out of date, load it again")
+        if not self._commands.take(session.token):
+            raise HttpError(429, "too many commands, wait a minute")
+        text = str(_fields(request).get("command", ""))
+        try:
+            command = parse(text)
+            if command.verb not in COMMANDS:
+                raise HttpError(403, "this command is for the console")
+            context = replace(self._context, admin=session.rights == "admin")
+            task = asyncio.get_running_loop().create_task(execute(command, context))
+            self._keep(task, command)
+            self._pooler.log.log(f"dashboard: {session.user!r} from {request.peer}: {text}")
+            done, _ = await asyncio.wait({task}, timeout=_WAIT_SECONDS)
+            if done:
+                task.result()
+        except CommandError as error:
+            return _json({"ok": False, "message": error.message, "detail": error.detail})
+        return _json(
+            {"ok": True, "message": "done" if done else "under way: it ends when all servers are free"}
+        )
+
+    def _keep(self, task: asyncio.Task[Any], command: Command) -> None:
+        def ended(_task: asyncio.Task[Any]) -> None:
+            self._tasks.discard(task)
+            if not task.cancelled() and task.exception() is not None:
+                self._pooler.events.note(f"{command.verb}: {task.exception()}", "warning")
+
+        self._tasks.add(task)
+        task.add_done_callback(ended)
+
+    async def stop(self) -> None:
+        """Give up commands that wait."""
+        for task in list(self._tasks):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, CommandError):
+                await task
+
+
+def _about(session: Session) -> dict[str, Any]:
+    return {"user": session.user, "rights": session.rights, "csrf": session.csrf}
+
+
+def _json(data: object, headers: list[tuple[str, str]] | None = None) -> Response:
+    return Response(msgspec.json.encode(data), content_type=_JSON, headers=headers or [])
+
+
+def _fields(request: Request) -> dict[str, Any]:
+    try:
+        fields: dict[str, Any] = msgspec.json.decode(request.body, type=dict[str, Any])
+    except msgspec.DecodeError as error:
+        raise HttpError(400, "not a JSON object") from error
+    return fields
+
+
+def _holds(row: dict[str, Any], needles: list[str]) -> bool:
+    if not needles:
+        return True
+    text = " ".join(str(value) for value in row.values()).lower()
+    return all(needle in text for needle in needles)

@@ -1,0 +1,156 @@
+"""Who may use the dashboard: whoever may use the console, found out by logging in there.
+
+A login is made to pgferry's own port with the name and password given, so that auth_type, auth_file, the HBA file and
+admin_users decide here exactly as for psql on this machine. From another machine a password must have been asked for.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import time
+from collections import deque
+from dataclasses import dataclass, field
+
+from pgferry.client.connection import Connection, ConnectionFailed
+from pgferry.client.target import Target
+from pgferry.config.model import Settings
+from pgferry.embedded.client import QueryError
+from pgferry.embedded.errors import EmbeddedError
+
+SESSION_SECONDS = 8 * 3600.0
+_TIMEOUT = 8.0
+_MAX_SESSIONS = 200
+_EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
+# Fails for everybody and changes nothing, but says different things to those who may and those who may not.
+_TOUCHSTONE = "ENABLE"
+
+
+class LoginRefused(Exception):
+    """The name or password is not good for the console."""
+
+
+class _Probe(Connection):
+    """A login that notes whether it was asked for a password."""
+
+    asked = False
+
+    def _login(self, code: int, data: bytes) -> None:
+        self.asked = self.asked or code != 0
+        super()._login(code, data)
+
+
+def rights(settings: Settings, user: str, password: str, *, near: bool) -> str:
+    """admin or stats. Blocking. Raises LoginRefused. `near`: the browser is on this machine."""
+    if not user or len(user) > 63 or "\0" in user + password:
+        raise LoginRefused("a user name is required")
+    try:
+        with _Probe(_own_console(settings, user, password), timeout=_TIMEOUT) as probe:
+            if not probe.asked and not (near and isinstance(probe.target.address, tuple)):
+                raise LoginRefused("a login without a password is possible on this machine only")
+            try:
+                probe.query(_TOUCHSTONE)
+            except QueryError as error:
+                return "stats" if "admin access needed" in str(error) else "admin"
+    except ConnectionFailed as error:
+        raise LoginRefused(_reason(error)) from error
+    except (EmbeddedError, OSError) as error:
+        raise LoginRefused("the console cannot be reached") from error
+    raise LoginRefused("the console answers in an unexpected way")
+
+
+def _reason(error: ConnectionFailed) -> str:
+    cause = error.__cause__
+    text = cause.fields.get("M", "") if isinstance(cause, QueryError) else str(cause or error)
+    return text or "login failed"
+
+
+def _own_console(settings: Settings, user: str, password: str) -> Target:
+    host = settings.listen_addr[0] if settings.listen_addr else settings.unix_socket_dir
+    return Target(
+        host=_EVERYWHERE.get(host, host),
+        port=settings.listen_port,
+        user=user,
+        password=password,
+        database="pgbouncer",
+        sslmode="prefer",
+        timeout=_TIMEOUT,
+    )
+
+
+def is_near(peer: str, host: str, headers: dict[str, str]) -> bool:
+    """Whether a request comes from this machine itself, and by its own name.
+
+    Not through a proxy, and not from a page that has made its own name lead here: such a page sends its own Host.
+    """
+    if "x-forwarded-for" in headers or "forwarded" in headers or "via" in headers:
+        return False
+    name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
+    return _is_loopback(peer) and (name == "localhost" or _is_loopback(name.strip("[]")))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return bool((mapped or found).is_loopback)
+
+
+@dataclass(slots=True)
+class Session:
+    """Somebody who has logged in."""
+
+    user: str
+    rights: str
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    csrf: str = field(default_factory=lambda: secrets.token_urlsafe(32))
+    started: float = field(default_factory=time.monotonic)
+
+
+class Sessions:
+    """Sessions by their secret token; they end after 8 hours, and with the process."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, Session] = {}
+
+    def open(self, user: str, what: str) -> Session:
+        """A new session; the oldest one makes room."""
+        if len(self._open) >= _MAX_SESSIONS:
+            del self._open[next(iter(self._open))]
+        session = Session(user, what)
+        self._open[session.token] = session
+        return session
+
+    def find(self, token: str) -> Session | None:
+        """The session with this token, if it is still good."""
+        session = self._open.get(token)
+        if session is not None and time.monotonic() - session.started > SESSION_SECONDS:
+            self.close(token)
+            return None
+        return session
+
+    def close(self, token: str) -> None:
+        """Log out."""
+        self._open.pop(token, None)
+
+
+class Rate:
+    """At most `count` events of each key within `seconds`."""
+
+    def __init__(self, count: int, seconds: float) -> None:
+        self._count = count
+        self._seconds = seconds
+        self._seen: dict[str, deque[float]] = {}
+
+    def take(self, key: str) -> bool:
+        """Count an event; False: there were too many."""
+        now = time.monotonic()
+        if len(self._seen) > 1000:
+            self._seen = {k: times for k, times in self._seen.items() if now - times[-1] < self._seconds}
+        times = self._seen.setdefault(key, deque(maxlen=self._count))
+        if len(times) == self._count and now - times[0] < self._seconds:
+            return False
+        times.append(now)
+        return True

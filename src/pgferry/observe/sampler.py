@@ -1,0 +1,199 @@
+"""The pooler's present state as figures: what the dashboard shows, what the history is made of."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from typing import Any
+
+from pgferry import __version__
+from pgferry.admin.context import Context
+from pgferry.observe.events import Events
+from pgferry.observe.history import STEP, TOTAL, History
+from pgferry.observe.metrics import process_usage, show
+from pgferry.observe.process import Usage
+from pgferry.supervisor.errors import CommandError
+from pgferry.supervisor.times import Histogram, Key, Times
+
+_WINDOW = 6
+"""Samples over which percentiles are taken: 30 s."""
+_LONGEST = 20
+_SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
+_HARMLESS_ENDS = {
+    ("refused", "client unexpected eof"),
+    ("refused", "client close request"),
+}
+_SERVER_TROUBLE = (
+    "connect failed",
+    "login failed",
+    "server login failed",
+    "server conn crashed?",
+    "connect timeout",
+)
+
+Row = dict[str, Any]
+
+
+class Sampler:
+    """Takes a sample every STEP seconds. `fresh` is set, and a new one made, whenever there is a new sample."""
+
+    def __init__(self, context: Context, events: Events) -> None:
+        self._context = context
+        self._pooler = context.pooler
+        self._events = events
+        self._started = time.time()
+        self.history = History()
+        self.fresh = asyncio.Event()
+        self.now: Row = {}
+        """The newest sample."""
+        self._window: deque[tuple[float, dict[Key, Times]]] = deque(maxlen=_WINDOW + 1)
+        self._ends: dict[tuple[str, str], int] | None = None
+        self._usage: tuple[float, dict[str, Usage]] = (0.0, {})
+
+    async def run(self) -> None:
+        """Sample until cancelled."""
+        while True:
+            try:
+                if self._pooler.config.settings.dashboard:
+                    await self.sample()
+            except CommandError as error:
+                self._pooler.log.warning(f"dashboard: {error.message}")
+            await asyncio.sleep(STEP)
+
+    async def sample(self) -> None:
+        """Ask the workers and publish what they say. Raises CommandError."""
+        pooler = self._pooler
+        pools = [row for row in await show(self._context, "POOLS") if row["database"] != "pgbouncer"]
+        sizes = {str(row["name"]): row for row in await show(self._context, "DATABASES")}
+        await pooler.refresh_times()
+        await pooler.refresh_ends()
+        longest = await pooler.show("longest")
+        workers = await pooler.show("worker")
+        used = await asyncio.to_thread(process_usage, pooler)
+        self._window.append((time.monotonic(), pooler.times.pools()))
+        self._look_at_ends()
+        figures = self._figures(pools)
+        self.history.add(time.time(), figures)
+        self.now = {
+            "time": time.time(),
+            "started": self._started,
+            "version": __version__,
+            "state": self._state(),
+            "total": dict(figures[TOTAL]),
+            "pools": [self._pool(row, sizes.get(row["database"], {}), figures) for row in pools],
+            "longest": _longest(longest),
+            "workers": self._workers(workers, used),
+        }
+        fresh, self.fresh = self.fresh, asyncio.Event()
+        fresh.set()
+
+    def _state(self) -> str:
+        state = self._pooler.state
+        if state.shutdown:
+            return "shutting down"
+        return "paused" if state.paused else "active"
+
+    def _pool(self, row: Row, entry: Row, figures: dict[Key, dict[str, float]]) -> Row:
+        wait = row["maxwait"] * 1_000_000 + row["maxwait_us"]
+        others = ("sv_used", "sv_tested", "sv_login", "sv_being_canceled")
+        return {
+            "database": row["database"],
+            "user": row["user"],
+            "mode": row["pool_mode"],
+            "size": entry.get("pool_size", 0),
+            "paused": entry.get("paused", 0),
+            "disabled": entry.get("disabled", 0),
+            "maxwait": wait,
+            "other": sum(row[name] for name in others),
+            **figures[row["database"], row["user"]],
+        }
+
+    def _figures(self, pools: list[Row]) -> dict[Key, dict[str, float]]:
+        """The fields of the history, by pool and of all."""
+        result: dict[Key, dict[str, float]] = {}
+        total: dict[str, float] = dict.fromkeys(("clients", "waiting", "active", "idle", "tps", "qps"), 0.0)
+        everything = {kind: Histogram() for kind in ("query", "wait")}
+        newest_at, newest = self._window[-1]
+        before_at, before = self._window[-2] if len(self._window) > 1 else (newest_at, newest)
+        seconds = newest_at - before_at
+        for row in pools:
+            key = (str(row["database"]), str(row["user"]))
+            counts = {
+                kind: newest[key][kind].since(before.get(key, {}).get(kind)).count if key in newest else 0
+                for kind in ("xact", "query")
+            }
+            recent = {kind: self._recent(key, kind) for kind in everything}
+            figures = {
+                "clients": float(row["cl_active"] + row["cl_waiting"]),
+                "waiting": float(row["cl_waiting"]),
+                "active": float(row["sv_active"]),
+                "idle": float(row["sv_idle"]),
+                "tps": counts["xact"] / seconds if seconds else 0.0,
+                "qps": counts["query"] / seconds if seconds else 0.0,
+            }
+            for name, value in figures.items():
+                total[name] += value
+            for kind, histogram in recent.items():
+                everything[kind].add(histogram)
+            result[key] = figures | _percentiles(recent)
+        result[TOTAL] = total | _percentiles(everything)
+        return result
+
+    def _recent(self, key: Key, kind: str) -> Histogram:
+        newest = self._window[-1][1].get(key)
+        if newest is None:
+            return Histogram()
+        return newest[kind].since(
+            self._window[0][1].get(key, {}).get(kind) if len(self._window) > 1 else None
+        )
+
+    def _look_at_ends(self) -> None:
+        """Refusals, and servers that failed, become events."""
+        totals = self._pooler.ends.totals()
+        before = totals if self._ends is None else self._ends
+        self._ends = totals
+        for (kind, reason), count in totals.items():
+            new = count - before.get((kind, reason), 0)
+            if new <= 0 or (kind, reason) in _HARMLESS_ENDS:
+                continue
+            if kind == "refused":
+                self._events.note(f"login refused: {reason}", "warning", new)
+            elif kind == "server" and reason in _SERVER_TROUBLE:
+                self._events.note(f"server connection failed: {reason}", "error", new)
+
+    def _workers(self, rows: list[Row], used: dict[str, Usage]) -> list[Row]:
+        before_at, before = self._usage
+        self._usage = (time.monotonic(), used)
+        seconds = self._usage[0] - before_at
+        found = {f"worker-{row['worker']}": row for row in rows}
+        result = []
+        for name, usage in sorted(used.items()):
+            old = before.get(name)
+            busy = (usage.cpu_seconds - old.cpu_seconds) / seconds if old is not None and seconds else 0.0
+            lag = Histogram.unpack(found[name]["lag"]) if name in found else Histogram()
+            result.append(
+                {
+                    "name": name,
+                    "cpu": round(max(0.0, busy), 3),
+                    "memory": usage.resident_bytes,
+                    "fds": usage.descriptors,
+                    "clients": found[name]["clients"] if name in found else None,
+                    "lag99": lag.percentile(0.99),
+                }
+            )
+        return result
+
+
+def _percentiles(recent: dict[str, Histogram]) -> dict[str, float]:
+    return {
+        **{name: float(recent["query"].percentile(share)) for name, share in _SHARES.items()},
+        "wait95": float(recent["wait"].percentile(0.95)),
+    }
+
+
+def _longest(rows: list[Row]) -> list[Row]:
+    """Those who hold a server for longest; between transactions of session mode is not worth a line."""
+    told = [row for row in rows if row["state"] != "session"]
+    told.sort(key=lambda row: -max(row["xact_us"], row["held_us"] if row["pins"] else 0))
+    return [{**row, "slow": int(0 < row["threshold"] * 1e6 < row["xact_us"])} for row in told[:_LONGEST]]
