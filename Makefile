@@ -94,6 +94,8 @@ $(VENV)/.installed: $(VENV)/.made pyproject.toml | $(VENV)/.built
 $(VENV)/.tests: $(VENV)/.made pyproject.toml tools/prepare_browser
 	@echo "Installing what the tests need"
 	@$(PIP) --group test
+	@mkdir -p build
+	@$(PIP) 'bonsai>=1.5' >build/bonsai.log 2>&1 || echo "Without bonsai (it needs libldap2-dev and libsasl2-dev): no LDAP tests"
 	@tools/prepare_browser
 	@touch $@
 

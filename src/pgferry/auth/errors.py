@@ -7,6 +7,8 @@ SQLSTATE: Final = "08P01"
 
 PASSWORD_FAILED: Final = "password authentication failed"
 SASL_FAILED: Final = "SASL authentication failed"
+LDAP_FAILED: Final = "LDAP authentication failed"
+PAM_FAILED: Final = "PAM authentication failed"
 TRUST_FAILED: Final = '"trust" authentication failed'
 EMPTY_PASSWORD: Final = "empty password returned by client"
 WRONG_MECHANISM: Final = "client selected an invalid SASL authentication mechanism"

@@ -20,7 +20,7 @@ from pgferry.config.tokens import BadLine, Token, fields, with_files
 TYPES = ("local", "host", "hostssl", "hostnossl")
 METHODS = ("trust", "reject", "md5", "scram-sha-256", "password", "peer", "cert", "ldap", "pam")
 SETTING = "auth_hba_file"
-PENDING = ("cert", "ldap", "pam")
+PENDING = ("cert",)
 """Methods that this version refuses."""
 _MAPPED = ("peer", "cert")
 _UNSUPPORTED_TYPES = ("hostgssenc", "hostnogssenc")

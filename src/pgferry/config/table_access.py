@@ -24,8 +24,8 @@ LOGIN: tuple[Setting, ...] = (
         default="md5",
         kind=enum(*AUTH_TYPES),
         group=_LOGIN,
-        pending_values=("cert", "ldap", "pam"),
-        pending_reason="clients log in with any, trust, plain, md5, scram-sha-256 or hba",
+        pending_values=("cert",),
+        pending_reason="clients log in with any, trust, plain, md5, scram-sha-256, hba, ldap or pam",
         text="How clients prove who they are; md5 becomes SCRAM for a user whose secret is a SCRAM verifier.",
     ),
     Setting(
@@ -79,7 +79,6 @@ LOGIN: tuple[Setting, ...] = (
         default=None,
         kind=TEXT,
         group=_LOGIN,
-        pending="there is no auth_type = ldap",
         text="Options of auth_type = ldap.",
     ),
     Setting(

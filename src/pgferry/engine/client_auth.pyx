@@ -7,15 +7,18 @@ when the answer is there looks first whether the client still is. Users that nob
 import struct
 
 from pgferry.auth import md5, sasl, scram
-from pgferry.auth.errors import PASSWORD_FAILED, SASL_FAILED, TRUST_FAILED, AuthError, Refused
+from pgferry.auth.errors import LDAP_FAILED, PAM_FAILED, PASSWORD_FAILED, SASL_FAILED, TRUST_FAILED, AuthError, Refused
 from pgferry.auth.hba import PEER_FAILED, packed_address
 from pgferry.auth.hba import Login as Seen
-from pgferry.auth.secrets import NO_SECRET, Method, SecretKind, check_cleartext, check_md5, client_method
+from pgferry.auth.secrets import NO_SECRET, Method, Secret, SecretKind, check_cleartext, check_md5, client_method
 
 from pgferry.engine.client_login cimport Login, authenticated, refuse
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport Client
 from pgferry.engine.pooling cimport close_client
+
+cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else judges the password
+cdef tuple UNASKED = ("any", "ldap", "pam")         # a user need not be known here
 
 
 cdef int authenticate(Client c, Login login) except -1:
@@ -23,7 +26,7 @@ cdef int authenticate(Client c, Login login) except -1:
     login.kind = c.engine.config.settings.auth_type
     if login.kind == "hba":
         choose(c, login, login.username)
-    if (c.user is None or c.user.secret is None) and login.kind != "any" and look_up(c, login):
+    if (c.user is None or c.user.secret is None) and login.kind not in UNASKED and look_up(c, login):
         return 0
     return challenge(c, login)
 
@@ -78,6 +81,9 @@ cdef int challenge(Client c, Login login) except -1:
         if not known:
             raise Refused(login.failure or TRUST_FAILED)
         return authenticated(c, login)
+    if login.kind in OUTSIDE:
+        login.method = Method.PLAIN
+        return ask(c, login, b"\0\0\0\x03")
     if login.kind == "peer":
         return ask_for_account(c, login, known)
     login.secret = secret
@@ -100,6 +106,28 @@ cdef int ask_for_account(Client c, Login login, bint known) except -1:
     c.pause(PAUSE_WAIT)
     c.engine.host.gate.check_peer(c.peer_uid, login.rule.map, name, lambda right: decided(c, login, right, PEER_FAILED))
     return 0
+
+
+cdef int ask_outside(Client c, Login login, bytes password) except -1:
+    """ldap, pam: somebody else knows whether the password is right."""
+    host = "" if c.is_unix else c.remote()[0]
+    options = c.engine.config.ldap if login.rule is None else login.rule.ldap
+    login.method = None
+    c.pause(PAUSE_WAIT)
+    c.engine.host.gate.verify(login.kind, options, login.username, password, host,
+                              lambda why: verified(c, login, password, why))
+    return 0
+
+
+def verified(Client c, Login login, bytes password, str why):
+    """LDAP or PAM has answered. The password may open the server, too."""
+    if c.login is not login:
+        return
+    if why:
+        c.engine.say(c, "LOG", f"login refused: {login.kind}: {why}")
+    else:
+        login.found = (login.username, Secret(SecretKind.PLAIN, password.decode("utf-8", "surrogateescape"), None))
+    decided(c, login, not why, OUTSIDE[login.kind])
 
 
 def decided(Client c, Login login, right, text):
@@ -133,6 +161,8 @@ cdef int password_message(Client c, Login login, bytes body) except -1:
         raise Refused("broken password packet")
     if not password:
         raise Refused("empty password returned by client")
+    if login.kind in OUTSIDE:
+        return ask_outside(c, login, password)
     if login.method is Method.MD5:
         if not check_md5(login.secret, login.username, login.salt, password) or not login.possible:
             raise Refused(login.failure or PASSWORD_FAILED)

@@ -20,6 +20,7 @@ from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet, Ledger
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.operations import Operations
+from pgferry.supervisor.outside import Outside
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
@@ -61,6 +62,7 @@ class Supervisor:
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self._accounts = Accounts()
+        self._outside = Outside()
         self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
         self.console = Console(pooler, self.operations, self.reloader)
         self._http = list(http)
@@ -89,6 +91,7 @@ class Supervisor:
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
             self._accounts.close()
+            self._outside.close()
 
     async def _start(self) -> bool:
         """Start the workers; False when a signal ended the start."""
@@ -168,6 +171,8 @@ class Supervisor:
             await self.console.cancel(int(message["client_id"]))
         elif op == "resolve":
             return await self._pooler.resolver.resolve(str(message["host"]))
+        elif op == "verify":
+            return {"why": await self._outside.verify(message)}
         elif op == "system_user":
             return {"name": await self._accounts.name_of(int(message["uid"]))}
         elif op == "cancel":

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from pgferry.auth import hba
 from pgferry.auth.errors import Refused
 from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
 from pgferry.auth.secrets import SecretKind
-from pgferry.config.rules import HbaRule
+from pgferry.config.rules import HbaRule, LdapOptions
 from pgferry.engine.lookup import look_up, lookup_pool
 from pgferry.engine.model import Database
 from pgferry.worker.control import Message
@@ -19,6 +21,9 @@ if TYPE_CHECKING:
 
 LookedUp = Callable[[Found | None, str | None], None]
 """Gets the user, or None for nobody; and what a client is told when nobody could be asked."""
+
+Verified = Callable[[str], None]
+"""Gets why the user may not log in; empty: it may."""
 
 _MAX_STRANGERS = 4000
 """Names that made an entry from `*` for somebody who had proved nothing, and that PostgreSQL never answered for."""
@@ -96,6 +101,24 @@ class Gate:
             done(bool(answer.get("ok")) and hba.may_be(lines, str(answer["name"]), user))
 
         self._host.control.request("system_user", answered, uid=uid)
+
+    def verify(
+        self, method: str, options: LdapOptions | None, user: str, password: bytes, host: str, done: Verified
+    ) -> None:
+        """Have the supervisor ask LDAP or PAM."""
+
+        def answered(answer: Message) -> None:
+            done(str(answer["why"] if answer.get("ok") else answer.get("error")))
+
+        self._host.control.request(
+            "verify",
+            answered,
+            method=method,
+            ldap=msgspec.to_builtins(options),
+            user=user.encode("utf-8", "surrogateescape"),
+            password=password,
+            host=host,
+        )
 
     def _new_database(self, name: str) -> Database | None:
         """An entry made from `*` for somebody who has proved nothing yet: there is a limit to those."""

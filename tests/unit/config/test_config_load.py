@@ -149,9 +149,7 @@ def test_settings_without_effect_are_refused_by_name(ini: Loader, setting: Setti
 
 def test_which_settings_have_no_effect_yet() -> None:
     pending = {setting.name for setting in GLOBAL if not setting.effective}
-    assert {name for name in pending if "_tls" not in name} == {
-        "suspend_timeout", "auth_ldap_options",
-    }  # fmt: skip
+    assert {name for name in pending if "_tls" not in name} == {"suspend_timeout"}
     assert all(setting.effective for setting in (*DATABASE, *USER))
 
 
@@ -257,7 +255,12 @@ def test_overrides_come_last(ini: Loader) -> None:
     text = MINIMAL + "max_client_conn = 5\nlisten_port = 7000\n"
     config = ini.load(text, overrides={"max_client_conn": "6", "listen_port": "1"})
     assert (config.settings.max_client_conn, config.settings.listen_port) == (6, 7000)
-    for overrides in ({"bogus": "1"}, {"max_client_conn": "x"}, {"listen_port": "x"}, {"suspend_timeout": "1"}):
+    for overrides in (
+        {"bogus": "1"},
+        {"max_client_conn": "x"},
+        {"listen_port": "x"},
+        {"suspend_timeout": "1"},
+    ):
         with pytest.raises(ConfigError) as caught:
             ini.load(text, overrides=overrides)
         assert caught.value.problems[0].setting in overrides
