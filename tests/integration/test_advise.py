@@ -16,7 +16,7 @@ from pgferry.client import Connection
 from pgferry.client.target import parse
 from support.pooler import Pooler
 
-pytestmark = pytest.mark.workers(1)
+pytestmark = [pytest.mark.workers(1), pytest.mark.pg(15)]
 
 
 def advise(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -99,6 +99,11 @@ def test_given_loads(tmp_path: Path) -> None:
 )
 def test_wrong_options(arguments: tuple[str, ...]) -> None:
     assert advise(*arguments).returncode == 2
+
+
+def test_a_pool_that_is_too_small_or_too_large() -> None:
+    assert "is saturated" in advise("--load", "a=300/10ms@3").stdout
+    assert "larger than needed" in advise("--load", "a=10/10ms@50").stdout
 
 
 def test_a_budget_that_is_too_small() -> None:

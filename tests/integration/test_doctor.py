@@ -25,7 +25,9 @@ from pgferry.embedded import Cluster
 from support import cluster as clusters
 from support.pooler import Pooler, eventually
 
-pytestmark = pytest.mark.workers(1)
+# One version for the most part; the queries to a server are asked of the oldest and the newest.
+pytestmark = [pytest.mark.workers(1), pytest.mark.pg(18)]
+BOTH = pytest.mark.pg(15, 18)
 MakePooler = Callable[..., Pooler]
 provoked: set[str] = set()
 
@@ -174,6 +176,7 @@ def test_the_secrets_file(write: Callable[..., str], tmp_path: Path) -> None:
 # --- a file and a PostgreSQL
 
 
+@BOTH
 def test_pools_beside_the_server(cluster: Cluster, write: Callable[..., str]) -> None:
     server = ask_server(parse(cluster_url(cluster)), cores=2)
     there = {"shop": f"host=127.0.0.1 port={cluster.port}"}
@@ -197,6 +200,7 @@ def test_timeouts_of_both_sides(cluster: Cluster, write: Callable[..., str]) -> 
     assert found(facts_of(write({"query_timeout": 30}), server=server), "query-timeout-order")
 
 
+@BOTH
 def test_settings_of_the_server(pg_version: int, write: Callable[..., str]) -> None:
     bad = {
         "idle_session_timeout": "60s",
@@ -264,6 +268,7 @@ def sessions(own_cluster: Cluster) -> Iterator[Callable[..., "psycopg.Connection
         connection.close()
 
 
+@BOTH
 def test_sessions_of_the_server(
     own_cluster: Cluster, sessions: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import textwrap
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,10 +26,11 @@ from pgferry.advise.plan import (
 from pgferry.advise.plot import svg_plot, text_plot, time_text
 from pgferry.cli.table import table
 from pgferry.client import BadTarget, Connection
-from pgferry.client.target import parse
+from pgferry.client.target import parse_console
 from pgferry.embedded.errors import EmbeddedError
 
 _COLUMNS = ["size", "in use", "wait at all", "mean wait", "p95", "p99", "p99 simulated", ""]
+_SATURATED = 0.95
 _LOAD = "NAME=RATE/TIME[/P99][@SIZE]"
 
 
@@ -110,8 +112,7 @@ def command(
 
 
 def _measured(url: str, interval: float, database: str | None) -> list[Load]:
-    target = parse(url, database="pgbouncer")
-    with Connection(target.on("pgbouncer"), application_name="pgferry advise", timeout=30.0) as console:
+    with Connection(parse_console(url), application_name="pgferry advise", timeout=30.0) as console:
         loads = measure(console, interval)
     return [load for load in loads if database is None or load.name == database]
 
@@ -146,23 +147,30 @@ class _Report:
             "",
             f"Recommended: {self.size} (99 % wait at most {time_text(self.limit)})",
         ]
-        return "\n".join([*lines, *self.warnings()])
+        return "\n".join([*lines, *(textwrap.fill(text, 100) for text in self.warnings())])
 
     def warnings(self) -> list[str]:
+        load, found = self.load, []
+        if load.size and load.busy > load.size * _SATURATED:
+            found.append(
+                f"The pool of {load.size} is saturated: the clients would ask for more if they could, so "
+                "what is recommended "
+                "is the least. Measure again with it."
+            )
         useful = self.cores * 2 + 1 if self.cores else 0
-        if useful and self.load.busy > useful:
-            return [
+        if useful and load.busy > useful:
+            found.append(
                 f"{self.cores} cores work on about {useful} queries at a time; this load keeps "
-                f"{self.load.busy:.1f} servers "
+                f"{load.busy:.1f} servers "
                 "busy. Unless they mostly wait (for locks, for the client, for the disk), a larger pool "
                 "makes it slower: "
                 "shorten the transactions, or use a larger server or a replica."
-            ]
-        if self.load.size and self.load.size > self.size * 2:
-            return [
-                f"The pool of {self.load.size} is larger than needed; what it does not use, others could."
-            ]
-        return []
+            )
+        if load.size > self.size * 2:
+            found.append(
+                f"The pool of {load.size} is larger than needed; what it does not use, others could."
+            )
+        return found
 
 
 def _row(o: Option, marks: dict[int, str]) -> list[str]:

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 import click
 
-from pgferry.client import BadTarget, Target
-from pgferry.client.target import parse
+from pgferry.client import BadTarget
+from pgferry.client.target import parse, parse_console
 from pgferry.config.load import load
 from pgferry.config.problems import ConfigError
 from pgferry.doctor.gather import ask_console, ask_server, config_of
@@ -87,7 +87,7 @@ def gather(config: str | None, console: str | None, url: str | None, cores: int)
         facts.config = load(config)
         facts.places = Places.of(config)
     if console:
-        facts.console = ask_console(_console_target(console))
+        facts.console = ask_console(parse_console(console))
         facts.config = facts.config or config_of(facts.console)
     if url:
         target = parse(url)
@@ -97,11 +97,6 @@ def gather(config: str | None, console: str | None, url: str | None, cores: int)
     if facts.config is not None:
         facts.machine = Machine.read(facts.config.settings.pidfile)
     return facts
-
-
-def _console_target(url: str) -> Target:
-    target = parse(url, database="pgbouncer")
-    return target if target.database in ("pgbouncer", "pgferry") else target.on("pgbouncer")
 
 
 def _json(found: Sequence[Finding], made: int) -> str:

@@ -101,6 +101,12 @@ def parse(url: str, *, database: str = "") -> Target:
     return target if target.password is not None else replace(target, password=_from_passfile(target))
 
 
+def parse_console(url: str) -> Target:
+    """The console of the pooler at a URL, whatever database it names. Raises BadTarget."""
+    target = parse(url, database="pgbouncer")
+    return target if target.database == "pgferry" else target.on("pgbouncer")
+
+
 def _given(url: str) -> dict[str, str]:
     parts = urlsplit(url.strip())
     if parts.scheme not in ("postgresql", "postgres"):

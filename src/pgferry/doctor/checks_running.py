@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 
 from pgferry.config.show import show_config_rows
@@ -39,12 +40,16 @@ def _wait(row: Row) -> float:
     return number(row, "wait") + number(row, "wait_us") / 1e6
 
 
+def _same_pool(row: Row, pool: Row) -> bool:
+    return (row["database"], row["user"]) == (pool["database"], pool["user"])
+
+
 def _holders(facts: Facts, pool: Row) -> str:
     """What the servers of a pool are busy with, longest first."""
     clients = {row["ptr"]: row for row in dicts(facts, "CLIENTS")}
     texts = []
     for row in dicts(facts, "SERVERS"):
-        if (row["database"], row["user"]) != (pool["database"], pool["user"]) or not row.get("link"):
+        if not _same_pool(row, pool) or not row.get("link"):
             continue
         client = clients.get(row["link"], {})
         who = client.get("application_name") or f"client {row['link']}"
@@ -52,6 +57,15 @@ def _holders(facts: Facts, pool: Row) -> str:
         since = _wait(row) or _age(client or row, "request_time")
         texts.append((since, f"{who} {what} for {seconds(since)} (backend {row['remote_pid']})"))
     return first((text for _, text in sorted(texts, reverse=True)), 3)
+
+
+def _most(clients: Iterable[Row]) -> str:
+    """The applications with the most of these clients."""
+    counts = Counter(
+        f"{row['application_name'] or 'no application_name'} ({row['database']}/{row['user']})"
+        for row in clients
+    )
+    return first([f"{name}: {count}" for name, count in counts.most_common()])
 
 
 @check(
@@ -69,10 +83,12 @@ def clients_wait(facts: Facts) -> Iterator[Finding]:
         if not waiting or longest < 0.5:
             continue
         severity = error if longest >= 5 else warning
+        mine = [r for r in dicts(facts, "CLIENTS") if r["state"] == "waiting" and _same_pool(r, pool)]
+        whose = f" ({_most(mine)})" if mine else ""
         yield severity(
-            f"{many(waiting, 'client')} of {pool['database']}/{pool['user']} wait, the longest for "
-            f"{seconds(longest)}; "
-            f"{pool['sv_active']} servers busy, {pool['sv_idle']} idle, {pool['sv_login']} logging in",
+            f"{pool['database']}/{pool['user']}: {many(waiting, 'client')} waiting{whose}, the longest for "
+            f"{seconds(longest)}; {pool['sv_active']} servers busy, {pool['sv_idle']} idle, "
+            f"{pool['sv_login']} logging in",
             f"held by: {_holders(facts, pool)}"
             if _holders(facts, pool)
             else "see `Who waits for what` in docs/troubleshooting.md",
@@ -156,9 +172,10 @@ def clients_full(facts: Facts) -> Iterator[Finding]:
     if limit and used >= limit * _NEAR:
         severity = error if used >= limit else warning
         yield severity(
-            f"{used:.0f} of {limit:.0f} client connections are in use",
-            f"max_client_conn = {limit * 2:.0f}, if the limit of open files allows it; or fewer connections "
-            "in each application",
+            f"{used:.0f} of {limit:.0f} client connections are in use; most by "
+            f"{_most(dicts(facts, 'CLIENTS'))}",
+            f"fewer connections there; or max_client_conn = {limit * 2:.0f}, if the limit of open files "
+            "allows it",
             "SHOW LISTS",
         )
 
@@ -172,7 +189,7 @@ def clients_full(facts: Facts) -> Iterator[Finding]:
 def waits_long(facts: Facts) -> Iterator[Finding]:
     for row in dicts(facts, "STATS"):
         wait, query = number(row, "avg_wait_time"), number(row, "avg_query_time")
-        if wait > query / 2 and wait > 1000:
+        if query and wait > query / 2 and wait > 1000:
             yield warning(
                 f"{row['database']}: a query takes {seconds(query / 1e6)} on average as clients see it, and "
                 f"{seconds(wait / 1e6)} of that is waiting for a server",

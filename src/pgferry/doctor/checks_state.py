@@ -59,21 +59,23 @@ def state_ignored(facts: Facts) -> Iterator[Finding]:
     names = _ignoring(facts)
     if not names:
         return
-    place = facts.places.setting("session_state")
+    place, change = facts.places.setting("session_state"), "session_state = track"
+    if facts.console is not None and not facts.console.is_pgferry:
+        place, change = facts.places.setting("pool_mode"), "pgferry with session_state = track"
     used = _used(facts)
     if used:
         kinds = ", ".join(used)
         yield warning(
             f"session_state = ignore in transaction mode, and applications use {kinds}: "
             f"{first(used.values(), 2)}",
-            "session_state = track; or pool_mode = session for these users",
+            f"{change}; or pool_mode = session for these users",
             place,
         )
     elif facts.server is None or facts.server.statements is None:
         yield note(
             f"session_state = ignore in transaction mode ({first(names)}): whatever a client sets, the next "
             "one finds",
-            "session_state = track, or make sure that no application uses session state",
+            f"{change}, or make sure that no application uses session state",
             place,
         )
 

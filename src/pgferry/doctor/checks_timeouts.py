@@ -28,7 +28,7 @@ def idle_transaction(facts: Facts) -> Iterator[Finding]:
     severity = note if facts.server is None else warning
     yield severity(
         "Nothing ends a client that sits idle in a transaction",
-        f"idle_transaction_timeout = 60 in pgferry, or ALTER SYSTEM SET {name} = '60s'",
+        f"idle_transaction_timeout = 60 in the pooler, or ALTER SYSTEM SET {name} = '60s'",
         facts.places.setting("idle_transaction_timeout"),
     )
 

@@ -29,6 +29,11 @@ class Console:
     target: Target
     shows: dict[str, list[Row]]
 
+    @property
+    def is_pgferry(self) -> bool:
+        """Whether it is one of ours; a PgBouncer has fewer settings and columns."""
+        return any("pgferry" in (row.get("version") or "") for row in self.rows("VERSION"))
+
     def rows(self, what: str) -> list[Row]:
         """The rows of SHOW what, without those about the console itself."""
         return [
