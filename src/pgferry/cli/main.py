@@ -10,6 +10,7 @@ import click
 COMMANDS = {
     "run": ("pgferry.cli.run", "Pool the server of a URL, without any file."),
     "demo": ("pgferry.cli.demo", "Show pgferry at work on a PostgreSQL of its own."),
+    "top": ("pgferry.cli.top", "Watch a running pooler in the terminal."),
     "check": ("pgferry.cli.check", "Check a configuration file and explain every problem."),
     "doctor": (
         "pgferry.cli.doctor",
