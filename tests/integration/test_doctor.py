@@ -130,6 +130,7 @@ CONFIG_CASES: list[tuple[str, dict[str, object], dict[str, str] | None, str]] = 
     ("tls-clients", {"listen_addr": "*"}, None, "warning"),
     ("tls-servers", {}, {"shop": "host=10.1.2.3"}, "warning"),
     ("console-access", {"admin_users": ""}, None, "note"),
+    ("http-open", {"http_listen": "*:9127"}, None, "note"),
     ("ignored-parameters", {"ignore_startup_parameters": "options"}, None, "warning"),
     ("open-files", {"max_client_conn": 30_000}, None, "error"),
     ("backlog", {"listen_backlog": 8192}, None, "note"),

@@ -5,6 +5,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 
 from pgferry.admin.commands import SHOWS
 from pgferry.admin.control import CONTROLS
@@ -113,6 +114,11 @@ def test_links_resolve(page: Path) -> None:
 def test_the_index_names_every_page() -> None:
     text = (ROOT / "docs" / "index.md").read_text()
     assert [page.name for page in PAGES if page.name not in text and page.name != "index.md"] == []
+
+
+def test_the_site_names_every_page() -> None:
+    nav = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"]
+    assert [page.name for page in (ROOT / "docs").glob("*.md") if page.name not in str(nav)] == []
 
 
 @pytest.mark.parametrize("page", OPERATORS, ids=lambda page: page.name)

@@ -158,6 +158,23 @@ def console_access(facts: Facts) -> Iterator[Finding]:
 
 
 @check(
+    "http-open",
+    "config",
+    title="Metrics are seen by those who may see them",
+    why="Metrics need no login and name databases, users and reasons of errors; the port speaks HTTP without TLS, so a "
+    "login to the dashboard can be read on the way.",
+)
+def http_open(facts: Facts) -> Iterator[Finding]:
+    host = facts.settings.http_listen.rpartition(":")[0].strip("[]")
+    if facts.settings.http_listen and host not in _LOOPBACK:
+        yield note(
+            f"Other hosts reach the HTTP port (http_listen = {facts.settings.http_listen})",
+            "an address of a private network, or 127.0.0.1 behind a proxy with TLS",
+            facts.places.setting("http_listen"),
+        )
+
+
+@check(
     "ignored-parameters",
     "config",
     title="No start-up parameter is thrown away that changes what queries mean",
