@@ -123,10 +123,15 @@ class Place:
         return words
 
     def start(self, command: str) -> "subprocess.Popen[bytes]":
-        with (self.folder / "log").open("wb") as log:
-            return subprocess.Popen(
+        """Start a pgferry and wait until it says that it is up."""
+        path = self.folder / "log"
+        with path.open("wb") as log:
+            process = subprocess.Popen(
                 self.argv(command), cwd=self.folder, env=self.environ, stdout=log, stderr=log
             )
+        eventually(lambda: "process up" in path.read_text(), 30, f"{command} does not come up")
+        assert accepts(("127.0.0.1", self.port))
+        return process
 
 
 @pytest.fixture(scope="module")
@@ -134,7 +139,6 @@ def place(server: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with take_port() as port:
         made = Place(tmp_path_factory.mktemp("docs"), server, port)
         process = made.start("pgferry pgbouncer.ini")
-        eventually(lambda: accepts(("127.0.0.1", port)), 30, (made.folder / "log").read_text())
         load = [sys.executable, "-c", LOAD, str(port)]
         busy = subprocess.Popen(load, env=made.environ)
         yield made
@@ -171,6 +175,5 @@ def test_a_command_that_stays(server: Cluster, tmp_path: Path, command: str) -> 
     with take_port() as port:
         place = Place(tmp_path, server, port)
         process = place.start(f"{command} --listen 127.0.0.1:{port}" if " run " in command else command)
-        eventually(lambda: accepts(("127.0.0.1", port)), 30, (tmp_path / "log").read_text())
         process.send_signal(2)
         assert process.wait(20) == 0, (tmp_path / "log").read_text()
