@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
@@ -22,7 +23,7 @@ _KINDS = {
     "connect": ("server_connect_duration_seconds", "Time until a new server connection was logged in"),
 }
 # A bound in front of each octave from 64 us to 67 s: bucket 8 * (k - 2) begins at 2**k us.
-_BOUNDS = [(8 * (k - 2), 2.0**k / 1e6) for k in range(6, 27)]
+_BOUNDS = [(8 * (k - 2), f"{2.0**k / 1e6:.6f}".rstrip("0")) for k in range(6, 27)]
 _STATE = {
     "probes": "Questions to PostgreSQL what a session holds",
     "restores": "Transactions in front of which session state was restored",
@@ -34,8 +35,10 @@ _STATE = {
 
 
 def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
-    found = [(f"{bound:.6f}".rstrip("0"), float(histogram.below(bucket))) for bucket, bound in _BOUNDS]
-    return [*found, ("+Inf", float(histogram.count))]
+    below = list(accumulate(histogram.counts, initial=0))
+    low, most = histogram.low, len(histogram.counts)
+    found = [(text, float(below[min(max(bucket - low, 0), most)])) for bucket, text in _BOUNDS]
+    return [*found, ("+Inf", float(below[-1]))]
 
 
 def durations(pools: Mapping[Key, Times]) -> Iterable[Metric]:

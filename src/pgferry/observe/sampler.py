@@ -18,6 +18,8 @@ from pgferry.supervisor.times import Histogram, Key, Times
 
 _WINDOW = 6
 """Samples over which percentiles are taken: 30 s."""
+_REST = 9.0
+"""Idle for so many times as long as a sample took: thousands of pools get fewer samples."""
 _LONGEST = 20
 _SHARES = {"p50": 0.5, "p95": 0.95, "p99": 0.99}
 _HARMLESS_ENDS = {
@@ -54,12 +56,14 @@ class Sampler:
     async def run(self) -> None:
         """Sample until cancelled."""
         while True:
+            started = time.monotonic()
             try:
                 if self._pooler.config.settings.dashboard:
                     await self.sample()
             except CommandError as error:
                 self._pooler.log.warning(f"dashboard: {error.message}")
-            await asyncio.sleep(STEP)
+            took = time.monotonic() - started
+            await asyncio.sleep(max(STEP - took, _REST * took))
 
     async def sample(self) -> None:
         """Ask the workers and publish what they say. Raises CommandError."""
@@ -71,9 +75,14 @@ class Sampler:
         longest = await pooler.show("longest")
         workers = await pooler.show("worker")
         used = await asyncio.to_thread(process_usage, pooler)
-        self._window.append((time.monotonic(), pooler.times.pools()))
         self._look_at_ends()
-        figures = self._figures(pools)
+
+        def compute() -> dict[Key, dict[str, float]]:
+            self._window.append((time.monotonic(), pooler.times.pools()))
+            return self._figures(pools)
+
+        # With thousands of pools this takes a while, in which the supervisor has other things to do.
+        figures = await asyncio.to_thread(compute)
         self.history.add(time.time(), figures)
         self.now = {
             "time": time.time(),

@@ -84,10 +84,6 @@ class Histogram:
             rank -= n
         return lower_bound(self.low + len(self.counts)) - 1
 
-    def below(self, bucket: int) -> int:
-        """How many durations are in the buckets before this one."""
-        return sum(self.counts[: max(0, bucket - self.low)])
-
 
 Times = dict[str, Histogram]
 """The histograms of a pool by kind."""
@@ -125,9 +121,10 @@ class TimesKeeper:
     def pools(self) -> dict[Key, Times]:
         """Totals by pool, in order of name. Pools that no worker has any more are left out."""
         result: dict[Key, Times] = {}
-        for rows in self._workers.values():
+        # Called from other threads, too: a worker that dies meanwhile must not disturb.
+        for rows in list(self._workers.values()):
             _add(result, rows)
-        _add(result, {key: times for key, times in self._retired.items() if key in result})
+        _add(result, {key: times for key, times in list(self._retired.items()) if key in result})
         return dict(sorted(result.items()))
 
     def period(self) -> dict[Key, Times]:
