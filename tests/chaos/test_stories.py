@@ -90,7 +90,7 @@ def test_a_slow_query_is_released(scene: Scene, monkeypatch: pytest.MonkeyPatch)
         eventually(lambda: scene.pooler.show("POOLS", database="postgres")[0]["sv_active"] == 3)
         in_background(stack, lambda: fast.execute("SELECT 1"))
         scene.says("clients-wait", "shop (postgres/postgres): 1", "report 2.0 runs a query")
-        scene.says("long-query", "backend")
+        scene.says("long-query", "report 2.0", "pg_cancel_backend(")
         assert scene.metric("pgbouncer_pools_client_waiting_connections") == 1
         assert scene.metric("pgferry_longest_transaction_seconds") > 0.5
         scene.pooler.wait_log(r"transaction open for .*running.*report 2\.0")

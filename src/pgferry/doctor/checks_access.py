@@ -161,7 +161,8 @@ def console_access(facts: Facts) -> Iterator[Finding]:
     "http-open",
     "config",
     title="Metrics are seen by those who may see them",
-    why="Metrics need no login and name databases, users and reasons of errors; the port speaks HTTP without TLS, so a "
+    why="Metrics need no login and name databases, users and reasons of errors; the port speaks HTTP without "
+    "TLS, so a "
     "login to the dashboard can be read on the way.",
 )
 def http_open(facts: Facts) -> Iterator[Finding]:

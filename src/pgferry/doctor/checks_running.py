@@ -130,13 +130,16 @@ def idle_in_transaction(facts: Facts) -> Iterator[Finding]:
     "or a replica.",
 )
 def long_query(facts: Facts) -> Iterator[Finding]:
+    clients = {row["ptr"]: row for row in dicts(facts, "CLIENTS")}
     for row in dicts(facts, "SERVERS"):
         if row.get("link") and _wait(row) >= _LONG_QUERY:
+            client = clients.get(row["link"] or "", {})
+            who = client.get("application_name") or f"client {row['link']}"
             yield note(
-                f"A query of {row['database']}/{row['user']} runs for {seconds(_wait(row))} (backend "
-                f"{row['remote_pid']})",
+                f"A query of {who} ({row['database']}/{row['user']}) runs for {seconds(_wait(row))}",
                 "statement_timeout for the role; a second entry in [databases] with a small pool_size for "
-                "reports",
+                "reports; "
+                f"now: SELECT pg_cancel_backend({row['remote_pid']}) in PostgreSQL",
                 "SHOW SERVERS",
             )
 

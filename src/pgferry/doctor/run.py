@@ -18,7 +18,7 @@ MODULES = (checks_pools, checks_timeouts, checks_access, checks_state, checks_ru
 
 
 def examine(facts: Facts, skip: frozenset[str] = frozenset()) -> tuple[list[Finding], int]:
-    """All findings, the worst first, and how many checks were made."""
+    """All findings, and how many checks were made: the worst first, then what a pooler does now."""
     found: list[Finding] = []
     made = 0
     for check in CHECKS.values():
@@ -26,4 +26,4 @@ def examine(facts: Facts, skip: frozenset[str] = frozenset()) -> tuple[list[Find
             continue
         made += 1
         found += [replace(f, check=check.id, why=check.why) for f in check.run(facts)]
-    return sorted(found, key=lambda f: -f.severity), made
+    return sorted(found, key=lambda f: (-f.severity, CHECKS[f.check].needs != ("console",))), made
