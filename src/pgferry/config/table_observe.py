@@ -36,6 +36,26 @@ OBSERVE: tuple[Setting, ...] = (
         "log in there.",
     ),
     Setting(
+        name="otlp_endpoint",
+        default="",
+        kind=TEXT,
+        group=_OBSERVE,
+        reload=False,
+        own=True,
+        text="URL of an OpenTelemetry collector that metrics are sent to over HTTP, for example "
+        "`http://127.0.0.1:4318/v1/metrics`; needs the packages of `pip install 'pgferry[otel]'`. Empty sends none.",
+    ),
+    Setting(
+        name="otlp_interval",
+        default="15",
+        kind=TIME,
+        unit="s",
+        group=_OBSERVE,
+        reload=False,
+        own=True,
+        text="How often metrics are sent to otlp_endpoint.",
+    ),
+    Setting(
         name="transaction_log_threshold",
         default="0",
         kind=TIME,

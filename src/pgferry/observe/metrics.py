@@ -63,13 +63,17 @@ class Metrics:
         self._families: list[Metric] = []
         self._made = -_FRESH_SECONDS
 
-    async def exposition(self, accept: str) -> tuple[bytes, str]:
-        """(text, content type) for the Accept header of a scraper."""
+    async def families(self) -> list[Metric]:
+        """All figures, at most a second old."""
         async with self._lock:
             if time.monotonic() - self._made >= _FRESH_SECONDS:
                 self._families = await self._collect()
                 self._made = time.monotonic()
-            families = self._families
+            return self._families
+
+    async def exposition(self, accept: str) -> tuple[bytes, str]:
+        """(text, content type) for the Accept header of a scraper."""
+        families = await self.families()
         encoder, content_type = choose_encoder(accept)
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Collected(families))

@@ -80,6 +80,7 @@ class Supervisor:
                 self._spawn(self._heartbeats())
                 self._spawn(pooler.resolver.run())
                 await self._open_web()
+                self._push_metrics()
                 await pooler.done.wait()
         finally:
             systemd.notify("STOPPING=1")
@@ -120,6 +121,22 @@ class Supervisor:
 
         self._web = Web(self.console.context(admin=True))
         await self._web.start(self._http)
+
+    def _push_metrics(self) -> None:
+        """Metrics for an OpenTelemetry collector, when one is configured."""
+        settings = self._pooler.config.settings
+        if not settings.otlp_endpoint:
+            return
+        try:
+            from pgferry.observe.otlp import Pusher
+        except ImportError:
+            self._log.error("otlp_endpoint needs more packages: pip install 'pgferry[otel]'")
+            return
+        from pgferry.observe.metrics import Metrics
+
+        metrics = Metrics(self.console.context(admin=True))
+        interval = max(0.1, settings.otlp_interval)
+        self._spawn(Pusher(metrics, self._log, settings.otlp_endpoint, interval).run())
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody handled: say so and go on, the clients' traffic does not depend on it."""

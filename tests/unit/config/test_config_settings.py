@@ -27,6 +27,8 @@ from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER, Setting
 
 START_ONLY = {
     "http_listen",
+    "otlp_endpoint",
+    "otlp_interval",
     "workers", "pidfile", "user", "job_name", "listen_addr", "listen_port", "listen_backlog",
     "unix_socket_dir",
     "unix_socket_mode", "unix_socket_group", "so_reuseport", "pkt_buf", "track_extra_parameters",
@@ -73,6 +75,8 @@ OWN = {
     "http_listen",
     "metrics_path",
     "dashboard",
+    "otlp_endpoint",
+    "otlp_interval",
 }
 
 
