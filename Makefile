@@ -43,7 +43,7 @@ test-asan: $(VENV)/.tests build  ## the tests on an engine with AddressSanitizer
 	mkdir -p $(ASAN)
 	cd $(ASAN) && find . -type f ! -name '*.so' ! -name '*.c' -delete
 	tar -cf - --exclude=__pycache__ --exclude='*.so' --exclude='*.c' \
-		Makefile README.md setup.py pyproject.toml MANIFEST.in docs src tests tools bench | tar -xf - -C $(ASAN)
+		Makefile README.md setup.py pyproject.toml mkdocs.yml MANIFEST.in deploy docs src tests tools bench | tar -xf - -C $(ASAN)
 	cd $(ASAN) && PGFERRY_FLAVOUR=asan $(CURDIR)/$(BIN)/python setup.py --quiet build_ext --inplace -j 2 \
 		>compile.log 2>&1 || { cat compile.log; exit 1; }
 	printf '%s="%s"\n' python "$(CURDIR)/$(BIN)/python" libraries \
