@@ -110,6 +110,14 @@ async def _shutdown(context: Context, command: Command) -> Answer:
     return Answer("SHUTDOWN" if mode or drains else None)
 
 
+async def _takeover(context: Context, command: Command) -> Answer:
+    if command.argument is None:
+        raise invalid(command.text)
+    _log(context, command)
+    await context.operations.take_over(command.argument)
+    return Answer("TAKEOVER")
+
+
 async def _suspend(_context: Context, _command: Command) -> Answer:
     raise CommandError("SUSPEND is not supported by pgferry (removed in PgBouncer 1.26)")
 
@@ -126,5 +134,6 @@ CONTROLS = {
     "KILL_CLIENT": Control(_kill_client, "id"),
     "WAIT_CLOSE": Control(_wait_close, "[db]", waits=True),
     "SHUTDOWN": Control(_shutdown, "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"),
+    "TAKEOVER": Control(_takeover, "name"),
     "SUSPEND": Control(_suspend),
 }

@@ -20,7 +20,6 @@ COMMANDS = {
     "bench": ("pgferry.cli.bench", "Your database directly and through pgferry, side by side."),
 }
 _USAGE_HINT = "Usage: pgferry [OPTION]... CONFIG.ini\nTry 'pgferry --help' for more information."
-_REBOOT = "the online restart -R is not supported by pgferry (removed in PgBouncer 1.26)"
 
 
 def version_text() -> str:
@@ -62,7 +61,7 @@ def _commands_help() -> str:
 )
 @click.option("-d", "--daemon", is_flag=True, help="Run in the background; needs the setting pidfile.")
 @click.option("-q", "--quiet", is_flag=True, help="Do not log to stderr.")
-@click.option("-R", "--reboot", is_flag=True, help="Not supported; removed in PgBouncer 1.26.")
+@click.option("-R", "--reboot", is_flag=True, help="Take over from the running pgferry, with its clients.")
 @click.option("-u", "--user", metavar="USERNAME", help="Unix account to change to.")
 @click.option("-v", "--verbose", count=True, help="Log more; twice for even more.")
 @click.option(
@@ -79,9 +78,7 @@ def pooler(daemon: bool, quiet: bool, reboot: bool, user: str | None, verbose: i
     """Run with PgBouncer's own flags and return the exit status."""
     from pgferry.supervisor.boot import Options, run
 
-    if reboot:
-        raise click.ClickException(_REBOOT)
-    return run(Options(path=config, daemon=daemon, quiet=quiet, user=user, verbose=verbose))
+    return run(Options(path=config, daemon=daemon, quiet=quiet, user=user, verbose=verbose, reboot=reboot))
 
 
 def load_command(name: str) -> click.Command:

@@ -272,7 +272,7 @@ TIMEOUTS: tuple[Setting, ...] = (
         kind=TIME,
         unit="s",
         group=_TIMEOUTS,
-        pending="the SUSPEND command and -R do not exist",
+        pending="the SUSPEND command does not exist, and -R waits for transactions as long as they take",
         text="How long SUSPEND waits for buffers to empty before it drops connections.",
     ),
 )

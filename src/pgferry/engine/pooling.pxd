@@ -11,6 +11,7 @@ cdef int want_servers(Pool pool) except -1
 cdef int serve_waiting(Pool pool) except -1
 cdef int client_gone(Client c) except -1
 cdef int client_hung_up(Client c) except -1
+cdef int forget_client(Client c) except -1
 cdef int finish_closing(Client c) except -1
 cdef int server_gone(Server s) except -1
 cdef int close_client(Client c, str reason, str error=*, str sqlstate=*) except -1

@@ -12,6 +12,7 @@ from pgferry.config.model import Config, Settings
 from pgferry.observe.log import Log
 from pgferry.supervisor import pidfile, process, systemd
 from pgferry.supervisor.errors import StartError
+from pgferry.supervisor.handover import Taken, take_over
 from pgferry.supervisor.listeners import Listeners, ListenPlan, adopt, open_listeners
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import destinations, log_warnings, with_verbosity
@@ -28,6 +29,8 @@ class Options:
     quiet: bool = False
     user: str | None = None
     verbose: int = 0
+    reboot: bool = False
+    """Take the place of the process that runs with this configuration."""
 
 
 class SharedLedger:
@@ -68,7 +71,9 @@ def _run(options: Options, log: Log) -> None:
     if user:
         process.switch_user(user)
     process.refuse_root()
-    note = pidfile.check(settings.pidfile) if settings.pidfile else None
+    if options.reboot and passed:
+        raise StartError("-R cannot be used with socket activation")
+    note = pidfile.check(settings.pidfile) if settings.pidfile and not options.reboot else None
     if options.daemon and not settings.pidfile:
         raise StartError("daemon needs pidfile configured")
     # Before there are threads and a loop: neither survives a fork.
@@ -81,21 +86,37 @@ def _run(options: Options, log: Log) -> None:
     if note:
         log.log(note)
     _log_limits(settings, log)
-    if settings.pidfile:
+    taken = _take_over(settings, log) if options.reboot else None
+    if settings.pidfile and taken is None:
         pidfile.write(settings.pidfile)
     try:
         with contextlib.ExitStack() as open_sockets:
-            http = _http(settings)
+            http = taken.http_for(settings.http_listen) if taken is not None else None
+            if http is None:
+                http = _http(settings)
             for sock in http:
                 open_sockets.callback(sock.close)
-            listeners = (
-                adopt(passed, settings.workers, log) if passed else open_listeners(_plan(settings), log)
-            )
+            if taken is not None:
+                listeners = taken.listeners
+            else:
+                listeners = (
+                    adopt(passed, settings.workers, log) if passed else open_listeners(_plan(settings), log)
+                )
             open_sockets.callback(listeners.close)
-            asyncio.run(_supervise(options, config, log, listeners, http, leave_terminal))
+            asyncio.run(_supervise(options, config, log, listeners, http, leave_terminal, taken))
     finally:
         if settings.pidfile:
             pidfile.remove(settings.pidfile)
+
+
+def _take_over(settings: Settings, log: Log) -> Taken | None:
+    """The sockets of the running process; None when there is none, then this is a normal start."""
+    taken = take_over(settings.unix_socket_dir, settings.listen_port, settings.workers, log)
+    if taken is not None:
+        taken.open_doors(settings.workers)
+    elif settings.pidfile and (note := pidfile.check(settings.pidfile)):
+        log.log(note)
+    return taken
 
 
 async def _supervise(
@@ -105,8 +126,15 @@ async def _supervise(
     listeners: Listeners,
     http: list[socket.socket],
     leave_terminal: Callable[[], None],
+    taken: Taken | None,
 ) -> None:
     def up() -> None:
+        if taken is not None:
+            # From here on the socket file and the pid file are ours.
+            taken.go()
+            if config.settings.pidfile:
+                pidfile.replace(config.settings.pidfile)
+            systemd.notify(f"MAINPID={os.getpid()}")
         if options.daemon:
             log.stop_stderr()
         leave_terminal()
@@ -119,6 +147,7 @@ async def _supervise(
         stderr=not options.daemon,
         http=http,
         on_up=up,
+        predecessor=taken,
     )
     await supervisor.run()
 

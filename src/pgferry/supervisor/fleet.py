@@ -36,6 +36,13 @@ class Ledger(Protocol):
         """Take everything that `worker` held out of the counts."""
 
 
+class Predecessor(Protocol):
+    """A process whose place we take (see handover)."""
+
+    doors: list[socket.socket]
+    statements: int
+
+
 class Worker:
     """One worker process as the supervisor sees it."""
 
@@ -73,6 +80,8 @@ class Fleet:
         self._tasks: set[asyncio.Task[None]] = set()
         self._running = False
         self.stopping = False
+        self.predecessor: Predecessor | None = None
+        """Who has the clients and servers that our first workers are to take over."""
         self.restarts = 0
         """Workers started after a death."""
         self.draining = False
@@ -125,6 +134,10 @@ class Fleet:
             "--tcp-fds": ",".join(map(str, tcp)),
             "--unix-fds": ",".join(map(str, unix)),
         }
+        doors: list[int] = []
+        if self.predecessor is not None and not self._running:
+            doors.append(self.predecessor.doors[index].fileno())
+            arguments |= {"--door-fd": doors[0], "--first-statement": self.predecessor.statements}
         command = WORKER_COMMAND + [str(part) for pair in arguments.items() for part in pair]
         try:
             # A process group of its own keeps a terminal's Ctrl-C away: only we decide when workers end.
@@ -133,7 +146,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log_write,
                 stderr=log_write,
-                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix],
+                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix, *doors],
                 process_group=0,
             )
         finally:

@@ -58,6 +58,11 @@ class Listeners:
                 Path(self.unix_path).unlink()
             self.unix_path = None
 
+    def leave(self) -> None:
+        """Close our copies of sockets that another process goes on with."""
+        self.unix_path = None
+        self.close()
+
     def defer_accept(self, on: bool) -> None:
         """Set TCP_DEFER_ACCEPT on the listeners that are open; they share it with the workers."""
         for group in self.tcp:

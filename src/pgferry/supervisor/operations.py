@@ -1,6 +1,7 @@
 """What an operator can do to the pooler: pause, resume, kill, disable, reconnect, wait, shut down."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from pgferry.supervisor import systemd
@@ -20,6 +21,7 @@ class Operations:
         self._pooler = pooler
         self._state = pooler.state
         self._tasks: set[asyncio.Task[None]] = set()
+        self.on_takeover: Callable[[str], Awaitable[None]] | None = None
 
     async def _tell(self, op: str, timeout: float | None = _SECONDS, **fields: Any) -> None:
         try:
@@ -140,6 +142,12 @@ class Operations:
         if db is not None:
             await self._check_database(db, "cannot wait in")
         await self._tell("wait_close", None, db=db)
+
+    async def take_over(self, name: str) -> None:
+        """A new pgferry wants our place: it waits on the abstract socket of this name."""
+        if self.on_takeover is None:
+            raise CommandError("cannot hand over")
+        await self.on_takeover(name)
 
     def shutdown(self, mode: str | None) -> None:
         """End the process: at once (None), or after `wait_for_servers` or `wait_for_clients`.

@@ -38,6 +38,16 @@ def write(path: str) -> None:
         raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
 
 
+def replace(path: str) -> None:
+    """Put our pid in the place of the process we have taken over from. Raises StartError."""
+    fresh = Path(f"{path}.{os.getpid()}")
+    try:
+        fresh.write_text(f"{os.getpid()}\n", encoding="ascii")
+        fresh.replace(path)
+    except OSError as error:
+        raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
+
+
 def remove(path: str) -> None:
     """Remove the file at exit, when it is still ours."""
     file = Path(path)

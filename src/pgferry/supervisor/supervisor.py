@@ -17,7 +17,8 @@ from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.channel import Message
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
-from pgferry.supervisor.fleet import Fleet, Ledger
+from pgferry.supervisor.fleet import Fleet, Ledger, Predecessor
+from pgferry.supervisor.handover import Handover
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.operations import Operations
 from pgferry.supervisor.outside import Outside
@@ -45,11 +46,13 @@ class Supervisor:
         stderr: bool = True,
         http: Sequence[socket.socket] = (),
         on_up: Callable[[], None] = lambda: None,
+        predecessor: Predecessor | None = None,
     ) -> None:
         self._pooler = pooler
         self._log: Log = pooler.log
         self._on_up = on_up
         self._tasks: set[asyncio.Task[None]] = set()
+        self._http = list(http)
         pooler.listeners = listeners
         pooler.fleet = Fleet(
             listeners,
@@ -59,13 +62,14 @@ class Supervisor:
             lambda: pooler.config_message(reload=False),
             pooler.retire,
         )
+        pooler.fleet.predecessor = predecessor
         self.operations = Operations(pooler)
+        self.operations.on_takeover = Handover(pooler, self._http, self._close_web).begin
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self._accounts = Accounts()
         self._outside = Outside()
         self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
         self.console = Console(pooler, self.operations, self.reloader)
-        self._http = list(http)
         self._web: Web | None = None
 
     async def run(self) -> None:
@@ -86,8 +90,7 @@ class Supervisor:
             systemd.notify("STOPPING=1")
             for task in list(self._tasks):
                 task.cancel()
-            if self._web is not None:
-                await self._web.stop()
+            await self._close_web()
             pooler.listeners.close()
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
@@ -112,6 +115,11 @@ class Supervisor:
         self._on_up()
         systemd.notify("READY=1")
         return True
+
+    async def _close_web(self) -> None:
+        if self._web is not None:
+            await self._web.stop()
+            self._web = None
 
     async def _open_web(self) -> None:
         """The HTTP port, when there is one: its packages are loaded only then."""

@@ -7,7 +7,7 @@ import socket
 import sys
 
 from pgferry.auth.scram import SaltSource
-from pgferry.engine import peers, plumbing
+from pgferry.engine import handover, peers, plumbing
 from pgferry.engine.ledger import Ledger
 from pgferry.engine.listener import Listener
 from pgferry.engine.log import Log
@@ -15,6 +15,7 @@ from pgferry.engine.loop import Loop
 from pgferry.engine.model import Engine
 from pgferry.worker import shared_port
 from pgferry.worker.control import Control
+from pgferry.worker.handover import Door
 from pgferry.worker.host import Host
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
@@ -30,6 +31,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pgferry.worker")
     for name in ("index", "workers", "control-fd", "log-fd", "ledger-fd"):
         parser.add_argument(f"--{name}", type=int, required=True)
+    for name in ("door-fd", "first-statement"):
+        parser.add_argument(f"--{name}", type=int, default=-1)
     for name in ("tcp-fds", "unix-fds"):
         parser.add_argument(f"--{name}", type=fd_list, default=[])
     return parser.parse_args()
@@ -48,9 +51,13 @@ class Worker:
         self._host.engine = self._engine
         self._host.slow = SlowWork(self._loop)
         self._requests = Requests(self._engine, self._host, self._listen)
-        self._requests.on_stop_listening(self._stop_tcp)
+        self._requests.on_stop_listening(self._stop_tcp, self._leave_listeners)
         self._control = Control(self._loop, args.control_fd, self._requests.handle, self._lost)
         self._host.control = self._control
+        if args.first_statement > 0:
+            handover.number_from(self._engine, args.first_statement)
+        if args.door_fd >= 0:
+            self._host.door = Door(self._engine, args.door_fd)
         self._tcp: list[Listener] = []
         self._unix: list[Listener] = []
         self._close_tcp_at = float("inf")
@@ -87,6 +94,13 @@ class Worker:
             self._close_tcp_at = self._loop.now + shared_port.LINGER_SECONDS
         else:
             self._close_tcp()
+
+    def _leave_listeners(self) -> None:
+        """Another process goes on with the same sockets."""
+        for listener in self._tcp + self._unix:
+            listener.stop()
+        self._tcp.clear()
+        self._unix.clear()
 
     def _close_tcp(self) -> None:
         for listener in self._tcp:

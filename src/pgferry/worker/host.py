@@ -15,6 +15,7 @@ from pgferry.engine.plumbing import Tunnel
 from pgferry.worker import configure
 from pgferry.worker.control import Control, Message
 from pgferry.worker.gate import Gate
+from pgferry.worker.handover import Door
 from pgferry.worker.slow import SlowWork
 
 Done = Callable[[Any, Exception | None], None]
@@ -29,6 +30,8 @@ class Host:
     control: Control
     config: Config
     slow: SlowWork
+    door: Door | None = None
+    """Where the worker that we take over from may call."""
 
     def __init__(self, salts: scram.SaltSource) -> None:
         self.gate = Gate(self)
@@ -213,6 +216,8 @@ class Host:
     def cancel_here(self, key: bytes, done: Callable[[], None]) -> None:
         """Cancel the query of one of our own clients."""
         client = self.engine.client_of(key)
+        if client is None and self.door is not None and self.door.taker is not None:
+            self.door.taker.cancel(key)
         if client is not None and client.tunnel is not None:
             self.control.notice("console_cancel", client_id=client.id)
             done()

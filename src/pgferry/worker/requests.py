@@ -7,10 +7,11 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import draining, operations, peers, show, watching
+from pgferry.engine import draining, handover, operations, peers, show, watching
 from pgferry.engine.model import Database, Engine
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Message, Refusal
+from pgferry.worker.handover import Giver
 from pgferry.worker.host import Host
 
 Row = dict[str, Any]
@@ -37,8 +38,10 @@ class Requests:
         self._on_configured = on_configured
         self._configured = False
         self._drain_seconds = 0.0
+        self._giver: Giver | None = None
         self._waits: list[Wait] = []
         self._stop_listening: Callable[[], None] = lambda: None
+        self._leave_listeners: Callable[[], None] = lambda: None
         self._handlers: dict[str, Callable[[Message, Answer], None]] = {
             "config": self._config,
             "show": self._show,
@@ -56,12 +59,15 @@ class Requests:
             "find_db": self._find_db,
             "welcome": self._welcome,
             "moved": self._moved,
+            "last_statement": self._last_statement,
+            "hand_over": self._hand_over,
             "ping": lambda _message, answer: answer({}),
         }
 
-    def on_stop_listening(self, action: Callable[[], None]) -> None:
-        """Set what SHUTDOWN does first."""
+    def on_stop_listening(self, action: Callable[[], None], leave: Callable[[], None]) -> None:
+        """Set what SHUTDOWN does first, and what a hand-over does."""
         self._stop_listening = action
+        self._leave_listeners = leave
 
     def handle(self, message: Message, answer: Answer) -> None:
         """Carry out one request. Raises Refusal."""
@@ -72,6 +78,8 @@ class Requests:
 
     def check_waits(self) -> None:
         """Answer what has come true; called every tick."""
+        if self._giver is not None:
+            self._giver.go_on()
         if self._engine.shutdown >= DRAINING:
             draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
@@ -138,6 +146,26 @@ class Requests:
             raise Refusal("a database is required")
         db.disabled = message["op"] == "disable"
         answer({})
+
+    def _last_statement(self, _message: Message, answer: Answer) -> None:
+        answer({"number": handover.last_statement(self._engine)})
+
+    def _hand_over(self, message: Message, answer: Answer) -> None:
+        """Online upgrade: give everything to the worker that waits under this name; answered when nothing is left."""
+        self._leave_listeners()
+        engine = self._engine
+        try:
+            giver = Giver(engine, str(message["name"]), lambda key: self._host.cancel_here(key, lambda: None))
+        except OSError as error:
+            raise Refusal(f"the new process cannot be reached: {error}") from error
+        self._giver = giver
+        giver.go_on()
+        self._wait(
+            "hand_over",
+            None,
+            lambda: operations.client_total(engine) == 0,
+            lambda _fields: answer({"clients": giver.clients, "servers": giver.servers}),
+        )
 
     def _moved(self, message: Message, answer: Answer) -> None:
         """A host name has lost addresses."""

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -46,10 +47,12 @@ def test_wrong_use(arguments: tuple[str, ...]) -> None:
     assert "Try 'pgferry --help'" in result.stderr
 
 
-def test_reboot_is_refused() -> None:
-    result = pgferry("-R", "a.ini")
+def test_reboot_needs_a_unix_socket(tmp_path: Path) -> None:
+    conf = tmp_path / "a.ini"
+    conf.write_text("[databases]\n[pgbouncer]\nlisten_addr = 127.0.0.1\nunix_socket_dir =\n")
+    result = pgferry("-R", str(conf), PGFERRY_ALLOW_ROOT="1")
     assert result.returncode == 1
-    assert "-R is not supported" in result.stderr
+    assert "FATAL -R needs unix_socket_dir" in result.stderr
 
 
 def test_missing_file() -> None:

@@ -1,0 +1,210 @@
+"""Online upgrade (-R): a new pgferry takes the place of the running one, socket by socket.
+
+The new supervisor makes an abstract unix socket and names it to the old one's console (TAKEOVER). The old one connects
+there, sends its listening sockets, and waits. When the new workers listen, the new supervisor says `go` with the names
+of sockets on which each new worker waits for the old one of its index; from then on workers deal with each other
+(worker.handover). Until `go` the old process goes on as if nothing had been.
+"""
+
+import asyncio
+import os
+import secrets
+import socket
+import struct
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from pgferry.observe.log import Log
+from pgferry.supervisor.errors import CommandError, StartError, WorkerRefused
+from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.pooler import Pooler
+
+_SECONDS = 30.0
+_MAX_FDS = 250
+_GAP = 1_000_000
+
+
+@dataclass(slots=True)
+class Taken:
+    """What the old process has sent, and the connection on which it waits for `go`."""
+
+    sock: socket.socket
+    listeners: Listeners
+    http: list[socket.socket]
+    statements: int
+    pid: int
+    unix_path: str | None = None
+    doors: list[socket.socket] = field(default_factory=list)
+
+    def http_for(self, wanted: object) -> list[socket.socket] | None:
+        """The sockets of the HTTP port, when there were any; closed when the port is not `wanted` any more."""
+        if self.http and not wanted:
+            for sock in self.http:
+                sock.close()
+            self.http.clear()
+        return self.http or None
+
+    def open_doors(self, workers: int) -> None:
+        """A listening socket for each new worker, on which the old one will call."""
+        for _ in range(workers):
+            self.doors.append(_abstract_listener())
+
+    def go(self) -> None:
+        """The new workers listen: the old process may begin."""
+        names = [os.fsdecode(door.getsockname()[1:]) for door in self.doors]
+        self.sock.sendall(msgspec.msgpack.encode({"go": names}))
+        self.sock.close()
+        self.listeners.unix_path = self.unix_path
+        for door in self.doors:
+            door.close()
+
+
+# --- the new process
+
+
+def take_over(unix_dir: str, port: int, workers: int, log: Log) -> Taken | None:
+    """Ask the process at our unix socket for its place; None when there is none. Raises StartError."""
+    if not unix_dir:
+        raise StartError("-R needs unix_socket_dir to find the running process")
+    path = f"{unix_dir}/.s.PGSQL.{port}"
+    with _abstract_listener() as listener:
+        listener.settimeout(_SECONDS)
+        name = os.fsdecode(listener.getsockname()[1:])
+        try:
+            _tell_console(path, f'TAKEOVER "{name}"')
+        except (FileNotFoundError, ConnectionRefusedError):
+            log.log(f"nobody to take over from at unix:{path}, normal start")
+            return None
+        except (OSError, EOFError) as error:
+            raise StartError(f"cannot take over from the process at unix:{path}: {error}") from error
+        sock, _ = listener.accept()
+    _check_peer(sock)
+    sock.settimeout(_SECONDS)
+    data, fds, _flags, _peer = socket.recv_fds(sock, 65536, _MAX_FDS)
+    header = msgspec.msgpack.decode(data)
+    sockets = [socket.socket(fileno=fd) for fd in fds]
+    for each in sockets:
+        each.set_inheritable(False)
+    if header["workers"] != workers:
+        raise StartError(
+            f"cannot take over: the running process has workers = {header['workers']}, not {workers}"
+        )
+    listeners = Listeners()
+    for count in header["tcp"]:
+        listeners.tcp.append([sockets.pop(0) for _ in range(count)])
+    listeners.unix = [sockets.pop(0) for _ in range(header["unix"])]
+    log.log(f"taking over from pid {header['pid']}")
+    return Taken(sock, listeners, sockets, header["statements"] + _GAP, header["pid"], header["unix_path"])
+
+
+def _tell_console(path: str, command: str) -> None:
+    """Run one command on the console as the account that runs both. Raises OSError, EOFError, StartError."""
+    address = "\0" + path[1:] if path.startswith("@") else path
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        sock.settimeout(_SECONDS)
+        sock.connect(address)
+        packet = struct.pack("!I", 196608) + b"user\0pgbouncer\0database\0pgbouncer\0\0"
+        sock.sendall(struct.pack("!I", len(packet) + 4) + packet)
+        with sock.makefile("rb") as answers:
+            _until_ready(answers)
+            text = command.encode() + b"\0"
+            sock.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
+            _until_ready(answers)
+
+
+def _until_ready(answers: Any) -> None:
+    while True:
+        head = answers.read(5)
+        if len(head) < 5:
+            raise EOFError("the console closed the connection")
+        body = answers.read(int.from_bytes(head[1:], "big") - 4)
+        if head[:1] == b"E":
+            text = next((part[1:] for part in body.split(b"\0") if part[:1] == b"M"), b"?")
+            raise StartError(f"cannot take over: {text.decode('utf-8', 'replace')}")
+        if head[:1] == b"Z":
+            return
+
+
+def _abstract_listener() -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    sock.bind(f"\0pgferry_{secrets.token_hex(16)}")
+    sock.listen(1)
+    return sock
+
+
+def _check_peer(sock: socket.socket) -> None:
+    _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    if uid != os.geteuid():
+        raise StartError("hand-over with a process of another account")
+
+
+# --- the old process
+
+
+class Handover:
+    """The old supervisor's side."""
+
+    def __init__(
+        self, pooler: Pooler, http: Sequence[socket.socket], stop_web: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._pooler = pooler
+        self._http = http
+        self._stop_web = stop_web
+        self._task: asyncio.Task[None] | None = None
+
+    async def begin(self, name: str) -> None:
+        """Send what we listen on to the process that waits under this name. Raises CommandError."""
+        if self._pooler.state.shutdown or (self._task is not None and not self._task.done()):
+            raise CommandError("shutting down or handing over already")
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.connect("\0" + name)
+            _check_peer(sock)
+            await self._send_listeners(sock)
+        except (OSError, StartError, WorkerRefused) as error:
+            sock.close()
+            raise CommandError(f"cannot hand over: {error}") from error
+        self._task = asyncio.get_running_loop().create_task(self._wait_for_go(sock))
+
+    async def _send_listeners(self, sock: socket.socket) -> None:
+        listeners = self._pooler.listeners
+        numbers = await self._pooler.fleet.ask_all("last_statement", _SECONDS)
+        header = {
+            "workers": len(listeners.tcp),
+            "tcp": [len(group) for group in listeners.tcp],
+            "unix": len(listeners.unix),
+            "unix_path": listeners.unix_path,
+            "pid": os.getpid(),
+            "statements": max((int(answer["number"]) for answer in numbers.values()), default=0),
+        }
+        sockets = [each for group in listeners.tcp for each in group] + listeners.unix + list(self._http)
+        socket.send_fds(sock, [msgspec.msgpack.encode(header)], [each.fileno() for each in sockets])
+
+    async def _wait_for_go(self, sock: socket.socket) -> None:
+        pooler = self._pooler
+        sock.setblocking(False)
+        data = await asyncio.get_running_loop().sock_recv(sock, 65536)
+        sock.close()
+        if not data:
+            pooler.log.warning("the process that wanted to take over is gone; going on as before")
+            return
+        names = msgspec.msgpack.decode(data)["go"]
+        pooler.log.log("handing over to a new process")
+        pooler.state.shutdown = "handover"
+        pooler.fleet.draining = True
+        pooler.listeners.leave()
+        await self._stop_web()
+        answers = await asyncio.gather(
+            *(pooler.fleet.ask(index, "hand_over", None, name=name) for index, name in enumerate(names)),
+            return_exceptions=True,
+        )
+        for index, answer in enumerate(answers):
+            if isinstance(answer, BaseException):
+                pooler.log.error(f"worker {index} could not hand over: {answer}")
+        clients = sum(a["clients"] for a in answers if not isinstance(a, BaseException))
+        servers = sum(a["servers"] for a in answers if not isinstance(a, BaseException))
+        pooler.log.log(f"handed over {clients} clients and {servers} servers, exiting")
+        pooler.end(5.0)

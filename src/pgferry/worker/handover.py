@@ -1,0 +1,215 @@
+"""Online upgrade, between the old and the new worker of one index: sockets with what belongs to them, one by one.
+
+Frames of 4 bytes length and a msgpack map on a unix socket. The old worker sends `move` with a descriptor, the new
+one answers `moved` or `kept`; until then the old one has its descriptor, too, and goes on with it when the new one is
+gone. The new one sends `cancel` for keys that it does not know.
+"""
+
+import array
+import os
+import socket
+import struct
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from pgferry.engine import handover
+from pgferry.engine.loop import Stream
+from pgferry.engine.model import Engine
+from pgferry.engine.plumbing import Watch
+
+Message = dict[str, Any]
+WINDOW = 200
+"""How many may be on their way at the same time."""
+
+
+class Link:
+    """One end of the connection between the two workers."""
+
+    def __init__(self, engine: Engine, sock: socket.socket) -> None:
+        sock.setblocking(False)
+        peer = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+        if peer[1] != os.geteuid():
+            raise PermissionError("the other end belongs to somebody else")
+        self._engine = engine
+        self._sock = sock
+        self._in = bytearray()
+        self._fds: deque[int] = deque()
+        self._out: deque[tuple[bytes, int | None]] = deque()
+        self.closed = False
+        self._watch = Watch(engine.loop, os.dup(sock.fileno()), self._run, True)
+
+    def send(self, message: Message, fd: int | None = None) -> None:
+        """Send a frame; the descriptor stays ours."""
+        body = msgspec.msgpack.encode(message)
+        self._out.append((len(body).to_bytes(4, "big") + body, fd))
+        self._flush()
+
+    def close(self) -> None:
+        """End the connection."""
+        if not self.closed:
+            self.closed = True
+            self._watch.stop()
+            self._sock.close()
+            while self._fds:
+                os.close(self._fds.popleft())
+            self.on_closed()
+
+    def on_message(self, message: Message, _fd: int | None) -> None:
+        """A frame has come; the descriptor is ours now."""
+        raise NotImplementedError
+
+    def on_closed(self) -> None:
+        """The connection is over."""
+
+    def _run(self) -> None:
+        self._flush()
+        while not self.closed:
+            try:
+                data, fds, _flags, _peer = socket.recv_fds(self._sock, 262144, 64)
+            except BlockingIOError:
+                return
+            except OSError:
+                data, fds = b"", []
+            self._fds.extend(fds)
+            if not data:
+                self.close()
+                return
+            self._in += data
+            self._take_frames()
+
+    def _take_frames(self) -> None:
+        start = 0
+        while len(self._in) - start >= 4 and not self.closed:
+            size = int.from_bytes(self._in[start : start + 4], "big")
+            if len(self._in) - start < 4 + size:
+                break
+            message: Message = msgspec.msgpack.decode(
+                bytes(self._in[start + 4 : start + 4 + size]), strict=False
+            )
+            start += 4 + size
+            self.on_message(message, self._fds.popleft() if message["op"] == "move" and self._fds else None)
+        del self._in[:start]
+
+    def _flush(self) -> None:
+        while self._out and not self.closed:
+            data, fd = self._out[0]
+            rights = [] if fd is None else [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [fd]))]
+            try:
+                sent = self._sock.sendmsg([data], rights)
+            except BlockingIOError:
+                return
+            except OSError:
+                self.close()
+                return
+            if sent == len(data):
+                self._out.popleft()
+            else:
+                self._out[0] = (data[sent:], None)
+
+
+class Giver(Link):
+    """The old worker's end: gives away what is at rest, again and again, until nothing is left."""
+
+    def __init__(self, engine: Engine, name: str, cancel: Callable[[bytes], None]) -> None:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.connect("\0" + name)
+        self._cancel = cancel
+        self._next = 0
+        self._moving: dict[int, Stream] = {}
+        self._refused: set[Stream] = set()
+        self.clients = self.servers = 0
+        super().__init__(engine, sock)
+
+    def go_on(self) -> None:
+        """Give away what has come to rest. Servers first, so that clients find them there."""
+        if self.closed:
+            return
+        for server in handover.movable_servers(self._engine, self._room()):
+            self._give(server, handover.describe_server(server))
+        for client in handover.movable_clients(self._engine, self._room() + len(self._refused)):
+            if client not in self._refused and self._room() > 0:
+                self._give(client, handover.describe_client(client))
+
+    def _room(self) -> int:
+        return max(0, WINDOW - len(self._moving))
+
+    def _give(self, stream: Stream, about: Message) -> None:
+        self._next += 1
+        self._moving[self._next] = stream
+        self.send({"op": "move", "id": self._next, "about": about}, stream.fd)
+
+    def on_message(self, message: Message, _fd: int | None) -> None:
+        """`moved` and `kept`: what has become of one; `cancel`: a request for a client that is still here."""
+        if message["op"] == "cancel":
+            self._cancel(message["key"])
+            return
+        stream = self._moving.pop(message["id"])
+        if message["op"] == "moved":
+            self.clients += message["kind"] == "client"
+            self.servers += message["kind"] == "server"
+            handover.forget_moved(stream)
+        else:
+            self._refused.add(stream)
+            handover.take_back(stream)
+        if len(self._moving) < WINDOW // 4:
+            self.go_on()
+
+    def on_closed(self) -> None:
+        """What was on its way stays here."""
+        for stream in self._moving.values():
+            handover.take_back(stream)
+        self._moving.clear()
+
+
+class Taker(Link):
+    """The new worker's end."""
+
+    def on_message(self, message: Message, _fd: int | None) -> None:
+        """`move`: a client or a server."""
+        fd = _fd
+        if message["op"] != "move" or fd is None:
+            return
+        about = message["about"]
+        os.set_inheritable(fd, False)
+        os.set_blocking(fd, False)
+        try:
+            if about["kind"] == "client":
+                handover.accept_client(self._engine, about, fd)
+            else:
+                handover.accept_server(self._engine, about, fd)
+        except (LookupError, ValueError, TypeError) as error:
+            os.close(fd)
+            self._engine.log.write("WARNING", f"a {about['kind']} stays in the old process: {error}")
+            self.send({"op": "kept", "id": message["id"]})
+        else:
+            self.send({"op": "moved", "id": message["id"], "kind": about["kind"]})
+
+    def cancel(self, key: bytes) -> None:
+        """A cancel request for a client that we do not have: it may still be there."""
+        if not self.closed:
+            self.send({"op": "cancel", "key": key})
+
+
+class Door:
+    """Where the old worker finds the new one: a listening socket that the supervisor has made."""
+
+    def __init__(self, engine: Engine, fd: int) -> None:
+        self._engine = engine
+        self._sock = socket.socket(fileno=fd)
+        self._sock.setblocking(False)
+        self._watch = Watch(engine.loop, os.dup(fd), self._accept)
+        self.taker: Taker | None = None
+
+    def _accept(self) -> None:
+        try:
+            sock, _ = self._sock.accept()
+        except BlockingIOError:
+            return
+        try:
+            self.taker = Taker(self._engine, sock)
+        except PermissionError as error:
+            sock.close()
+            self._engine.log.write("WARNING", f"hand-over refused: {error}")
