@@ -12,7 +12,7 @@ import pytest
 
 from pgferry.embedded.pooler import PoolerProcess
 from support.pooler import WRONG, Pooler, eventually
-from support.wire import Wire, bind, cancel_request, execute, parse, query, sync
+from support.wire import Wire, bind, cancel_request, execute, parse, query, sync, terminate
 
 MakePooler = Callable[..., Pooler]
 pytestmark = pytest.mark.usefixtures("cluster")
@@ -205,3 +205,19 @@ def test_nobody_to_take_over_from(upgrade: Callable[..., Upgrade]) -> None:
     assert "normal start" in process.log()
     with login(up.pooler) as wire:
         assert wire.rows("SELECT 1") == [[b"1"]]
+
+
+def test_session_mode(upgrade: Callable[..., Upgrade]) -> None:
+    """A client that has a server keeps both in the old process until it leaves; others move."""
+    up = upgrade(settings={"pool_mode": "session"})
+    pooler = up.pooler
+    with login(pooler) as idle, login(pooler) as linked:
+        linked.query("SET search_path = 'elsewhere'")
+        up.start()
+        assert idle.rows("SELECT 1") == [[b"1"]]
+        assert linked.rows("SHOW search_path") == [[b"elsewhere"]]
+        assert not up.first_has_ended()
+        assert len(pooler.show("CLIENTS", database="postgres")) == 1
+        linked.send(terminate())
+        eventually(up.first_has_ended)
+        assert idle.rows("SELECT 2") == [[b"2"]]
