@@ -9,6 +9,7 @@ PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.worke
     database      the name of a new, empty database in `cluster`
     workers       the number of workers, to be given to a Pooler
     pooler        a running Pooler in front of `cluster`, transaction mode
+    pem_files     a directory for certificates that a pooler can read
     tenants       the roles of support.state_schema, by usefixtures: they go after `database`
     make_web      make_web(settings={...}, ...) -> the HTTP port of a new Pooler in front of `cluster`
     make_pooler   make_pooler(settings={...}, databases={...}, ...) -> running Pooler (see class Pooler)
@@ -22,8 +23,10 @@ from typing import Any
 import pytest
 
 from pgferry.embedded import Cluster, take_port
+from pgferry.embedded.pooler import runner
 from support import cluster as clusters
 from support import state_schema
+from support.certificates import PemFiles
 from support.pooler import PROGRAM, Pooler
 from support.web import Web
 
@@ -88,6 +91,14 @@ def tenants(cluster: Cluster) -> Iterator[None]:
     state_schema.make_roles(cluster)
     yield
     state_schema.drop_roles(cluster)
+
+
+@pytest.fixture
+def pem_files() -> Iterator[PemFiles]:
+    """Certificates that a pooler can read."""
+    files = PemFiles(runner())
+    yield files
+    files.close()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from support.wire import message
 
 AUTH_OK = message(b"R", struct.pack("!i", 0))
 READY = message(b"Z", b"I")
+SSL_REQUEST = struct.pack("!i", 80877103)
 GREETING = b"".join(
     (
         AUTH_OK,
@@ -54,8 +55,12 @@ class Conversation:
         self.sock = sock
 
     def startup(self) -> bytes:
-        """Read the startup packet."""
-        return self._exactly(struct.unpack("!i", self._exactly(4))[0] - 4)
+        """Read the startup packet; an SSLRequest in front of it is refused."""
+        packet = self._exactly(struct.unpack("!i", self._exactly(4))[0] - 4)
+        if packet == SSL_REQUEST:
+            self.send(b"N")
+            return self.startup()
+        return packet
 
     def recv(self) -> tuple[bytes, bytes]:
         """Read one message: type and body."""

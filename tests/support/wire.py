@@ -159,10 +159,13 @@ def function_call(oid: int, *values: bytes | None) -> bytes:
 
 
 class Wire:
-    """One blocking connection. Timeout in seconds: TimeoutError. An end of the stream: EOFError."""
+    """One blocking connection, to an address or over a socket.
 
-    def __init__(self, address: Address, timeout: float = 10.0) -> None:
-        self.sock = connect(address, timeout)
+    Timeout in seconds: TimeoutError. An end of the stream: EOFError.
+    """
+
+    def __init__(self, address: Address | socket.socket, timeout: float = 10.0) -> None:
+        self.sock = address if isinstance(address, socket.socket) else connect(address, timeout)
         self.parameters: dict[str, str] = {}
         self.pid = 0
         self.key = b""
@@ -242,6 +245,15 @@ class Wire:
         taken = bytes(self._buffer[:size])
         del self._buffer[:size]
         return taken
+
+    def rest(self) -> bytes:
+        """Everything up to the end of the stream, which may be a reset."""
+        try:
+            while data := self.sock.recv(65536):
+                self._buffer += data
+        except ConnectionResetError:
+            pass
+        return bytes(self._buffer)
 
     def until(self, kind: str = "Z", count: int = 1) -> list[Message]:
         """Messages up to the count-th of a type (ReadyForQuery), that one included."""

@@ -130,6 +130,17 @@ def transaction_log_threshold(config: Config, database: Database) -> float:
     return config.settings.transaction_log_threshold if own is None else own
 
 
+def sslmode(config: Config, database: Database) -> str:
+    """Return the sslmode towards servers: of the database, else server_tls_sslmode."""
+    return config.settings.server_tls_sslmode if database.sslmode is None else database.sslmode
+
+
+def sslnegotiation(config: Config, database: Database) -> str:
+    """Return postgres or direct: of the database, else server_tls_sslnegotiation."""
+    own = database.sslnegotiation
+    return config.settings.server_tls_sslnegotiation if own is None else own
+
+
 def hosts(config: Config, database: Database) -> tuple[str, ...]:
     """Return the hosts to connect to; without a host the unix socket directory (a leading / or @)."""
     return database.hosts or (config.settings.unix_socket_dir or "/tmp",)

@@ -20,8 +20,6 @@ from pgferry.config.tokens import BadLine, Token, fields, with_files
 TYPES = ("local", "host", "hostssl", "hostnossl")
 METHODS = ("trust", "reject", "md5", "scram-sha-256", "password", "peer", "cert", "ldap", "pam")
 SETTING = "auth_hba_file"
-PENDING = ("cert",)
-"""Methods that this version refuses."""
 _MAPPED = ("peer", "cert")
 _UNSUPPORTED_TYPES = ("hostgssenc", "hostnogssenc")
 _GROUPS = ("samerole", "samegroup")
@@ -92,8 +90,6 @@ class HbaReader:
             raise BadLine("peer works for unix sockets only", "a line that begins with local")
         if method == "cert" and kind in ("local", "hostnossl"):
             raise BadLine("cert works with TLS only", "a line that begins with hostssl")
-        if method in PENDING:
-            raise BadLine(f"{method} does not work in this version of pgferry yet", "another method")
         map_name, ldap = self._options(method, line[columns[at][1] :])
         return HbaRule(
             file=self._file,

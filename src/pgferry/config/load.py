@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -16,11 +16,15 @@ from pgferry.config.model import Config, Database, Peer, Settings, User
 from pgferry.config.problems import ConfigError, Problem, nearest_name
 from pgferry.config.settings import DATABASE, GLOBAL, USER, by_key, settings_by_name
 from pgferry.config.userlist import load_userlist
+from pgferry.tls import contexts as tls
+from pgferry.tls.files import TlsFault
+from pgferry.tls.files import keep as keep_tls
 
 MAIN_SECTION = "pgbouncer"
 SECTIONS = (MAIN_SECTION, "databases", "users", "peers")
 SET_SOURCE = "SET"
 
+TLS_KEPT = "TLS configuration could not be reloaded, keeping old configuration"
 _FACILITIES = ("auth", "authpriv", "daemon", "user", *(f"local{number}" for number in range(8)))
 
 
@@ -37,7 +41,7 @@ def load(path: str, *, overrides: Mapping[str, str] | None = None, previous: Con
     reading.check()
     if reading.problems:
         raise ConfigError(reading.problems)
-    return reading.config(previous)
+    return with_tls(reading.config(previous), previous, reading.place)
 
 
 def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
@@ -53,7 +57,32 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
     }
     if problems:
         raise ConfigError(problems)
-    return _with_changes(config, changes)
+    changed = _with_changes(config, changes)
+    return with_tls(changed, config) if any("_tls" in name for name in changes) else changed
+
+
+def with_tls(
+    config: Config, previous: Config | None, place: Callable[[str], tuple[str, int]] = lambda _: (SET_SOURCE, 0)
+) -> Config:
+    """Return the configuration with its TLS files read and tried.
+
+    What cannot be used is a ConfigError at start; in a running pooler TLS stays as it was, with a warning.
+    `place` tells where a setting stands.
+    """
+    entries = [*config.databases.values(), *([config.autodb] if config.autodb is not None else [])]
+    modes = {entry.sslmode or config.settings.server_tls_sslmode for entry in entries}
+    warnings = [warning for warning in config.warnings if TLS_KEPT not in warning.message]
+    try:
+        files = tls.prepare(config.settings, modes)
+        return msgspec.structs.replace(config, tls=files, warnings=warnings)
+    except TlsFault as fault:
+        if previous is None:
+            raise ConfigError([Problem(*place(fault.setting), fault.setting, fault.message)]) from fault
+        problem = Problem(*place(fault.setting), fault.setting, f"{TLS_KEPT}: {fault.message}")
+    settings = keep_tls(config.settings, previous.settings)
+    return msgspec.structs.replace(
+        config, settings=settings, tls=previous.tls, warnings=[*warnings, problem]
+    )
 
 
 def _with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -87,7 +116,7 @@ def with_start_overrides(config: Config, overrides: Mapping[str, str]) -> Config
     changes = _override_values(overrides, problems)
     if problems:
         raise ConfigError(problems)
-    return _with_changes(config, changes)
+    return with_tls(_with_changes(config, changes), None)
 
 
 def keep_start_settings(new: Settings, running: Settings) -> tuple[Settings, list[str]]:
@@ -189,6 +218,8 @@ class _Reading:
         self.warnings += self._access.warnings
         for fault in self._access.faults:
             self._report(*fault)
+        if settings.auth_type == "cert" and settings.client_tls_sslmode != "verify-full":
+            self._report("auth_type", "cert needs certificates of clients", "client_tls_sslmode = verify-full")
         self._warn_settings(settings)
 
     def config(self, previous: Config | None) -> Config:
@@ -302,12 +333,16 @@ class _Reading:
                 name, "nobody can use the entry: auth_type = any needs entries with a user", "user=..."
             )
 
+    def place(self, name: str) -> tuple[str, int]:
+        """Where a setting stands: file and line, 0 when it is not there."""
+        return self._places.get(name, (self.path, 0))
+
     def _report(self, name: str, message: str, expected: str = "") -> None:
-        file, line = self._places.get(name, (self.path, 0))
+        file, line = self.place(name)
         self.problems.append(Problem(file, line, name, message, expected))
 
     def _warn(self, name: str, message: str, expected: str = "") -> None:
-        file, line = self._places.get(name, (self.path, 0))
+        file, line = self.place(name)
         self.warnings.append(Problem(file, line, name, message, expected))
 
 

@@ -140,6 +140,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_tls_key_file: str = _default("client_tls_key_file")
     client_tls_cert_file: str = _default("client_tls_cert_file")
     client_tls_ca_file: str = _default("client_tls_ca_file")
+    client_tls_crl_file: str = _default("client_tls_crl_file")
     client_tls_protocols: str = _default("client_tls_protocols")
     client_tls_ciphers: str = _default("client_tls_ciphers")
     client_tls13_ciphers: str | None = _default("client_tls13_ciphers")
@@ -147,11 +148,30 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     client_tls_ecdhcurve: str = _default("client_tls_ecdhcurve")
     server_tls_sslmode: str = _default("server_tls_sslmode")
     server_tls_ca_file: str = _default("server_tls_ca_file")
+    server_tls_crl_file: str = _default("server_tls_crl_file")
     server_tls_key_file: str = _default("server_tls_key_file")
     server_tls_cert_file: str = _default("server_tls_cert_file")
     server_tls_protocols: str = _default("server_tls_protocols")
     server_tls_ciphers: str = _default("server_tls_ciphers")
     server_tls13_ciphers: str | None = _default("server_tls13_ciphers")
+    server_tls_sslnegotiation: str = _default("server_tls_sslnegotiation")
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of the files that the TLS settings name (PEM); empty for those that are not used."""
+
+    client_key: bytes = b""
+    client_cert: bytes = b""
+    client_ca: bytes = b""
+    client_crl: bytes = b""
+    server_key: bytes = b""
+    server_cert: bytes = b""
+    server_ca: bytes = b""
+    server_crl: bytes = b""
+
+    def __repr__(self) -> str:
+        given = [name for name in self.__struct_fields__ if getattr(self, name)]
+        return f"TlsFiles({', '.join(given)})"
 
 
 def _masked_repr(struct: msgspec.Struct, secret: str) -> str:
@@ -192,6 +212,8 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     pin_timeout: float | None = None
     transaction_log_threshold: float | None = None
     load_balance_hosts: str | None = None
+    sslmode: str | None = None
+    sslnegotiation: str | None = None
     connect_query: str | None = None
     client_encoding: str | None = None
     datestyle: str | None = None
@@ -215,6 +237,8 @@ _SHAPES_CONNECTIONS = (
     "auth_query",
     "auth_dbname",
     "load_balance_hosts",
+    "sslmode",
+    "sslnegotiation",
     "connect_query",
     "client_encoding",
     "datestyle",
@@ -272,6 +296,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     hba: tuple[HbaRule, ...] = ()
     ident: dict[str, tuple[IdentLine, ...]] = {}
     ldap: LdapOptions | None = None
+    tls: TlsFiles = TlsFiles()
     warnings: list[Problem] = []
 
     def database(self, name: str) -> Database | None:

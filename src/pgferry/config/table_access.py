@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pgferry.config.kinds import TEXT, TEXT_LIST, TIME, Kind, enum
+from pgferry.config.kinds import TEXT, TEXT_LIST, TIME, enum
 from pgferry.config.setting import Setting
 
 _LOGIN = "Login and console"
@@ -11,7 +11,6 @@ _TLS = "TLS"
 
 AUTH_TYPES = ("any", "trust", "plain", "md5", "scram-sha-256", "cert", "hba", "ldap", "pam")
 _SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-NO_TLS = "connections are not encrypted"
 
 AUTH_QUERY = (
     "SELECT rolname, CASE WHEN rolvaliduntil < now() THEN NULL ELSE rolpassword END "
@@ -24,8 +23,6 @@ LOGIN: tuple[Setting, ...] = (
         default="md5",
         kind=enum(*AUTH_TYPES),
         group=_LOGIN,
-        pending_values=("cert",),
-        pending_reason="clients log in with any, trust, plain, md5, scram-sha-256, hba, ldap or pam",
         text="How clients prove who they are; md5 becomes SCRAM for a user whose secret is a SCRAM verifier.",
     ),
     Setting(
@@ -137,43 +134,77 @@ DNS: tuple[Setting, ...] = (
 )
 
 
-def _tls(name: str, default: str | None, text: str, kind: Kind = TEXT, unit: str = "") -> Setting:
-    return Setting(name=name, default=default, kind=kind, unit=unit, group=_TLS, pending=NO_TLS, text=text)
+SSLMODE = enum(*_SSLMODES)
+NEGOTIATION = enum("postgres", "direct")
+
+
+def _tls(name: str, default: str | None, text: str, unit: str = "", *, own: bool = False) -> Setting:
+    return Setting(name=name, default=default, kind=TEXT, unit=unit, group=_TLS, text=text, own=own)
 
 
 TLS: tuple[Setting, ...] = (
     Setting(
         name="client_tls_sslmode",
         default="disable",
-        kind=enum(*_SSLMODES),
+        kind=SSLMODE,
         group=_TLS,
-        pending_values=_SSLMODES[1:],
-        pending_reason=NO_TLS,
-        text="Whether clients may or must use TLS, and whether they need a certificate; only `disable` "
-        "works yet.",
+        text="TLS for clients: `disable` refuses it, `allow` and `prefer` leave it to the client, `require` "
+        "demands it, `verify-ca` and `verify-full` demand a valid certificate of the client, too.",
     ),
-    _tls("client_tls_key_file", "", "Private key shown to clients.", unit="path"),
-    _tls("client_tls_cert_file", "", "Certificate shown to clients.", unit="path"),
-    _tls("client_tls_ca_file", "", "Certificates that sign valid client certificates.", unit="path"),
-    _tls("client_tls_protocols", "secure", "TLS versions allowed for clients."),
-    _tls("client_tls_ciphers", "default", "Ciphers allowed for clients up to TLS 1.2."),
+    _tls("client_tls_key_file", "", "Private key shown to clients.", "path"),
+    _tls("client_tls_cert_file", "", "Certificate shown to clients, with those that lead to its CA.", "path"),
+    _tls(
+        "client_tls_ca_file",
+        "",
+        "Certificates of the CAs that sign valid client certificates; with it a certificate is asked for, and "
+        "one that is shown must be valid in every mode.",
+        "path",
+    ),
+    _tls("client_tls_crl_file", "", "Lists of revoked client certificates, one of each CA.", "path", own=True),
+    _tls(
+        "client_tls_protocols",
+        "secure",
+        "TLS versions allowed for clients: a list of tlsv1.0 to tlsv1.3, tlsv1, all, secure and default "
+        "(1.2 and 1.3), with ! in front of what is taken away.",
+    ),
+    _tls("client_tls_ciphers", "default", "Ciphers allowed for clients up to TLS 1.2, as OpenSSL writes them."),
     _tls("client_tls13_ciphers", None, "Cipher suites allowed for clients with TLS 1.3."),
-    _tls("client_tls_dheparams", "auto", "Key exchange with DHE for clients."),
-    _tls("client_tls_ecdhcurve", "auto", "Curve of the ECDH key exchange for clients."),
+    Setting(
+        name="client_tls_dheparams",
+        default="auto",
+        kind=enum("auto", "none"),
+        group=_TLS,
+        text="Key exchange with DHE for clients up to TLS 1.2: a group of 2048 bits, or none.",
+    ),
+    _tls("client_tls_ecdhcurve", "auto", "Curve of the ECDH key exchange for clients: auto, none or a name."),
     Setting(
         name="server_tls_sslmode",
         default="prefer",
-        kind=enum(*_SSLMODES),
+        kind=SSLMODE,
         group=_TLS,
-        pending_values=_SSLMODES[3:],
-        pending_reason=NO_TLS,
-        text="Whether connections to servers use TLS; `disable`, `allow` and `prefer` all give a plain "
-        "connection yet, the stricter modes are refused.",
+        text="TLS towards servers: `disable` is without, `allow` and `prefer` use it if the server has it, "
+        "`require` demands it, `verify-ca` demands a valid certificate, `verify-full` also the host's name in it. "
+        "Unix sockets are always without.",
     ),
-    _tls("server_tls_ca_file", "", "Certificates that sign valid server certificates.", unit="path"),
-    _tls("server_tls_key_file", "", "Private key shown to servers.", unit="path"),
-    _tls("server_tls_cert_file", "", "Certificate shown to servers.", unit="path"),
-    _tls("server_tls_protocols", "secure", "TLS versions allowed for servers."),
+    _tls(
+        "server_tls_ca_file",
+        "",
+        "Certificates of the CAs that sign valid server certificates; the system's if empty.",
+        "path",
+    ),
+    _tls("server_tls_crl_file", "", "Lists of revoked server certificates, one of each CA.", "path", own=True),
+    _tls("server_tls_key_file", "", "Private key shown to servers.", "path"),
+    _tls("server_tls_cert_file", "", "Certificate shown to servers.", "path"),
+    _tls("server_tls_protocols", "secure", "TLS versions allowed for servers, as client_tls_protocols."),
     _tls("server_tls_ciphers", "default", "Ciphers allowed for servers up to TLS 1.2."),
     _tls("server_tls13_ciphers", None, "Cipher suites allowed for servers with TLS 1.3."),
+    Setting(
+        name="server_tls_sslnegotiation",
+        default="postgres",
+        kind=NEGOTIATION,
+        group=_TLS,
+        own=True,
+        text="How TLS with a server begins: `postgres` asks first, `direct` does not (PostgreSQL 17, sslmode "
+        "`require` and stricter).",
+    ),
 )

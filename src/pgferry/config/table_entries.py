@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pgferry.config.kinds import ENTRY_SECONDS, TEXT, TEXT_LIST, entry_integer, enum
 from pgferry.config.setting import Setting
+from pgferry.config.table_access import NEGOTIATION, SSLMODE
 from pgferry.config.table_pooling import POOL_MODE
 from pgferry.config.table_state import SESSION_STATE
 
@@ -150,6 +151,20 @@ DATABASE: tuple[Setting, ...] = (
         kind=enum("round-robin", "disable"),
         text="Choice among several hosts: the next one for each new connection (the default), or with "
         "`disable` the same one until it fails. Either way one that cannot be reached is passed over.",
+    ),
+    Setting(
+        name="sslmode",
+        default=None,
+        kind=SSLMODE,
+        own=True,
+        text="TLS towards this database's servers; server_tls_sslmode if unset.",
+    ),
+    Setting(
+        name="sslnegotiation",
+        default=None,
+        kind=NEGOTIATION,
+        own=True,
+        text="How that TLS begins; server_tls_sslnegotiation if unset.",
     ),
     Setting(
         name="connect_query",

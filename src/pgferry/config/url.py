@@ -33,9 +33,23 @@ _OPTIONS = (
     "user",
     "password",
     "sslmode",
+    "sslnegotiation",
+    "sslrootcert",
+    "sslcrl",
+    "sslcert",
+    "sslkey",
     "application_name",
     "client_encoding",
     "connect_timeout",
+)
+_GLOBAL_OPTIONS = (
+    ("sslmode", "server_tls_sslmode"),
+    ("sslnegotiation", "server_tls_sslnegotiation"),
+    ("sslrootcert", "server_tls_ca_file"),
+    ("sslcrl", "server_tls_crl_file"),
+    ("sslcert", "server_tls_cert_file"),
+    ("sslkey", "server_tls_key_file"),
+    ("connect_timeout", "server_connect_timeout"),
 )
 _SOCKET_DIRS = ("/var/run/postgresql", "/tmp")
 
@@ -166,7 +180,7 @@ def _socket_dir() -> str:
 
 def _global_options(parts: dict[str, str]) -> dict[str, Any]:
     values: dict[str, Any] = {}
-    for key, name in (("sslmode", "server_tls_sslmode"), ("connect_timeout", "server_connect_timeout")):
+    for key, name in _GLOBAL_OPTIONS:
         if key not in parts:
             continue
         setting = settings_by_name[name]

@@ -15,6 +15,8 @@ cdef class Request(Stream):
     cdef int connect_to(self, family, address) except -1
     cdef bytes key_to_send(self)
     cdef bint wanted(self) except -1
+    cdef int connected(self) except -1
+    cdef int send(self) except -1
     cdef int failed(self, str why) except -1
     cdef int finish(self) except -1
     cdef int late(self) except -1

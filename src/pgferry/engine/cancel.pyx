@@ -19,9 +19,12 @@ from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pooling cimport make_available
+from pgferry.engine.secure cimport start_tls
+from pgferry.engine.server_login cimport direct
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
 
 CANCEL_REQUEST = 80877102
+cdef bytes SSL_REQUEST = struct.pack("!II", 8, 80877103)
 
 
 cdef class Request(Stream):
@@ -49,6 +52,20 @@ cdef class Request(Stream):
         """Whether it is still worth sending."""
         return True
 
+    cdef int connected(self) except -1:
+        """The connection is there."""
+        return self.send()
+
+    cdef int send(self) except -1:
+        """Send the request, if that still makes sense."""
+        if not self.wanted():
+            return self.finish()
+        key = self.key_to_send()
+        message = struct.pack("!II", 8 + len(key), CANCEL_REQUEST) + key
+        self.sent = True
+        self.put(message, len(message))
+        return self.flush()
+
     cdef int failed(self, str why) except -1:
         """It could not be sent."""
         return self.finish()
@@ -65,13 +82,7 @@ cdef class Request(Stream):
         if self.connecting and events & EPOLLOUT and not events & (EPOLLERR | EPOLLHUP):
             self.connecting = False
             self.watch(EPOLLIN)
-            if not self.wanted():
-                return self.finish()
-            key = self.key_to_send()
-            message = struct.pack("!II", 8 + len(key), CANCEL_REQUEST) + key
-            self.sent = True
-            self.put(message, len(message))
-            return self.flush()
+            return self.connected()
         if self.connecting:
             return self.failed("connection refused")
         if events & EPOLLERR:
@@ -87,6 +98,7 @@ cdef class Cancel(Request):
 
     cdef readonly Client client
     cdef readonly Server server
+    cdef bint asking                # whether PostgreSQL has TLS
 
     def __init__(self, loop, Client client, done):
         Request.__init__(self, loop, done)
@@ -109,7 +121,37 @@ cdef class Cancel(Request):
         self.server.cancels += 1
         return 0
 
+    # The key goes the same way as the queries: with TLS if the server's connection has it.
+
+    cdef int connected(self) except -1:
+        if self.server.tls is None or not self.wanted():
+            return self.send()
+        if direct(self.server):
+            return self.begin_tls()
+        self.asking = True
+        self.put(SSL_REQUEST, len(SSL_REQUEST))
+        return self.flush()
+
+    cdef ssize_t feed(self, const char *data, size_t n) except -1:
+        if self.asking:
+            self.asking = False
+            if n > 1 or data[0] != b"S":
+                self.failed("bad sslreq answer")
+            else:
+                self.begin_tls()
+        return n
+
+    cdef int begin_tls(self) except -1:
+        if self.server.tls is None:
+            return self.finish()        # it has been closed meanwhile
+        return start_tls(self, self.server.tls.ssl.context, False, self.server.host)
+
+    cdef int on_secure(self) except -1:
+        return self.send()
+
     cdef int on_eof(self) except -1:
+        if not self.sent and not self.closed:
+            return self.failed("connection closed" if self.tls is None else self.tls.ending("connection closed"))
         if self.broken and self.sent:
             distrust(self.server)
         return self.finish()

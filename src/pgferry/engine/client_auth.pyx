@@ -8,7 +8,7 @@ import struct
 
 from pgferry.auth import md5, sasl, scram
 from pgferry.auth.errors import LDAP_FAILED, PAM_FAILED, PASSWORD_FAILED, SASL_FAILED, TRUST_FAILED, AuthError, Refused
-from pgferry.auth.hba import PEER_FAILED, packed_address
+from pgferry.auth.hba import CERT_FAILED, PEER_FAILED, packed_address
 from pgferry.auth.hba import Login as Seen
 from pgferry.auth.secrets import NO_SECRET, Method, Secret, SecretKind, check_cleartext, check_md5, client_method
 
@@ -44,7 +44,7 @@ cdef bint look_up(Client c, Login login) except -1:
 cdef int choose(Client c, Login login, str name) except -1:
     """Find the HBA rule for the client as this user. Raises Refused."""
     cdef bytes address = b"" if c.is_unix else packed_address(c.remote()[0])
-    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, False))
+    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, c.tls is not None))
     login.kind = "plain" if login.rule.method == "password" else login.rule.method
     return 0
 
@@ -86,6 +86,10 @@ cdef int challenge(Client c, Login login) except -1:
         return ask(c, login, b"\0\0\0\x03")
     if login.kind == "peer":
         return ask_for_account(c, login, known)
+    if login.kind == "cert":
+        if not known or not shown_own_certificate(c, login):
+            raise Refused(login.failure or CERT_FAILED)
+        return authenticated(c, login)
     login.secret = secret
     login.method, login.possible = client_method(Method(login.kind), secret)
     if login.method is Method.MD5 and not login.possible and c.engine.host.gate.usual is SecretKind.SCRAM:
@@ -95,7 +99,20 @@ cdef int challenge(Client c, Login login) except -1:
     if login.method is Method.MD5:
         login.salt = md5.new_salt()
         return ask(c, login, b"\0\0\0\x05" + login.salt)
-    return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list())
+    return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list(plus=end_point(c) is not None))
+
+
+cdef bint shown_own_certificate(Client c, Login login) except -1:
+    """Whether the client has shown a valid certificate with its user's name in it, or one that a map makes that user."""
+    certificate = c.certificate()
+    name = login.username if login.found is None else login.found[0]
+    map_name = login.rule.map if login.rule is not None else ""
+    return certificate is not None and c.engine.host.gate.check_certificate(certificate, map_name, name)
+
+
+cdef bytes end_point(Client c):
+    """What SCRAM may bind the login to: the hash of the certificate that the client has been shown; or None."""
+    return c.tls.ssl.context.end_point if c.tls is not None else None
 
 
 cdef int ask_for_account(Client c, Login login, bint known) except -1:
@@ -193,7 +210,8 @@ cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) exce
 
 cdef int scram_message(Client c, Login login, bytes body) except -1:
     if login.exchange is None:
-        _, first = sasl.initial_response(body)
+        mechanism, first = sasl.initial_response(body, plus=end_point(c) is not None)
+        login.plus = mechanism == scram.MECHANISM_PLUS
         verifier = login.secret.verifier
         if not login.possible:
             verifier = c.engine.host.mock_verifier(login.username)
@@ -217,7 +235,7 @@ cdef int scram_message(Client c, Login login, bytes body) except -1:
 
 
 cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
-    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible)
+    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible, cbind=end_point(c), plus=login.plus)
     return ask(c, login, b"\0\0\0\x0b" + login.exchange.client_first(first))
 
 

@@ -19,6 +19,7 @@ cdef class Login:
     cdef tuple keys                 # (stored secret, client key, server key) of its SCRAM exchange
     cdef object exchange
     cdef bytes salt
+    cdef bint plus                  # with channel binding
     cdef bytes negotiate            # NegotiateProtocolVersion, sent with the first answer
     cdef int negotiations           # SSLRequests and GSSENCRequests so far
     cdef bint starting              # the startup packet has been read

@@ -20,6 +20,7 @@ from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
 )
 from pgferry.engine.pooling cimport close_client, want_servers
+from pgferry.engine.secure cimport start_tls
 from pgferry.engine.startup cimport Startup, read_startup
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport be32
@@ -30,6 +31,7 @@ cdef enum:
     MAX_PASSWORD = 65536
     MAX_NEGOTIATIONS = 2         # one for TLS and one for GSSAPI, as PostgreSQL
     SSL_REQUEST = 80877103
+    TLS_HANDSHAKE = 0x16         # first byte of a TLS connection
     GSS_REQUEST = 80877104
     CANCEL_REQUEST = 80877102
 
@@ -60,6 +62,9 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
     cdef size_t total
     try:
         if not login.starting:
+            if n and p[0] == TLS_HANDSHAKE and may_have_tls(c) and login.negotiations == 0:
+                start_tls(c, c.engine.client_tls.context, True, None, p[:n])
+                return n
             total = startup_size(p, n)
             if total == 0:
                 return 0
@@ -124,6 +129,10 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
         login.negotiations += 1
         if login.negotiations > MAX_NEGOTIATIONS:
             raise Refused(f"bad packet header: '{packet[:8].hex()}'")
+        if code == SSL_REQUEST and may_have_tls(c):
+            c.put(b"S", 1)
+            c.flush()
+            return start_tls(c, c.engine.client_tls.context, True)
         c.put(b"N", 1)
         return c.flush()
     if code == CANCEL_REQUEST:
@@ -132,12 +141,19 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
         raise Refused("old V2 protocol not supported")
     if code >> 16 != 3:
         raise Refused(f"bad packet header: '{packet[:8].hex()}'")
+    if c.tls is None and may_have_tls(c) and c.engine.client_tls.required:
+        raise Refused("SSL required")
     login.starting = True
     login.startup = read_startup(c, packet, code)
     login.username = login.startup.username
     login.database = login.startup.database
     login.negotiate = login.startup.negotiate
     return admit(c, login)
+
+
+cdef bint may_have_tls(Client c):
+    """Whether the client may begin with TLS now."""
+    return c.engine.client_tls is not None and c.tls is None and not c.is_unix
 
 
 # --- limits and method ------------------------------------------------------------------------------------------
@@ -156,7 +172,9 @@ cdef int admit(Client c, Login login) except -1:
         line.put(login.database)
         line.raw(b" user=", 6)
         line.put(login.username)
-        line.raw(b" tls=no replication=no", 22)
+        line.raw(b" tls=", 5)
+        line.put("no" if c.tls is None else c.tls.info)
+        line.raw(b" replication=no", 15)
         engine.log.end()
     if console and c.is_unix and login.username == "pgbouncer" and c.peer_uid == os.geteuid():
         engine.say(c, "LOG", "pgbouncer access from unix socket")

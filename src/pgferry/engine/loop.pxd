@@ -2,6 +2,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from pgferry.engine.sys cimport epoll_event
+from pgferry.engine.tls cimport Channel, Tls
 
 
 cpdef enum Pause:
@@ -38,6 +39,7 @@ cdef class Stream:
     cdef size_t held_len
     cdef size_t held_cap
     cdef size_t need
+    cdef readonly Tls tls           # None: plain. With it `out` holds records, everything else plain bytes
     # Neighbours in the one StreamList it is in.
     cdef Stream prev
     cdef Stream next
@@ -50,6 +52,7 @@ cdef class Stream:
     cdef int unpause(self, int why) except -1
     cdef int unmute(self) except -1
     cdef int put(self, const char *data, size_t n) except -1
+    cdef int keep(self, const char *data, size_t n) except -1
     cdef int flush(self) except -1
     cdef int hold(self, const char *data, size_t n) except -1
     cdef int drop_held(self) except -1
@@ -67,6 +70,7 @@ cdef class Stream:
     cdef int on_eof(self) except -1
     cdef int on_hangup(self) except -1
     cdef int on_drained(self) except -1
+    cdef int on_secure(self) except -1
 
 
 cdef class StreamList:
@@ -85,6 +89,8 @@ cdef class Loop:
     cdef uint32_t generation
     cdef list ready                 # streams to run again in this turn, whatever epoll says
     cdef list resting               # streams with PAUSE_BULK, earliest end first
+    cdef object handshakes          # deque of streams whose TLS handshake can go on
+    cdef Channel channel            # for TLS; None until it is needed
     cdef bint coarse                # the kernel cannot wait for less than a millisecond
     cdef char *rbuf                 # the one receive buffer
     cdef size_t rbuf_cap

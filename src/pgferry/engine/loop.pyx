@@ -7,12 +7,17 @@ loop's ready list when it may go on. A receive that returns less than the room i
 the next byte, or the end of the stream, makes a new edge. An end that has been told already (`ending`) makes
 no other, so such a stream is read until recv() gives it.
 
+With TLS (see secure and tls) the socket's bytes are records: receive_tls() takes the place of receive(), put() and
+deliver() turn what is sent into records first. Handshakes have a list of their own and a share of each turn.
+
 All input goes through one buffer of the loop. A stream keeps bytes of its own only in two cases: input that
 ends within a message (held) and output that the kernel did not take (out). An idle connection has neither.
 
 An event carries descriptor and generation, never a pointer, so an event for a stream that was closed earlier
 in the same turn is dropped, even when its descriptor has a new owner.
 """
+
+from collections import deque
 
 cimport cython
 from cpython.exc cimport PyErr_CheckSignals
@@ -21,6 +26,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
+from pgferry.engine.secure cimport receive_tls, say_goodbye, shake_hands
 from pgferry.engine.sys cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
     EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_create1, epoll_ctl, epoll_event,
@@ -39,6 +45,7 @@ cdef extern from "Python.h":
 cdef enum:
     RBUF = 256 * 1024       # large enough that bulk results cost few system calls, small enough for the cache
     MAX_EVENTS = 256
+    ONE_RECORD = 16384      # plain bytes of a full TLS record
 
 
 cdef bint alone() noexcept:
@@ -95,6 +102,8 @@ cdef class Stream:
     cdef int detach(self) except -1:
         """Close the socket and free its buffers. The object may live on; it does nothing any more."""
         cdef int fd = self.fd
+        if self.tls is not None:
+            say_goodbye(self)
         self.closed = True
         self.fd = -1
         if fd >= 0:
@@ -116,6 +125,7 @@ cdef class Stream:
             self.loop.slots[fd] = None
             close(fd)
         self.fd = -1
+        self.tls = None
         self.interest = 0
         self.paused = 0
         self.readable = self.ending = self.muted = self.blocked = self.broken = False
@@ -145,6 +155,14 @@ cdef class Stream:
 
     cdef int put(self, const char *data, size_t n) except -1:
         """Append to the unsent bytes without sending. Raises MemoryError."""
+        cdef bytes records
+        if self.tls is None or self.closed:
+            return self.keep(data, n)
+        records = self.tls.seal(data, n, NULL, 0)
+        return self.keep(records, len(records))
+
+    cdef int keep(self, const char *data, size_t n) except -1:
+        """put(), of bytes that are to reach the socket as they are. Raises MemoryError."""
         cdef size_t cap
         cdef char *p
         if n == 0 or self.closed:
@@ -261,6 +279,8 @@ cdef class Stream:
         cdef char *at
         cdef size_t room
         cdef ssize_t n
+        if self.tls is not None:
+            return receive_tls(self)
         while not self.closed and self.paused == 0:
             at = self.space(&room)
             n = recv(self.fd, at, room, MSG_DONTWAIT)
@@ -281,7 +301,7 @@ cdef class Stream:
             if not self.readable:
                 return 0
             rounds -= 1
-            if rounds == 0:
+            if rounds == 0 or self.tls is not None:     # TLS: has begun with these bytes
                 return loop.again(self)
         return 0
 
@@ -348,6 +368,9 @@ cdef class Stream:
         return 0
 
     cdef int on_drained(self) except -1:
+        return 0
+
+    cdef int on_secure(self) except -1:
         return 0
 
 
@@ -419,6 +442,7 @@ cdef class Loop:
         self.slots = []
         self.ready = []
         self.resting = []
+        self.handshakes = deque()
         self.rounds = 5
         self.chunk = 4096
         self.rbuf_cap = RBUF
@@ -475,7 +499,7 @@ cdef class Loop:
         """epoll_wait, not longer than until the first resting stream is due."""
         cdef int n
         cdef double left
-        if self.ready:
+        if self.ready or self.handshakes:
             timeout_ms = 0
         elif self.resting and not self.coarse:
             left = (<Stream>self.resting[0]).rest_until - monotonic()
@@ -540,12 +564,20 @@ cdef class Loop:
         cdef int count = 0, at = 0
         cdef ssize_t sent
         cdef size_t out_len = target.out_tail - target.out_head
+        cdef bytes records
         if target.closed or target.broken:
             self.stage_len = self.run_len = 0
             return 0
+        if target.tls is not None and self.stage_len + self.run_len:
+            if self.stage_len and self.run_len and self.stage_len + self.run_len <= ONE_RECORD:
+                self.settle()
+            records = target.tls.seal(self.stage, self.stage_len, self.run, self.run_len)
+            self.stage_len = 0
+            self.run = <const char *>records
+            self.run_len = len(records)
         if target.blocked or (target.fd < 0 and self.sink is None):
-            target.put(self.stage, self.stage_len)
-            target.put(self.run, self.run_len)
+            target.keep(self.stage, self.stage_len)
+            target.keep(self.run, self.run_len)
             self.stage_len = self.run_len = 0
             return 0
         if out_len:
@@ -599,12 +631,12 @@ cdef class Loop:
             target.out_head += sent
             sent = 0
         if <size_t>sent < self.stage_len:
-            target.put(self.stage + sent, self.stage_len - sent)
+            target.keep(self.stage + sent, self.stage_len - sent)
             sent = 0
         else:
             sent -= self.stage_len
         if <size_t>sent < self.run_len:
-            target.put(self.run + sent, self.run_len - sent)
+            target.keep(self.run + sent, self.run_len - sent)
         self.stage_len = self.run_len = 0
         if self.stage_cap > 1024 * 1024:
             self.shrink_stage()
@@ -650,6 +682,8 @@ cdef class Loop:
                     self.failed(s, error)
         if self.resting:
             self.wake_rested()
+        if self.handshakes:
+            shake_hands(self)
         if self.ready:
             ready = self.ready
             self.ready = []

@@ -387,6 +387,8 @@ cdef class Engine:
     cdef dict states                     # what -> State: the same content is the same object
     cdef State no_state
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
+    cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS
+    cdef public object server_tls        # tls.contexts.Connect
     # What the worker around the engine provides (worker.host.Host).
     cdef public object host
     cdef public Log log

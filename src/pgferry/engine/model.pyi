@@ -12,6 +12,7 @@ from pgferry.engine.loop import Loop, Stream, StreamList
 from pgferry.engine.plan import Plan
 from pgferry.engine.prepared import ServerStatements, StatementTable
 from pgferry.engine.times import Times
+from pgferry.tls.certificate import Certificate
 
 MODES: dict[str, int]
 MODE_NAMES: tuple[str, str, str]
@@ -160,6 +161,7 @@ class Client(Stream):
     def __init__(self, loop: Loop, engine: Engine) -> None: ...
     def remote(self) -> tuple[str, int]: ...
     def local(self) -> tuple[str, int]: ...
+    def certificate(self) -> Certificate | None: ...
 
 class Engine:
     loop: Loop
@@ -212,6 +214,8 @@ class Engine:
     text_length: int
     lag: Times
     ends: dict[tuple[str, str], int]
+    client_tls: Any
+    server_tls: Any
     host: Any
     log: Log
     def __init__(self, loop: Loop, ledger: Ledger, index: int, workers: int, host: Any, log: Log) -> None: ...

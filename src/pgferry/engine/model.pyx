@@ -18,12 +18,14 @@ from pgferry.engine.messages cimport notice_message
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
 from pgferry.engine.prepared cimport ServerStatements, StatementTable
-from pgferry.engine.server_login cimport server_connected, server_login_feed
+from pgferry.engine.server_login cimport server_connected, server_login_feed, server_secure
 from pgferry.engine.server_relay cimport server_feed
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT, realtime
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport Times
+
+from pgferry.tls.certificate import peer_certificate
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")
@@ -194,6 +196,9 @@ cdef class Server(Stream):
     cdef int on_eof(self) except -1:
         return server_gone(self)
 
+    cdef int on_secure(self) except -1:
+        return server_secure(self)
+
     cdef int on_drained(self) except -1:
         if self.client is not None:
             self.client.unpause(PAUSE_PEER)
@@ -217,6 +222,10 @@ cdef class Client(Stream):
     def remote(self):
         """(host, port) of the application's end."""
         return address_text(self.address)
+
+    def certificate(self):
+        """The tls.certificate.Certificate that the client has shown and that is valid; None: none."""
+        return peer_certificate(self.tls.ssl) if self.tls is not None and not self.tls.shaking else None
 
     def local(self):
         """(host, port) of our end."""

@@ -662,7 +662,7 @@ cdef int client_gone(Client c) except -1:
     if c.state >= CL_CLOSING:
         return finish_closing(c)
     c.broken = True
-    return close_client(c, "client unexpected eof")
+    return close_client(c, "client unexpected eof" if c.tls is None else c.tls.ending("client unexpected eof"))
 
 
 cdef int client_hung_up(Client c) except -1:
@@ -748,6 +748,6 @@ cdef int server_gone(Server s) except -1:
         return 0
     s.broken = True
     if s.login is not None:
-        s.login.failed(s, "server conn crashed?", None)
+        s.login.failed(s, "server conn crashed?" if s.tls is None else s.tls.ending("server conn crashed?"), None)
         return 0
     return fail_server(s, "server conn crashed?", "server conn crashed?")

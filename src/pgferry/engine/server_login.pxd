@@ -3,5 +3,7 @@ from pgferry.engine.model cimport Pool, Server
 
 cdef int start_login(Pool pool, object hub=*) except -1
 cdef int server_connected(Server s) except -1
+cdef int server_secure(Server s) except -1
+cdef bint direct(Server s)
 cdef int introduce(Server s) except -1
 cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1

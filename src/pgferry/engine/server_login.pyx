@@ -8,6 +8,9 @@ from pgferry.auth import md5, sasl, scram
 from pgferry.auth.errors import AuthError
 from pgferry.auth.secrets import Method, SecretKind, can_log_in_to_server
 from pgferry.engine.address import as_address, unix_address
+from pgferry.config import effective
+from pgferry.tls.certificate import end_point_hash
+from pgferry.tls.files import TlsFault
 
 from libc.stdint cimport uint8_t, uint32_t
 
@@ -18,11 +21,15 @@ from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
+from pgferry.engine.secure cimport start_tls
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 from pgferry.engine.times cimport TIME_CONNECT, record
 
 cdef enum:
     LOGIN_MESSAGE = 65536       # longer messages have no place in a login
+
+cdef bytes SSL_REQUEST = struct.pack("!II", 8, 80877103)
+OPTIONAL = ("allow", "prefer")
 
 
 class ServerLogin:
@@ -31,7 +38,7 @@ class ServerLogin:
     hosts: those still to be tried; addresses: (family, sockaddr) pairs still to be tried of the present one.
     """
 
-    __slots__ = ("addresses", "connecting", "exchange", "hosts", "keys", "params", "secret")
+    __slots__ = ("addresses", "asking", "connecting", "exchange", "hosts", "keys", "params", "secret")
 
     def __init__(self, secret, hosts):
         self.secret = secret
@@ -42,6 +49,7 @@ class ServerLogin:
     def begin(self):
         """Nothing has been said to the present address yet."""
         self.connecting = False
+        self.asking = False         # whether the server has TLS
         self.keys = None
         self.exchange = None
         self.params = []
@@ -195,6 +203,57 @@ cdef int server_connected(Server s) except -1:
         return 0
     s.login.connecting = False
     s.watch(EPOLLIN)
+    if sslmode(s) == "disable":
+        return introduce(s)
+    if direct(s):
+        return begin_tls(s)
+    s.login.asking = True
+    s.put(SSL_REQUEST, len(SSL_REQUEST))
+    return s.flush()
+
+
+# --- TLS --------------------------------------------------------------------------------------------------------
+
+cdef str sslmode(Server s):
+    """disable (always on unix sockets), or what the database's servers are to have."""
+    if s.peer_addr == "unix":
+        return "disable"
+    return effective.sslmode(s.pool.engine.config, s.pool.db.conf)
+
+
+cdef bint direct(Server s):
+    """Whether TLS begins without asking; not where the server may be without."""
+    return (sslmode(s) not in OPTIONAL
+            and effective.sslnegotiation(s.pool.engine.config, s.pool.db.conf) == "direct")
+
+
+cdef int answered_ssl(Server s, const char *p, size_t n) except -1:
+    """The one byte that answers an SSLRequest."""
+    s.login.asking = False
+    if n > 1:
+        # Whoever put it there could not put it into the encrypted connection.
+        return s.login.failed(s, "received unencrypted data after SSL response", None) or 0
+    if p[0] == b"S":
+        return begin_tls(s)
+    if p[0] != b"N":
+        return s.login.failed(s, "bad sslreq answer", None) or 0
+    if sslmode(s) not in OPTIONAL:
+        return s.login.failed(s, "server refused SSL", None) or 0
+    return introduce(s)
+
+
+cdef int begin_tls(Server s) except -1:
+    try:
+        return start_tls(s, s.pool.engine.server_tls.context(sslmode(s)), False, s.host)
+    except (TlsFault, ValueError) as error:
+        return s.login.failed(s, f"TLS is not possible: {error}", None) or 0
+
+
+cdef int server_secure(Server s) except -1:
+    """The handshake is over."""
+    if direct(s) and s.tls.ssl.selected_alpn_protocol() is None:
+        # Something else than PostgreSQL may listen there.
+        return s.login.failed(s, "direct TLS without a common application protocol", None) or 0
     return introduce(s)
 
 
@@ -208,6 +267,8 @@ cdef int introduce(Server s) except -1:
     if pool.engine.log_connections:
         origin = "" if s.peer_addr == "unix" else f" (from {s.own_addr}:{s.own_port})"
         pool.engine.say(s, "LOG", f"new connection to server{origin}")
+        if s.tls is not None:
+            pool.engine.say(s, "LOG", f"SSL established: {s.tls.info}")
     params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),
               b"database", (pool.db.conf.dbname or pool.db.name).encode("utf-8", "surrogateescape")]
     for name in ("client_encoding", "datestyle", "timezone", "application_name"):
@@ -229,6 +290,9 @@ cdef int send(Server s, bytes kind, bytes body) except -1:
 cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
     """Consume the login's messages."""
     cdef size_t pos = 0, total
+    if s.login.asking and n:
+        answered_ssl(s, p, n)
+        return n
     while n - pos >= 5 and s.login is not None and s.paused == 0:
         total = <size_t>be32(p + pos + 1) + 1
         if total < 5 or total > LOGIN_MESSAGE:
@@ -298,8 +362,9 @@ cdef int authentication(Server s, login, bytes body) except -1:
         return send(s, b"p", md5.md5_response(text[3:].encode(), body[4:8]) + b"\0")
     if code == 10:
         need(secret, Method.SCRAM, client_keys(pool, secret) is not None)
-        login.exchange = scram.ClientExchange()
-        sasl.choose_mechanism(body[4:])
+        binding = end_point_hash(s.tls.ssl.getpeercert(True)) if s.tls is not None else None
+        mechanism = sasl.choose_mechanism(body[4:], can_bind=binding is not None)
+        login.exchange = scram.ClientExchange(cbind=binding, plus=mechanism == scram.MECHANISM_PLUS)
         return send(s, b"p", sasl.build_initial_response(login.exchange.mechanism, login.exchange.first()))
     if code == 11 and login.exchange is not None:
         return scram_challenge(s, login, body[4:])

@@ -39,7 +39,7 @@ def client_row(Client c):
         "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.connect_time,
         "request_time": time.time() - (now - c.request_time) if c.request_time else 0.0,
         "wait_us": int((now - start) * 1e6) if start else 0, "close_needed": 0, "ptr": f"0x{c.id:x}",
-        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid, "tls": "",
+        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid, "tls": c.tls.info if c.tls is not None else "",
         "application_name": application_name(c.engine, c.vars),
         "prepared_statements": len(c.statements) if c.statements is not None else 0, "id": c.id,
     })
@@ -84,7 +84,8 @@ def server_row(Server s):
         "local_port": s.own_port, "connect_time": s.connect_time, "request_time": time.time() - (now - s.since),
         "wait_us": int((now - c.query_start) * 1e6) if c is not None and c.query_start else 0,
         "close_needed": int(s.close_needed), "ptr": f"0x{s.id:x}", "link": f"0x{c.id:x}" if c is not None else "",
-        "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0, "tls": "",
+        "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0,
+        "tls": s.tls.info if s.tls is not None else "",
         "application_name": application_name(s.pool.engine, s.vars), "prepared_statements": s.prepared.count,
         "id": s.id,
     })

@@ -6,7 +6,7 @@ import contextlib
 import msgspec
 
 from pgferry.config import Config, ConfigError, Settings, load, settings_by_name, with_overrides
-from pgferry.config.load import with_new_users
+from pgferry.config.load import TLS_KEPT, with_new_users
 from pgferry.config.problems import nearest_name
 from pgferry.observe.log import Destinations, Log
 from pgferry.supervisor.errors import CommandError, WorkerRefused
@@ -140,6 +140,10 @@ class Reloader:
             await self._apply(new, old)
             if key in _LOG_SETTINGS:
                 self._reopen_log(old)
+        faults = [str(problem) for problem in new.warnings if TLS_KEPT in problem.message]
+        if "_tls" in key and faults:
+            self._pooler.log.error(faults[-1])
+            return "TLS settings could not be applied, still using old configuration"
         return None
 
     def _reopen_log(self, old: Config) -> None:

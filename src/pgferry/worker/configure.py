@@ -6,10 +6,13 @@ from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
 from pgferry.engine import operations, peers
 from pgferry.engine.model import MODES, Database, Engine, Pool, User
+from pgferry.tls.contexts import Accept, Connect
 
 
 def apply(engine: Engine, config: Config, *, first: bool) -> None:
     """Take over a configuration. What is gone is dropped, what changed towards PostgreSQL is reconnected."""
+    before = engine.config
+    other_tls = make_tls(engine, config, before)
     engine.config = config
     settings_into_engine(engine, config)
     if first:
@@ -19,6 +22,32 @@ def apply(engine: Engine, config: Config, *, first: bool) -> None:
     for pool in engine.pools():
         pool_settings(pool, config)
     configure_peers(engine, config)
+    if other_tls and not first:
+        operations.reconnect(engine, None, "TLS configuration changed")
+
+
+def make_tls(engine: Engine, config: Config, before: Config | None) -> bool:
+    """New connections are made with these keys and certificates. Raises TlsFault.
+
+    True when what is shown to servers, or asked of them, has changed.
+    """
+    settings = config.settings
+    engine.client_tls = Accept(settings, config.tls) if settings.client_tls_sslmode != "disable" else None
+    if before is not None and towards_servers(config) == towards_servers(before):
+        return False
+    engine.server_tls = Connect(settings, config.tls)
+    return True
+
+
+def towards_servers(config: Config) -> list[object]:
+    """Everything that a TLS connection to a server is made from."""
+    parts = ((config.settings, "server_tls_"), (config.tls, "server_"))
+    return [
+        getattr(part, name)
+        for part, prefix in parts
+        for name in part.__struct_fields__
+        if name.startswith(prefix)
+    ]
 
 
 POLICIES = ("track", "refuse", "ignore")

@@ -14,6 +14,7 @@ from pgferry.auth.secrets import SecretKind
 from pgferry.config.rules import HbaRule, LdapOptions
 from pgferry.engine.lookup import look_up, lookup_pool
 from pgferry.engine.model import Database
+from pgferry.tls.certificate import Certificate
 from pgferry.worker.control import Message
 
 if TYPE_CHECKING:
@@ -119,6 +120,13 @@ class Gate:
             password=password,
             host=host,
         )
+
+    def check_certificate(self, certificate: Certificate, map_name: str, user: str) -> bool:
+        """Whether who has shown this (valid) certificate may be this user."""
+        if not map_name:
+            return certificate.fits(user)
+        lines = self._host.config.ident.get(map_name, ())
+        return any(hba.may_be(lines, name, user) for name in certificate.names())
 
     def _new_database(self, name: str) -> Database | None:
         """An entry made from `*` for somebody who has proved nothing yet: there is a limit to those."""

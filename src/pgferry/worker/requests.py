@@ -9,6 +9,7 @@ from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.engine import draining, handover, operations, peers, show, watching
 from pgferry.engine.model import Database, Engine
+from pgferry.tls.files import TlsFault
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Message, Refusal
 from pgferry.worker.handover import Giver
@@ -100,7 +101,10 @@ class Requests:
     def _config(self, message: Message, answer: Answer) -> None:
         config = msgspec.convert(message["config"], Config)
         self._host.config = config
-        configure.apply(self._engine, config, first=not self._configured)
+        try:
+            configure.apply(self._engine, config, first=not self._configured)
+        except TlsFault as fault:
+            raise Refusal(str(fault)) from fault
         self._take_state(message["state"])
         if not self._configured:
             self._configured = True

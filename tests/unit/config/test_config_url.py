@@ -80,7 +80,6 @@ def test_hosts(url: str, hosts: tuple[str, ...], port: int) -> None:
         ("postgresql://u@h/d%00", "dbname"),
         ("postgresql://u@h/d?ssl=1", ""),
         ("postgresql://u@h/d?port", "port"),
-        ("postgresql://u@h/d?sslmode=require", "sslmode"),
         ("postgresql://u@h/d?sslmode=maybe", "sslmode"),
         ("postgresql://u@h/d?connect_timeout=soon", "connect_timeout"),
         (f"postgresql://u:x@{HIDDEN}@h/d", ""),

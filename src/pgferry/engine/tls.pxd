@@ -1,0 +1,34 @@
+# TLS of one stream: OpenSSL, through Python's ssl objects, between the bytes of a socket and those of a stream.
+
+cdef class Channel:
+    cdef object incoming            # ssl.MemoryBIO: records for OpenSSL
+    cdef object outgoing            # ssl.MemoryBIO: records from OpenSSL
+    cdef char *wire                 # the one buffer that records are received into
+    cdef size_t size
+
+
+cdef class Tls:
+    cdef Channel channel
+    cdef readonly object ssl        # ssl.SSLObject
+    cdef readonly bint shaking      # the handshake is not over
+    cdef readonly bint more         # bytes wait here, or may wait in the kernel, although no edge will come for them
+    cdef readonly str failure       # why it broke; None: it did not
+    cdef bytes reply                # records that are to be sent now: None, or what OpenSSL put out
+    cdef bytes kept                 # received records that OpenSSL has not been given
+    cdef bytes hello                # a client's first record, until it is complete; None: it was
+    cdef bint opening               # the first step of the handshake needs no input
+    cdef bint pending               # decrypted bytes are left within OpenSSL
+    cdef bint unread                # the last receive filled its room
+    cdef bint ended                 # the peer has said that nothing more will come
+    cdef bint queued                # is in the loop's list of handshakes
+
+    cdef ssize_t receive(self, int fd, char *at, size_t room) except -3
+    cdef bytes seal(self, const char *first, size_t n, const char *second, size_t m)
+    cdef int shake(self, int fd) except -2
+    cdef bytes goodbye(self)
+    cdef ssize_t fetch(self, int fd, size_t room) except -3
+    cdef size_t decrypt(self, char *at, size_t room) except? 0
+    cdef bint greeted(self, bytes data) except -1
+    cdef int write(self, const char *data, size_t n) except -1
+    cdef int clear(self) except -1
+    cdef int fail(self, error) except -1

@@ -1,0 +1,1 @@
+"""TLS outside the hot path: contexts from settings, certificates, the first message of a client."""
