@@ -219,12 +219,12 @@ def test_login_by_certificate(
     pooler = make_pooler(
         settings={**tls, "client_tls_sslmode": "verify-full", "client_tls_ca_file": ca, "auth_type": "cert"}
     )
-    app = client_files(tmp_path, "app")
-    with pooler.connect(user="app", sslmode="require", **app) as db:
+    shown = client_files(tmp_path, "postgres")
+    with pooler.connect(sslmode="require", **shown) as db:
         assert db.execute("SELECT 1").fetchall() == [(1,)]
-    for user in ("postgres", "nobody", "App"):
+    for user in ("app", "nobody", "Postgres"):
         with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
-            pooler.connect(user=user, sslmode="require", **app)
+            pooler.connect(user=user, sslmode="require", **shown)
     stranger = client_files(tmp_path, "stranger")
     with pytest.raises(psycopg.OperationalError, match="certificate authentication failed"):
         pooler.connect(user="stranger", sslmode="require", **stranger)
@@ -608,7 +608,7 @@ def test_protocols_and_ciphers(make_pooler: Make, tls: dict[str, Any], pem_files
     assert negotiated({"client_tls_ecdhcurve": "secp384r1"})[0] == "TLSv1.3"
     rsa = {"client_tls_key_file": rsa_key, "client_tls_cert_file": rsa_cert, "client_tls_ecdhcurve": "none"}
     assert negotiated(rsa, **twelve)[1].startswith("DHE-RSA")
-    with pytest.raises(ssl.SSLError, match="(?i)handshake.failure"):
+    with pytest.raises(ssl.SSLError, match=r"(?i)handshake.failure"):
         negotiated({**rsa, "client_tls_dheparams": "none"}, **twelve)
 
 

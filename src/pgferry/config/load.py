@@ -62,7 +62,9 @@ def with_overrides(config: Config, overrides: Mapping[str, str]) -> Config:
 
 
 def with_tls(
-    config: Config, previous: Config | None, place: Callable[[str], tuple[str, int]] = lambda _: (SET_SOURCE, 0)
+    config: Config,
+    previous: Config | None,
+    place: Callable[[str], tuple[str, int]] = lambda _: (SET_SOURCE, 0),
 ) -> Config:
     """Return the configuration with its TLS files read and tried.
 
@@ -80,9 +82,7 @@ def with_tls(
             raise ConfigError([Problem(*place(fault.setting), fault.setting, fault.message)]) from fault
         problem = Problem(*place(fault.setting), fault.setting, f"{TLS_KEPT}: {fault.message}")
     settings = keep_tls(config.settings, previous.settings)
-    return msgspec.structs.replace(
-        config, settings=settings, tls=previous.tls, warnings=[*warnings, problem]
-    )
+    return msgspec.structs.replace(config, settings=settings, tls=previous.tls, warnings=[*warnings, problem])
 
 
 def _with_changes(config: Config, changes: Mapping[str, Any]) -> Config:
@@ -219,7 +219,9 @@ class _Reading:
         for fault in self._access.faults:
             self._report(*fault)
         if settings.auth_type == "cert" and settings.client_tls_sslmode != "verify-full":
-            self._report("auth_type", "cert needs certificates of clients", "client_tls_sslmode = verify-full")
+            self._report(
+                "auth_type", "cert needs certificates of clients", "client_tls_sslmode = verify-full"
+            )
         self._warn_settings(settings)
 
     def config(self, previous: Config | None) -> Config:

@@ -160,14 +160,18 @@ TLS: tuple[Setting, ...] = (
         "one that is shown must be valid in every mode.",
         "path",
     ),
-    _tls("client_tls_crl_file", "", "Lists of revoked client certificates, one of each CA.", "path", own=True),
+    _tls(
+        "client_tls_crl_file", "", "Lists of revoked client certificates, one of each CA.", "path", own=True
+    ),
     _tls(
         "client_tls_protocols",
         "secure",
         "TLS versions allowed for clients: a list of tlsv1.0 to tlsv1.3, tlsv1, all, secure and default "
         "(1.2 and 1.3), with ! in front of what is taken away.",
     ),
-    _tls("client_tls_ciphers", "default", "Ciphers allowed for clients up to TLS 1.2, as OpenSSL writes them."),
+    _tls(
+        "client_tls_ciphers", "default", "Ciphers allowed for clients up to TLS 1.2, as OpenSSL writes them."
+    ),
     _tls("client_tls13_ciphers", None, "Cipher suites allowed for clients with TLS 1.3."),
     Setting(
         name="client_tls_dheparams",
@@ -192,7 +196,9 @@ TLS: tuple[Setting, ...] = (
         "Certificates of the CAs that sign valid server certificates; the system's if empty.",
         "path",
     ),
-    _tls("server_tls_crl_file", "", "Lists of revoked server certificates, one of each CA.", "path", own=True),
+    _tls(
+        "server_tls_crl_file", "", "Lists of revoked server certificates, one of each CA.", "path", own=True
+    ),
     _tls("server_tls_key_file", "", "Private key shown to servers.", "path"),
     _tls("server_tls_cert_file", "", "Certificate shown to servers.", "path"),
     _tls("server_tls_protocols", "secure", "TLS versions allowed for servers, as client_tls_protocols."),

@@ -104,6 +104,7 @@ cdef class Stream:
         cdef int fd = self.fd
         if self.tls is not None:
             say_goodbye(self)
+            self.tls = None
         self.closed = True
         self.fd = -1
         if fd >= 0:

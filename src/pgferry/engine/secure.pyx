@@ -87,6 +87,8 @@ cdef int receive_tls(Stream s) except -1:
             answer(s)
         if n <= 0:
             s.readable = False
+            if tls.ended:
+                say_goodbye(s)      # the answer to the peer's own
             if n == 0 or (s.fd < 0 and s.ending):
                 return s.on_eof()
             return s.unmute()
@@ -118,5 +120,4 @@ cdef int say_goodbye(Stream s) except -1:
         record = s.tls.goodbye()
         if record:
             send(s.fd, <const char *>record, len(record), MSG_NOSIGNAL | MSG_DONTWAIT)
-    s.tls = None
     return 0

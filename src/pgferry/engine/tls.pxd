@@ -20,6 +20,7 @@ cdef class Tls:
     cdef bint pending               # decrypted bytes are left within OpenSSL
     cdef bint unread                # the last receive filled its room
     cdef bint ended                 # the peer has said that nothing more will come
+    cdef bint parted                # close_notify is sent
     cdef bint queued                # is in the loop's list of handshakes
 
     cdef ssize_t receive(self, int fd, char *at, size_t room) except -3

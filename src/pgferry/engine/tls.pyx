@@ -127,7 +127,7 @@ cdef class Tls:
 
     cdef bytes seal(self, const char *first, size_t n, const char *second, size_t m):
         """The records that carry these bytes; none when the connection is not, or no longer, in use."""
-        if self.shaking or self.failure is not None:
+        if self.shaking or self.parted or self.failure is not None:
             return b""
         try:
             self.write(first, n)
@@ -197,8 +197,9 @@ cdef class Tls:
 
     cdef bytes goodbye(self):
         """The close_notify record, if one may be sent."""
-        if self.shaking or self.failure is not None:
+        if self.shaking or self.parted or self.failure is not None:
             return b""
+        self.parted = True
         try:
             self.ssl.unwrap()
         except OSError:

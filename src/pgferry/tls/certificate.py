@@ -73,7 +73,9 @@ def peer_certificate(ssl_object: Any) -> Certificate | None:
         return None
     parts = [part for rdn in found.get("subject", ()) for part in rdn]
     common = tuple(value for name, value in parts if name == "commonName" and "\0" not in value)
-    dns = tuple(value for kind, value in found.get("subjectAltName", ()) if kind == "DNS" and "\0" not in value)
+    dns = tuple(
+        value for kind, value in found.get("subjectAltName", ()) if kind == "DNS" and "\0" not in value
+    )
     return Certificate(distinguished_name(found.get("subject", ())), common, dns)
 
 

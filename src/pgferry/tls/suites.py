@@ -39,4 +39,4 @@ def _set_in_openssl(context: ssl.SSLContext, suites: str) -> bool:
     call.argtypes = (ctypes.c_void_p, ctypes.c_char_p)
     call.restype = ctypes.c_int
     pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value
-    return call(pointer, suites.encode()) == 1
+    return bool(call(pointer, suites.encode()) == 1)

@@ -77,6 +77,9 @@ OWN = {
     "dashboard",
     "otlp_endpoint",
     "otlp_interval",
+    "client_tls_crl_file",
+    "server_tls_crl_file",
+    "server_tls_sslnegotiation",
 }
 
 
@@ -84,12 +87,14 @@ def test_the_table_has_pgbouncers_hundred_settings_and_our_own() -> None:
     assert len([setting for setting in GLOBAL if not setting.own]) == 100
     assert {setting.name for setting in GLOBAL if setting.own} == OWN
     assert len(settings_by_name) == len(GLOBAL)
-    assert (len(DATABASE), len(USER), len(PEER)) == (26, 11, 3)
+    assert (len(DATABASE), len(USER), len(PEER)) == (28, 11, 3)
     assert {setting.name for setting in DATABASE if setting.own} == {
         "session_state",
         "max_pinned",
         "pin_timeout",
         "transaction_log_threshold",
+        "sslmode",
+        "sslnegotiation",
     }
     assert {setting.name for setting in USER if setting.own} == {"session_state"}
     assert {setting.name for setting in GLOBAL if not setting.reload} == START_ONLY
