@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from pgferry.auth.md5 import is_md5_secret
-from pgferry.config.settings import settings_by_name
 from pgferry.doctor.checks_timeouts import far_entries
 from pgferry.doctor.demand import demands
 from pgferry.doctor.model import Facts, Finding, check, error, first, many, note, warning
@@ -22,9 +21,7 @@ def _open_addresses(facts: Facts) -> list[str]:
 
 
 def _tls(setting: str, value: str) -> str:
-    """How to switch TLS on, or what to do as long as this version has none."""
-    if settings_by_name[setting].refusal(value):
-        return "a private network or a TLS tunnel (this version of pgferry has no TLS yet)"
+    """How to switch TLS on."""
     return f"{setting} = {value}"
 
 

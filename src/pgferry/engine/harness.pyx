@@ -12,6 +12,7 @@ from pgferry.engine.loop cimport PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.model cimport Client, Engine, Server
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.secure cimport start_tls
 from pgferry.engine.server_login cimport introduce
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT
 
@@ -210,6 +211,18 @@ cdef class Probe(Stream):
     cdef int on_drained(self) except -1:
         self.events.append("drained")
         return 0
+
+    cdef int on_secure(self) except -1:
+        self.events.append("secure")
+        return 0
+
+    def secure(self, context, bint server_side, hostname=None):
+        """Begin with TLS."""
+        start_tls(self, context, server_side, hostname)
+
+    def tls_failure(self):
+        """Why TLS broke, None when it did not."""
+        return self.tls.failure if self.tls is not None else None
 
     def want(self, size_t need):
         """feed() is not to be called before so many bytes are there."""

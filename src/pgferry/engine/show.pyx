@@ -39,7 +39,8 @@ def client_row(Client c):
         "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.connect_time,
         "request_time": time.time() - (now - c.request_time) if c.request_time else 0.0,
         "wait_us": int((now - start) * 1e6) if start else 0, "close_needed": 0, "ptr": f"0x{c.id:x}",
-        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid, "tls": c.tls.info if c.tls is not None else "",
+        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid,
+        "tls": c.tls.info if c.tls is not None else "",
         "application_name": application_name(c.engine, c.vars),
         "prepared_statements": len(c.statements) if c.statements is not None else 0, "id": c.id,
     })

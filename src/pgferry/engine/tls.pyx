@@ -220,7 +220,7 @@ cdef class Tls:
 
     cdef int fail(self, error) except -1:
         """Nothing more can be read or written. What OpenSSL calls it becomes readable: unknown ca."""
-        why = getattr(error, "verify_message", None) or error.reason or str(error)
+        why = getattr(error, "verify_message", None) or getattr(error, "reason", None) or str(error)
         self.failure = why.lower().replace("_", " ").rstrip(".")
         self.ended = True
         return 0

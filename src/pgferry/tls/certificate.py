@@ -89,7 +89,7 @@ def _escaped(value: str) -> str:
     text = "".join(f"\\{char}" if char in ',+"\\<>;' else "\\00" if char == "\0" else char for char in value)
     if text.startswith(("#", " ")):
         text = "\\" + text
-    if text.endswith(" ") and not text.endswith("\\ "):
+    if value.endswith(" ") and len(value) > 1:
         text = text[:-1] + "\\ "
     return text
 

@@ -218,7 +218,7 @@ def _first_certificate(pem: bytes) -> bytes:
 
 
 def _reason(error: ssl.SSLError) -> str:
-    return (error.reason or str(error)).lower().replace("_", " ")
+    return (getattr(error, "reason", None) or str(error)).lower().replace("_", " ")
 
 
 @contextlib.contextmanager
