@@ -684,3 +684,38 @@ def has_bytes(sock: socket.socket) -> bool:
         return False
     finally:
         sock.setblocking(True)
+
+
+@pytest.mark.pg(18)
+@pytest.mark.workers(1)
+def test_certificates_in_hba_rules(
+    make_pooler: Make, tls: dict[str, Any], pem_files: PemFiles, tmp_path: Path
+) -> None:
+    """hostssl and hostnossl see what is; cert takes names as they are or through a map."""
+    ident = pem_files.write("ident", b"people bob.test postgres\n")
+    pooler = make_pooler(
+        settings={
+            **tls,
+            "client_tls_ca_file": pem_files.write("ca.pem", authority_pem()),
+            "auth_type": "hba",
+            "auth_ident_file": ident,
+        },
+        hba="hostssl all postgres all cert map=people\n"
+        "hostssl all stats all cert\n"
+        "hostnossl all admin all trust\n"
+        "hostssl all admin all reject\n",
+    )
+    bob, stats = client_files(tmp_path, "bob"), client_files(tmp_path, "stats")
+    pooler.connect(sslmode="require", **bob).close()
+    psycopg.connect(
+        pooler.conninfo("pgbouncer", "stats", sslmode="require", **stats), autocommit=True
+    ).close()
+    for user, words, keywords in (
+        ("postgres", "certificate authentication failed", {"sslmode": "require", **stats}),
+        ("postgres", "certificate authentication failed", {"sslmode": "require"}),
+        ("postgres", "no authentication method is found", {"sslmode": "disable"}),
+        ("stats", "certificate authentication failed", {"sslmode": "require", **bob}),
+        ("admin", "login rejected", {"sslmode": "require"}),
+    ):
+        with pytest.raises(psycopg.OperationalError, match=words):
+            pooler.connect(user=user, **keywords)
