@@ -360,3 +360,28 @@ def test_limits_of_dynamic_users(asking: Callable[..., Pooler]) -> None:
         said = refusal(pooler, user="in_md5", secret=SECRET)
         assert said == "FATAL 08P01 client connections exceeded (max_user_client_connections)"
     eventually(lambda: refusal(pooler, user="in_md5", secret=SECRET) == "logged in")
+
+
+@pytest.mark.workers(1)
+def test_who_has_left_costs_nothing(asking: Callable[..., Pooler], server: Cluster) -> None:
+    """Strangers come and go while nothing can be asked: nobody asks for them later, and nothing is kept of them."""
+    server.sql(
+        "CREATE TABLE asked (name text); CREATE FUNCTION note(text) RETURNS TABLE (u text, p text) LANGUAGE sql AS "
+        "$$ INSERT INTO public.asked VALUES ($1); SELECT rolname::text, rolpassword FROM pg_authid "
+        "WHERE rolname = $1 $$"
+    )
+    pooler = asking({"auth_query": "SELECT * FROM public.note($1)", "max_client_conn": 1000})
+    assert refusal(pooler, user="in_md5", secret=SECRET) == "logged in"
+    console(pooler, "PAUSE")
+    for i in range(600):
+        with Wire((pooler.host, pooler.port)) as wire:
+            wire.send(startup(f"stranger_{i % 400}", "postgres"))
+    with Wire((pooler.host, pooler.port)) as waiting:
+        waiting.send(startup("in_md5", "postgres"))
+        assert waiting.silent(0.5)
+        console(pooler, "RESUME")
+        assert waiting.recv().body[:4] == b"\0\0\0\5"
+    names = [row[0] for row in server.sql("SELECT name FROM asked")]
+    assert names.count("in_md5") == 2
+    assert len(names) <= 4, names
+    server.sql("DROP FUNCTION note(text); DROP TABLE asked")

@@ -34,7 +34,7 @@ cdef int authenticate(Client c, Login login) except -1:
 cdef bint look_up(Client c, Login login) except -1:
     """Ask auth_query for this user; False: there is none to ask."""
     c.pause(PAUSE_WAIT)
-    if c.engine.host.gate.look_up(login.database, login.username,
+    if c.engine.host.gate.look_up(login,
                                   lambda found, failure: looked_up(c, login, found, failure)):
         return True
     c.unpause(PAUSE_WAIT)

@@ -9,6 +9,7 @@ cdef class Login:
     cdef public str rights          # console: admin or stats; "" elsewhere
     cdef Startup startup            # the startup packet
     cdef public bint authenticated
+    cdef readonly bint over         # the client is being closed
     cdef object method              # of the exchange under way
     cdef object secret
     cdef bint possible              # False: the exchange is held for show

@@ -47,6 +47,7 @@ cdef class Login:
 
     def abandon(self, Client c):
         """The client is being closed."""
+        self.over = True
         self.exchange = self.secret = self.found = self.keys = None
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+from pgferry.engine.client_login import Login
 from pgferry.engine.model import Database, Engine, Pool, User
 
 class Lookup:
@@ -9,5 +10,9 @@ class Lookup:
 
 def lookup_pool(engine: Engine, db: Database, user: User) -> Pool: ...
 def look_up(
-    pool: Pool, query: bytes, user: bytes, done: Callable[[list[list[bytes | None]] | None, str | None], None]
+    pool: Pool,
+    query: bytes,
+    user: bytes,
+    login: Login,
+    done: Callable[[list[list[bytes | None]] | None, str | None], None],
 ) -> None: ...

@@ -7,12 +7,14 @@ logins of one user that come before the question has been sent share its answer.
 
 import struct
 
+from pgferry.engine.client_login cimport Login
 from pgferry.engine.model cimport P_LOOKUP, SV_TESTED, Database, Engine, Pool, Server, User
 from pgferry.engine.pooling cimport close_server, make_available, may_start, want_servers
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 
 cdef enum:
     ROWS = 2        # asked for: more than one is a mistake of the query's
+    CROWD = 256     # from here on it is looked now and then who has left: strangers may come and go as they like
 
 
 cdef class Lookup:
@@ -21,8 +23,14 @@ cdef class Lookup:
     def answer(self, rows, error):
         """Tell all who wait."""
         waiting, self.waiting = self.waiting, []
-        for done in waiting:
+        for _login, done in waiting:
             done(rows, error)
+
+    cdef bint wanted(self) except -1:
+        """Forget the logins that are over. False: nobody waits any more."""
+        self.waiting = [item for item in self.waiting if not (<Login>item[0]).over]
+        self.prune_at = max(<size_t>CROWD, 2 * <size_t>len(self.waiting))
+        return len(self.waiting) > 0
 
 
 def lookup_pool(Engine engine, Database db, User user):
@@ -32,17 +40,20 @@ def lookup_pool(Engine engine, Database db, User user):
     if pool is None:
         pool = Pool(engine, db, user, key)
         pool.lookups = {}
+        pool.prune_at = CROWD
         db.pools[key] = pool
         engine.host.configure_pool(pool)
     return pool
 
 
-def look_up(Pool pool, bytes query, bytes user, done):
+def look_up(Pool pool, bytes query, bytes user, Login login, done):
     """Ask; done(rows, error) when it is answered. Each row is a list of bytes, or None for NULL."""
     cdef Lookup lookup = pool.lookups.get((query, user))
     cdef Engine engine = pool.engine
     if lookup is not None:
-        lookup.waiting.append(done)
+        lookup.waiting.append((login, done))
+        if <size_t>len(lookup.waiting) >= lookup.prune_at:
+            lookup.wanted()
         return
     if pool.last_login_failed and pool.server_count() == pool.fresh.count and engine.loop.now < pool.retry_at:
         done(None, pool.last_error[1])
@@ -50,10 +61,22 @@ def look_up(Pool pool, bytes query, bytes user, done):
     lookup = Lookup()
     lookup.user = user
     lookup.message = extended_query(query, user)
-    lookup.waiting = [done]
+    lookup.waiting = [(login, done)]
+    lookup.prune_at = CROWD
+    if <size_t>len(pool.lookups) >= pool.prune_at:
+        prune(pool)
     pool.lookups[(query, user)] = lookup
     serve_lookups(pool)
     want_servers(pool)
+
+
+cdef int prune(Pool pool) except -1:
+    """Drop the questions that nobody waits for."""
+    for key, item in list(pool.lookups.items()):
+        if not (<Lookup>item).wanted():
+            del pool.lookups[key]
+    pool.prune_at = max(<size_t>CROWD, 2 * <size_t>len(pool.lookups))
+    return 0
 
 
 cdef bytes extended_query(bytes query, bytes value):
@@ -69,13 +92,24 @@ cdef bytes packet(bytes kind, bytes body):
 
 cdef int serve_lookups(Pool pool) except -1:
     """Send the questions, oldest first, while there are idle servers."""
-    while pool.lookups and pool.idle.count and may_start(pool):
+    while pool.idle.count and may_start(pool) and next_lookup(pool):
         start_lookup(<Server>pool.idle.tail)
     return 0
 
 
+cdef bint next_lookup(Pool pool) except -1:
+    """Whether there is a question that somebody waits for; it is the oldest then."""
+    while pool.lookups:
+        for key, item in pool.lookups.items():
+            if (<Lookup>item).wanted():
+                return True
+            break
+        del pool.lookups[key]
+    return False
+
+
 cdef int start_lookup(Server s) except -1:
-    """Send the oldest question on this free server."""
+    """Send the oldest question on this free server; next_lookup() has told that there is one."""
     cdef Pool pool = s.pool
     cdef Lookup lookup
     for key in pool.lookups:

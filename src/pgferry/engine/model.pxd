@@ -131,6 +131,7 @@ cdef class Pool:
     cdef readonly Database db
     cdef readonly User user
     cdef readonly object key         # in db.pools
+    cdef size_t prune_at             # so many of them: look which nobody wants any more
     cdef public dict lookups         # questions that wait for a server (lookup.Lookup); None: a pool of clients
     cdef public int mode
     cdef public int size             # effective pool_size, 0: no limit

@@ -13,7 +13,7 @@ from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
 from pgferry.engine.judge cimport base_words, ending_words, use_knowledge
 from pgferry.engine.ledger cimport Ledger
-from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop, Stream, StreamList
 from pgferry.engine.messages cimport notice_message
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
@@ -239,6 +239,9 @@ cdef class Client(Stream):
         cdef ssize_t used
         if self.login is not None:
             used = login_feed(self, data, n)
+            if self.ending and self.paused & PAUSE_WAIT and self.login is not None and not self.closed:
+                client_gone(self)           # the end came with the packet: nobody would tell of it any more
+                return used
             if 0 < used < <ssize_t>n and not self.closed:
                 self.loop.again(self)       # the login takes one packet at a time
             return used

@@ -12,7 +12,7 @@ from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan
 from pgferry.engine.judge cimport count
 from pgferry.engine.ledger cimport Counter
 from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, hub_logged_in, stop_listening
-from pgferry.engine.lookup cimport lookup_answered, lookup_lost, start_lookup
+from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
@@ -316,7 +316,7 @@ cdef int make_available(Server s) except -1:
         s.state = SV_BEING_CANCELED
         return pool.being_canceled.append(s)
     s.state = SV_IDLE
-    if pool.lookups and may_start(pool):
+    if pool.lookups and may_start(pool) and next_lookup(pool):
         return start_lookup(s)
     if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and wants_scan(s):
         return scan(s)

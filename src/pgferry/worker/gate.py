@@ -12,6 +12,7 @@ from pgferry.auth.errors import Refused
 from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
 from pgferry.auth.secrets import SecretKind
 from pgferry.config.rules import HbaRule, LdapOptions
+from pgferry.engine.client_login import Login
 from pgferry.engine.lookup import look_up, lookup_pool
 from pgferry.engine.model import Database
 from pgferry.tls.certificate import Certificate
@@ -40,13 +41,14 @@ class Gate:
         self._strangers: set[str] = set()
         self._next_line = 0.0
 
-    def look_up(self, database: str, user: str, done: LookedUp) -> bool:
-        """Ask auth_query about a user who wants to use this database. False when there is no auth_user.
+    def look_up(self, login: Login, done: LookedUp) -> bool:
+        """Ask auth_query about the user of a client that logs in. False when there is no auth_user.
 
         Raises Refused when the database that would be asked is disabled.
         """
         config = self._host.config
         settings = config.settings
+        database, user = login.database, login.username
         entry = config.database(database)
         auth_user = (entry.auth_user if entry is not None else None) or settings.auth_user
         if auth_user is None:
@@ -80,7 +82,7 @@ class Gate:
 
         query = (entry.auth_query if entry is not None else None) or settings.auth_query
         pool = lookup_pool(self._host.engine, db, self._host.user(auth_user))
-        look_up(pool, text_to_send(query), user.encode("utf-8", "surrogateescape"), answered)
+        look_up(pool, text_to_send(query), user.encode("utf-8", "surrogateescape"), login, answered)
         return True
 
     def rule(self, login: hba.Login) -> HbaRule:
