@@ -103,7 +103,7 @@ cdef int challenge(Client c, Login login) except -1:
 
 
 cdef bint shown_own_certificate(Client c, Login login) except -1:
-    """Whether the client has shown a valid certificate with its user's name in it, or one that a map makes that user."""
+    """Whether the client has shown a valid certificate with its user's name, or one that a map makes that user."""
     certificate = c.certificate()
     name = login.username if login.found is None else login.found[0]
     map_name = login.rule.map if login.rule is not None else ""
