@@ -100,10 +100,9 @@ cdef int serve_lookups(Pool pool) except -1:
 cdef bint next_lookup(Pool pool) except -1:
     """Whether there is a question that somebody waits for; it is the oldest then."""
     while pool.lookups:
-        for key, item in pool.lookups.items():
-            if (<Lookup>item).wanted():
-                return True
-            break
+        key = next(iter(pool.lookups))
+        if (<Lookup>pool.lookups[key]).wanted():
+            return True
         del pool.lookups[key]
     return False
 
