@@ -1,6 +1,5 @@
 """What an operator sees and sets of session state: SHOW PINS, CLIENT_STATE, counters, limits of pins, policies."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,10 +12,6 @@ from support.clients import begin, one_of_each, pid_of, raw
 from support.pooler import Pooler, eventually
 from support.wire import Wire, types
 
-if os.environ.get("PGFERRY_TEST_STATE") != "1":
-    pytest.skip(
-        "session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True
-    )
 
 Make = Callable[..., Pooler]
 

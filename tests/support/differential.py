@@ -256,7 +256,7 @@ def own_only(script: Script, heard: Transcript) -> None:
         for tag in TAG.findall(got.body):
             if tag.decode() != script.tag:
                 where = f"in message {i} ({_shown(got)}), step {heard.step_of(i)!r}"
-                raise Difference(f"{script.tag} received {tag.decode()} {where}")
+                raise Difference(f"{script.tag} received {tag.decode()} {where} {got.body!r}")
 
 
 def compare(script: Script, direct: Transcript, pooled: Transcript) -> None:

@@ -5,6 +5,8 @@ a little later than directly. Server deaths excuse an error, never an answer tha
 """
 
 import random
+import re
+import struct
 import threading
 import time
 from collections import defaultdict
@@ -21,6 +23,9 @@ from support.state_programs import LATER, NOTES
 from support.state_values import question
 from support.wire import Message
 
+_PLACE = re.compile(rb"(?<=\0)[Pp][0-9]+\0")
+_CALL = rb"pg_catalog\.set_config\('[^']*','(?:[^']|'')*',false\)"
+_INSERT = re.compile(rb";SELECT " + _CALL + rb"(?:," + _CALL + rb")*")
 PATIENCE = 3.0  # seconds for a notification to arrive
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server went away
 
@@ -154,6 +159,8 @@ def quiet_answers(address: Address, database: str) -> dict[str, list[Message]]:
 
 def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
     """Difference when the pooled client was answered otherwise."""
+    if not direct.parameters:
+        return _refused(script, direct, pooled)
     _let_in(script, direct, pooled)
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
@@ -167,6 +174,13 @@ def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
             raise Difference(f"{script.tag}, channel {channel!r}:\n  direct: {a}\n  pooled: {b}")
 
 
+def _refused(script: Script, direct: Transcript, pooled: Transcript) -> None:
+    """PostgreSQL did not let the client in; pgferry may say the same only at its first query."""
+    one, other = [[m.sqlstate for m in heard.messages if m.type == "E"][:1] for heard in (direct, pooled)]
+    if one != other:
+        raise Difference(f"{script.tag}: login with {script.parameters}: {one} directly, {other} pooled")
+
+
 def _let_in(script: Script, direct: Transcript, pooled: Transcript) -> None:
     if direct.parameters and not pooled.parameters and pooled.messages:
         raise Difference(f"{script.tag}: login with {script.parameters}: {pooled.messages[0].fields}")
@@ -174,10 +188,14 @@ def _let_in(script: Script, direct: Transcript, pooled: Transcript) -> None:
 
 def same_until_death(script: Script, direct: Transcript, pooled: Transcript) -> None:
     """Difference when an answer is another one before an error told that a server is gone."""
+    if not direct.parameters:
+        return None
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
     _excuse_later(one, other)
     at = next((i for i, m in enumerate(other.messages) if _tells_death(m)), None)
+    if at == 0 and not other.parameters:
+        return None  # not even logged in
     if at is not None:
         start = max((i + 1 for i, m in enumerate(other.messages[:at]) if m.type == "Z"), default=0)
         del other.messages[start:], one.messages[start:]
@@ -203,7 +221,8 @@ def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
         if got.type == "A":
             channel, payload, _ = got.body[4:].split(b"\0")
             notes[channel.decode()].append(payload.decode())
-        else:
+        elif not (got.type == "N" and got.sqlstate == "42622"):
+            # (Whoever shares a prepared statement is not told again that PostgreSQL shortens a name in it.)
             rest.messages.append(_plain(got))
         places.append(len(rest.messages))
         if i + 1 == heard.settled:
@@ -213,10 +232,40 @@ def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
 
 
 def _plain(got: Message) -> Message:
-    """Without the schema in "PL/pgSQL function public.f()": how it is shown depends on who called it first."""
-    if got.type in "EN" and b"function public." in got.body:
-        return Message(got.type, got.body.replace(b"function public.", b"function "))
+    """Without what differs for good reasons. "PL/pgSQL function public.f()": its schema depends on who called first."""
+    if got.type in "EN":
+        # The place in the text is that in the text PostgreSQL got.
+        return Message(got.type, _PLACE.sub(b"", got.body.replace(b"function public.", b"function ")))
+    if got.type == "T":
+        return Message(got.type, _without_tables(got.body))
+    if got.type == "D" and b"pg_catalog.set_config(" in got.body:
+        return Message(got.type, _without_inserts(got.body))
     return got
+
+
+def _without_inserts(body: bytes) -> bytes:
+    """A row without what pgferry puts behind a RESET: pg_cursors and the like show the whole text of the client."""
+    made, at = [body[:2]], 2
+    while at < len(body):
+        (size,) = struct.unpack_from("!i", body, at)
+        at += 4
+        if size < 0:
+            made.append(b"\xff\xff\xff\xff")
+            continue
+        value = _INSERT.sub(b"", body[at : at + size])
+        made += [struct.pack("!i", len(value)), value]
+        at += size
+    return b"".join(made)
+
+
+def _without_tables(body: bytes) -> bytes:
+    """A RowDescription without the tables its columns are of: pg_prepared_statements has another query's place."""
+    made, at = [body[:2]], 2
+    while at < len(body):
+        end = body.index(b"\0", at) + 1
+        made += [body[at:end], bytes(6), body[end + 6 : end + 18]]
+        at = end + 18
+    return b"".join(made)
 
 
 def _excuse_later(direct: Transcript, pooled: Transcript) -> None:
@@ -224,7 +273,7 @@ def _excuse_later(direct: Transcript, pooled: Transcript) -> None:
     steps = zip(direct.at_step, pooled.at_step, strict=False)
     for (at, what), (place, _) in reversed([*steps]):
         error = pooled.messages[place] if place < len(pooled.messages) else None
-        if what != LATER or error is None or error.type not in "1TE":
+        if what != LATER or error is None or error.type not in "13TE":
             continue
         end_one = _end_of_batch(direct.messages, at)
         end_other = _end_of_batch(pooled.messages, place)
@@ -278,6 +327,13 @@ class Judge:
         self.pooled = pooled
         state_schema.make_objects(cluster, database)
         self.quiet = quiet_answers(self.direct, database)
+        self._use_sequences()
+
+    def _use_sequences(self) -> None:
+        """Have every worker see currval: from then on it keeps the sequence values of clients apart."""
+        for _ in range(12):
+            with wire.Wire.login(self.pooled, database=self.database, user="postgres") as connection:
+                connection.query("SELECT lastval()")
 
     def check(self, scripts: Sequence[Script], seed: int, noise: bool = True) -> None:
         """Difference or Hang when the runs are not alike."""

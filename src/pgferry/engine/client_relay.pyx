@@ -16,13 +16,14 @@ import re
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgferry.engine.ensure cimport bring_sql, edited, refuse, sequences_ready, stage_query
+from pgferry.engine.ensure cimport bring_sql, edited, refuse, sequences_ready, stage
 from pgferry.engine.judge cimport (
-    count, is_refused, judge, judge_statement, judge_unnamed, may_end_transaction, note, note_parameters, note_unread,
+    count, is_refused, judge, judge_statement, judge_unnamed, may_end_transaction, needs_of, note,
+    note_parameters, note_unread,
 )
 from pgferry.engine.listening cimport may_listen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
-from pgferry.engine.model cimport CL_CLOSING, P_BASE, Client, Engine, Server
+from pgferry.engine.model cimport CL_CLOSING, MODE_STATEMENT, STATE_REFUSE, Client, Engine, Server
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
     K_DESCRIBE_P,
@@ -41,6 +42,8 @@ cdef enum:
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     HEAD = 64              # bytes of a Query that tell what kind of statement it is
     READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
+    PREPARED = 2           # session.verdict.Touch
+    DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
     NEED_PREPARED = 1      # session.verdict.Need
     NEED_SEQUENCES = 2
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
@@ -137,6 +140,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         if not acquire(c) or c.paused & PAUSE_WAIT:
             return 0
         s = c.server
+    if s.careful and must_hold(s):
+        return stall(c)
     if s.skipping and kind != b"S":
         return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
     if kind == b"Q":
@@ -162,6 +167,16 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         c.unnamed_here = False
         return expect(c, s, K_QUERY, 0, p, n, total)
     return forward(c, p, n, total)     # Flush: nothing answers it
+
+
+cdef bint must_hold(Server s) noexcept:
+    """Whether what was sent before has to be answered first."""
+    if s.base is not None or s.ours is not None:
+        return True
+    if s.ensuring is not None:
+        return s.plan.turns != 0
+    s.careful = False
+    return False
 
 
 cdef inline bint is_request(char kind) noexcept:
@@ -275,7 +290,7 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
     cdef bytes text
     cdef char head[5]
     note(c, s, verdict)
-    if not verdict.edits:
+    if not verdict.edits and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, p, total, total)
     else:
         text = edited(c, s, verdict, p[5:total])
@@ -285,18 +300,29 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
         put32(head + 1, <uint32_t>(4 + len(text)))
         c.loop.emit(head, 5)
         c.loop.emit(<const char *>text, len(text))
-    bring_base(c, s)
+    bring_base(c, s, False)
     return total
 
 
-cdef int bring_base(Client c, Server s) except -1:
-    """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet."""
+cdef int bring_base(Client c, Server s, bint extended) except -1:
+    """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet.
+
+    In a batch they are set at once, and stand or fall with it. Behind a Query they are set when that has succeeded;
+    the client is held until then.
+    """
     cdef bytes text
+    cdef list tracked = []
     if c.reset_due is None:
         return 0
-    text = base_script(c, c.reset_due)
+    text = base_script(c, c.reset_due, tracked)
     c.reset_due = None
-    return stage_query(s, text, P_BASE) if text else 0
+    if text and extended:
+        return stage(s, text, True, 0)
+    if text:
+        s.base = text
+        s.base_tracked = tracked
+        s.careful = True
+    return 0
 
 
 cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept:
@@ -310,15 +336,15 @@ cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept:
 
 cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
     """Stage what the statement needs on the server. False: sequences cannot be told apart."""
-    cdef int needs = verdict.needs
-    if needs & NEED_PREPARED:
+    cdef int needs = needs_of(c, s, verdict)
+    if needs & NEED_PREPARED or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL):
         bring_sql(c, s, extended)
     return not needs & NEED_SEQUENCES or sequences_ready(c, s, extended)
 
 
 cdef int note_everything(Client c, Server s) except -1:
     """The database has what any statement may set off, or is not known yet."""
-    if s.plain is None:
+    if s.lone is None:
         s.touched |= c.db.everything
         s.any_name = True
         if c.reason is None:
@@ -328,10 +354,14 @@ cdef int note_everything(Client c, Server s) except -1:
 
 
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
-    """session_state = refuse."""
+    """session_state = refuse, or statement mode."""
+    cdef str mode = "statement" if c.pool.mode == MODE_STATEMENT else "transaction"
     count(c, "refusals", verdict.reason)
-    refuse(c, s, parse, f"{verdict.reason} changes the session, which session_state = refuse does not allow "
-           f"in {'statement' if c.pool.mode == 2 else 'transaction'} pooling mode", "0A000")
+    if c.pool.session_state == STATE_REFUSE:
+        text = f"{verdict.reason} changes the session, which session_state = refuse does not allow in {mode} pooling mode"
+    else:
+        text = f"{verdict.reason} needs a server connection of its own, which statement pooling mode does not allow"
+    refuse(c, s, parse, text, "0A000")
     return total
 
 
@@ -373,20 +403,22 @@ cdef bint drops_all(bytes body):
 
 
 cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    if not c.dropping:
+    cdef size_t done
+    if not c.dropping and c.reset_due is None:
         return expect(c, s, K_EXECUTE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
     c.dropping = False
-    return expect(c, s, K_EXECUTE, F_DROPS, p, n, total)
+    bring_base(c, s, True)
+    return done
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef size_t done
     c.unnamed_here = False
+    c.reset_due = None
     s.skipping = False
-    done = expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
-    if c.reset_due is not None and c.passing == 0:
-        bring_base(c, s)
-    return done
+    return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
 
 
 cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
@@ -427,6 +459,14 @@ cdef Statement lookup(Client c, const char *name, size_t n):
         c.last_name = key
         c.last_statement = st
     return st
+
+
+cdef int made_by_sql(Client c, Server s, bytes name) except -1:
+    """Whether a name that is no statement of the protocol's may be one of PREPARE: 1, and it is brought; 2: to be seen."""
+    if c.sql is not None and name in c.sql or s.touched & PREPARED:
+        bring_sql(c, s, True)
+        return 1
+    return 2 if s.asked & PREPARED else 0
 
 
 cdef int prepare_on(Client c, Server s, Statement st) except -1:
@@ -506,6 +546,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef bytes name
     cdef Statement st
     cdef object verdict
+    cdef int made
     if c.session:
         return expect(c, s, K_PARSE, 0, p, n, total)
     if n < total:
@@ -549,6 +590,11 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         s.plan.push(K_PARSE, F_CLIENT_OP, 0)
         s.status = 0
         return renamed(c, p, n, total, 5, name_end, st.wire_name)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    if made and c.sql is not None and name in c.sql:
+        return expect(c, s, K_PARSE, 0, p, n, total)        # an error, which PostgreSQL will say
     return define(c, s, name, p, total, name_end)
 
 
@@ -624,6 +670,7 @@ cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
 
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef size_t have = min(n, total), portal_end, name_end
+    cdef int made
     cdef const char *nul
     cdef Statement st
     if c.session:
@@ -655,10 +702,13 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     c.pool.stats.bind_count += 1
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
     if c.judged:
-        if st is None and c.sql is not None and p[portal_end + 1:name_end] in c.sql:
-            bring_sql(c, s, True)           # made by PREPARE: servers know it by the client's own name
-            note_unread(c, s, "EXECUTE")
-            return expect(c, s, K_BIND, 0, p, n, total)
+        if st is None and not s.plan.drops:
+            made = made_by_sql(c, s, p[portal_end + 1:name_end])
+            if made == 2:
+                return stall(c)
+            if made:
+                note_unread(c, s, "EXECUTE")    # servers know it by the client's own name
+                return expect(c, s, K_BIND, 0, p, n, total)
         if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
         if st is not None and not bind_may_listen(c, judge_statement(c, st)):
@@ -716,6 +766,7 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
     cdef Statement st
+    cdef int made
     if n < min(total, <size_t>6):
         return wait_for(c, min(total, <size_t>6))
     if total < 7 or total > SHORT or (p[5] != b"S" and p[5] != b"P"):
@@ -732,17 +783,33 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
     if nul == p + 6:
         if not use_unnamed(c, s):
             return stall(c)
+        if c.judged:
+            ready_to_describe(c, s, judge_unnamed(c))
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
     st = lookup(c, p + 6, nul - p - 6)
+    if c.judged and st is not None:
+        ready_to_describe(c, s, judge_statement(c, st))
+    elif c.judged:
+        made = made_by_sql(c, s, p[6:nul - p])
+        if made:
+            return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     return use_named(c, s, st, K_DESCRIBE_S, p, n, total, 6, nul - p)
+
+
+cdef int ready_to_describe(Client c, Server s, verdict) except -1:
+    """EXECUTE is described by the statement it executes."""
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        bring_sql(c, s, True)
+    return 0
 
 
 cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
+    cdef int made
     cdef bytes name
     cdef Statement st
     if c.session:
@@ -772,6 +839,12 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     st = None
     if c.statements is not None:
         st = c.statements.pop(name, None)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    if made:
+        s.touched |= PREPARED
+        return expect(c, s, K_CLOSE, 0, p, n, total)
     if st is None:
         s.plan.push(K_CLOSE, F_FAKE, 0)
     else:

@@ -13,9 +13,14 @@ from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
 from pgferry.session.replay import prepared_statement
-from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
+from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
+
+cdef enum:
+    INSERT = 0              # kind of an edit: its name is a text to insert
+    ENSURES = 1             # number of the entry that ends a command of ensure()
 
 cdef bytes OURS = b"PGFERRY_OWN\0"
 
@@ -30,15 +35,15 @@ cdef int stage_query(Server s, bytes text, int purpose) except -1:
     return s.loop.emit(<const char *>message, len(message))
 
 
-cdef int stage(Server s, bytes text, bint extended) except -1:
-    """Stage a command, its answer swallowed."""
+cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1:
+    """Stage a command, its answer swallowed; `number`: of the entry for its Execute."""
     cdef bytes message
     if not extended:
         return stage_query(s, text, P_ENSURE)
     message = (framed(b"P", OURS + text + b"\0\0\0") + framed(b"B", b"\0" + OURS + b"\0\0\0\0\0\0")
                + framed(b"E", b"\0\0\0\0\0") + framed(b"C", b"S" + OURS))
     for kind in (K_PARSE, K_BIND, K_EXECUTE, K_CLOSE):
-        s.plan.push(<uint8_t>kind, F_SWALLOW, 0)
+        s.plan.push(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
     s.status = 0
     return s.loop.emit(<const char *>message, len(message))
 
@@ -57,35 +62,78 @@ cdef bytes identifier(bytes name):
 
 cdef int bring_sql(Client c, Server s, bint extended) except -1:
     """Make the server's SQL-level prepared statements the client's own."""
-    cdef dict wanted = c.sql or {}
-    cdef dict there = s.sql or {}
-    if "prepared" in c.engine.omit or (c.sql is None and s.sql is None) or wanted == there:
+    cdef dict wanted, there
+    if s.xact == b"E":
+        return 0                # everything fails, except what needs nothing
+    if s.ensuring is None and c.sql is None and s.sql is None or "prepared" in c.engine.omit:
         return 0
+    wanted = c.sql or {}
+    there = dict(s.sql or {})
+    for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
+        keep(there, name, text)
     for name in [name for name, text in there.items() if wanted.get(name) != text]:
-        stage(s, b"DEALLOCATE " + identifier(name), extended)
+        ensure(s, b"DEALLOCATE " + identifier(name), extended, name, None)
     for name, text in wanted.items():
         if there.get(name) != text:
             command = prepared_statement(text, name)
             if command is not None:
                 count(c, "replays", "prepared statement")
-                stage(s, command, extended)
-    s.sql = dict(wanted) or None
+                ensure(s, command, extended, name, text)
+    return 0
+
+
+cdef int keep(dict statements, bytes name, bytes text) except -1:
+    if text is not None:
+        statements[name] = text
+    elif name is not None:
+        statements.pop(name, None)
+    return 0
+
+
+cdef int ensure(Server s, bytes command, bint extended, bytes name, bytes text) except -1:
+    """Stage a command; if it succeeds the server has `text` under the name, or no such statement any more."""
+    if s.ensuring is None:
+        s.ensuring = []
+    s.ensuring.append((name, text))
+    s.careful = True
+    return stage(s, command, extended, ENSURES)
+
+
+cdef int ensured(Server s, bint succeeded) except -1:
+    """The oldest command staged by ensure() has been answered, or was skipped."""
+    cdef dict statements
+    if s.ensuring is None:
+        return 0
+    name, text = s.ensuring.pop(0)
+    if not s.ensuring:
+        s.ensuring = None
+    if name is None:
+        s.foreign = s.foreign or not succeeded
+    elif succeeded:
+        statements = dict(s.sql or {})
+        keep(statements, name, text)
+        s.sql = statements or None
     return 0
 
 
 cdef bytes edited(Client c, Server s, object verdict, bytes text):
-    """The client's text with the names servers know its protocol-level statements by; the statements are brought."""
+    """The client's text with the names servers know its protocol-level statements by; the statements are brought.
+
+    Behind each RESET in a Query of several statements stands one that sets the client's start values.
+    """
     cdef list parts = []
     cdef int at = 0
     cdef Statement st
-    for start, end, kind, name in verdict.edits:
+    for start, end, kind, name in sorted(verdict.edits + start_values(c, s, verdict)):
         new = None
-        if kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE:
+        if kind == INSERT:
+            new = name
+        elif kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE or kind == EDIT_PREPARE:
             st = c.statements.get(name) if c.statements is not None else None
             if st is not None and c.tracking:
                 if not s.prepared.touch(st.number):
                     prepare_on(c, s, st)
-                new = st.wire_name[:-1]
+                new = identifier(st.wire_name[:-1])
                 if kind == EDIT_DEALLOCATE:
                     if c.deallocating is None:
                         c.deallocating = []
@@ -102,6 +150,23 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text):
         return text
     parts.append(text[at:])
     return b"".join(parts)
+
+
+cdef tuple start_values(Client c, Server s, object verdict):
+    """What edited() has to insert; the server's answers to it are dropped, see server_relay.is_own()."""
+    cdef list found = [], numbers = []
+    for end, number, names in verdict.resets_at:
+        text = base_script(c, True if names is None else names, [])
+        if text:
+            found.append((end, end, INSERT, b";" + text))
+            numbers.append(number)
+    if found:
+        c.reset_due = None
+        s.ours = numbers
+        s.completed = 0
+        s.own_turn = False
+        s.careful = True
+    return tuple(found)
 
 
 cdef bytes own_view(Client c, Server s):
@@ -148,8 +213,8 @@ cdef bint sequences_ready(Client c, Server s, bint extended) except -1:
         return True
     if s.plan.turns or c.turns_here:
         return False            # this transaction may have called nextval itself: it cannot be told apart any more
-    stage(s, b"DISCARD SEQUENCES", extended)
-    s.foreign = False
+    s.foreign = False           # unless it fails
+    ensure(s, b"DISCARD SEQUENCES", extended, None, None)
     return True
 
 

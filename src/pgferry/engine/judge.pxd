@@ -1,5 +1,5 @@
 # What a client's statement may do to its session.
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint32_t
 
 from pgferry.engine.model cimport Client, Database, Engine, Server
 from pgferry.engine.prepared cimport Statement
@@ -16,4 +16,7 @@ cdef int note_unread(Client c, Server s, str reason) except -1
 cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept
 cdef bint is_refused(Client c, object verdict)
 cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1
+cdef int needs_of(Client c, Server s, object verdict) except -1
+cdef int touches(Server s, object verdict, uint32_t touch) except -1
+cdef int doubt_lone(Server s) except -1
 cdef int count(Client c, str counter, str reason) except -1

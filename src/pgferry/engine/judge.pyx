@@ -8,26 +8,31 @@ be asked about before it may serve anybody else (probe).
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.model cimport STATE_REFUSE, Client, Database, Engine, Server
+from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
-from pgferry.session.verdict import Touch
+from pgferry.session.verdict import EDIT_EXECUTE, Touch
 from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 
 cdef enum:
     REMEMBERED = 4096       # verdicts of a database
     LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
     SETTINGS = 1
+    PREPARED = 2
     TEMP = 8
+    PINNING = 120           # TEMP, LOCKS, CURSORS, FOREVER
     FOREVER = 64
     UNNAMED = 128
+    CANNOT_ASK = 192        # FOREVER, UNNAMED
     ALL_BITS = 255
     ASKABLE = 63
+    NEED_PREPARED = 1
 
 assert int(Touch.SETTINGS) == SETTINGS and int(Touch.FOREVER) == FOREVER and int(Touch.UNNAMED) == UNNAMED
 
+RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 cdef int64_t last_version = 0
 
@@ -84,7 +89,10 @@ cdef object judge(Client c, const char *text, size_t n):
     key = text[:n]
     if key in db.verdicts:
         return db.verdicts[key]
-    verdict = classify(key, db.knowledge.words if db.knowledge is not None else {})
+    if db.knowledge is None:
+        verdict = classify(key)
+    else:
+        verdict = classify(key, db.knowledge.words, db.knowledge.names)
     if n <= LONG_TEXT:
         if len(db.verdicts) >= REMEMBERED:
             db.verdicts.clear()
@@ -127,10 +135,16 @@ cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcep
 
 
 cdef bint is_refused(Client c, object verdict):
-    """session_state = refuse. An ordinary CREATE makes something temporary only if search_path is set that way."""
-    return (c.pool.session_state == STATE_REFUSE and verdict.touch != 0
-            and not (verdict.touch == TEMP and not verdict.reason.startswith("temporary"))
-            and not (verdict.touch == SETTINGS and all_reported(c, verdict)))
+    """session_state = refuse, or what would pin a server in statement mode.
+
+    An ordinary CREATE makes something temporary only if search_path is set that way.
+    """
+    cdef uint32_t touch = verdict.touch
+    if touch & TEMP and not verdict.reason.startswith("temporary"):
+        touch &= ~<uint32_t>TEMP
+    if c.pool.session_state == STATE_REFUSE:
+        return touch != 0 and not (touch == SETTINGS and all_reported(c, verdict))
+    return c.pool.mode == MODE_STATEMENT and touch & PINNING and verdict.clears == 0
 
 
 cdef bint all_reported(Client c, verdict):
@@ -147,19 +161,18 @@ cdef int note(Client c, Server s, object verdict) except -1:
         s.fence = True
     if c.pins:
         touch |= <uint32_t>verdict.ends & c.pins
+    if verdict.needs & NEED_PREPARED and verdict.edits:
+        note_executed(c, s, verdict)
     if touch:
         c.reason = verdict.reason
-        lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I"
-        if touch & (FOREVER | UNNAMED) == 0 and verdict.plain is not None and lone and s.plain is None:
-            s.plain = verdict.plain
-            s.plain_done = False
+        lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
+        if lone and (verdict.plain is not None or (verdict.clears and c.pins == 0)) and not touch & CANNOT_ASK:
+            s.lone = verdict
+            s.lone_done = False
         else:
-            if s.plain is not None:
-                doubt_plain(s)
-            s.touched |= touch
-            if touch & SETTINGS:
-                note_names(s, verdict.names)
-                note_names(s, verdict.hints)
+            if s.lone is not None:
+                doubt_lone(s)
+            touches(s, verdict, touch)
         if verdict.resets is None:
             c.reset_due = True
         elif verdict.resets and c.reset_due is not True:
@@ -177,12 +190,70 @@ cdef int note_names(Server s, object names) except -1:
     return 0
 
 
-cdef int doubt_plain(Server s) except -1:
-    """The lone SET is not alone: the server will be asked."""
-    s.touched |= SETTINGS
-    note_names(s, (s.plain[0],))
-    s.plain = None
+cdef int touches(Server s, object verdict, uint32_t touch) except -1:
+    """The server will be asked for these bits."""
+    s.touched |= touch
+    if touch & SETTINGS:
+        note_names(s, verdict.names)
+        note_names(s, verdict.hints)
     return 0
+
+
+cdef int doubt_lone(Server s) except -1:
+    """The lone statement is not alone, or has not succeeded as a whole: the server will be asked."""
+    verdict = s.lone
+    s.lone = None
+    return touches(s, verdict, verdict.touch)
+
+
+cdef int note_executed(Client c, Server s, object verdict) except -1:
+    """EXECUTE does what the text does that was prepared under the name."""
+    for inner in executed(c, s, verdict):
+        if inner is None:
+            note_unread(c, s, "EXECUTE")    # prepared just now: its text is not known yet
+            continue
+        if inner.notifies:
+            s.fence = True
+        if inner.touch:
+            c.reason = inner.reason or verdict.reason
+            touches(s, inner, inner.touch)
+        if inner.params:
+            touches(s, inner, SETTINGS | UNNAMED)
+            s.any_name = True
+    return 0
+
+
+cdef list executed(Client c, Server s, object verdict):
+    """The Verdicts of the texts that the statement executes by name; None stands for one that is not known."""
+    cdef list found = []
+    cdef bytes text
+    for _start, _end, kind, name in verdict.edits:
+        if kind != EDIT_EXECUTE:
+            continue
+        st = c.statements.get(name) if c.tracking and c.statements is not None else None
+        if st is not None:
+            inner = judge_statement(c, <Statement>st)
+        elif s.asked & PREPARED:
+            found.append(None)
+            continue
+        elif c.sql is not None and name in c.sql:
+            text = c.sql[name]
+            inner = judge(c, text, len(text))
+        else:
+            continue                        # prepared in this transaction, which is noted; or not at all
+        if inner is not None:
+            found.append(inner)
+    return found
+
+
+cdef int needs_of(Client c, Server s, object verdict) except -1:
+    """The Need bits of a statement and of what it executes by name."""
+    cdef int needs = verdict.needs
+    if needs & NEED_PREPARED and verdict.edits:
+        for inner in executed(c, s, verdict):
+            if inner is not None:
+                needs |= <int>inner.needs
+    return needs
 
 
 cdef int note_parameters(Client c, Server s, object verdict, const char *p, size_t n) except -1:
@@ -209,7 +280,10 @@ cdef int note_parameters(Client c, Server s, object verdict, const char *p, size
         if n < pos + size:
             return note_unread(c, s, verdict.reason)
         if i in verdict.params and size < 1024:
-            names.append(p[pos:pos + size].lower())     # the binary form of text is the same
+            name = p[pos:pos + size].lower()            # the binary form of text is the same
+            if name == b"seed":
+                s.touched |= FOREVER
+            names.append(RENAMED.get(name, name))
         pos += size
     return note_names(s, names)
 
@@ -217,8 +291,8 @@ cdef int note_parameters(Client c, Server s, object verdict, const char *p, size
 cdef int note_unread(Client c, Server s, str reason) except -1:
     """A statement that was not looked at: it may have done anything that can be asked for."""
     c.reason = reason
-    if s.plain is not None:
-        doubt_plain(s)
+    if s.lone is not None:
+        doubt_lone(s)
     s.touched |= ASKABLE
     s.any_name = True
     return 0

@@ -197,8 +197,8 @@ cdef int hub_logged_in(Server s) except -1:
     hub.idle_since = s.loop.now
     s.state = SV_LISTEN
     channels = [channel for channel, group in hub.listeners.items() if group]
-    if channels:
-        listen(hub, channels)
+    if channels or hub.blocked:
+        listen(hub, channels)       # its answer wakes who waits, to ask again if need be
     return 0
 
 

@@ -231,14 +231,21 @@ cdef class Server(Stream):
     # Session state (see state, judge, probe)
     cdef State kept                      # what the session holds, as far as it was brought here or asked for
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
+    cdef list ensuring                   # (name, text) of commands that change `sql`, under way; None: none
     cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
     cdef set names                       # settings among them; None: none
     cdef bint any_name                   # settings of any name
     cdef uint32_t asked                  # the same three, of the probe under way
     cdef set asked_names
     cdef bint asked_any
-    cdef tuple plain                     # (name, replay text) of a lone SET under way
-    cdef bint plain_done                 # its CommandComplete has come
+    cdef object lone                     # Verdict of the one statement under way whose success tells all (SET, RESET ALL)
+    cdef bint lone_done                  # its CommandComplete has come
+    cdef bint careful                    # one of ensuring, base, ours may be set
+    cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
+    cdef int completed                   # statements of that query that are complete
+    cdef bint own_turn                   # what comes now is the answer to pgferry's own
+    cdef bytes base                      # query that follows a RESET: the client's start values; None: none due
+    cdef list base_tracked               # indexes of tracked parameters it sets
     cdef list rows                       # of a query of pgferry's own
     cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
@@ -309,7 +316,7 @@ cdef class Client(Stream):
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
-    cdef object reset_due                # names whose start values come back at the end of the batch; True: all
+    cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
     cdef bytes refusal                   # the error that takes the place of PostgreSQL's for a refused statement
     cdef uint32_t pins                   # Touch bits that hold it to its server
     cdef double pinned_at                # monotonic

@@ -10,6 +10,7 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan, scanned, version_known, wants_scan
 from pgferry.engine.judge cimport count
+from pgferry.engine.ensure cimport ensured
 from pgferry.engine.ledger cimport Counter
 from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, hub_logged_in, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
@@ -195,7 +196,8 @@ cdef int own_query(Server s, bytes text, int purpose) except -1:
 cdef bint clean(Server s) noexcept:
     """The proof that a server owes nothing and holds nothing of a client's unfinished work."""
     return (s.status == b"I" and s.plan.head == s.plan.tail and s.held_len == 0 and s.passing == 0
-            and s.out_head == s.out_tail and not s.broken and not s.closed and not s.copy_in)
+            and s.out_head == s.out_tail and not s.broken and not s.closed and not s.copy_in
+            and s.base is None and s.ours is None)
 
 
 cdef int maybe_release(Server s) except -1:
@@ -217,7 +219,7 @@ cdef int maybe_release(Server s) except -1:
             return leave_dirty(c, s)
     elif s.touched and c.judged:
         ask(c, s)
-        if s.plan.size():
+        if s.plan.size() or s.client is not c:
             return 0
     if c.pins and not session_over:
         return stay_pinned(c)
@@ -349,7 +351,10 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return brought(s, c)
     if purpose == P_PROBE:
         return probed(s, c)
-    if purpose == P_ENSURE or (purpose == P_BASE and (s.error is None or s.xact == b"E")):
+    if purpose == P_ENSURE:
+        failed, s.error = s.error is not None, None     # the next one has its own
+        return ensured(s, not failed)
+    if purpose == P_BASE and (s.error is None or s.xact == b"E"):
         return 0
     if purpose == P_BASE:
         return not_brought(s, c)
@@ -387,6 +392,8 @@ cdef int brought(Server s, Client c) except -1:
         if s.plan.front().number == P_VARS:
             return 0                    # the second half is still to come
     s.restoring = False
+    if c.start_vars is c.vars:
+        c.start_vars = s.vars           # as PostgreSQL writes them
     c.vars = s.vars
     c.vars_unchecked = c.kept_unchecked = False
     return c.unpause(PAUSE_WAIT)

@@ -7,10 +7,10 @@ the client has set it up.
 
 from libc.stdint cimport uint16_t, uint32_t
 
-from pgferry.engine.judge cimport count
+from pgferry.engine.judge cimport count, doubt_lone, touches
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
-from pgferry.engine.model cimport P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
+from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport intern_state, with_setting
 from pgferry.engine.sys cimport be16, be32
@@ -25,6 +25,12 @@ cdef enum:
     CURSORS = 32
     FOREVER = 64
     UNNAMED = 128
+    CLEARS_SETTINGS = 1     # bits of session.clears
+    CLEARS_ROLE = 2
+    CLEARS_AUTHORIZATION = 4
+    CLEARS_LISTEN = 8
+    CLEARS_PREPARED = 16
+    CLEARS_NAMED = 32
     PINNING = 248           # TEMP, LOCKS, CURSORS, FOREVER, UNNAMED
 
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
@@ -64,6 +70,9 @@ cdef bint ask(Client c, Server s) except -1:
     s.any_name = False
     text = question(c, s)
     s.rows = []
+    if not text:
+        answered_probe(s)
+        return False
     count(c, "probes", c.reason or "")
     own_query(s, text, P_PROBE)
     s.flush()
@@ -90,7 +99,7 @@ cdef bytes question(Client c, Server s):
     for bit, part in PARTS:
         if s.asked & <uint32_t>bit:
             parts.append(part)
-    return b" UNION ALL ".join(parts) if parts else b"SELECT"
+    return b" UNION ALL ".join(parts)
 
 
 cdef int keep_row(Server s, const char *p, size_t n) except -1:
@@ -137,8 +146,7 @@ cdef int answered_probe(Server s) except -1:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
         take_channels(c, channels)
     if touched & PREPARED:
-        s.sql = {row[1]: row[2] for row in rows if row[0] == b"p"} or None
-        c.sql = dict(s.sql) if s.sql is not None else None
+        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"})
     if touched & SETTINGS or channels != c.kept.channels:
         take_settings(c, rows, any_name, channels)
         s.kept = c.kept
@@ -152,6 +160,19 @@ cdef int answered_probe(Server s) except -1:
     found |= touched & (FOREVER | UNNAMED)
     found |= c.pins & (FOREVER | UNNAMED | ~touched)
     return pin(c, s, found)
+
+
+cdef int take_statements(Client c, Server s, dict found) except -1:
+    """The server has these SQL-level prepared statements now: which are the client's?"""
+    cdef dict before = s.sql or {}
+    cdef dict own = c.sql or {}
+    s.sql = found or None
+    if before != own:
+        # Nothing brought the client's own here (see ensure): others' are not its, its others are still its.
+        found = {name: text for name, text in found.items() if before.get(name) != text or own.get(name) == text}
+        found.update({name: text for name, text in own.items() if name not in before})
+    c.sql = dict(found) or None
+    return 0
 
 
 cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) except -1:
@@ -178,19 +199,58 @@ cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) e
     return 0
 
 
-cdef int settle_plain(Client c, Server s, char status) except -1:
-    """ReadyForQuery behind a lone SET: it is in effect, or the server has to be asked."""
-    cdef tuple plain = s.plain
-    s.plain = None
-    if status != b"I" or not s.plain_done:
-        s.touched |= SETTINGS
-        if s.names is None:
-            s.names = set()
-        s.names.add(plain[0])
+cdef int settle_lone(Client c, Server s, char status) except -1:
+    """ReadyForQuery behind a lone SET, RESET or the like: it is in effect, or the server has to be asked."""
+    cdef object verdict = s.lone
+    if status != b"I" or not s.lone_done:
+        return doubt_lone(s)
+    s.lone = None
+    if verdict.plain is None:
+        return cleared(c, s, verdict)
+    name, text = verdict.plain
+    if name.decode("utf-8", "replace") in c.engine.tracked_index or name in NOT_KEPT:
         return 0
-    if plain[0].decode("utf-8", "replace") in c.engine.tracked_index or plain[0] in NOT_KEPT:
-        return 0
-    c.kept = s.kept = with_setting(c.engine, c.kept, plain[0], REPLAY + plain[1])
+    c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
+    return 0
+
+
+cdef int cleared(Client c, Server s, object verdict) except -1:
+    """A text has succeeded that does nothing but clear (session.clears); bring_base() sets the start values anew."""
+    cdef uint32_t bits = verdict.clears
+    cdef dict settings = dict(c.kept.settings)
+    cdef frozenset channels = c.kept.channels
+    if "base" in c.engine.omit or ROLE in c.start.settings or AUTHORIZATION in c.start.settings:
+        return touches(s, verdict, verdict.touch)
+    if bits & CLEARS_SETTINGS:
+        for name in list(settings):
+            if name != ROLE and name != AUTHORIZATION:
+                set_back(c, settings, name)
+        settings.update(c.start.settings)
+    if bits & CLEARS_NAMED:
+        for name in verdict.resets:
+            set_back(c, settings, name)
+    if bits & (CLEARS_ROLE | CLEARS_AUTHORIZATION):
+        settings.pop(ROLE, None)
+    if bits & CLEARS_AUTHORIZATION:
+        settings.pop(AUTHORIZATION, None)
+    if bits & CLEARS_LISTEN:
+        channels = frozenset()
+        take_channels(c, channels)
+    if bits & CLEARS_PREPARED:
+        c.sql = s.sql = None
+    c.kept = s.kept = intern_state(c.engine, settings, channels)
+    return 0
+
+
+cdef int set_back(Client c, dict settings, bytes name) except -1:
+    """RESET of one setting. A custom one stays known, with an empty value."""
+    value = c.start.settings.get(name)
+    if value is None and b"." in name and name in settings:
+        value = b""
+    if value is None:
+        settings.pop(name, None)
+    else:
+        settings[name] = value
     return 0
 
 
@@ -207,10 +267,10 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
     if found == 0:
         return unpin(c)
     if c.pins == 0:
-        if not pool.pins.take(pool.max_pinned):
+        if pool.mode == MODE_STATEMENT or not pool.pins.take(pool.max_pinned):
             c.pins = found
-            text = f"session state would pin one more server connection (max_pinned = {pool.max_pinned}): " \
-                   f"{pin_reasons(c)}, by {c.reason}"
+            why = "statement pooling mode" if pool.mode == MODE_STATEMENT else f"max_pinned = {pool.max_pinned}"
+            text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
             c.pins = 0
             s.touched = found           # for the scrub
             count(c, "pins_refused", c.reason or "")
@@ -256,7 +316,7 @@ cdef int scrubbed(Server s) except -1:
     s.touched = 0
     s.names = None
     s.any_name = False
-    s.plain = None
+    s.lone = None
     s.sql = None
     s.foreign = False
     s.kept = s.pool.engine.no_state

@@ -10,12 +10,12 @@ import struct
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, strncmp
 
-from pgferry.engine.ensure cimport dealt
+from pgferry.engine.ensure cimport dealt, ensured
 from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
-from pgferry.engine.messages cimport error_fields
+from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport (
-    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
+    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -23,10 +23,10 @@ from pgferry.engine.plan cimport (
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, maybe_release, own_query_done,
+    close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
 )
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.probe cimport keep_row, settle_plain
+from pgferry.engine.probe cimport keep_row, settle_lone
 from pgferry.engine.sys cimport be32
 from pgferry.engine.times cimport TIME_QUERY, TIME_XACT, record
 from pgferry.engine.watching cimport slow_transaction
@@ -82,7 +82,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if kind == b"D" or kind == b"d":
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
-            s.passing_on = not front.flags & F_SWALLOW
+            s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
             if not s.passing_on and s.rows is not None and front.kind == K_QUERY and total <= ROW:
                 if k < total:
                     s.need = total
@@ -125,7 +125,9 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             s.pause(PAUSE_PEER)
         if c.paused & PAUSE_STALL:
             c.unpause(PAUSE_STALL)
-        if s.status and pos == n and s.plan.head == s.plan.tail:
+        if s.base is not None and s.status and s.plan.head == s.plan.tail:
+            ask_base(s)
+        elif s.status and pos == n and s.plan.head == s.plan.tail:
             s.streak = 0
             s.unmute()
             finish_turn(s, c)
@@ -139,6 +141,14 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     elif pos < n and s.client is None and s.plan.head == s.plan.tail:
         return lost(s, n, "half a message that nothing asked for")
     return pos
+
+
+cdef int ask_base(Server s) except -1:
+    """The RESET has succeeded: set the client's start values before anything else runs."""
+    cdef bytes text = s.base
+    s.base = b""                # the client is held until the answer
+    own_query(s, text, P_BASE)
+    return s.flush()
 
 
 cdef inline size_t data_run(const char *p, size_t n) noexcept:
@@ -219,7 +229,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
             return answered(s, front, True, kind)
         if kind == b"T" and front.kind == K_QUERY:
-            return not front.flags & F_SWALLOW
+            return not front.flags & F_SWALLOW and not s.own_turn
     elif kind == b"I" or kind == b"s":
         if front.kind == K_EXECUTE:
             return answered(s, front, True, kind)
@@ -367,10 +377,17 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     s.xact = status
     s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
     advance_later(s)
-    if s.plain is not None and not swallow and c is not None:
-        settle_plain(c, s, status)
+    if s.lone is not None and not swallow and c is not None:
+        settle_lone(c, s, status)
+    if s.ours is not None and s.plan.head == s.plan.tail:
+        s.ours = None
+    if s.base is not None and c is not None:
+        if swallow:
+            s.base = None if purpose == P_BASE else s.base
+        elif s.plan.head == s.plan.tail:
+            tell_start_values(c, s, status)
     if swallow:
-        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE:
+        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_LISTEN:
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
         own_query_done(s, purpose)
@@ -385,6 +402,22 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
                 s.fence = False
                 return not hold_ready(c)
     return 1
+
+
+cdef int tell_start_values(Client c, Server s, char status) except -1:
+    """A RESET has succeeded: as PostgreSQL would, tell which reported parameters are back at their start values."""
+    cdef list vars = list(c.vars)
+    cdef bytes message
+    if status == b"E":
+        s.base = None
+        return 0
+    for index in s.base_tracked:
+        if vars[index] != c.start_vars[index]:
+            vars[index] = c.start_vars[index]
+            message = parameter_status(s.pool.engine.tracked[index].encode(), vars[index])
+            s.loop.emit(<const char *>message, len(message))
+    c.vars = s.pool.engine.same_vars(tuple(vars))
+    return 0
 
 
 cdef bint nothing_asked(Server s) noexcept:
@@ -427,16 +460,21 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
         return 1
-    s.plain = None
+    s.lone = None
     if c is not None:
         c.deallocating = None
+    if s.base and s.plan.size() == 1:
+        s.base = None               # the RESET has not succeeded
+    s.own_turn = False
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
             s.error = fields
             own_query_failed(s, front.number, fields, p[:n])
             return 0
         end_copy(s)
-        return own_error(s, c, front, fields, p, n)
+        if own_error(s, c, front, fields, p, n) == 2:
+            return 2
+        return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
     if front.kind == K_SYNC:
         return 1
     if code == "0A000" and "cached plan" in fields.get("M", ""):
@@ -447,9 +485,12 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     drop_batch(s)
     if instead == 2:
         return 2
-    if c is not None and n == total and memchr(p, b"_", n) != NULL and b"PGFERRY_" in p[:n]:
-        return rename_in_error(s, c, p[5:n])
-    return 1
+    return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
+
+
+cdef bint names_ours(Client c, const char *p, size_t n, size_t total) noexcept:
+    """Whether an error text may hold a name that pgferry has given."""
+    return c is not None and n == total and memchr(p, b"_", n) != NULL and b"PGFERRY_" in p[:n]
 
 
 cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message) except -1:
@@ -494,6 +535,9 @@ cdef int drop_batch(Server s) except -1:
     cdef object unnamed = c.unnamed if c is not None else None
     cdef bint touched = False
     cdef list later = put_aside(s, count)
+    for i in range(count):
+        if s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number:
+            ensured(s, False)
     for i in range(count, 0, -1):
         touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
@@ -558,8 +602,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     cdef Client c = s.client
     cdef const char *nul = <const char *>memchr(p + 5, 0, n - 5)
     cdef bytes name, value
-    cdef bint own = (front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
-                     and front.number != P_BASE)
+    cdef bint own = front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
     if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
         lost(s, n, "broken ParameterStatus")
         return -2
@@ -573,6 +616,9 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     index = s.pool.engine.tracked_index.get(name.decode("utf-8", "replace").lower())
     if index is not None and index < len(s.vars):
         vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
+        if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
+            s.vars = vars
+            return 0            # not the last word, see tell_start_values()
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
@@ -639,16 +685,36 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind != K_EXECUTE and front.kind != K_QUERY:
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
-    if s.plain is not None and strncmp(tag, b"SET", 4) == 0:
-        s.plain_done = True
+    if s.lone is not None and not front.flags & F_SWALLOW and (front.kind == K_QUERY or sets(tag)):
+        s.lone_done = True
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
-        look_at_tag(s, tag)
+        look_at_tag(s, tag, front.flags & F_SWALLOW)
     if s.copy_in:
         s.copy_in = s.copy_ended = False
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:
+        if front.flags & F_SWALLOW and front.number:
+            ensured(s, True)
         return answered(s, front, True, b"C")
-    return not front.flags & F_SWALLOW
+    return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
+
+
+cdef bint is_own(Server s) except -1:
+    """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
+    if s.own_turn:
+        s.own_turn = False
+        return True
+    s.own_turn = bool(s.ours) and s.ours[0] == s.completed
+    if s.own_turn:
+        s.ours.pop(0)
+    s.completed += 1
+    return False
+
+
+cdef bint sets(const char *tag) noexcept:
+    """Whether this is the end of a statement that may be Server.lone."""
+    return (strncmp(tag, b"SET", 4) == 0 or strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD", 7) == 0
+            or strncmp(tag, b"UNLISTEN", 9) == 0 or strncmp(tag, b"DEALLOCATE ALL", 15) == 0)
 
 
 cdef int lose_statements(Server s) except -1:
@@ -678,16 +744,18 @@ cdef bint any_of(const char *tag, tuple tags) except -1:
     return False
 
 
-cdef int look_at_tag(Server s, const char *tag) except -1:
+cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     cdef Client c = s.client
     if strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0:
         s.pool.db.epoch += 1
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
-        if c is not None and c.statements:
-            forget_statements(c)
+        if c is not None and not own:
+            c.sql = s.sql = None
+            if c.statements:
+                forget_statements(c)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
-        if c is not None:
+        if c is not None and not own:
             dealt(c, s, tag)
     elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or any_of(tag, WITHOUT_CODE)):
         return 0                # COPY, COMMIT, CLOSE, and what cannot bring code that runs by itself

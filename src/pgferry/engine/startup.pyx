@@ -56,7 +56,7 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
     """Sort the startup parameters into names, tracked values and what is refused. Raises Refused."""
     cdef list items = packet[8:].split(b"\0")
     cdef list unknown = []
-    cdef bytes value
+    cdef bytes value, given = None
     cdef int i, code
     ignored = engine.config.settings.ignore_startup_parameters
     found.values = {}
@@ -76,7 +76,7 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
             if not name:
                 raise Refused("invalid startup packet layout: expected terminator as last byte")
             if code == OPTIONS:
-                options(engine, found, value.decode("utf-8", "surrogateescape"), ignored)
+                given = value
             elif code == REPLICATION and "replication" not in ignored:
                 if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
                     raise Refused("replication connections are not supported by this version of pgferry")
@@ -84,6 +84,8 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
                 unknown.append(items[i])
             elif name.lower() not in ignored:
                 setting(found, name, value)
+    if given is not None:
+        options(engine, found, given.decode("utf-8", "surrogateescape"), ignored)
     if not found.username:
         raise Refused("no username supplied")
     if not found.database:
@@ -105,7 +107,9 @@ cdef int startup_code(Engine engine, bytes name) except? -9:
 
 
 cdef int options(Engine engine, Startup found, str text, ignored) except -1:
-    """The startup parameter `options`: -c settings, each tracked or ignored. Raises Refused."""
+    """The startup parameter `options`: -c settings. As in PostgreSQL, a parameter of its own wins. Raises Refused."""
+    cdef dict values = dict(found.values)
+    cdef dict settings = dict(found.settings or {})
     try:
         pairs = parse_options(text)
     except ProtocolError as error:
@@ -116,6 +120,9 @@ cdef int options(Engine engine, Startup found, str text, ignored) except -1:
             found.values[index] = value.encode("utf-8", "surrogateescape")
         elif name.lower() not in ignored and "options" not in ignored:
             setting(found, name, value.encode("utf-8", "surrogateescape"), " in options")
+    found.values.update(values)
+    if settings:
+        found.settings.update(settings)
     return 0
 
 

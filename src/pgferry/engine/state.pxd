@@ -10,5 +10,5 @@ cdef class State:
 cdef State intern_state(Engine engine, dict settings, frozenset channels)
 cdef State with_setting(Engine engine, State old, bytes name, bytes value)
 cdef bytes way(State old, State new, set omit)
-cdef bytes base_script(Client c, object names)
+cdef bytes base_script(Client c, object names, list tracked)
 cdef bint can_fail(State new)

@@ -64,7 +64,7 @@ cdef bytes assignment(bytes name, bytes value):
     if name == AUTHORIZATION:
         return b"SET SESSION AUTHORIZATION " + quote_literal(value) + b";"
     if name in LISTS:
-        return b"SELECT pg_catalog.set_config(" + quote_literal(name) + b"," + quote_literal(value) + b",false);"
+        return b"SELECT " + call(name, value) + b";"
     return b"SET " + identifier(name) + b"=" + quote_literal(value) + b";"
 
 
@@ -118,21 +118,29 @@ cdef int add_channels(list parts, frozenset before, frozenset after) except -1:
     return 0
 
 
-cdef bytes base_script(Client c, object names):
-    """The SQL that gives the settings `names` (True: all) the values of the client's startup packet; b"" for none."""
+cdef bytes base_script(Client c, object names, list tracked):
+    """The query that gives the settings `names` (True: all) the values of the client's startup packet; b"" for none.
+
+    The indexes of tracked parameters among them go to `tracked`.
+    """
     cdef list parts = []
     cdef Engine engine = c.engine
     if "base" in engine.omit:
         return b""
     for name, value in c.start.settings.items():
         if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
-            parts.append(assignment(name, value))
+            parts.append(call(name, value))
     if c.start_vars is not c.pool.base_vars:
         for i, value in enumerate(c.start_vars):
             name = engine.tracked[i].lower().encode()
             if value is not None and value != c.pool.base_vars[i] and (names is True or name in names):
-                parts.append(assignment(name, value))
-    return b"".join(parts)
+                parts.append(call(name, value))
+                tracked.append(i)
+    return b"SELECT " + b",".join(parts) if parts else b""
+
+
+cdef bytes call(bytes name, bytes value):
+    return b"pg_catalog.set_config(" + quote_literal(name) + b"," + quote_literal(value) + b",false)"
 
 
 cdef bint can_fail(State new):

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from pgferry.session.bodies import read_do
 from pgferry.session.calls import Calls
+from pgferry.session.clears import clears
 from pgferry.session.findings import Findings
 from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
@@ -19,6 +20,7 @@ from pgferry.session.verdict import (
     DISCARD_TEMP,
     EDIT_DEALLOCATE,
     EDIT_EXECUTE,
+    EDIT_PREPARE,
     PINNING,
     Need,
     Touch,
@@ -40,6 +42,8 @@ _CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged"
 _SPLITTERS = frozenset((b"(", b")", b";", b"begin", b"end", b"case"))
 
 _LONG = 1000  # from here on a quick look first pays
+_TOO_LONG = 16384  # from here on reading closely would take too long: nobody else is served meanwhile
+_CLEARING = frozenset((b"discard", b"reset", b"set", b"unlisten", b"deallocate", b"close", b"select"))
 
 _EVERYTHING = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
@@ -54,6 +58,8 @@ def classify(
     catalog = words or {}
     if len(text) > _LONG and is_harmless(text, catalog):
         return None
+    if len(text) > _TOO_LONG:
+        return _worst(text, catalog)
     findings = Findings(settings)
     tokens = lex(text)
     if tokens.ambiguous:
@@ -65,10 +71,13 @@ def classify(
                 _Statements(reading, catalog, findings).read()
         findings.edits = list(dict.fromkeys(findings.edits))
         findings.plain = None
+        findings.resets_at.clear()
     elif tokens.doubtful:
         return _worst(text, catalog)
     else:
         _Statements(tokens, catalog, findings).read()
+        if tokens.words[0] in _CLEARING:
+            findings.clears = clears(tokens)
     return findings.verdict()
 
 
@@ -101,13 +110,19 @@ class _Statements:
 
     def read(self) -> None:
         count = 0
+        findings = self._findings
         for start, end, in_body in self._split():
             if start < end:
-                count += 1
                 self._in_body = in_body
+                before = findings.resets_so_far()
                 self._statement(start, end)
+                if not in_body:
+                    findings.note_reset(before, self._tokens.ends[end - 1], count)
+                count += 1
         if count != 1:
-            self._findings.plain = None
+            findings.plain = None
+        else:
+            findings.resets_at.clear()
 
     def _split(self) -> Iterator[tuple[int, int, bool]]:
         """The statements, and whether each is part of a function's body."""
@@ -194,6 +209,7 @@ class _Statements:
         findings.needs |= Need.PREPARED
         if tokens.names[start + 1]:
             findings.prepares.append(tokens.names[start + 1])
+            self._edit(EDIT_PREPARE, start + 1)
         self._scan(start + 2, end, params=False)
 
     def _execute(self, start: int, end: int) -> None:

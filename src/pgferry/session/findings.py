@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, PINNING, Touch, Verdict
+from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, PINNING, Need, Touch, Verdict
 
 _TOUCH_BITS = (1 << NEED_SHIFT) - 1
 _NEED_BITS = NOTIFIES - 1 >> NEED_SHIFT
@@ -23,6 +23,7 @@ class Findings:
         "_rank",
         "_resets",
         "_settings_of",
+        "clears",
         "discards",
         "edits",
         "ends",
@@ -34,6 +35,7 @@ class Findings:
         "plain",
         "prepares",
         "reason",
+        "resets_at",
         "touch",
     )
 
@@ -43,6 +45,7 @@ class Findings:
         self.ends = 0
         self.needs = 0
         self.discards = 0
+        self.clears = 0
         self.notifies = False
         self.ends_transaction = False
         self.plain: tuple[bytes, bytes] | None = None
@@ -51,6 +54,7 @@ class Findings:
         self.prepares: list[bytes] = []
         self.edits: list[tuple[int, int, int, bytes]] = []
         self.reason = ""
+        self.resets_at: list[tuple[int, int, tuple[bytes, ...] | None]] = []
         self._rank = 0
         self._names: list[bytes] = []
         self._resets: list[bytes] = []
@@ -118,6 +122,20 @@ class Findings:
         elif name not in (b"role", b"session_authorization"):
             self._resets.append(name)
 
+    def resets_so_far(self) -> tuple[int, bool]:
+        """How many settings have gone back by name, and whether all have."""
+        return len(self._resets), self._any_reset
+
+    def note_reset(self, before: tuple[int, bool], end: int, number: int) -> None:
+        """The statement `number`, which ends at `end`, has been read: note what it sets back."""
+        names = None if self._any_reset and not before[1] else tuple(self._resets[before[0] :])
+        if names is None or names:
+            self.resets_at.append((end, number, names))
+
+    def _unclear(self) -> bool:
+        """Whether the catalog says more of a function in a clearing text than its name does."""
+        return bool(self.touch & (Touch.FOREVER | Touch.UNNAMED) or self.notifies or self.needs & Need.SEQUENCES)
+
     def verdict(self) -> Verdict | None:
         """What is known now; None: the text does no harm."""
         if not (self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits):
@@ -131,11 +149,13 @@ class Findings:
             hints=names if self._any_setting else (),
             params=tuple(dict.fromkeys(self.params)),
             resets=None if self._any_reset else tuple(dict.fromkeys(self._resets)),
+            resets_at=tuple(self.resets_at),
             listens=tuple(dict.fromkeys(self.listens)),
             notifies=self.notifies,
             prepares=tuple(dict.fromkeys(self.prepares)),
             edits=tuple(sorted(self.edits)),
             discards=int(self.discards),
+            clears=self.clears if not self._unclear() else 0,
             ends_transaction=self.ends_transaction,
             plain=self.plain,
             reason=self.reason,

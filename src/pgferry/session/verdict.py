@@ -44,6 +44,7 @@ EDIT_EXECUTE = 1
 EDIT_DEALLOCATE = 2
 EDIT_RELATION_WITH_ALIAS = 3
 EDIT_RELATION = 4
+EDIT_PREPARE = 5
 
 # Bits of Verdict.discards.
 DEALLOCATE_ALL = 1
@@ -62,11 +63,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     hints: tuple[bytes, ...] = ()  # with names None: names the text shows; pg_settings lists no custom ones
     params: tuple[int, ...] = ()  # numbers of $n that are the whole name argument of a set_config
     resets: tuple[bytes, ...] | None = ()  # settings it sets back to the start value; None: all
+    # Where a text of several statements sets settings back: (end of that statement, its number, names or None: all).
+    resets_at: tuple[tuple[int, int, tuple[bytes, ...] | None], ...] = ()
     listens: tuple[bytes, ...] = ()  # channels of plain LISTEN statements
     notifies: bool = False  # NOTIFY or pg_notify
     prepares: tuple[bytes, ...] = ()  # names of SQL PREPARE
     edits: tuple[tuple[int, int, int, bytes], ...] = ()  # (start, end, kind, name), kinds above
     discards: int = 0  # bits above
+    clears: int = 0  # bits of session.clears: what is gone after the text, which does nothing else
     ends_transaction: bool = False  # COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION is in it
     plain: tuple[bytes, bytes] | None = None  # one plain SET alone: (name, text that repeats it)
     reason: str = ""  # for logs, pins and refusals
