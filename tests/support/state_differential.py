@@ -227,8 +227,20 @@ def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
         places.append(len(rest.messages))
         if i + 1 == heard.settled:
             rest.settled = len(rest.messages)
+    _sort_parameters(rest.messages)
     rest.at_step = [(places[at], what) for at, what in heard.at_step if what != NOTES]
     return rest, notes
+
+
+def _sort_parameters(messages: list[Message]) -> None:
+    """The order in which PostgreSQL tells of parameters is that of their changing inside the server."""
+    at = 0
+    while at < len(messages):
+        end = at
+        while end < len(messages) and messages[end].type == "S":
+            end += 1
+        messages[at:end] = sorted(messages[at:end], key=lambda m: m.body)
+        at = end + 1
 
 
 def _plain(got: Message) -> Message:

@@ -123,7 +123,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         return 0
     if c.query_start == 0:
         c.query_start = c.request_time = now
-        if c.awaited is not None and s is not None and not s.asked:
+        if c.awaited is not None and s is not None and not s.asked and not c.chained:
             c.early.clear()         # committed before this client's LISTEN can have been
         c.pool.stats.query_count += 1
         if c.xact_start == 0:
@@ -293,7 +293,7 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
     if not verdict.edits and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, p, total, total)
     else:
-        text = edited(c, s, verdict, p[5:total])
+        text = edited(c, s, verdict, p[5:total], False)
         s.plan.push(K_QUERY, flags, 0)
         s.status = 0
         head[0] = b"Q"
@@ -339,6 +339,8 @@ cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
     cdef int needs = needs_of(c, s, verdict)
     if needs & NEED_PREPARED or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL):
         bring_sql(c, s, extended)
+        if extended:
+            bring_named(c, s, verdict)
     return not needs & NEED_SEQUENCES or sequences_ready(c, s, extended)
 
 
@@ -467,6 +469,16 @@ cdef int made_by_sql(Client c, Server s, bytes name) except -1:
         bring_sql(c, s, True)
         return 1
     return 2 if s.asked & PREPARED else 0
+
+
+cdef int forget_sql(Client c, Server s, bytes name) except -1:
+    """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
+    s.touched |= PREPARED
+    if c.sql is not None and name in c.sql:
+        c.sql = {key: text for key, text in c.sql.items() if key != name} or None
+    if s.sql is not None and name in s.sql:
+        s.sql = {key: text for key, text in s.sql.items() if key != name} or None
+    return 0
 
 
 cdef int prepare_on(Client c, Server s, Statement st) except -1:
@@ -608,7 +620,7 @@ cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t tota
     """A Parse whose text names the client's statements: PostgreSQL gets their names on the server."""
     cdef const char *nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
     cdef size_t text_end = nul - p
-    cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end])
+    cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end], True)
     cdef bytes message
     cdef char size[4]
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
@@ -804,6 +816,19 @@ cdef int ready_to_describe(Client c, Server s, verdict) except -1:
     """EXECUTE is described by the statement it executes."""
     if verdict is not None and verdict.needs & NEED_PREPARED:
         bring_sql(c, s, True)
+        bring_named(c, s, verdict)
+    return 0
+
+
+cdef int bring_named(Client c, Server s, verdict) except -1:
+    """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
+    cdef Statement st
+    for _start, _end, _kind, name in verdict.edits:
+        if name.startswith(b"PGFERRY_") and c.statements is not None:
+            for statement in c.statements.values():
+                st = statement
+                if st.wire_name[:-1] == name and not s.prepared.touch(st.number):
+                    prepare_on(c, s, st)
     return 0
 
 
@@ -843,7 +868,7 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if made == 2:
         return stall(c)
     if made:
-        s.touched |= PREPARED
+        forget_sql(c, s, name)
         return expect(c, s, K_CLOSE, 0, p, n, total)
     if st is None:
         s.plan.push(K_CLOSE, F_FAKE, 0)

@@ -11,7 +11,7 @@ from pgferry.engine.client_relay cimport prepare_on, send_refused
 from pgferry.engine.judge cimport count
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport P_ENSURE, Client, Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
@@ -116,7 +116,7 @@ cdef int ensured(Server s, bint succeeded) except -1:
     return 0
 
 
-cdef bytes edited(Client c, Server s, object verdict, bytes text):
+cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended):
     """The client's text with the names servers know its protocol-level statements by; the statements are brought.
 
     Behind each RESET in a Query of several statements stands one that sets the client's start values.
@@ -131,15 +131,14 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text):
         elif kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE or kind == EDIT_PREPARE:
             st = c.statements.get(name) if c.statements is not None else None
             if st is not None and c.tracking:
-                if not s.prepared.touch(st.number):
-                    prepare_on(c, s, st)
+                bring_statement(c, s, st, extended)
                 new = identifier(st.wire_name[:-1])
                 if kind == EDIT_DEALLOCATE:
                     if c.deallocating is None:
                         c.deallocating = []
                     c.deallocating.append(name)
         elif kind == EDIT_RELATION or kind == EDIT_RELATION_WITH_ALIAS:
-            new = own_view(c, s)
+            new = own_view(c, s, extended)
             if kind == EDIT_RELATION:
                 new += b" AS pg_prepared_statements"
         if new is not None:
@@ -150,6 +149,25 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text):
         return text
     parts.append(text[at:])
     return b"".join(parts)
+
+
+cdef int bring_statement(Client c, Server s, Statement st, bint extended) except -1:
+    """Have the server know a statement of the protocol by name.
+
+    In front of a Query its Parse needs a Sync of its own: if it fails, PostgreSQL skips everything up to there.
+    """
+    if s.xact == b"E" or s.prepared.touch(st.number):
+        return 0
+    prepare_on(c, s, st)
+    if not extended:
+        if s.ensuring is None:
+            s.ensuring = []
+        s.ensuring.append((None, None))
+        s.careful = True
+        s.plan.push(K_SYNC, F_SWALLOW, P_ENSURE)
+        s.error = None
+        s.loop.emit(b"S\0\0\0\4", 5)
+    return 0
 
 
 cdef tuple start_values(Client c, Server s, object verdict):
@@ -169,15 +187,14 @@ cdef tuple start_values(Client c, Server s, object verdict):
     return tuple(found)
 
 
-cdef bytes own_view(Client c, Server s):
+cdef bytes own_view(Client c, Server s, bint extended):
     """A subquery that shows of pg_prepared_statements what is the client's, by its own names."""
     cdef list names = []
     cdef Statement st
     if c.tracking:
         for name, statement in (c.statements or {}).items():
             st = statement
-            if not s.prepared.touch(st.number):
-                prepare_on(c, s, st)
+            bring_statement(c, s, st, extended)
             names.append(b"(" + quote_literal(st.wire_name[:-1]) + b"," + quote_literal(name) + b")")
     names.append(b"(NULL::pg_catalog.text,NULL::pg_catalog.text)")
     columns = (b"p.statement,p.prepare_time,p.parameter_types,"

@@ -159,6 +159,8 @@ cdef int note(Client c, Server s, object verdict) except -1:
     cdef bint lone
     if verdict.notifies:
         s.fence = True
+    if verdict.listens:
+        c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
     if c.pins:
         touch |= <uint32_t>verdict.ends & c.pins
     if verdict.needs & NEED_PREPARED and verdict.edits:

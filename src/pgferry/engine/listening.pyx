@@ -70,18 +70,26 @@ cdef bint may_listen(Client c, tuple channels) except -1:
 cdef int take_channels(Client c, frozenset channels) except -1:
     """A probe has told which channels the client listens to."""
     cdef Hub hub = c.db.hub
-    cdef set before = set(c.kept.channels)
+    cdef set settled = c.asked_listens or set()     # awaited until now; other LISTENs are still under way
+    cdef set before
     cdef list early = c.early or []
+    if c.sent_listens is not None:
+        settled = settled - c.sent_listens
+    before = settled | c.kept.channels
+    c.asked_listens = None
     if c.awaited is not None:
-        before |= c.awaited
-        c.awaited = c.early = None
+        c.awaited -= settled
+        c.early = [item for item in early if item[0] in c.awaited]
+        if not c.awaited:
+            c.awaited = c.early = None
+            c.chained = False
     if hub is None:
         if not channels:
             return 0
         hub = c.db.hub = Hub(c.engine, c.db, c.pool)
     for channel in before - channels:
         group = hub.listeners.get(channel)
-        if group is not None:
+        if group is not None and (c.awaited is None or channel not in c.awaited):
             group.discard(c)
     for channel in channels:
         hub.listeners.setdefault(channel, set()).add(c)
@@ -89,7 +97,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
     if missing:
         connect_or_ask(hub, missing)        # a LISTEN inside a function: nobody could see it come
     for channel, message in early:
-        if channel in channels:
+        if channel in settled and channel in channels:
             send(c, message)
     return 0
 
@@ -103,7 +111,8 @@ cdef int stop_listening(Client c) except -1:
             if group is not None:
                 group.discard(c)
         hub.blocked.discard(c)
-    c.awaited = c.early = c.inbox = None
+    c.awaited = c.sent_listens = c.asked_listens = None
+    c.early = c.inbox = None
     return 0
 
 

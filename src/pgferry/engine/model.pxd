@@ -327,7 +327,10 @@ cdef class Client(Stream):
     cdef int64_t former_server           # and of the one before
     cdef int turns_here                  # answered since it was linked
     cdef set awaited                     # channels of LISTENs that are not settled; None: none
+    cdef set sent_listens                # those of them whose LISTEN has been sent since the last probe
+    cdef set asked_listens               # the same, of the probe under way
     cdef list early                      # (channel, message) that came meanwhile
+    cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that `early` does
     cdef list inbox                      # messages for when its transaction is over; None: none
     cdef list deallocating               # names of protocol-level statements in DEALLOCATEs under way
 

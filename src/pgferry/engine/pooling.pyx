@@ -177,6 +177,9 @@ cdef bytes differing_vars(Client c, Server s, list todo):
                 parts.append(b"SELECT pg_catalog.set_config('search_path',%b,false);" % quote_literal(value))
             else:
                 parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
+            if name.lower() == "datestyle" and b"," not in value:
+                # Half of it comes from the value before: that is to be the server's own.
+                parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(c.pool.base_vars[i]))
             todo.append((i, value))
     return b"".join(parts)
 
@@ -429,6 +432,8 @@ cdef int probed(Server s, Client c) except -1:
         s.names = (s.names or set()) | (s.asked_names or set())
         s.any_name = s.any_name or s.asked_any
         s.rows = None
+        s.asked = 0
+        c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
         return 0
     fields = s.error
     s.client = None

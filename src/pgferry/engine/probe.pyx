@@ -65,6 +65,7 @@ cdef bint ask(Client c, Server s) except -1:
         s.any_name = False
         return False
     s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
+    c.asked_listens, c.sent_listens = c.sent_listens, None
     s.touched = 0
     s.names = None
     s.any_name = False
@@ -243,10 +244,8 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
 
 
 cdef int set_back(Client c, dict settings, bytes name) except -1:
-    """RESET of one setting. A custom one stays known, with an empty value."""
+    """RESET of one setting: what the client started with, else what the server has of its own."""
     value = c.start.settings.get(name)
-    if value is None and b"." in name and name in settings:
-        value = b""
     if value is None:
         settings.pop(name, None)
     else:

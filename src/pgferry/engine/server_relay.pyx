@@ -485,6 +485,9 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     drop_batch(s)
     if instead == 2:
         return 2
+    if s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
+        s.error = fields            # a Parse of pgferry's own in front of a Query (ensure.bring_statement)
+        return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
 
@@ -757,6 +760,10 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None and not own:
             dealt(c, s, tag)
+    elif strncmp(tag, b"COMMIT", 7) == 0:
+        if c is not None:
+            c.chained = c.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
+        return 0
     elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or any_of(tag, WITHOUT_CODE)):
         return 0                # COPY, COMMIT, CLOSE, and what cannot bring code that runs by itself
     if s.pool.db.words is not None and (tag[0] == b"C" or tag[0] == b"A" or strncmp(tag, b"DROP", 4) == 0

@@ -17,7 +17,7 @@ class Findings:
     """Collects; everything is a union, so that the order of the statements does not matter."""
 
     __slots__ = (
-        "_any_reset",
+        "_all_resets",
         "_any_setting",
         "_names",
         "_rank",
@@ -59,7 +59,7 @@ class Findings:
         self._names: list[bytes] = []
         self._resets: list[bytes] = []
         self._any_setting = False
-        self._any_reset = False
+        self._all_resets = 0
 
     def add(self, bits: int, reason: str) -> None:
         """State is touched. What lasts gives the reason before anything else, and else what comes first."""
@@ -118,17 +118,17 @@ class Findings:
     def reset(self, name: bytes | None) -> None:
         """A setting goes back to its start value; None: all of them do."""
         if name is None:
-            self._any_reset = True
+            self._all_resets += 1
         elif name not in (b"role", b"session_authorization"):
             self._resets.append(name)
 
-    def resets_so_far(self) -> tuple[int, bool]:
-        """How many settings have gone back by name, and whether all have."""
-        return len(self._resets), self._any_reset
+    def resets_so_far(self) -> tuple[int, int]:
+        """How many times settings have gone back by name, and all of them."""
+        return len(self._resets), self._all_resets
 
-    def note_reset(self, before: tuple[int, bool], end: int, number: int) -> None:
+    def note_reset(self, before: tuple[int, int], end: int, number: int) -> None:
         """The statement `number`, which ends at `end`, has been read: note what it sets back."""
-        names = None if self._any_reset and not before[1] else tuple(self._resets[before[0] :])
+        names = None if self._all_resets > before[1] else tuple(self._resets[before[0] :])
         if names is None or names:
             self.resets_at.append((end, number, names))
 
@@ -148,7 +148,7 @@ class Findings:
             names=None if self._any_setting else names,
             hints=names if self._any_setting else (),
             params=tuple(dict.fromkeys(self.params)),
-            resets=None if self._any_reset else tuple(dict.fromkeys(self._resets)),
+            resets=None if self._all_resets else tuple(dict.fromkeys(self._resets)),
             resets_at=tuple(self.resets_at),
             listens=tuple(dict.fromkeys(self.listens)),
             notifies=self.notifies,
