@@ -221,6 +221,8 @@ def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
         if got.type == "A":
             channel, payload, _ = got.body[4:].split(b"\0")
             notes[channel.decode()].append(payload.decode())
+        elif got.type == "N" and b"notifications" in got.body:
+            pass  # the listening connection was lost, or is there again
         elif not (got.type == "N" and got.sqlstate == "42622"):
             # (Whoever shares a prepared statement is not told again that PostgreSQL shortens a name in it.)
             rest.messages.append(_plain(got))

@@ -314,14 +314,15 @@ class StateMaker:
 
     def prepared_text(self) -> str:
         rng, t = self.rng, self.tag
-        name = rng.choice(["q1", "q1", "Q1", '"Q 1"', "q2", "q3", *STATEMENTS])
+        new = rng.choice(["q1", "q1", "Q1", '"Q 1"', "q2", "q3"])
+        name = rng.choice([new, new, *STATEMENTS])
         return rng.choice(
             [
-                f"PREPARE {name} AS SELECT '{t}' || 1 AS v",
-                f"PREPARE {name} AS SELECT '{t}' || 1 AS v",
-                f"PREPARE {name} (int, text) AS SELECT '{t}' || $1 + 1, $2",
-                f"prepare {name} as select '{t}' || set_config('app.x', $1, false)",
-                f"PREPARE {name} AS SELECT label || '{t}' FROM public.things /* ; */",
+                f"PREPARE {new} AS SELECT '{t}' || 1 AS v",
+                f"PREPARE {new} AS SELECT '{t}' || 1 AS v",
+                f"PREPARE {new} (int, text) AS SELECT '{t}' || $1 + 1, $2",
+                f"prepare {new} as select '{t}' || set_config('app.x', $1, false)",
+                f"PREPARE {new} AS SELECT label || '{t}' FROM public.things /* ; */",
                 # Inside a function nobody sees whether the name is one of the protocol's.
                 f"SELECT public.dynamic('PREPARE dyn AS SELECT 7, ''{t}''')",
                 f"EXECUTE {name}",
@@ -344,15 +345,16 @@ class StateMaker:
     def protocol_statement(self) -> list[Step]:
         """Statements by name in the protocol, whose names SQL may also use."""
         rng, t = self.rng, self.tag
-        name = rng.choice([*STATEMENTS, *STATEMENTS, "q1", "q2", "Q 1"])
+        sql = rng.random() < 0.3  # one of PREPARE, which the protocol may use, too
+        name = rng.choice(["q1", "q2", "Q 1"] if sql else STATEMENTS)
         text = rng.choice(
             ["SELECT $1::text || label FROM public.things", f"SELECT '{t}' || $1", "SELECT $1::text"]
         )
         use = wire.bind([t], name) + wire.execute()
         data = rng.choice(
             [
-                wire.parse(text, name) + use,
-                wire.close(name) + wire.parse(text, name) + wire.describe(name) + use,
+                use if sql else wire.parse(text, name) + use,
+                use if sql else wire.close(name) + wire.parse(text, name) + wire.describe(name) + use,
                 use,
                 use,
                 wire.bind([], name) + wire.execute(),

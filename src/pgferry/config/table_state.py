@@ -12,7 +12,7 @@ _STATE = "Session state"
 STATE: tuple[Setting, ...] = (
     Setting(
         name="session_state",
-        default="track",
+        default="ignore",
         kind=SESSION_STATE,
         group=_STATE,
         own=True,

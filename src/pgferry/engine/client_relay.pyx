@@ -49,6 +49,7 @@ cdef enum:
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
 
 
+GONE = b"\0"           # no statement has this name
 DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
 
 
@@ -476,6 +477,8 @@ cdef int forget_sql(Client c, Server s, bytes name) except -1:
     s.touched |= PREPARED
     if c.sql is not None and name in c.sql:
         c.sql = {key: text for key, text in c.sql.items() if key != name} or None
+    if s.ensuring is not None:
+        s.ensuring = [(GONE if op[0] == name else op[0], op[1]) for op in s.ensuring]
     if s.sql is not None and name in s.sql:
         s.sql = {key: text for key, text in s.sql.items() if key != name} or None
     return 0

@@ -70,9 +70,9 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
     wanted = c.sql or {}
     there = dict(s.sql or {})
     for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
-        keep(there, name, text)
+        keep(there, name, text if name != b"\0" else None)
     for name in [name for name, text in there.items() if wanted.get(name) != text]:
-        ensure(s, b"DEALLOCATE " + identifier(name), extended, name, None)
+        ensure_gone(s, extended, name)
     for name, text in wanted.items():
         if there.get(name) != text:
             command = prepared_statement(text, name)
@@ -99,6 +99,27 @@ cdef int ensure(Server s, bytes command, bint extended, bytes name, bytes text) 
     return stage(s, command, extended, ENSURES)
 
 
+cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
+    """Stage the Close of an SQL-level statement, which cannot fail as DEALLOCATE can."""
+    cdef bytes message = framed(b"C", b"S" + name + b"\0")
+    if s.ensuring is None:
+        s.ensuring = []
+    s.ensuring.append((name, None))
+    s.careful = True
+    s.plan.push(K_CLOSE, F_SWALLOW, ENSURES)
+    s.status = 0
+    s.loop.emit(<const char *>message, len(message))
+    return 0 if extended else sync_apart(s)
+
+
+cdef int sync_apart(Server s) except -1:
+    """End what was staged of the extended protocol, in front of a Query."""
+    s.ensuring.append((None, None))
+    s.plan.push(K_SYNC, F_SWALLOW, P_ENSURE)
+    s.error = None
+    return s.loop.emit(b"S\0\0\0\4", 5)
+
+
 cdef int ensured(Server s, bint succeeded) except -1:
     """The oldest command staged by ensure() has been answered, or was skipped."""
     cdef dict statements
@@ -111,7 +132,7 @@ cdef int ensured(Server s, bint succeeded) except -1:
         s.foreign = s.foreign or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
-        keep(statements, name, text)
+        keep(statements, name, text if name != b"\0" else None)
         s.sql = statements or None
     return 0
 
@@ -162,11 +183,8 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
     if not extended:
         if s.ensuring is None:
             s.ensuring = []
-        s.ensuring.append((None, None))
         s.careful = True
-        s.plan.push(K_SYNC, F_SWALLOW, P_ENSURE)
-        s.error = None
-        s.loop.emit(b"S\0\0\0\4", 5)
+        sync_apart(s)
     return 0
 
 

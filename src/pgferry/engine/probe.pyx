@@ -301,6 +301,7 @@ cdef str pin_reasons(Client c):
 cdef int scrub(Server s) except -1:
     """Its client has left with state in the session: wipe it before anybody else comes."""
     s.rows = None
+    s.asked = 0                 # whose probe that was is gone
     s.state = SV_TESTED
     s.since = s.loop.now
     s.pool.tested.append(s)

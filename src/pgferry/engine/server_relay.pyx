@@ -266,6 +266,8 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
         settle(s.client)
     if front.kind == K_CLOSE and front.flags & F_SERVER_OP:
         s.prepared.closed(front.number)
+    elif front.kind == K_CLOSE and ends_command_of_ensure(front):
+        ensured(s, True)
     s.plan.pop()
     advance_later(s)
     return not swallow
@@ -398,7 +400,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         c.deallocating = None
         if s.status:
             count_times(s, c, status)
-            if s.fence and status == b"I":
+            if s.fence and status == b"I" and s.plan.head == s.plan.tail:
                 s.fence = False
                 return not hold_ready(c)
     return 1
@@ -539,7 +541,7 @@ cdef int drop_batch(Server s) except -1:
     cdef bint touched = False
     cdef list later = put_aside(s, count)
     for i in range(count):
-        if s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number:
+        if ends_command_of_ensure(s.plan.at(i)):
             ensured(s, False)
     for i in range(count, 0, -1):
         touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
@@ -559,6 +561,11 @@ cdef int drop_batch(Server s) except -1:
     if count == n:
         s.skipping = True
     return 0
+
+
+cdef inline bint ends_command_of_ensure(Entry *entry) noexcept:
+    return ((entry.kind == K_EXECUTE or entry.kind == K_CLOSE) and entry.number
+            and entry.flags & (F_SWALLOW | F_SERVER_OP) == F_SWALLOW)
 
 
 cdef list put_aside(Server s, uint32_t start):
@@ -622,6 +629,9 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
             s.vars = vars
             return 0            # not the last word, see tell_start_values()
+        if c is not None and not own and s.version >= 14 and index < len(c.vars) and c.vars[index] == value:
+            s.vars = vars
+            return 0            # PostgreSQL tells of changes only, and the client knows this value
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
@@ -696,7 +706,7 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
         s.copy_in = s.copy_ended = False
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:
-        if front.flags & F_SWALLOW and front.number:
+        if ends_command_of_ensure(front):
             ensured(s, True)
         return answered(s, front, True, b"C")
     return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
