@@ -87,6 +87,7 @@ class Rig:
             "pool_mode": "transaction",
             "session_state": "ignore",  # the backends here know no catalog; probes have real servers
             "auth_type": "any",
+            "server_tls_sslmode": "disable",
             "default_pool_size": 1,
             "log_connections": False,
         }

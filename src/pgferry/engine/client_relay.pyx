@@ -361,7 +361,8 @@ cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) excep
     cdef str mode = "statement" if c.pool.mode == MODE_STATEMENT else "transaction"
     count(c, "refusals", verdict.reason)
     if c.pool.session_state == STATE_REFUSE:
-        text = f"{verdict.reason} changes the session, which session_state = refuse does not allow in {mode} pooling mode"
+        text = (f"{verdict.reason} changes the session, which session_state = refuse does not allow "
+                f"in {mode} pooling mode")
     else:
         text = f"{verdict.reason} needs a server connection of its own, which statement pooling mode does not allow"
     refuse(c, s, parse, text, "0A000")
@@ -465,7 +466,7 @@ cdef Statement lookup(Client c, const char *name, size_t n):
 
 
 cdef int made_by_sql(Client c, Server s, bytes name) except -1:
-    """Whether a name that is no statement of the protocol's may be one of PREPARE: 1, and it is brought; 2: to be seen."""
+    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen."""
     if c.sql is not None and name in c.sql or s.touched & PREPARED:
         bring_sql(c, s, True)
         return 1

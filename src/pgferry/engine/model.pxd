@@ -238,7 +238,7 @@ cdef class Server(Stream):
     cdef uint32_t asked                  # the same three, of the probe under way
     cdef set asked_names
     cdef bint asked_any
-    cdef object lone                     # Verdict of the one statement under way whose success tells all (SET, RESET ALL)
+    cdef object lone                     # Verdict of a statement under way whose success tells all
     cdef bint lone_done                  # its CommandComplete has come
     cdef bint careful                    # one of ensuring, base, ours may be set
     cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes

@@ -44,6 +44,7 @@ class ServerLogin:
         self.secret = secret
         self.hosts = hosts
         self.addresses = []
+        self.left = 0               # addresses that were given up
         self.begin()
 
     def begin(self):
@@ -171,6 +172,7 @@ cdef int leave_socket(Server s, str reason) except -1:
     """Close the socket, not the server: it gets another one. Its time to connect begins again."""
     s.pool.engine.say(s, "WARNING", f"{reason}; trying the next address")
     s.drop_socket()
+    s.login.left += 1
     s.created = s.loop.now
     return 0
 
@@ -290,6 +292,7 @@ cdef int send(Server s, bytes kind, bytes body) except -1:
 cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
     """Consume the login's messages."""
     cdef size_t pos = 0, total
+    left = s.login.left
     if s.login.asking and n:
         answered_ssl(s, p, n)
         return n
@@ -310,7 +313,7 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
             if error.detail:
                 s.pool.engine.say(s, "WARNING", f"{error.message}: {error.detail}")
             s.login.failed(s, error.message, None)
-        if s.closed or (s.login is not None and s.fd < 0) or (s.login is not None and s.login.connecting):
+        if s.closed or (s.login is not None and s.login.left != left):
             return n        # closed, or on its way to another address
         pos += total
     return pos
