@@ -38,7 +38,7 @@ class ServerLogin:
     hosts: those still to be tried; addresses: (family, sockaddr) pairs still to be tried of the present one.
     """
 
-    __slots__ = ("addresses", "asking", "connecting", "exchange", "hosts", "keys", "params", "secret")
+    __slots__ = ("addresses", "asking", "connecting", "exchange", "hosts", "keys", "left", "params", "secret")
 
     def __init__(self, secret, hosts):
         self.secret = secret
