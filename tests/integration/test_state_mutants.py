@@ -4,6 +4,7 @@ PGFERRY_TEST_OMIT names what a worker leaves out. The programs of each test are 
 is for, so that few rounds are enough.
 """
 
+import os
 from collections.abc import Callable
 
 import pytest

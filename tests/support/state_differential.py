@@ -160,7 +160,8 @@ def quiet_answers(address: Address, database: str) -> dict[str, list[Message]]:
 def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
     """Difference when the pooled client was answered otherwise."""
     if not direct.parameters:
-        return _refused(script, direct, pooled)
+        _refused(script, direct, pooled)
+        return
     _let_in(script, direct, pooled)
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
@@ -189,13 +190,13 @@ def _let_in(script: Script, direct: Transcript, pooled: Transcript) -> None:
 def same_until_death(script: Script, direct: Transcript, pooled: Transcript) -> None:
     """Difference when an answer is another one before an error told that a server is gone."""
     if not direct.parameters:
-        return None
+        return
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
     _excuse_later(one, other)
     at = next((i for i, m in enumerate(other.messages) if _tells_death(m)), None)
     if at == 0 and not other.parameters:
-        return None  # not even logged in
+        return  # not even logged in
     if at is not None:
         start = max((i + 1 for i, m in enumerate(other.messages[:at]) if m.type == "Z"), default=0)
         del other.messages[start:], one.messages[start:]

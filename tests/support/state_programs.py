@@ -70,7 +70,8 @@ class StateMaker:
         options = []
         for name in rng.sample(["search_path", "statement_timeout", "work_mem", "app.x", "app.start"], 3):
             if rng.random() < 0.5:
-                value = self.values.of(name).replace(" é", "").replace("\\", "\\\\").replace(" ", "\\ ").replace("\n", "\\\n")
+                value = self.values.of(name).replace(" é", "").replace("\\", "\\\\")
+                value = value.replace(" ", "\\ ").replace("\n", "\\\n")
                 options.append(rng.choice([f"-c {name}={value}", f"--{name.replace('_', '-')}={value}"]))
         if options:
             parameters["options"] = " ".join(options)

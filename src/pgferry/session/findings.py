@@ -134,7 +134,9 @@ class Findings:
 
     def _unclear(self) -> bool:
         """Whether the catalog says more of a function in a clearing text than its name does."""
-        return bool(self.touch & (Touch.FOREVER | Touch.UNNAMED) or self.notifies or self.needs & Need.SEQUENCES)
+        return bool(
+            self.touch & (Touch.FOREVER | Touch.UNNAMED) or self.notifies or self.needs & Need.SEQUENCES
+        )
 
     def verdict(self) -> Verdict | None:
         """What is known now; None: the text does no harm."""

@@ -16,7 +16,7 @@ def prepared_statement(text: bytes, name: bytes) -> bytes | None:
     words = tokens.words
     last = len(tokens)
     if words[0] == b"prepare" and tokens.names[1] == name and b";" not in words[: last - 1]:
-        return text     # with its comments, so that it is shown as it was written
+        return text  # with its comments, so that it is shown as it was written
     for at in range(last):
         if words[at] != b"prepare" or tokens.names[at + 1] != name or (at and words[at - 1] != b";"):
             continue
