@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test lint format test-asan soak fuzz foreign bench docs clean
+.PHONY: help build demo test test-all lint format test-asan soak fuzz foreign bench docs clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -22,6 +22,9 @@ demo: build  ## pgferry at work on a private PostgreSQL, until Ctrl-C
 	@$(BIN)/pgferry demo $(ARGS)
 
 test: $(VENV)/.tests build  ## all tests: JOBS=2 at a time, TESTS=tests, ARGS="-k name"
+	PGFERRY_TEST_MATRIX=$${PGFERRY_TEST_MATRIX-one} $(PYTEST) $(TESTS)
+
+test-all: $(VENV)/.tests build  ## the same, each on the oldest and the newest PostgreSQL, one worker and two
 	$(PYTEST) $(TESTS)
 
 lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files

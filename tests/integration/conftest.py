@@ -1,6 +1,7 @@
 """Fixtures with a real PostgreSQL and a real pgferry, over the selected versions and one and two workers.
 
-Each test runs twice: with the first version and one worker, and with the last version and two workers;
+Each test runs twice: with the first version and one worker, and with the last version and two workers.
+PGFERRY_TEST_MATRIX=one (`make test`) runs it once, with one of the two that depends on its name;
 PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.workers(1)` or
 `@pytest.mark.pg(18)` to be run with these only. What it asks for decides what it is run with:
 
@@ -17,6 +18,7 @@ PGFERRY_TEST_MATRIX=full runs every combination. A test says `@pytest.mark.worke
 
 import itertools
 import os
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -38,13 +40,16 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     uses_pg, uses_workers = ("pg_version" in metafunc.fixturenames, "workers" in metafunc.fixturenames)
     versions = _wanted(metafunc, "pg", clusters.versions())
     numbers = _wanted(metafunc, "workers", WORKERS)
+    name = metafunc.definition.name
     if uses_pg and uses_workers:
-        pairs = _combined(versions, numbers)
+        pairs = _chosen(_combined(versions, numbers), name)
         ids = [f"pg{v}-w{n}" for v, n in pairs]
         metafunc.parametrize(("pg_version", "workers"), pairs, ids=ids, scope="session")
     elif uses_pg:
+        versions = _chosen(versions, name)
         metafunc.parametrize("pg_version", versions, ids=[f"pg{v}" for v in versions], scope="session")
     elif uses_workers:
+        numbers = _chosen(numbers, name)
         metafunc.parametrize("workers", numbers, ids=[f"w{n}" for n in numbers], scope="session")
 
 
@@ -61,6 +66,13 @@ def _combined(versions: list[int], numbers: list[int]) -> list[tuple[int, int]]:
         return list(itertools.product(versions, numbers))
     length = max(len(versions), len(numbers))
     return [(versions[i % len(versions)], numbers[i % len(numbers)]) for i in range(length)]
+
+
+def _chosen(choices: list[Any], name: str) -> list[Any]:
+    """All of them, or the one that this test is run with when time is short."""
+    if os.environ.get("PGFERRY_TEST_MATRIX") != "one" or not choices:
+        return choices
+    return [choices[zlib.crc32(name.encode()) % len(choices)]]
 
 
 @pytest.fixture
