@@ -49,7 +49,9 @@ def essence(verdict: Verdict | None) -> object:
     if verdict is None:
         return None
     edits = tuple((kind, name) for _, _, kind, name in verdict.edits)
-    return {**msgspec.structs.asdict(verdict), "edits": edits, "plain": verdict.plain and verdict.plain[0]}
+    plain = verdict.plain and verdict.plain[0]
+    resets_at = tuple((number, names) for _, number, names in verdict.resets_at)
+    return {**msgspec.structs.asdict(verdict), "edits": edits, "plain": plain, "resets_at": resets_at}
 
 
 def relaid(text: bytes, separators: list[str], upper: bool) -> bytes:
