@@ -35,7 +35,7 @@ SHELL = (
 # What a test cannot do to the machine it runs on, or what other tests do (test_demo; make runs this one).
 NOT_RUN = ("make ", "docker ", "kubectl ", "systemctl ", "useradd ", "install ", "cp ")
 # Run by the tests of what they are about.
-ELSEWHERE = ("pgferry -d new.ini", "pgferry top ", 'psql "host=/run/old', "curl ")
+ELSEWHERE = ("pgferry -d new.ini", "pgferry -R ", "pgferry top ", 'psql "host=/run/old', "curl ")
 SERVERS = ("pgferry run ", "pgferry pgbouncer.ini")  # these stay until they are ended
 pytestmark = [pytest.mark.workers(1), pytest.mark.pg(15)]
 

@@ -252,6 +252,7 @@ def test_direct_tls(make_pooler: Make, server: Cluster) -> None:
         "server_tls_sslmode": "require",
         "server_tls_sslnegotiation": "direct",
         "query_wait_timeout": 2,
+        "server_login_retry": 0.2,
     }
     pooler = make_pooler(server, settings=settings)
     if server.version >= 17:

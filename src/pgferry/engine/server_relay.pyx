@@ -629,9 +629,6 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
             s.vars = vars
             return 0            # not the last word, see tell_start_values()
-        if c is not None and not own and s.version >= 14 and index < len(c.vars) and c.vars[index] == value:
-            s.vars = vars
-            return 0            # PostgreSQL tells of changes only, and the client knows this value
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
