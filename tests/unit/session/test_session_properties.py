@@ -81,7 +81,8 @@ def test_layout_does_not_matter(statement: str, separators: list[str], upper: bo
 @given(SOUP.map(" ".join) | SOUP.map("".join), st.sampled_from(["", *STATEMENTS]))
 def test_a_quick_look_never_misses(soup: str, statement: str) -> None:
     text = f"{soup}; {statement}".encode()
-    if is_harmless(text, CATALOG):
+    # (What cannot be cut into tokens, like a quote without an end, counts as the worst when it is read closely.)
+    if is_harmless(text, CATALOG) and not lex(text).doubtful:
         assert classify(text, CATALOG) is None, text
 
 
