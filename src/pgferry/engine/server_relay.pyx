@@ -11,6 +11,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, strncmp
 
 from pgferry.engine.ensure cimport dealt, ensured
+from pgferry.engine.judge cimport doubt_lone
 from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields, parameter_status
@@ -456,13 +457,15 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     cdef Client c = s.client
     cdef dict fields = error_fields(p + 5, n - 5) if n == total else {}
     cdef str code = fields.get("C", "")
+    cdef bint own
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got an error: " + fields.get("M", "?"))
         return -2
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
         return 1
-    s.lone = None
+    if s.lone is not None:
+        doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
     if c is not None:
         c.deallocating = None
     if s.base and s.plan.size() == 1:
@@ -484,10 +487,11 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         s.pool.db.epoch += 1
     end_copy(s)
     instead = own_error(s, c, front, fields, p, n)
+    own = front.flags & F_SWALLOW
     drop_batch(s)
     if instead == 2:
         return 2
-    if s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
+    if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         s.error = fields            # a Parse of pgferry's own in front of a Query (ensure.bring_statement)
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
