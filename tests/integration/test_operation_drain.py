@@ -137,23 +137,24 @@ def test_drivers_are_told(make_pooler: MakePooler) -> None:
     """A driver without a pause gets the error with its SQLSTATE, as the answer to a first statement."""
     pooler = make_pooler(settings={"drain_timeout": 2})
     seen: list[object] = []
-    begun = threading.Event()
+    begun = threading.Semaphore(0)
 
     def work() -> None:
         last = ""
         try:
             with pooler.connect() as conn:
+                begun.release()
                 while True:
                     for last in ("BEGIN", "SELECT 1", "COMMIT"):
                         conn.execute(last)
-                    begun.set()
         except psycopg.Error as error:
             seen.append((last, type(error)))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
         thread.start()
-    assert begun.wait(10)
+    for _ in threads:
+        assert begun.acquire(timeout=10)
     pooler.signal(SIGTERM)
     assert pooler.wait(20) == 0
     for thread in threads:
