@@ -59,6 +59,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef uint32_t length
     cdef char kind
     cdef int verdict
+    cdef bint stalled
     loop.stage_len = loop.run_len = 0
     while pos < n:
         if s.advance_due and s.passing == 0:
@@ -124,14 +125,16 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         loop.deliver(c)
         if c.blocked:
             s.pause(PAUSE_PEER)
-        if c.paused & PAUSE_STALL:
+        stalled = c.paused & PAUSE_STALL
+        if stalled:
             c.unpause(PAUSE_STALL)
         if s.base is not None and s.status and s.plan.head == s.plan.tail:
             ask_base(s)
         elif s.status and pos == n and s.plan.head == s.plan.tail:
             s.streak = 0
             s.unmute()
-            finish_turn(s, c)
+            if not stalled or s.status != b"I":
+                finish_turn(s, c)       # else what the client was held with comes first, on this server
         elif n > SMALL:
             s.streak += 1
             if s.streak > PATIENCE and s.paused == 0:
