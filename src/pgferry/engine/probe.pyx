@@ -167,12 +167,16 @@ cdef int take_statements(Client c, Server s, dict found) except -1:
     """The server has these SQL-level prepared statements now: which are the client's?"""
     cdef dict before = s.sql or {}
     cdef dict own = c.sql or {}
+    cdef dict kept = {}
+    cdef object text
     s.sql = found or None
-    if before != own:
-        # Nothing brought the client's own here (see ensure): others' are not its, its others are still its.
-        found = {name: text for name, text in found.items() if before.get(name) != text or own.get(name) == text}
-        found.update({name: text for name, text in own.items() if name not in before})
-    c.sql = dict(found) or None
+    for name in {*found, *own}:
+        text = found.get(name)
+        if text == before.get(name):
+            text = own.get(name)        # unchanged: what another client left here, or nothing, says nothing of its own
+        if text is not None:
+            kept[name] = text
+    c.sql = kept or None
     return 0
 
 
