@@ -26,6 +26,10 @@ from support.wire import Message
 _PLACE = re.compile(rb"(?<=\0)[Pp][0-9]+\0")
 _CALL = rb"pg_catalog\.set_config\('[^']*','(?:[^']|'')*',false\)"
 _INSERT = re.compile(rb";SELECT " + _CALL + rb"(?:," + _CALL + rb")*")
+_VIEW = re.compile(
+    rb"\(SELECT CASE WHEN p\.from_sql .*? OR m\.own IS NOT NULL\)(?: AS pg_prepared_statements)?"
+    rb"|pg_catalog\.pg_prepared_statements"
+)
 PATIENCE = 3.0  # seconds for a notification to arrive
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server went away
 
@@ -253,13 +257,13 @@ def _plain(got: Message) -> Message:
         return Message(got.type, _PLACE.sub(b"", got.body.replace(b"function public.", b"function ")))
     if got.type == "T":
         return Message(got.type, _without_tables(got.body))
-    if got.type == "D" and b"pg_catalog.set_config(" in got.body:
+    if got.type == "D" and (b"pg_catalog.set_config(" in got.body or b"pg_prepared_statement" in got.body):
         return Message(got.type, _without_inserts(got.body))
     return got
 
 
 def _without_inserts(body: bytes) -> bytes:
-    """A row without what pgferry puts behind a RESET: pg_cursors and the like show the whole text of the client."""
+    """A row without what pgferry puts into texts: pg_cursors and the like show the whole text of the client."""
     made, at = [body[:2]], 2
     while at < len(body):
         (size,) = struct.unpack_from("!i", body, at)
@@ -267,7 +271,7 @@ def _without_inserts(body: bytes) -> bytes:
         if size < 0:
             made.append(b"\xff\xff\xff\xff")
             continue
-        value = _INSERT.sub(b"", body[at : at + size])
+        value = _VIEW.sub(b"pg_prepared_statements", _INSERT.sub(b"", body[at : at + size]))
         made += [struct.pack("!i", len(value)), value]
         at += size
     return b"".join(made)

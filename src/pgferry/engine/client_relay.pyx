@@ -43,6 +43,7 @@ cdef enum:
     HEAD = 64              # bytes of a Query that tell what kind of statement it is
     READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
     PREPARED = 2           # session.verdict.Touch
+    TEMP = 8
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
     NEED_PREPARED = 1      # session.verdict.Need
     NEED_SEQUENCES = 2
@@ -264,6 +265,8 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             verdict = judge(c, p + 5, total - 6)
             if verdict is not None and is_refused(c, verdict):
                 return refused(c, s, False, verdict, total)
+            if verdict is not None and verdict.edits and s.plan.unsettled():
+                return stall(c)
             if verdict is not None and verdict.listens and not may_listen(c, verdict.listens):
                 return 0
             if verdict is not None and not ready_for(c, s, verdict, False):
@@ -561,7 +564,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef size_t name_end
     cdef bytes name
     cdef Statement st
-    cdef object verdict
+    cdef object verdict = None
     cdef int made
     if c.session:
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -574,12 +577,15 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     if c.judged:
         if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
             return stall(c)
-        verdict = None
         if not (name_end == 5 and c.unnamed_verdict is None and same_unnamed(c, p + 6, total - 6)):
             verdict = judge_parse(c, nul + 1, total - name_end - 1)
         if verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict, total)
+            if verdict.edits and s.plan.unsettled():
+                return stall(c)
+            if verdict.needs & NEED_PREPARED:
+                bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
             if verdict.edits:
                 return edited_parse(c, s, verdict, p, total, name_end)
     if name_end == 5:
@@ -611,7 +617,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         return stall(c)
     if made and c.sql is not None and name in c.sql:
         return expect(c, s, K_PARSE, 0, p, n, total)        # an error, which PostgreSQL will say
-    return define(c, s, name, p, total, name_end)
+    return define(c, s, name, p, total, name_end, verdict)
 
 
 cdef object judge_parse(Client c, const char *body, size_t n):
@@ -631,7 +637,7 @@ cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t tota
     message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
     # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
     if name_end > 5 and c.tracking:
-        define(c, s, p[5:name_end], <const char *>message, len(message), name_end)
+        define(c, s, p[5:name_end], <const char *>message, len(message), name_end, verdict)
         c.loop.settle()             # the message does not outlive this function
         return total
     remember(c, ("unnamed", c.unnamed))
@@ -644,11 +650,17 @@ cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t tota
     return total
 
 
-cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end) except? 0:
+cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end,
+                   verdict) except? 0:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
     cdef bytes body = p[name_end + 1:total]
-    cdef Statement st = c.engine.table.intern(c.db.epoch, body)
+    cdef Statement st
     cdef bint there
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
+        st = c.engine.table.intern((c.db.epoch, name, c.id), body)
+    else:
+        st = c.engine.table.intern(c.db.epoch, body)
     if st.refs and c.statements and st in c.statements.values():
         # Two names of one client for one text: apart, so that an error text can be given the right name.
         st = c.engine.table.intern((c.db.epoch, name), body)
@@ -662,11 +674,12 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     c.last_statement = st
     c.pool.stats.client_parse_count += 1
     if there and not s.plan.drops:
-        if s.plan.turns == 0 and s.xact != b"E":
+        if s.plan.turns == 0 and s.xact != b"E" and not (s.touched | s.asked | c.pins) & <uint32_t>TEMP:
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
             advance(s, False)
             return total
-        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it.
+        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
+        # statement was prepared before there was a temporary object that its text may now mean.
         close_on(c, s, st.number)
         there = False
     if not there:

@@ -636,6 +636,9 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
             s.vars = vars
             return 0            # not the last word, see tell_start_values()
+        if c is not None and not own and c.judged and s.version >= 14 and c.vars[index] == value:
+            s.vars = vars
+            return 0            # told before; that this server was at another value is not the client's business
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
@@ -763,7 +766,8 @@ cdef bint any_of(const char *tag, tuple tags) except -1:
 
 cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     cdef Client c = s.client
-    if strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0:
+    if (strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0
+            or (strncmp(tag, b"CREATE", 6) == 0 and shadows(c))):
         s.pool.db.epoch += 1
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
@@ -785,6 +789,14 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         s.ddl = True
         s.pool.db.everything |= ASKABLE     # for this transaction; the others learn of it when it is over
     return 0
+
+
+cdef bint shadows(Client c) noexcept:
+    """Whether what was just made may stand in front of something of that name, for others too.
+
+    PostgreSQL does not look again for statements that are prepared already; for new ones of the same text it must.
+    """
+    return c is not None and c.judged and (c.reason is None or not c.reason.startswith("temporary"))
 
 
 cdef int forget_statements(Client c) except -1:
