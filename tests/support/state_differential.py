@@ -170,6 +170,7 @@ def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
     _excuse_later(one, other)
+    _excuse_known_text(one, other)
     compare(script, one, other)
     for channel in sorted(notes_one.keys() | notes_other.keys()):
         a, b = notes_one[channel], notes_other[channel]
@@ -198,14 +199,14 @@ def same_until_death(script: Script, direct: Transcript, pooled: Transcript) -> 
     one, notes_one = _apart(direct)
     other, notes_other = _apart(pooled)
     _excuse_later(one, other)
+    _excuse_known_text(one, other)
     at = next((i for i, m in enumerate(other.messages) if _tells_death(m)), None)
     if at == 0 and not other.parameters:
         return  # not even logged in
     if at is not None:
         start = max((i + 1 for i, m in enumerate(other.messages[:at]) if m.type == "Z"), default=0)
         del other.messages[start:], one.messages[start:]
-        one.settled = min(one.settled, start)
-        other.settled = min(other.settled, start)
+        one.settled = other.settled = start
     compare(script, one, other)
     for channel, got in notes_other.items():
         rest = iter(notes_one[channel])
@@ -301,6 +302,19 @@ def _excuse_later(direct: Transcript, pooled: Transcript) -> None:
             if place < pooled.settled:
                 pooled.settled += (end_one - at) - (end_other - place)
             pooled.messages[place:end_other] = direct.messages[at:end_one]
+
+
+def _excuse_known_text(direct: Transcript, pooled: Transcript) -> None:
+    """The Parse of a text that the server knows already always succeeds: its error is that of the next message."""
+    for i, wanted in enumerate(direct.messages):
+        if i >= len(pooled.messages) or pooled.messages[i] == wanted:
+            continue
+        batch = pooled.messages[i : _end_of_batch(pooled.messages, i)]
+        if wanted.type != "E" or batch[0].type != "1" or wanted not in batch:
+            return
+        early = batch.index(wanted)
+        del pooled.messages[i : i + early]
+        pooled.settled -= early if pooled.settled > i else 0
 
 
 def _end_of_batch(messages: Sequence[Message], start: int) -> int:
