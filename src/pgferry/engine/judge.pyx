@@ -161,8 +161,8 @@ cdef int note(Client c, Server s, object verdict) except -1:
         s.fence = True
     if verdict.listens:
         c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
-    if c.pins:
-        touch |= <uint32_t>verdict.ends & c.pins
+    if c.pins or s.asked:
+        touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict)
     if touch:
