@@ -15,6 +15,7 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_auth cimport authenticate, password_message
 from pgferry.engine.greeting cimport Greeting, greet, new_key, put_key
+from pgferry.engine.judge cimport is_reported
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
@@ -297,12 +298,16 @@ cdef int welcome(Login login, Client c) except -1:
     cdef Engine engine = c.engine
     cdef Pool pool = c.pool
     cdef Startup startup = login.startup
-    cdef Greeting greeting = greet(pool, startup.values, startup.greeting)
+    cdef dict values = startup.values, settings = startup.settings
+    cdef Greeting greeting
+    if startup.unsorted:
+        values, settings = sort_out(pool, startup)
+    greeting = greet(pool, values, startup.greeting)
     startup.greeting = greeting
     c.vars = c.start_vars = greeting.vars
     c.vars_unchecked = greeting.unchecked
-    if startup.settings:
-        c.kept = c.start = intern_state(engine, startup.settings, frozenset())
+    if settings:
+        c.kept = c.start = intern_state(engine, settings, frozenset())
         c.kept_unchecked = True
     put_rest(c, login)
     c.put(greeting.text, len(greeting.text))
@@ -317,6 +322,21 @@ cdef int welcome(Login login, Client c) except -1:
     pool.stats.client_login_count += 1
     c.unpause(PAUSE_WAIT)
     return c.flush()
+
+
+cdef tuple sort_out(Pool pool, Startup startup):
+    """The startup packet's tracked values and its other settings, now that it is known what these servers report."""
+    cdef Engine engine = pool.engine
+    cdef dict values = dict(startup.values), settings = dict(startup.settings or {})
+    for name in list(settings):
+        if is_reported(pool, name):
+            values[engine.tracked_index[name.decode()]] = settings.pop(name)
+    if pool.session_state != STATE_IGNORE:
+        for index in list(values):
+            name = engine.tracked[index].lower().encode()
+            if not is_reported(pool, name):
+                settings[name] = values.pop(index)
+    return values, settings
 
 
 cdef int put_rest(Client c, Login login) except -1:

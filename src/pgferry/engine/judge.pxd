@@ -1,7 +1,7 @@
 # What a client's statement may do to its session.
 from libc.stdint cimport int64_t, uint32_t
 
-from pgferry.engine.model cimport Client, Database, Engine, Server
+from pgferry.engine.model cimport Client, Database, Engine, Pool, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.words cimport WordSet
 
@@ -19,4 +19,5 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1
 cdef int needs_of(Client c, Server s, object verdict) except -1
 cdef int touches(Server s, object verdict, uint32_t touch) except -1
 cdef int doubt_lone(Server s) except -1
+cdef bint is_reported(Pool pool, bytes name) except -1
 cdef int count(Client c, str counter, str reason) except -1

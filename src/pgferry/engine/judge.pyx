@@ -8,7 +8,7 @@ be asked about before it may serve anybody else (probe).
 from libc.stdint cimport int64_t, uint16_t, uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Server
+from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
@@ -149,8 +149,14 @@ cdef bint is_refused(Client c, object verdict):
 
 cdef bint all_reported(Client c, verdict):
     """Whether only settings are changed that are each client's own in any case (tracked parameters)."""
-    return bool(verdict.names) and all([name.decode("utf-8", "replace") in c.engine.tracked_index
-                                        for name in verdict.names])
+    return bool(verdict.names) and all([is_reported(c.pool, name) for name in verdict.names])
+
+
+cdef bint is_reported(Pool pool, bytes name) except -1:
+    """Whether a setting is tracked and the servers of the pool report it."""
+    cdef object index = pool.engine.tracked_index.get(name.decode("utf-8", "replace"))
+    return (index is not None and pool.base_vars is not None and index < len(pool.base_vars)
+            and pool.base_vars[index] is not None)
 
 
 cdef int note(Client c, Server s, object verdict) except -1:

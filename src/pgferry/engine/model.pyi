@@ -181,6 +181,7 @@ class Engine:
     peers: dict[int, Any]
     tracked: list[Any]
     tracked_index: dict[Any, Any]
+    reported_by_some: set[Any]
     last_id: int
     paused: bool
     shutdown: int

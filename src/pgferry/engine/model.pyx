@@ -290,6 +290,8 @@ cdef class Engine:
         self.peers = {}
         self.tracked = list(ALWAYS_TRACKED)
         self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
+        self.always_tracked = len(ALWAYS_TRACKED)
+        self.reported_by_some = set()
         self.client_count = ledger.counter("clients")
         self.base_words = base_words()
         self.enders = ending_words()

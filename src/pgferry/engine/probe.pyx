@@ -7,7 +7,7 @@ the client has set it up.
 
 from libc.stdint cimport uint16_t, uint32_t
 
-from pgferry.engine.judge cimport count, doubt_lone, touches
+from pgferry.engine.judge cimport count, doubt_lone, is_reported, touches
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
@@ -190,7 +190,7 @@ cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) e
         if kind != b"s" and kind != b"a":
             continue
         name = name.lower()
-        if name in NOT_KEPT or name.decode("utf-8", "replace") in engine.tracked_index:
+        if name in NOT_KEPT or is_reported(c.pool, name):
             continue
         if value is None or (name == ROLE and value == b"none"):
             settings.pop(name, None)
@@ -213,7 +213,7 @@ cdef int settle_lone(Client c, Server s, char status) except -1:
     if verdict.plain is None:
         return cleared(c, s, verdict)
     name, text = verdict.plain
-    if name.decode("utf-8", "replace") in c.engine.tracked_index or name in NOT_KEPT:
+    if name in NOT_KEPT or is_reported(c.pool, name):
         return 0
     c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
     return 0

@@ -67,6 +67,7 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
         code = startup_code(engine, items[i])
         if code >= 0:
             found.values[code] = value
+            found.unsorted = found.unsorted or code >= engine.always_tracked
         elif code == USER:
             found.username = value.decode("utf-8", "surrogateescape")
         elif code == DATABASE:
@@ -102,7 +103,7 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
 cdef int startup_code(Engine engine, bytes name) except? -9:
     """The index of a tracked parameter, or one of the codes below 0. Names in any case."""
     cdef str lower = name.decode("utf-8", "surrogateescape").lower()
-    cdef object known = engine.tracked_index.get(lower)
+    cdef object known = engine.tracked_index.get(lower) if lower not in engine.reported_by_some else None
     return SPECIAL.get(lower, OTHER) if known is None else known
 
 
@@ -116,8 +117,9 @@ cdef int options(Engine engine, Startup found, str text, ignored) except -1:
         raise Refused(str(error)) from None
     for name, value in pairs:
         index = engine.tracked_index.get(name.lower())
-        if index is not None:
+        if index is not None and name.lower() not in engine.reported_by_some:
             found.values[index] = value.encode("utf-8", "surrogateescape")
+            found.unsorted = found.unsorted or index >= engine.always_tracked
         elif name.lower() not in ignored and "options" not in ignored:
             setting(found, name, value.encode("utf-8", "surrogateescape"), " in options")
     found.values.update(values)
@@ -134,6 +136,7 @@ cdef int setting(Startup found, str name, bytes value, str where="") except -1:
         found.settings = {}
         found.refusal = f"unsupported startup parameter{where}: {name}"
     found.settings[name.lower().encode()] = value
+    found.unsorted = True
     return 0
 
 

@@ -90,12 +90,18 @@ def settings_into_engine(engine: Engine, config: Config) -> None:
     engine.text_length = s.statement_text_length
 
 
+# Reported by PostgreSQL 14 and later, and 18 and later. PgBouncer tracks them from 1.26 on.
+REPORTED_BY_SOME = ("default_transaction_read_only", "search_path")
+
+
 def track_parameters(engine: Engine, config: Config) -> None:
     """track_extra_parameters, on top of those that PostgreSQL always reports and clients rely on."""
-    for name in config.settings.track_extra_parameters:
+    wanted = config.settings.track_extra_parameters
+    for name in (*wanted, *REPORTED_BY_SOME):
         if name.lower() not in engine.tracked_index:
             engine.tracked_index[name.lower()] = len(engine.tracked)
             engine.tracked.append(name)
+    engine.reported_by_some = {*REPORTED_BY_SOME} - {name.lower() for name in wanted}
 
 
 def users(engine: Engine, config: Config) -> None:
