@@ -47,7 +47,7 @@ def test_longest_tells_why(make_pooler: Make, cluster: Cluster) -> None:
         assert (row["state"], row["application_name"]) == ("idle in transaction", "leaky")
         assert row["statement"] == "SELECT 'a statement that is much longer"
         assert row["addr"] == "127.0.0.1"
-        pooler.wait_log(r"postgres/postgres@.*: transaction open for 0\..* s, idle in transaction; .*leaky")
+        pooler.wait_log(r"postgres/postgres@.* transaction open for 0\..* s, idle in transaction; .*leaky")
         assert pooler.show("LONGEST")[0]["slow"] == 1
         client.rollback()
         pooler.wait_log(r"slow transaction: .* s, with its server for .* s; application_name 'leaky'")

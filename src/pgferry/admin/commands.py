@@ -39,6 +39,14 @@ FAKED = {
 _UNSUPPORTED_SHOWS = ("FDS",)
 _ADMIN_SHOWS = ("FDS",)
 _SHOW_VERBS = ("SHOW", "SELECT")
+# The lines of SHOW HELP that PgBouncer has, too.
+_HELP_LINES = (
+    "HELP CONFIG DATABASES POOLS CLIENTS SERVERS USERS VERSION",
+    "PEERS PEER_POOLS",
+    "SOCKETS ACTIVE_SOCKETS LISTS MEM STATE",
+    "DNS_HOSTS DNS_ZONES",
+    "STATS STATS_TOTALS STATS_AVERAGES TOTALS",
+)
 
 
 def faked(name: str | None) -> str | None:
@@ -123,10 +131,14 @@ async def execute(command: Command, context: Context) -> Answer:
 
 def help_text() -> str:
     """The DETAIL of SHOW HELP."""
-    names = ["HELP", *(name for name, show in SHOWS.items() if isinstance(show, Show))]
-    lines = [f"\tSHOW {'|'.join(names[start : start + 6])}" for start in range(0, len(names), 6)]
-    lines += [f"\tSHOW {name} {show.argument}" for name, show in SHOWS.items() if isinstance(show, ShowOne)]
-    lines += [
-        f"\t{verb} {control.argument}".rstrip() for verb, control in CONTROLS.items() if verb != "SUSPEND"
+    own = [
+        name
+        for name, show in SHOWS.items()
+        if isinstance(show, Show) and name not in " ".join(_HELP_LINES).split()
     ]
+    lines = [f"\tSHOW {'|'.join(line.split())}" for line in (*_HELP_LINES, " ".join(own))]
+    lines += [f"\tSHOW {name} {show.argument}" for name, show in SHOWS.items() if isinstance(show, ShowOne)]
+    for verb, control in CONTROLS.items():
+        if verb != "SUSPEND":
+            lines += [f"\t{verb} {argument}".rstrip() for argument in control.argument.split("\n")]
     return "\n" + "\n".join(lines)

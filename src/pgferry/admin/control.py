@@ -12,7 +12,7 @@ Run = Callable[[Context, Command], Awaitable[Answer]]
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One command: how it runs, and what stands for its argument in the help (empty = takes none)."""
+    """One command: how it runs, and what stands for its argument in the help (empty: none; a line for each way)."""
 
     run: Run
     argument: str = ""
@@ -123,17 +123,17 @@ async def _suspend(_context: Context, _command: Command) -> Answer:
 
 
 CONTROLS = {
-    "SET": Control(_set, "key = value"),
+    "SET": Control(_set, "key = arg"),
     "RELOAD": Control(_reload),
-    "PAUSE": Control(_pause, "[db]", waits=True),
-    "RESUME": Control(_resume, "[db]"),
-    "DISABLE": Control(_disable, "db"),
-    "ENABLE": Control(_enable, "db"),
-    "RECONNECT": Control(_reconnect, "[db]"),
-    "KILL": Control(_kill, "[db]"),
-    "KILL_CLIENT": Control(_kill_client, "id"),
-    "WAIT_CLOSE": Control(_wait_close, "[db]", waits=True),
-    "SHUTDOWN": Control(_shutdown, "[WAIT_FOR_SERVERS|WAIT_FOR_CLIENTS]"),
+    "PAUSE": Control(_pause, "[<db>]", waits=True),
+    "RESUME": Control(_resume, "[<db>]"),
+    "DISABLE": Control(_disable, "<db>"),
+    "ENABLE": Control(_enable, "<db>"),
+    "RECONNECT": Control(_reconnect, "[<db>]"),
+    "KILL": Control(_kill, "[<db>]"),
+    "KILL_CLIENT": Control(_kill_client, "<client_id>"),
+    "SHUTDOWN": Control(_shutdown, "\nWAIT_FOR_SERVERS|WAIT_FOR_CLIENTS"),
+    "WAIT_CLOSE": Control(_wait_close, "[<db>]", waits=True),
     "TAKEOVER": Control(_takeover, "name"),
     "SUSPEND": Control(_suspend),
 }

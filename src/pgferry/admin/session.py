@@ -114,6 +114,7 @@ class Session:
         try:
             answer = await self._run(parse(query.query))
         except CommandError as error:
+            self._context.pooler.log.error(error.message)
             self._write(wire.error(error) + wire.READY)
             return True
         if answer.tag is None:

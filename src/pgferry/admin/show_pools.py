@@ -89,7 +89,10 @@ async def _databases(context: Context) -> list[Sequence[Value]]:
 
 async def _users(context: Context) -> list[Sequence[Value]]:
     result: list[Sequence[Value]] = []
-    for row in await context.pooler.users():
+    rows = await context.pooler.users()
+    if all(row["name"] != CONSOLE for row in rows):
+        rows = [*rows, {"name": CONSOLE}]
+    for row in rows:
         sizes = {name: _size_text(row.get(name)) for name in ("pool_size", "reserve_pool_size")}
         result.append(_cells({**row, **sizes}, _USERS))
     return result
@@ -110,7 +113,7 @@ async def _lists(context: Context) -> list[Sequence[Value]]:
     dns = pooler.resolver
     return [
         ("databases", len(names)),
-        ("users", len(users)),
+        ("users", len({str(row["name"]) for row in users} | {CONSOLE})),
         ("peers", len(pooler.config.peers)),
         ("pools", len(pool_names)),
         ("peer_pools", len(merge.peer_pools(peer_pools))),

@@ -52,7 +52,7 @@ _CLIENT: Final[dict[tuple[Method, SecretKind], Method]] = {
 # What a server may ask for, by kind of secret. Hashes are not sent to a server that asks for clear text: it
 # could only fail, and would hand the server something that opens other logins.
 _SERVER: Final[dict[SecretKind, frozenset[Method]]] = {
-    SecretKind.NONE: frozenset(),
+    SecretKind.NONE: frozenset(Method),  # as an empty password: the server says what it thinks of that
     SecretKind.PLAIN: frozenset(Method),
     SecretKind.MD5: frozenset({Method.MD5}),
     SecretKind.SCRAM: frozenset(),

@@ -37,6 +37,7 @@ cdef enum:
     CANCEL_REQUEST = 80877102
 
 CONSOLES = ("pgbouncer", "pgferry")
+NO_RIGHTS = "none"
 
 
 cdef class Login:
@@ -183,9 +184,7 @@ cdef int admit(Client c, Login login) except -1:
         login.rights = "admin"
         return open_console(c, login)
     if console:
-        login.rights = console_rights(settings, login.username)
-        if not login.rights:
-            raise Refused("not allowed")
+        login.rights = console_rights(settings, login.username) or NO_RIGHTS
     elif engine.shutdown and not (engine.shutdown == 2 and settings.so_reuseport and not c.is_unix):
         # Who came by a port that another process has taken over came before we closed our socket.
         raise Refused("pooler is shutting down")
@@ -231,6 +230,8 @@ cdef int authenticated(Client c, Login login) except -1:
     if login.found is not None:
         become(c, login, login.found[0])
     if login.rights:
+        if login.rights is NO_RIGHTS:     # told to who has proved to be this user only, else it tells who is an admin
+            raise Refused("not allowed")
         return open_console(c, login)
     if db is None or engine.databases.get(login.database) is not db:
         # Not known when the login began, or removed since.
@@ -239,6 +240,7 @@ cdef int authenticated(Client c, Login login) except -1:
             c.db = None
         db = engine.databases.get(login.database) or engine.host.auto_database(login.database)
         if db is None:
+            engine.say(c, "LOG", f"login failed: db={login.database} user={login.username}")
             raise Refused(f"no such database: {login.database}")
         if not db.clients.take(db.max_clients):
             raise Refused("client connections exceeded (max_db_client_connections)")
@@ -270,7 +272,7 @@ cdef int authenticated(Client c, Login login) except -1:
         engine.host.ask_welcome(pool)
     if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
         if engine.loop.now < pool.retry_at:
-            close_client(c, "server login failed", pool.last_error[1], pool.last_error[0])
+            close_client(c, pool.last_error[1], pool.last_error[1], pool.last_error[0])
             return 0
     return want_servers(pool)
 
@@ -279,9 +281,7 @@ cdef int become(Client c, Login login, str name) except -1:
     """The client is this user, whom auth_file does not know, or under another name. Raises Refused."""
     cdef User user
     if login.rights:
-        login.rights = console_rights(c.engine.config.settings, name)
-        if not login.rights:
-            raise Refused("not allowed")
+        login.rights = console_rights(c.engine.config.settings, name) or NO_RIGHTS
     if c.user is not None and c.user.name == name:
         return 0
     user = c.engine.host.user(name)

@@ -8,6 +8,7 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.client_login cimport new_login
 from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport Client, Engine
+from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport (
     EPOLLIN, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, accept4, getsockopt, sockaddr,
     sockaddr_storage, socklen_t,
@@ -23,6 +24,9 @@ cdef enum:
     BURST = 64       # connections accepted in one turn, so that those already in are served too
     BACKLOG = 65536  # more than any kernel queues
     COMPLAINT = 10   # seconds
+    HALF_OPEN = 100  # logins under way beyond max_client_conn; max_client_conn counts from the startup packet on
+
+TOO_MANY = "no more connections allowed (max_client_conn)"
 
 
 cdef class Listener(Stream):
@@ -107,4 +111,7 @@ cdef class Listener(Stream):
         new_login(c)
         self.engine.logins.append(c)
         c.attach(fd, EPOLLIN)
+        if self.engine.logins.count > self.engine.max_client_conn + HALF_OPEN:
+            # The oldest has had the most time: who means it is in after milliseconds.
+            close_client(<Client>self.engine.logins.head, TOO_MANY, TOO_MANY)
         return 0

@@ -357,12 +357,12 @@ cdef class Engine:
         """Begin such a line of a level that is wanted; Log.end() ends it."""
         cdef Text line = self.log.begin(level)
         put_label(line, who)
-        line.raw(b": ", 2)
+        line.raw(b" ", 1)
         return line
 
 
 cpdef str label(Stream who):
-    """`C-0x..: db/user@host:port` without the colon after it: how log lines name a connection."""
+    """`C-0x..: db/user@host:port`: how log lines name a connection."""
     cdef Text text = Text()
     put_label(text, who)
     return text.data[:text.size].decode("utf-8", "surrogateescape")

@@ -473,7 +473,7 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     if pool.last_login_failed and pool.server_count() == pool.fresh.count:
         for stream in pool.logging_in.items() + pool.waiting.items():
             c = <Client>stream
-            close_client(c, "server login failed", text, code)
+            close_client(c, text, text, code)
         if pool.lookups:
             fail_lookups(pool, text)
     return 0

@@ -31,7 +31,7 @@ def client_row(Client c):
     cdef double start = c.wait_start if c.state == CL_WAITING else c.query_start
     host, port = c.remote() if not c.is_unix else ("unix", c.listen_port)
     own, own_port = c.local()
-    state = "waiting" if c.state == CL_WAITING else "active" if c.state == CL_ACTIVE or c.tunnel is not None else "idle"
+    state = "waiting" if c.state == CL_WAITING else "active" if c.state == CL_ACTIVE else "idle"
     row = stream_fields(c)
     row.update({
         "type": "C", "user": login_user(c), "database": login_database(c), "replication": "none", "state": state,
@@ -157,6 +157,8 @@ def stats(Engine engine):
         for pool in db.pools.values():
             total.add(pool.stats)
         row = total.as_row()
+        if not db.pools and not any(row.values()):
+            continue        # nobody has ever asked for it
         row["database"] = db.name
         rows.append(row)
     return rows

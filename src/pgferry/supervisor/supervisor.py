@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,9 @@ class Supervisor:
     async def _stats_periods(self) -> None:
         pooler = self._pooler
         while True:
-            await asyncio.sleep(max(1, pooler.config.settings.stats_period))
+            began = time.monotonic()
+            while (left := began + max(1, pooler.config.settings.stats_period) - time.monotonic()) > 0:
+                await asyncio.sleep(min(1.0, left))  # it may be changed meanwhile
             try:
                 await pooler.refresh()
             except CommandError as error:

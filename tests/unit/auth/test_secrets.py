@@ -62,7 +62,7 @@ def test_exchange_with_clients(secret: Secret, configured: Method, expected: tup
         (PLAIN, True, True, True, True),
         (MD5, False, True, False, False),
         (SCRAM, False, False, False, True),
-        (NO_SECRET, False, False, False, False),
+        (NO_SECRET, True, True, True, True),
     ],
 )
 def test_logins_to_servers(secret: Secret, plain: bool, md5: bool, scram: bool, scram_with_key: bool) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pgferry.cli.check import check, command
+from pgferry.cli.check import WITHOUT_USERS, check, command
 from unit.config.config_files import MINIMAL, Loader
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -38,6 +38,23 @@ def test_bad_file(ini: Loader) -> None:
         f"{ini.path}:3: log_stats: invalid value 'yes' (expected 0 or 1; did you mean 1?)",
         f"{ini.path}: 2 problems",
     ]
+
+
+def test_users_that_cannot_be_read(ini: Loader, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    users = tmp_path / "others.txt"
+    ini.write(f"[pgbouncer]\nlisten_addr = 127.0.0.1\nauth_file = {users}\njob_name = x\n")
+    assert check(str(ini.path)) == WITHOUT_USERS == 3
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"warning: {ini.path}:4: job_name: ")
+    assert lines[1:] == [
+        f"{users}: auth_file: cannot read the user file: No such file or directory",
+        f"{ini.path}: 1 problem; pgferry starts all the same, as PgBouncer does",
+    ]
+    users.write_text('"one" "x"\n"two" broken\n')
+    assert check(str(ini.path)) == WITHOUT_USERS
+    assert f"{users}:2: auth_file: broken auth file" in capsys.readouterr().out
+    users.write_text('"one" "x"\n')
+    assert check(str(ini.path)) == 0
 
 
 def test_the_settings_page_is_up_to_date() -> None:

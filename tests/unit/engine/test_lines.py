@@ -96,7 +96,7 @@ def test_the_name_of_a_client() -> None:
         rig.feed(client, b"X\0\0\0\4")
         assert re.match(
             HEAD
-            + r"LOG C-0x[0-9a-f]+: db/app@unix\(0\):6432: closing because: client close request \(age=0s\)\n$",
+            + r"LOG C-0x[0-9a-f]+: db/app@unix\(0\):6432 closing because: client close request \(age=0s\)\n$",
             rig.log.lines[0],
         )
     finally:

@@ -279,7 +279,7 @@ def test_help(shared: Running) -> None:
         console.add_notice_handler(lambda d: seen.extend([str(d.message_primary), str(d.message_detail)]))
         assert console.execute("SHOW HELP").statusmessage == "SHOW"
         assert seen[0] == "Console usage"
-        assert "WAIT_CLOSE [db]" in seen[1]
+        assert "WAIT_CLOSE [<db>]" in seen[1]
 
 
 ADMIN_COMMANDS = (
