@@ -269,7 +269,3 @@ def test_startup_parameters(make_pooler: Make, server: Callable[..., str]) -> No
     with raw(pooler, options="-c datestyle=German -ctimezone=UTC --client_encoding=UTF8") as wire:
         assert wire.parameters["TimeZone"] == "UTC"
         assert wire.rows("SHOW datestyle")[0][0].startswith(b"German")  # type: ignore[union-attr]
-    assert refusal(pooler, replication="database").startswith(
-        "FATAL 08P01 replication connections are not supported"
-    )
-    assert refusal(pooler, replication="false") == "logged in"

@@ -47,6 +47,9 @@ FOREIGN = {
     "idle_in_transaction_session_timeout",
     "default_transaction_read_only",
     "sd_notify",
+    "pg_basebackup",
+    "pg_receivewal",
+    "pg_recvlogical",
 }
 # Names and values that the texts leave open.
 OPEN = re.compile(r"NAME|TEXT|'HEX'|…|: ")

@@ -233,6 +233,8 @@ cdef int start_waiting(Pool pool) except -1:
 
 cdef int distrust(Server s) except -1:
     """Nobody knows whether a signal will still come: this server must not be used by anybody else."""
+    if s.replication:
+        return 0            # nor will it be
     s.close_needed = True
     s.close_reason = "cancel request got no answer"
     return 0

@@ -14,7 +14,7 @@ from pgferry.auth.secrets import NO_SECRET, Method, Secret, SecretKind, check_cl
 
 from pgferry.engine.client_login cimport Login, authenticated, refuse
 from pgferry.engine.loop cimport PAUSE_WAIT
-from pgferry.engine.model cimport Client
+from pgferry.engine.model cimport REPL_PHYSICAL, Client
 from pgferry.engine.pooling cimport close_client
 
 cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else judges the password
@@ -44,7 +44,8 @@ cdef bint look_up(Client c, Login login) except -1:
 cdef int choose(Client c, Login login, str name) except -1:
     """Find the HBA rule for the client as this user. Raises Refused."""
     cdef bytes address = b"" if c.is_unix else packed_address(c.remote()[0])
-    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, c.tls is not None))
+    cdef bint physical = login.startup.replication == REPL_PHYSICAL
+    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, c.tls is not None, physical))
     login.kind = "plain" if login.rule.method == "password" else login.rule.method
     return 0
 

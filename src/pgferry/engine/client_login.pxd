@@ -1,5 +1,5 @@
 # A client from its first byte to its first ReadyForQuery.
-from pgferry.engine.model cimport Client
+from pgferry.engine.model cimport Client, Server
 from pgferry.engine.startup cimport Startup
 
 
@@ -25,6 +25,8 @@ cdef class Login:
     cdef int negotiations           # SSLRequests and GSSENCRequests so far
     cdef bint starting              # the startup packet has been read
     cdef int expected               # SASL messages so far, or 1 for a password message
+    cdef Server server              # replication: the one that is to be its own, as soon as it is connecting
+    cdef bytes reported             # ParameterStatus messages of that server: those that are not tracked
     cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
 
 

@@ -14,13 +14,14 @@ from pgferry.auth.errors import AuthError, Refused
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_auth cimport authenticate, password_message
-from pgferry.engine.greeting cimport Greeting, greet, new_key, put_key
+from pgferry.engine.greeting cimport Greeting, greet, greet_as, new_key, put_key
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
 )
 from pgferry.engine.pooling cimport close_client, want_servers
+from pgferry.engine.replication cimport abandon_server, join, replication_pool
 from pgferry.engine.secure cimport start_tls
 from pgferry.engine.startup cimport Startup, read_startup
 from pgferry.engine.state cimport intern_state
@@ -38,6 +39,7 @@ cdef enum:
 
 CONSOLES = ("pgbouncer", "pgferry")
 NO_RIGHTS = "none"
+cdef tuple REPLICATION = ("no", "database", "yes")      # in the log, by model.Replication
 
 
 cdef class Login:
@@ -50,6 +52,8 @@ cdef class Login:
     def abandon(self, Client c):
         """The client is being closed."""
         self.over = True
+        if self.server is not None:
+            abandon_server(self)
         self.exchange = self.secret = self.found = self.keys = None
 
 
@@ -177,8 +181,12 @@ cdef int admit(Client c, Login login) except -1:
         line.put(login.username)
         line.raw(b" tls=", 5)
         line.put("no" if c.tls is None else c.tls.info)
-        line.raw(b" replication=no", 15)
+        line.raw(b" replication=", 13)
+        line.put(REPLICATION[login.startup.replication])
         engine.log.end()
+    if console and login.startup.replication:
+        # An HBA rule for replication must not open the console.
+        raise Refused("replication connections to the console are not possible")
     if console and c.is_unix and login.username == "pgbouncer" and c.peer_uid == os.geteuid():
         engine.say(c, "LOG", "pgbouncer access from unix socket")
         login.rights = "admin"
@@ -259,6 +267,8 @@ cdef int authenticated(Client c, Login login) except -1:
             c.user = user
     elif user is None:
         raise Refused("bouncer config error")
+    if login.startup.replication:
+        return join(c, replication_pool(engine, db, user))
     pool = engine.pool_for(db, user)
     if login.startup.settings and pool.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
@@ -300,10 +310,13 @@ cdef int welcome(Login login, Client c) except -1:
     cdef Startup startup = login.startup
     cdef dict values = startup.values, settings = startup.settings
     cdef Greeting greeting
-    if startup.unsorted:
-        values, settings = sort_out(pool, startup)
-    greeting = greet(pool, values, startup.greeting)
-    startup.greeting = greeting
+    if login.server is not None:
+        greeting = greet_as(login.server, login.reported)
+        settings = None                 # PostgreSQL has them all
+    else:
+        if startup.unsorted:
+            values, settings = sort_out(pool, startup)
+        greeting = startup.greeting = greet(pool, values, startup.greeting)
     c.vars = c.start_vars = greeting.vars
     c.vars_unchecked = greeting.unchecked
     if settings:

@@ -135,7 +135,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             c.pool.stats.xact_count += 1
     if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, p, min(n, total))
-    if kind == b"Q" and c.engine.disable_pqexec:
+    if kind == b"Q" and c.engine.disable_pqexec and c.pool.ordinary is None:
         close_client(c, "PQexec disallowed", "PQexec disallowed")
         return 0
     if s is None:

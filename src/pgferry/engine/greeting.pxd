@@ -1,5 +1,5 @@
 # What a client is told when its login is complete.
-from pgferry.engine.model cimport Client, Pool
+from pgferry.engine.model cimport Client, Pool, Server
 
 
 cdef class Greeting:
@@ -10,5 +10,6 @@ cdef class Greeting:
 
 
 cdef Greeting greet(Pool pool, dict values, Greeting known)
+cdef Greeting greet_as(Server s, bytes untracked)
 cdef int new_key(Client c, bint long_key) except -1
 cdef int put_key(Client c) except -1

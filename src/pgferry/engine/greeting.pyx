@@ -5,7 +5,7 @@ import os
 from libc.string cimport memcpy
 
 from pgferry.engine.messages cimport parameter_status
-from pgferry.engine.model cimport Client, Engine, Pool
+from pgferry.engine.model cimport Client, Engine, Pool, Server
 from pgferry.engine.sys cimport put32
 
 cdef enum:
@@ -41,10 +41,22 @@ cdef Greeting greet(Pool pool, dict values, Greeting known):
                     found.unchecked = True
             wanted[index] = canonical
         found.vars = engine.same_vars(tuple(wanted))
-    found.text = AUTH_OK + pool.welcome + b"".join([
-        parameter_status(name.encode(), value)
-        for name, value in zip(engine.tracked, found.vars) if value is not None])
+    found.text = AUTH_OK + pool.welcome + tracked_status(engine, found.vars)
     return found
+
+
+cdef Greeting greet_as(Server s, bytes untracked):
+    """The greeting of a client that has this server to itself: what the server has reported."""
+    cdef Greeting found = Greeting.__new__(Greeting)
+    found.vars = s.vars
+    found.text = AUTH_OK + untracked + tracked_status(s.pool.engine, s.vars)
+    return found
+
+
+cdef bytes tracked_status(Engine engine, tuple values):
+    """ParameterStatus messages of the tracked parameters."""
+    return b"".join([parameter_status(name.encode(), value)
+                     for name, value in zip(engine.tracked, values) if value is not None])
 
 
 cdef int new_key(Client c, bint long_key) except -1:

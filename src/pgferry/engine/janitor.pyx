@@ -13,6 +13,7 @@ from pgferry.engine.pooling cimport (
     want_servers,
 )
 from pgferry.engine.probe cimport pin_reasons
+from pgferry.engine.replication cimport ask_for_room
 from pgferry.engine.sharing import balance
 from pgferry.engine.watching cimport still_open
 
@@ -29,7 +30,8 @@ def tick(Engine engine):
     for item in engine.pools():
         pool = <Pool>item
         check_waiting(engine, pool, now)
-        check_running(engine, pool, now)
+        if pool.ordinary is None:       # a stream of changes runs as long as it likes
+            check_running(engine, pool, now)
         check_servers(engine, pool, now)
         keep_minimum(engine, pool)
         want_servers(pool)
@@ -40,6 +42,7 @@ def tick(Engine engine):
             hub_tick(<Database>item)
     if engine.workers > 1:
         balance(engine)
+    ask_for_room(engine)
     drop_unused(engine, now)
 
 
@@ -233,12 +236,13 @@ cdef int drop_unused(Engine engine, double now) except -1:
         for item in engine.pools():
             pool = <Pool>item
             if is_unused(pool) and now - pool.empty_since > engine.pool_idle_timeout and not (
-                    pool.db.conf.user is not None and pool.min_size > 0):
+                    pool.db.conf.user is not None and pool.min_size > 0) and (
+                    ("replication", pool.key) not in pool.db.pools):
                 del pool.db.pools[pool.key]
-                if pool.lookups is None:
+                if pool.key == pool.user.name:
                     pool.db.found.pop(pool.user.name, None)
                 pool.removed = True
-                pool.db.former.add(pool.stats)
+                pool.db.former.add(pool.counted())
     if engine.autodb_idle_timeout > 0:
         for name, item in list(engine.databases.items()):
             db = <Database>item

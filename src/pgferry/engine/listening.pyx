@@ -181,7 +181,7 @@ cdef int connect(Hub hub) except -1:
     cdef Pool pool = hub.pool
     if pool.removed:
         for pool in hub.db.pools.values():
-            if pool.lookups is None:
+            if pool.lookups is None and pool.ordinary is None:
                 hub.pool = pool
                 break
     hub.retry_at = hub.engine.loop.now + RETRY

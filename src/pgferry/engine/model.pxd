@@ -62,6 +62,19 @@ cpdef enum Policy:
     STATE_IGNORE = 2
 
 
+cdef enum:
+    # Server.copy_in
+    COPY_IN = 1
+    COPY_BOTH = 2
+
+
+cpdef enum Replication:
+    # What the startup parameter `replication` asks for.
+    REPL_NONE = 0
+    REPL_LOGICAL = 1      # `database`: SQL is understood, too
+    REPL_PHYSICAL = 2
+
+
 cdef class Stats:
     # Totals of a pool since start (COMPAT 3.4); times in seconds.
     cdef public int64_t server_assignment_count
@@ -98,7 +111,7 @@ cdef class Database:
     cdef public bint disabled
     cdef public bint removed
     cdef public bint closing         # WAIT_CLOSE was asked
-    cdef public dict pools           # user name -> Pool; ("lookup", user name) -> a Pool for auth_query
+    cdef public dict pools           # user name -> Pool; ("lookup" or "replication", user name) -> a Pool beside it
     cdef public dict found           # user name -> (secret, SCRAM keys or None) that its last login brought
     cdef readonly Stats former           # of pools that were dropped
     cdef Counter clients
@@ -133,6 +146,10 @@ cdef class Pool:
     cdef readonly object key         # in db.pools
     cdef size_t prune_at             # so many of them: look which nobody wants any more
     cdef public dict lookups         # questions that wait for a server (lookup.Lookup); None: a pool of clients
+    # Replication connections (see replication)
+    cdef readonly Pool ordinary      # the pool of the same user's other clients; None: this is such a pool itself
+    cdef Pool heir                   # replication clients wait for a server of this pool to be closed
+    cdef bint opening                # servers for them are being started
     cdef public int mode
     cdef public int size             # effective pool_size, 0: no limit
     cdef public int min_size
@@ -185,6 +202,7 @@ cdef class Pool:
 
     cdef int server_count(self) noexcept
     cdef int greet_anew(self) except -1
+    cdef Stats counted(self)
     cdef int learn(self, int index, bytes value, bytes canonical) except -1
 
 
@@ -205,8 +223,9 @@ cdef class Server(Stream):
     cdef size_t passing
     cdef bint passing_on
     cdef int streak                      # chunks of one long result received in a row
-    cdef bint copy_in                    # the server reads CopyData
+    cdef uint8_t copy_in                 # the server reads CopyData: COPY_IN; and sends it at the same time: COPY_BOTH
     cdef bint copy_ended                 # the client's CopyDone or CopyFail went by
+    cdef bint streamed                   # CommandComplete has ended a COPY_BOTH
     cdef bint barrier_needed
     cdef bint reset_pending              # by a session's end; while the barrier is open
     cdef bint more                       # bytes lay behind the message judged last
@@ -254,6 +273,8 @@ cdef class Server(Stream):
     cdef int64_t last_client             # id of the client it served last
     cdef bint foreign                    # sequences may remember values of another client
     cdef readonly int version            # of PostgreSQL: 15; 0: not known
+    cdef readonly uint8_t replication    # a Replication
+    cdef Client owner                    # the replication client it logs in for; None: none, or linked to it
     cdef object hub                      # of the listening connection
     cdef bint fence                      # its client has notified
     cdef bint scanning                   # it reads the catalog

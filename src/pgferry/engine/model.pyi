@@ -67,6 +67,7 @@ class Pool:
     user: User
     key: object
     lookups: dict[Any, Any] | None
+    ordinary: Pool | None
     mode: int
     size: int
     min_size: int
@@ -124,6 +125,7 @@ class Server(Stream):
     vars: tuple[Any, ...]
     close_needed: bool
     close_reason: str
+    replication: int
     cancels: int
     login: Any
     cancel_key: bytes

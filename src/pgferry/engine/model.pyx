@@ -99,7 +99,7 @@ cdef class Pool:
     """The servers of one (database, user) pair and the clients that share them."""
 
     def __init__(self, Engine engine, Database db, User user, key):
-        cdef str kind = "" if key == user.name else "lookup-"
+        cdef str kind = "lookup-" if key == ("lookup", user.name) else ""
         self.engine = engine
         self.db = db
         self.user = user
@@ -142,6 +142,12 @@ cdef class Pool:
         self.welcome = None
         self.canon.clear()
         self.greet_anew()
+
+    cdef Stats counted(self):
+        """The totals for SHOW STATS: how long a replication command takes says nothing about queries."""
+        if self.ordinary is not None:
+            self.stats.query_time = self.stats.xact_time = 0
+        return self.stats
 
     cdef int greet_anew(self) except -1:
         """welcome, base_vars or canon have changed: no greeting made so far is right any more."""

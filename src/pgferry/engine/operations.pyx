@@ -5,6 +5,7 @@ from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, finish_closing
+from pgferry.engine.replication cimport end_replaced
 
 
 def chosen(Engine engine, Database db):
@@ -73,6 +74,7 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
         for group in (pool.fresh, pool.idle, pool.used):
             for s in group.items():
                 close_server(s, "connect string changed" if s.login is not None else reason)
+        end_replaced(pool)
 
 
 def leave_addresses(Engine engine, str host, addresses):
@@ -88,6 +90,7 @@ def leave_addresses(Engine engine, str host, addresses):
             s.close_reason = "obsolete connection"
             if s.home is pool.fresh or s.home is pool.idle or s.home is pool.used:
                 close_server(s, s.close_reason)
+        end_replaced(pool)
 
 
 def kill(Engine engine, Database db):

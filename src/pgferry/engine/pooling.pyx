@@ -25,6 +25,7 @@ from pgferry.engine.model cimport (
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
+from pgferry.engine.replication cimport lose_owner, own_logged_in, own_login_failed, part_for_good, want_own
 from pgferry.engine.server_login cimport start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 from pgferry.engine.state cimport way
@@ -34,7 +35,6 @@ from pgferry.engine.watching cimport count_end
 
 cdef enum:
     CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
-    PARALLEL_LOGINS = 4      # connection attempts of one pool at a time
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
 
@@ -218,6 +218,8 @@ cdef int maybe_release(Server s) except -1:
     if not clean(s):
         return 0
     if session_over:
+        if s.replication:
+            return part_for_good(c, s)
         if c.pins or s.touched:
             return leave_dirty(c, s)
     elif s.touched and c.judged:
@@ -303,7 +305,7 @@ cdef str reason_to_close(Server s):
         return "server lifetime over"
     if pool.give_back > 0:
         pool.give_back -= 1
-        return "slot given to another worker"
+        return "slot given to another worker" if pool.heir is None else "slot given to a replication client"
     if pool.size > 0 and pool.waiting.count == 0 and pool.slots.total() > pool.size + pool.reserve_size:
         return "too many servers in the pool"
     return None
@@ -464,6 +466,8 @@ cdef int logged_in(Server s) except -1:
     """A new server has finished its login: it serves its first client."""
     cdef Pool pool = s.pool
     cdef Client c
+    if s.owner is not None:
+        return own_logged_in(s)
     pool.last_connect_failed = pool.last_login_failed = False
     pool.last_error = None
     pool.retry_at = 0
@@ -478,6 +482,8 @@ cdef int want_servers(Pool pool) except -1:
     """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
     cdef Engine engine = pool.engine
     cdef int need
+    if pool.ordinary is not None:
+        return want_own(pool)
     pool.blocked = 0
     if not may_start(pool) or pool.removed:
         return 0
@@ -612,6 +618,8 @@ cdef int say_closing(Engine engine, Stream who, str reason, double age) except -
 cdef int part_from_server(Client c, Server s) except -1:
     """The client of this server has left (state is CL_CLOSING)."""
     cdef bint half_sent = c.passing != 0
+    if s.replication:
+        return part_for_good(c, s)
     if clean(s) and not half_sent:
         return maybe_release(s)
     s.client = None
@@ -722,8 +730,12 @@ cdef int close_server(Server s, str reason) except -1:
         pool.empty_since = s.loop.now
     if s.lookup is not None:
         lookup_lost(s, reason)
+    if s.owner is not None:
+        lose_owner(s)
     if c is not None:
         close_client(c, reason, None if torn(s) else "server conn crashed?")
+    if pool.heir is not None:
+        want_servers(pool.heir)
     return want_servers(pool)
 
 
@@ -744,6 +756,8 @@ cdef int forget_closes(Server s) except -1:
 cdef int fail_server(Server s, str reason, str error) except -1:
     """Close a server for a fault of its own; its client, if any, is told `error`."""
     cdef Client c = s.client
+    if s.owner is not None:
+        return own_login_failed(s, reason)
     s.client = None
     s.status = 0
     if c is not None:
@@ -762,4 +776,6 @@ cdef int server_gone(Server s) except -1:
     if s.login is not None:
         s.login.failed(s, "server conn crashed?" if s.tls is None else s.tls.ending("server conn crashed?"), None)
         return 0
+    if s.streamed and s.plan.size():
+        return fail_server(s, "end of replication", None)   # so PostgreSQL ends a stream when it is shut down
     return fail_server(s, "server conn crashed?", "server conn crashed?")

@@ -19,8 +19,9 @@ from pgferry.engine.listening cimport Hub, hub_logged_in
 from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
-from pgferry.engine.model cimport P_CONNECT, SV_GONE, Client, Engine, Pool, Server
+from pgferry.engine.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
+from pgferry.engine.replication cimport make_own, own_login_failed, own_parameters, take_reported
 from pgferry.engine.secure cimport start_tls
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 from pgferry.engine.times cimport TIME_CONNECT, record
@@ -104,11 +105,16 @@ class ServerLogin:
         (<Server>s).unpause(PAUSE_WAIT)
 
 
-cdef int start_login(Pool pool, object hub=None) except -1:
-    """Begin one more connection of this pool (its slots are taken already), or the listening one of a Hub."""
+cdef int start_login(Pool pool, object hub=None, Client owner=None) except -1:
+    """Begin one more connection of this pool (its slots are taken already), or the listening one of a Hub.
+
+    owner: the replication client that it is for.
+    """
     cdef Server s = Server(pool.engine.loop, pool)
     s.peer_port = pool.db.conf.port
     s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
+    if owner is not None:
+        make_own(s, owner)
     if hub is None:
         pool.fresh.append(s)
     else:
@@ -277,6 +283,8 @@ cdef int introduce(Server s) except -1:
         value = getattr(pool.db.conf, name)
         if value is not None:
             params += [name.encode(), value.encode("utf-8", "surrogateescape")]
+    if s.replication:
+        params += own_parameters(s)
     body = struct.pack("!I", 196608) + b"\0".join(params) + b"\0\0"
     message = struct.pack("!I", len(body) + 4) + body
     s.put(message, len(message))
@@ -416,7 +424,9 @@ cdef int ready(Server s, login) except -1:
         else:
             values[index] = value
     s.vars = engine.same_vars(tuple(values))
-    if pool.welcome is None or s.vars != pool.base_vars or pool.welcome != b"".join(untracked):
+    if s.replication:
+        take_reported(s, b"".join(untracked))
+    elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != b"".join(untracked):
         pool.base_vars = s.vars
         pool.welcome = b"".join(untracked)
         pool.greet_anew()
@@ -429,7 +439,7 @@ cdef int ready(Server s, login) except -1:
     record(pool.times.counts[TIME_CONNECT], s.since - s.created)
     pool.times.seconds += s.since - s.created
     text = pool.db.conf.connect_query
-    if text:
+    if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
     return logged_in(s) if s.hub is None else hub_logged_in(s)
@@ -455,7 +465,6 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         text = fields.get("M", reason) if fields is not None else reason
         engine.say(s, "WARNING", f"listening connection: {text}")
         return close_server(s, text)
-    pool.retry_at = engine.loop.now + engine.login_retry
     told = fields is None and reason.startswith("server login failed")
     if fields is not None:
         text, code = fields.get("M", "login failed"), fields.get("C", "08P01")
@@ -463,6 +472,9 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     else:
         text, code = reason, "08P01"
         engine.say(s, "WARNING", reason)
+    if s.owner is not None:
+        return own_login_failed(s, reason)
+    pool.retry_at = engine.loop.now + engine.login_retry
     if told or (fields is not None and code != "57P03"):
         pool.last_login_failed = True
         pool.last_connect_failed = False

@@ -16,7 +16,8 @@ from pgferry.engine.listening cimport hold_ready, notified
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport (
-    MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
+    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_VARS, Client,
+    Pool, Server,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -246,7 +247,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
             return 1
     elif kind == b"G" or kind == b"W":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
-            return on_copy_in(s, front)
+            return on_copy_in(s, front, COPY_BOTH if kind == b"W" else COPY_IN)
     elif kind == b"H" or kind == b"c":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
             return not front.flags & F_SWALLOW
@@ -671,15 +672,15 @@ cdef int on_notification(Server s, const char *p, size_t total) except? -1:
     return 0
 
 
-cdef int on_copy_in(Server s, Entry *front) except? -1:
-    """CopyInResponse. Syncs already sent, up to the end of the data, will be read and dropped by PostgreSQL."""
+cdef int on_copy_in(Server s, Entry *front, uint8_t how) except? -1:
+    """CopyInResponse, CopyBothResponse. PostgreSQL will read and drop Syncs already sent, up to the end of the data."""
     cdef uint32_t i
     cdef Entry *entry
     if front.flags & F_SWALLOW:
         lost(s, 0, "COPY in a query of pgferry's own")
         return -2
-    s.copy_in = True
-    s.copy_ended = False
+    s.copy_in = how
+    s.copy_ended = s.streamed = False
     for i in range(s.plan.size()):
         entry = s.plan.at(i)
         if entry.kind == K_COPY_END:
@@ -710,6 +711,7 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
     if s.copy_in:
+        s.streamed = s.copy_in == COPY_BOTH
         s.copy_in = s.copy_ended = False
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:

@@ -11,6 +11,7 @@ from pgferry.engine.ledger cimport Counter
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.model cimport Client, Database, Engine, Pool, Server, User
 from pgferry.engine.pooling cimport close_server
+from pgferry.engine.replication cimport lacking
 
 cdef double PATIENCE = 0.1      # seconds; who is served within that does not starve
 cdef double TURN = 1.0          # seconds for which the odd slots stay with the same workers
@@ -38,19 +39,23 @@ def balance(Engine engine):
     cdef Database db
     cdef User user
     cdef int need
-    cdef dict of_db = {}, of_user = {}
+    cdef dict of_pool = {}, of_db = {}, of_user = {}
     pools = engine.pools()
     for item in pools:
         pool = <Pool>item
         pool.give_back = 0
         need = needs(pool)
-        pool.wanting.put(need if pool.blocked == BLOCKED_BY_POOL else 0)
-        if pool.blocked == BLOCKED_BY_DB:
+        if pool.blocked == BLOCKED_BY_POOL:
+            of_pool[pool.ordinary or pool] = of_pool.get(pool.ordinary or pool, 0) + need
+        elif pool.blocked == BLOCKED_BY_DB:
             of_db[pool.db] = of_db.get(pool.db, 0) + need
         elif pool.blocked == BLOCKED_BY_USER:
             of_user[pool.user] = of_user.get(pool.user, 0) + need
     for item in pools:
         pool = <Pool>item
+        if pool.ordinary is not None:
+            continue                # it counts with that one, and has nothing to give
+        pool.wanting.put(of_pool.get(pool, 0))
         give(engine, pool.wanting, pool.slots, pool.size, [pool])
     for item in engine.databases.values():
         db = <Database>item
@@ -73,6 +78,8 @@ cdef int needs(Pool pool) except -1:
     cdef double now = pool.engine.loop.now
     if pool.blocked == 0:
         return 0
+    if pool.ordinary is not None:
+        return lacking(pool)
     while at is not None and n < ENOUGH and (none or now - (<Client>at).wait_start > PATIENCE):
         n += 1
         at = at.next
@@ -106,6 +113,8 @@ cdef int give(Engine engine, Counter wanting, Counter held, int limit, list pool
         return 0
     for item in pools:
         pool = <Pool>item
+        if pool.ordinary is not None:
+            continue
         if busiest is None or pool.active.count > busiest.active.count:
             busiest = pool
     if busiest is not None:

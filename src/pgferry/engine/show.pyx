@@ -5,7 +5,8 @@ import time
 from libc.stdint cimport int64_t
 
 from pgferry.engine.cancel import Cancel
-from pgferry.engine.loop cimport Loop, Stream
+from pgferry.engine.client_login cimport Login
+from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LISTEN, SV_LOGIN, SV_TESTED, SV_USED,
     Client, Database, Engine, Pool, Server, Stats, User,
@@ -13,6 +14,7 @@ from pgferry.engine.model cimport (
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.model import MODE_NAMES
 
+REPLICATION = ("none", "logical", "physical")       # by model.Replication
 SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"), SV_USED: ("used", "sv_used"),
                  SV_TESTED: ("tested", "sv_tested"), SV_LOGIN: ("new", "sv_login"),
                  SV_LISTEN: ("active", "sv_active")}
@@ -28,13 +30,15 @@ def client_row(Client c):
     """One row of SHOW CLIENTS and SHOW SOCKETS."""
     cdef double now = c.loop.now
     cdef Server s = c.server
-    cdef double start = c.wait_start if c.state == CL_WAITING else c.query_start
+    cdef bint waiting = c.state == CL_WAITING or (c.state == CL_LOGIN and is_replication(c))
+    cdef double start = c.wait_start if waiting else c.query_start
     host, port = c.remote() if not c.is_unix else ("unix", c.listen_port)
     own, own_port = c.local()
-    state = "waiting" if c.state == CL_WAITING else "active" if c.state == CL_ACTIVE else "idle"
+    state = "waiting" if waiting else "active" if c.state == CL_ACTIVE else "idle"
     row = stream_fields(c)
     row.update({
-        "type": "C", "user": login_user(c), "database": login_database(c), "replication": "none", "state": state,
+        "type": "C", "user": login_user(c), "database": login_database(c), "replication": replication(c),
+        "state": state,
         "sock_state": "cl_login" if c.state == CL_LOGIN else "cl_waiting" if c.state == CL_WAITING else "cl_active",
         "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.connect_time,
         "request_time": time.time() - (now - c.request_time) if c.request_time else 0.0,
@@ -46,6 +50,18 @@ def client_row(Client c):
     })
     row["pkt_remain"] = c.passing
     return row
+
+
+cdef bint is_replication(Client c) noexcept:
+    return c.pool is not None and c.pool.ordinary is not None
+
+
+cdef str replication(Client c):
+    if not is_replication(c):
+        return "none"
+    if c.server is not None:
+        return REPLICATION[c.server.replication]
+    return REPLICATION[(<Login>c.login).startup.replication] if c.login is not None else "none"
 
 
 cdef str login_user(Client c):
@@ -80,7 +96,8 @@ def server_row(Server s):
         state = "active_cancel"
     row = stream_fields(s)
     row.update({
-        "type": "S", "user": s.pool.user.name, "database": s.pool.db.name, "replication": "none", "state": state,
+        "type": "S", "user": s.pool.user.name, "database": s.pool.db.name,
+        "replication": REPLICATION[s.replication], "state": state,
         "sock_state": sock_state, "addr": s.peer_addr or "", "port": s.peer_port, "local_addr": s.own_addr or "",
         "local_port": s.own_port, "connect_time": s.connect_time, "request_time": time.time() - (now - s.since),
         "wait_us": int((now - c.query_start) * 1e6) if c is not None and c.query_start else 0,
@@ -102,7 +119,7 @@ def clients(Engine engine, bint with_logins):
         pool = <Pool>item
         for group in (pool.clients, pool.waiting):
             rows.extend([client_row(c) for c in group.items()])
-        if with_logins:
+        if with_logins or pool.ordinary is not None:
             rows.extend([client_row(c) for c in pool.logging_in.items()])
     rows.extend([client_row(c) for c in engine.consoles.items()])
     if with_logins:
@@ -119,18 +136,22 @@ def pools(Engine engine):
     """SHOW POOLS."""
     cdef list rows = []
     cdef Pool pool
+    cdef StreamList queue
     for item in engine.pools():
         pool = <Pool>item
-        oldest = pool.waiting.head
+        # Replication clients wait in their login; SHOW POOLS adds their pool to the ordinary one.
+        queue = pool.waiting if pool.ordinary is None else pool.logging_in
+        oldest = queue.head
         wait = engine.loop.now - (<Client>oldest).wait_start if oldest is not None else 0.0
         hosts = pool.db.conf.hosts
         rows.append({
             "database": pool.db.name, "user": pool.user.name, "cl_active": pool.clients.count,
-            "cl_waiting": pool.waiting.count, "cl_active_cancel_req": len(pool.cancels_sent),
+            "cl_waiting": queue.count, "cl_active_cancel_req": len(pool.cancels_sent),
             "cl_waiting_cancel_req": len(pool.cancels_waiting), "sv_active": pool.active.count,
             "sv_active_cancel": len(pool.cancels_sent), "sv_being_canceled": pool.being_canceled.count,
             "sv_idle": pool.idle.count, "sv_used": pool.used.count, "sv_tested": pool.tested.count,
-            "sv_login": pool.fresh.count, "maxwait_us": int(wait * 1e6), "pool_mode": MODE_NAMES[pool.mode],
+            "sv_login": pool.fresh.count, "maxwait_us": int(wait * 1e6),
+            "pool_mode": MODE_NAMES[(pool.ordinary or pool).mode],
             "load_balance_hosts": (pool.db.conf.load_balance_hosts or "round-robin") if len(hosts) > 1 else None,
         })
     return rows
@@ -155,7 +176,7 @@ def stats(Engine engine):
         total = Stats()
         total.add((<Database>db).former)
         for pool in db.pools.values():
-            total.add(pool.stats)
+            total.add((<Pool>pool).counted())
         row = total.as_row()
         if not db.pools and not any(row.values()):
             continue        # nobody has ever asked for it
@@ -170,6 +191,8 @@ def times(Engine engine):
     cdef Pool pool
     for item in engine.pools():
         pool = <Pool>item
+        if pool.ordinary is not None:
+            continue        # how long a replication command takes says nothing about queries
         rows.append({
             "database": pool.db.name, "user": pool.user.name, "times": pool.times.row(),
             "seconds": {"query": pool.stats.query_time, "xact": pool.stats.xact_time,

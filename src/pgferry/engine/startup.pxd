@@ -12,6 +12,8 @@ cdef class Startup:
     cdef readonly dict values       # index of a tracked parameter -> value
     cdef readonly dict settings     # lower-case name of any other setting -> value; None: none
     cdef bint unsorted              # whether some belong here or there depends on the server
+    cdef readonly int replication   # a model.Replication
+    cdef bytes options              # the startup parameter `options` of a replication connection, as it was sent
     cdef str refusal                # what to say if those cannot be kept for the client
     cdef bytes negotiate            # NegotiateProtocolVersion, None: not needed
     cdef bint long_key              # protocol 3.2: a cancel key of 32 bytes

@@ -13,7 +13,7 @@ from pgferry.protocol.options import parse_options
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.model cimport Client, Engine
+from pgferry.engine.model cimport REPL_LOGICAL, REPL_NONE, REPL_PHYSICAL, Client, Engine
 
 cdef enum:
     NEWEST = 196610              # protocol 3.2
@@ -27,6 +27,12 @@ cdef enum:
     OTHER = -5
 
 SETTING_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)*")
+# How PostgreSQL lets a boolean be written, in any case: what is short but clear will do.
+cdef dict BOOLEANS = {
+    **{word[:n]: value for word, value in ((b"true", True), (b"false", False), (b"yes", True), (b"no", False))
+       for n in range(1, len(word) + 1)},
+    b"on": True, b"off": False, b"of": False, b"1": True, b"0": False,
+}
 cdef dict SPECIAL = {"user": USER, "database": DATABASE, "options": OPTIONS, "replication": REPLICATION}
 # As PostgreSQL cleans application_name: what is not printable ASCII becomes a question mark.
 cdef bytes PRINTABLE = bytes([b if 32 <= b < 127 else 63 for b in range(256)])
@@ -79,13 +85,14 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
             if code == OPTIONS:
                 given = value
             elif code == REPLICATION and "replication" not in ignored:
-                if value.lower() in (b"true", b"on", b"yes", b"1", b"database"):
-                    raise Refused("replication connections are not supported by this version of pgferry")
+                found.replication = replication_kind(value)
             elif name.lower().startswith("_pq_."):
                 unknown.append(items[i])
             elif name.lower() not in ignored:
                 setting(found, name, value)
-    if given is not None:
+    if found.replication:
+        found.options = given
+    elif given is not None:
         options(engine, found, given.decode("utf-8", "surrogateescape"), ignored)
     if not found.username:
         raise Refused("no username supplied")
@@ -98,6 +105,17 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
         body = struct.pack("!II", min(version, NEWEST), len(unknown)) + b"".join([name + b"\0" for name in unknown])
         found.negotiate = b"v" + struct.pack("!I", len(body) + 4) + body
     return 0
+
+
+cdef int replication_kind(bytes value) except -1:
+    """The model.Replication that this value of `replication` asks for. Raises Refused."""
+    cdef object physical = BOOLEANS.get(value.lower())
+    if value == b"database":
+        return REPL_LOGICAL
+    if physical is None:
+        text = value.decode("utf-8", "replace")
+        raise Refused(f'invalid value for parameter "replication": "{text}"')
+    return REPL_PHYSICAL if physical else REPL_NONE
 
 
 cdef int startup_code(Engine engine, bytes name) except? -9:

@@ -156,9 +156,10 @@ def database_settings(engine: Engine, db: Database, conf: Entry, config: Config)
 def pool_settings(pool: Pool, config: Config) -> None:
     """The effective values of a pool (precedence user, database, global)."""
     db, user = pool.db.conf, pool.user.conf
-    pool.mode = MODES[effective.pool_mode(config, db, user)]
+    replication = pool.ordinary is not None
+    pool.mode = MODES["session" if replication else effective.pool_mode(config, db, user)]
     pool.size = effective.pool_size(config, db, user)
-    pool.min_size = effective.min_pool_size(config, db, user)
+    pool.min_size = 0 if replication else effective.min_pool_size(config, db, user)
     pool.reserve_size = effective.reserve_pool_size(config, db, user)
     pool.lifetime = effective.server_lifetime(config, db)
     pool.query_timeout = effective.query_timeout(config, user)
