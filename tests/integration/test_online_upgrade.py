@@ -221,3 +221,19 @@ def test_session_mode(upgrade: Callable[..., Upgrade]) -> None:
         linked.send(terminate())
         eventually(up.first_has_ended)
         assert idle.rows("SELECT 2") == [[b"2"]]
+
+
+def test_replication_connections_stay(upgrade: Callable[..., Upgrade]) -> None:
+    """In the old process, until they leave."""
+    up = upgrade(settings={"default_pool_size": 2})
+    pooler = up.pooler
+    with login(pooler) as ordinary, login(pooler, replication="database") as subscriber:
+        up.start()
+        assert ordinary.rows("SELECT 'moved'") == [[b"moved"]]
+        assert subscriber.rows("SELECT 'here'") == [[b"here"]]
+        assert not pooler.show("CLIENTS", replication="logical")
+        assert not up.first_has_ended()
+        subscriber.close()
+        eventually(up.first_has_ended)
+        with login(pooler, replication="database") as again:
+            assert again.rows("IDENTIFY_SYSTEM")

@@ -3,14 +3,16 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from signal import SIGTERM
+from signal import SIGINT, SIGTERM
 
 import psycopg
 import pytest
 
-from pgferry.embedded import Cluster
+from pgferry.embedded import TRUST, Cluster
 from support import cluster as clusters
+from support.certificates import pair
 from support.clients import begin, fatal, pid_of, raw, refusal
+from support.fake_server import GREETING, Conversation, FakeServer, result
 from support.pooler import Pooler, eventually
 from support.replication import (
     SETTINGS,
@@ -567,28 +569,157 @@ def test_drain(make_pooler: Make, source: Cluster, streams: bool) -> None:
     gone(source)
 
 
+def test_pool_idle_timeout(make_pooler: Make, source: Cluster) -> None:
+    """The pool of replication connections goes, and comes back with the next one."""
+    pooler = make_pooler(source, settings={"pool_idle_timeout": 0.5})
+    for _ in range(2):
+        with subscriber(pooler) as wire:
+            assert wire.rows("SELECT 1") == [[b"1"]]
+            assert pooler.show("POOLS", database="postgres")
+        eventually(lambda: not pooler.show("POOLS", database="postgres"))
+
+
+# --- towards the server --------------------------------------------------------------------------------------
+
+
 @pytest.mark.workers(1)
-def test_passwords_and_tls_towards_the_server(make_pooler: Make, source: Cluster) -> None:
+def test_passwords_towards_the_server(make_pooler: Make, source: Cluster) -> None:
+    """Plain secrets, and a SCRAM verifier with what the client's own login leaves."""
     source.sql(
-        "SET password_encryption TO 'scram-sha-256'; CREATE ROLE s LOGIN REPLICATION PASSWORD 'scram secret'"
+        "SET password_encryption TO 'scram-sha-256'; CREATE ROLE s LOGIN REPLICATION PASSWORD 'scram secret';"
+        "CREATE ROLE v LOGIN REPLICATION PASSWORD 'verified';"
+        "SET password_encryption TO 'md5'; CREATE ROLE m LOGIN REPLICATION PASSWORD 'md5 secret'"
     )
-    source.sql("SET password_encryption TO 'md5'; CREATE ROLE m LOGIN REPLICATION PASSWORD 'md5 secret'")
-    source.set_hba(
-        [
-            "host replication s all scram-sha-256",
-            "host replication m all md5",
-            "host all s all scram-sha-256",
-            "host all m all md5",
-            *clusters.TRUST,
-        ]
+    [[verifier]] = source.sql("SELECT rolpassword FROM pg_authid WHERE rolname = 'v'")
+    lines = [f"host {db} {user} all {how}" for db in ("replication", "all") for user, how in WAYS.items()]
+    source.set_hba([*lines, *TRUST])
+    try:
+        users = {"s": "scram secret", "m": "md5 secret", "v": "verified"}
+        pooler = make_pooler(
+            source,
+            userlist={**users, "v": str(verifier), "admin": ""},
+            hba="host pgbouncer admin all trust\nhost replication,all all all scram-sha-256\n",
+            settings={"auth_type": "hba"},
+        )
+        for name, secret in users.items():
+            for kind in ("database", "true"):
+                with Wire.login(
+                    (pooler.host, pooler.port), name, "postgres", secret, replication=kind
+                ) as wire:
+                    assert wire.rows("IDENTIFY_SYSTEM")
+        with pytest.raises(ConnectionError, match="SASL authentication failed"):
+            Wire.login((pooler.host, pooler.port), "s", "postgres", "wrong", replication="true")
+    finally:
+        source.set_hba()
+        source.sql("DROP ROLE s; DROP ROLE m; DROP ROLE v")
+
+
+WAYS = {"s": "scram-sha-256", "v": "scram-sha-256", "m": "md5"}
+
+
+@pytest.mark.workers(1)
+def test_tls(make_pooler: Make, own_source: Cluster) -> None:
+    """Towards a server that takes nothing else; a stream, a large change and a cancel request."""
+    made = pair()
+    for name, content in (("server.pem", made.cert), ("key.pem", made.key)):
+        own_source.account.write(own_source.directory / name, content.decode())
+    directory = own_source.directory
+    own_source.configure(
+        ssl="on", ssl_cert_file=str(directory / "server.pem"), ssl_key_file=str(directory / "key.pem")
     )
-    users = {"s": "scram secret", "m": "md5 secret", "admin": ""}
-    pooler = make_pooler(source, userlist=users, settings={"auth_type": "scram-sha-256"})
-    for name in ("s", "m"):
-        for kind in ("database", "true"):
-            with Wire.login(
-                (pooler.host, pooler.port), name, "postgres", users[name], replication=kind
-            ) as wire:
-                assert wire.rows("IDENTIFY_SYSTEM")
-    source.set_hba()
-    source.sql("DROP ROLE s; DROP ROLE m")
+    own_source.set_hba(["hostssl replication all all trust", "hostssl all all all trust"])
+    own_source.sql("CREATE TABLE t (a text)")
+    pooler = make_pooler(own_source, settings={"server_tls_sslmode": "require"})
+    with subscriber(pooler) as wire, standby(pooler) as other:
+        assert other.rows("IDENTIFY_SYSTEM")
+        logical(wire, "encrypted")
+        write(own_source, "y" * 300_000)
+        assert changes(wire, b"COMMIT").count(b"y") >= 300_000
+        wire.send(feedback())
+        assert {r["tls"] for r in pooler.show("SERVERS")} == {"TLSv1.3/TLS_AES_256_GCM_SHA384"}
+        with Wire((pooler.host, pooler.port)) as cancel:
+            cancel.send(cancel_request(wire.pid, wire.key))
+            assert cancel.at_end()
+        assert [m.sqlstate for m in wire.until() if m.type == "E"] == ["57014"]
+
+
+class Slow:
+    """A PostgreSQL that takes its time with logins, until it is let go."""
+
+    def __init__(self) -> None:
+        self.go = threading.Event()
+        self.packets: list[bytes] = []
+
+    def __call__(self, conversation: Conversation) -> None:
+        self.packets.append(conversation.startup())
+        self.go.wait(30)
+        conversation.send(GREETING)
+        conversation.recv()
+        conversation.send(result("served"))
+        conversation.wait_for_end()
+
+
+@pytest.mark.parametrize("what", ["RECONNECT db", "PAUSE db", "client"])
+@pytest.mark.workers(1)
+def test_in_the_middle_of_the_servers_login(make_pooler: Make, what: str) -> None:
+    """An order from outside costs the client nothing but time; a client that leaves takes the attempt along."""
+    slow = Slow()
+    with FakeServer(slow) as server:
+        pooler = make_pooler(databases={"db": server.line})
+        with Wire((pooler.host, pooler.port)) as wire:
+            wire.send(startup("postgres", "db", replication="database", options="-c a=b"))
+            eventually(lambda: len(slow.packets) == 1)
+            assert b"\0replication\0database\0" in slow.packets[0]
+            assert b"\0options\0-c a=b\0" in slow.packets[0]
+            if what == "client":
+                wire.close()
+                eventually(lambda: not pooler.show("SERVERS", database="db"))
+                assert pooler.show("DATABASES", name="db")[0]["current_connections"] == 0
+                slow.go.set()
+                return
+            if what == "PAUSE db":
+                pooler.admin("PAUSE db")
+                assert not pooler.show("SERVERS", database="db")
+                assert wire.silent()
+                pooler.admin("RESUME db")
+            else:
+                pooler.admin(what)
+            eventually(lambda: len(slow.packets) == 2)
+            slow.go.set()
+            wire.until()
+            assert wire.rows("anything") == [[b"served"]]
+
+
+@pytest.mark.workers(1)
+def test_a_server_that_ends_in_its_login(make_pooler: Make) -> None:
+    """At once, half-way, in connect_query; too late for client_login_timeout."""
+    for size in (0, 20, len(GREETING)):
+
+        def script(conversation: Conversation, size: int = size) -> None:
+            conversation.startup()
+            conversation.send(GREETING[:size])
+
+        with FakeServer(script) as server:
+            pooler = make_pooler(
+                databases={"db": f"{server.line} connect_query='SELECT 1'"},
+                settings={"client_login_timeout": 2},
+            )
+            assert refusal(pooler, "db", replication="database") == "FATAL 08P01 login failed"
+            server.script = Conversation.wait_for_end
+            text = refusal(pooler, "db", replication="database")
+            assert text == "FATAL 08P01 client_login_timeout (server down)"
+            assert pooler.show("DATABASES", name="db")[0]["current_connections"] == 0
+
+
+@pytest.mark.workers(1)
+def test_shutdown_while_one_waits(make_pooler: Make) -> None:
+    slow = Slow()
+    with FakeServer(slow) as server:
+        pooler = make_pooler(databases={"db": server.line})
+        with Wire((pooler.host, pooler.port)) as wire:
+            wire.send(startup("postgres", "db", replication="true"))
+            eventually(lambda: slow.packets)
+            pooler.signal(SIGINT)
+            assert fatal(wire) == "server shutting down"
+        assert pooler.wait() == 0
+        slow.go.set()

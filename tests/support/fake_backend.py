@@ -10,6 +10,9 @@ directly must produce the same answers. Statements of its small language, separa
     SET "name"='value' a parameter, reported when it is one of PARAMETERS
     COPY IN            reads CopyData until CopyDone or CopyFail; a row with an x is an error
     COPY OUT n         n CopyData messages
+    STREAM n           CopyData both ways, as in replication: n of them, then an echo of each until CopyDone; one with
+                       an x is an error
+    STREAM n END       the same, but the server says CopyDone first
     NOTICE word        a notice
     DISCARD ALL, DEALLOCATE ALL
     ALTER TABLE        only its tag
@@ -178,6 +181,9 @@ class FakeBackend:
                     self._check(sql)
                     self._start_copy("simple")
                     return
+                if sql.startswith(b"STREAM "):
+                    self._start_stream(sql.split(b" "))
+                    return
                 self._run(Portal(sql, []), 0, describe=True)
         except Failure as e:
             self._queue.clear()
@@ -343,7 +349,36 @@ class FakeBackend:
         self._copied = 0
         self._say(b"G", b"\0\0\1\0\0")
 
+    def _start_stream(self, words: list[bytes]) -> None:
+        self._copying = "both" if len(words) == 2 else "ended"
+        self._say(b"W", b"\0\0\0")
+        for i in range(int(words[1])):
+            self._say(b"d", b"change %d\n" % i)
+        if self._copying == "ended":
+            self._say(b"c")
+
+    def _stream_message(self, kind: str, body: bytes) -> None:
+        if kind == "d" and b"x" not in body:
+            if self._copying == "both":
+                self._say(b"d", body)
+            return
+        how, self._copying = self._copying, None
+        if kind == "d":
+            self._fail(Failure("08P01", "that was no feedback"))
+        elif kind == "c":
+            if how == "both":
+                self._say(b"c")
+            self._say(b"C", b"COPY 0\0")
+            self._columns()
+            self._out += message(b"D", struct.pack("!hI", 1, 1) + b"2")
+            self._say(b"C", b"START_STREAMING\0")
+        self.closed = kind == "X"
+        self._sync()
+
     def _copy_message(self, kind: str, body: bytes) -> None:
+        if self._copying in ("both", "ended"):
+            self._stream_message(kind, body)
+            return
         if kind in "HS":
             return
         how = self._copying

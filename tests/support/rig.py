@@ -238,8 +238,10 @@ class Rig:
                 if client.server is None or not len(client.server.plan):
                     assert not seen["pending"], seen
             clients, servers = self.counts(pool)
-            assert servers == pool.total_servers
-            assert clients == len(pool.clients) + len(pool.waiting) + len(pool.logging_in)
+            both = [p for p in self.engine.pools() if p.db is pool.db]
+            assert servers == sum(p.total_servers for p in both)
+            assert clients == sum(len(p.clients) + len(p.waiting) + len(p.logging_in) for p in both)
+            assert pool.ordinary is None or not (len(pool.idle) + len(pool.used) + len(pool.tested))
 
     def _check_server(self, server: Server, free: bool) -> None:
         facts, seen = harness.facts(server), harness.server_facts(server)

@@ -55,6 +55,9 @@ def _holders(facts: Facts, pool: Row) -> str:
         who = client.get("application_name") or f"client {row['link']}"
         what = "runs a query" if _wait(row) else "sits in a transaction"
         since = _wait(row) or _age(client or row, "request_time")
+        if row["replication"] != "none":
+            what = "has a replication connection"
+            since = _age(row, "connect_time")
         texts.append((since, f"{who} {what} for {seconds(since)} (backend {row['remote_pid']})"))
     return first((text for _, text in sorted(texts, reverse=True)), 3)
 

@@ -144,9 +144,9 @@ def take_welcome(Pool pool, bytes untracked, tuple values):
 
 
 def refuse_waiting(Engine engine, str reason):
-    """Close every client that waits for a server."""
+    """Close every client that waits for a server, those too whose login does."""
     for item in engine.pools():
-        for c in (<Pool>item).waiting.items():
+        for c in (<Pool>item).waiting.items() + (<Pool>item).logging_in.items():
             close_client(<Client>c, reason, reason)
 
 

@@ -159,11 +159,11 @@ cdef int own_login_failed(Server s, str reason) except -1:
 
 
 cdef int lose_owner(Server s) except -1:
-    """A server is being closed before it was linked. By an order from outside: the client gets another one."""
+    """A server is being closed before it was linked. By an order from outside: the client goes on waiting."""
     cdef Client c = s.owner
     s.owner = None
     (<Login>c.login).server = None
-    if not s.close_needed and may_start(s.pool):
+    if not s.close_needed and may_start(s.pool) and s.pool.engine.shutdown != 1:
         close_client(c, FAILED, FAILED)
     return 0
 
@@ -185,7 +185,8 @@ cdef int part_for_good(Client c, Server s) except -1:
     if c.passing == 0 and s.status == 0 and not s.broken and s.unsent() == 0 and s.fd >= 0:
         s.put(b"X\0\0\0\4", 5)      # PostgreSQL hears it in the middle of a stream, too
         s.flush()
-    return close_server(s, (s.close_reason or "close_needed") if s.close_needed else "replication client was closed")
+    close_server(s, (s.close_reason or "close_needed") if s.close_needed else "replication client was closed")
+    return want_servers(s.pool.ordinary)
 
 
 cdef int end_replaced(Pool pool) except -1:

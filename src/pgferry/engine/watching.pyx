@@ -90,7 +90,7 @@ def longest(Engine engine):
                 "database": pool.db.name, "user": pool.user.name, "client": f"0x{c.id:x}", "server": f"0x{s.id:x}",
                 "state": holding(c, s), "pins": pin_reasons(c) if c.pins else "",
                 "held_us": int((now - c.linked_at) * 1e6),
-                "xact_us": int((now - c.xact_start) * 1e6) if c.xact_start else 0,
+                "xact_us": int((now - c.xact_start) * 1e6) if c.xact_start and pool.ordinary is None else 0,
                 "query_us": int((now - c.query_start) * 1e6) if c.query_start else 0,
                 "threshold": pool.slow_after, "id": c.id, "addr": host, "port": port,
                 "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0,
@@ -108,6 +108,8 @@ cdef str app_name(Client c):
 
 cdef str holding(Client c, Server s):
     """Why the client has a server, in a word or three."""
+    if s.replication:
+        return "replication"
     if c.query_start:
         return "running"
     if c.xact_start:

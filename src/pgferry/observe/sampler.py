@@ -202,7 +202,7 @@ def _percentiles(recent: dict[str, Histogram]) -> dict[str, float]:
 
 
 def _longest(rows: list[Row]) -> list[Row]:
-    """Those who hold a server for longest; between transactions of session mode is not worth a line."""
-    told = [row for row in rows if row["state"] != "session"]
+    """Those who hold a server for longest; session mode between transactions and replication are not worth a line."""
+    told = [row for row in rows if row["state"] not in ("session", "replication")]
     told.sort(key=lambda row: -max(row["xact_us"], row["held_us"] if row["pins"] else 0))
     return [{**row, "slow": int(0 < row["threshold"] * 1e6 < row["xact_us"])} for row in told[:_LONGEST]]

@@ -167,7 +167,7 @@ def pool_settings(pool: Pool, config: Config) -> None:
     pool.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
     pool.transaction_timeout = effective.transaction_timeout(config, user)
     pool.client_idle_timeout = effective.client_idle_timeout(config, user)
-    pool.slow_after = effective.transaction_log_threshold(config, db)
+    pool.slow_after = 0.0 if replication else effective.transaction_log_threshold(config, db)
     configure_state(pool, config)
 
 
