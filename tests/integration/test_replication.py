@@ -519,6 +519,7 @@ def test_ended_by_command(make_pooler: Make, source: Cluster, command: str) -> N
             pooler.expect_end()
             with suppress(psycopg.OperationalError):  # the console ends, too
                 pooler.admin(command)
+            assert pooler.wait() == 0
             gone(source)
             return
         if command == "KILL_CLIENT":
