@@ -40,6 +40,17 @@ GOALS = (
     Goal("p99 latency", "query", "p99_us", 1.05, True, "×"),
     Goal("processor time of a connection per transaction", "connect", "cpu_us", 1.1, True, "×"),
     Goal("processor time of 1 GB out", "bulk", "cpu_s_per_gb", 0.4, True, "×"),
+    Goal(
+        "throughput without session state / of 200 tenants with theirs", "state", "slowdown", 1.43, False, "×"
+    ),
+    Goal(
+        "processor time of clients without session state, track / ignore",
+        "policies",
+        "cost",
+        1.02,
+        False,
+        "×",
+    ),
     Goal("memory for each idle client", "memory", "idle_bytes", 4096, False, " bytes"),
     Goal("a worker at rest", "memory", "rest_mb", 40, False, " MB"),
 )

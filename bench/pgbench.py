@@ -8,8 +8,8 @@ import subprocess
 import tempfile
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .processes import CpuMeter, Sample
@@ -24,12 +24,14 @@ Transaction = tuple[float, int, float]  # wall-clock end in seconds, client, dur
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What pgbench is asked for: select-only transactions by `clients` in `jobs` threads for `seconds`."""
+    """What pgbench is asked for: select-only transactions, or `script`, by `clients` for `seconds`."""
 
     clients: int
     protocol: str
     seconds: float
     connect_each: bool = False
+    script: str = ""
+    variables: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def jobs(self) -> int:
@@ -56,7 +58,12 @@ def run(load: Load, port: int, login: Login, root: int | None) -> dict[str, floa
 
 
 def _pgbench(load: Load, port: int, login: Login, folder: Path) -> None:
-    command = [require("pgbench", "postgresql-contrib"), "-n", "-S", "-M", load.protocol, "-l"]
+    command = [require("pgbench", "postgresql-contrib"), "-n", "-M", load.protocol, "-l"]
+    if load.script:
+        (folder / "script.sql").write_text(load.script)
+        command += ["-f", "script.sql", *(f"-D{name}={value}" for name, value in load.variables.items())]
+    else:
+        command.append("-S")
     command += ["-c", str(load.clients), "-j", str(load.jobs), "-T", f"{max(1, round(load.seconds))}"]
     command += ["-h", "127.0.0.1", "-p", str(port), "-U", login.user]
     command += ["-C"] if load.connect_each else []

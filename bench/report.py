@@ -46,7 +46,9 @@ def markdown(results: Results, plots: Sequence[str]) -> str:
     parts += [f"![{name.removesuffix('.svg')}]({name})\n" for name in plots]
     parts += list(_queries(results))
     parts += [
-        part for part in (_connect(results), _bulk(results), _memory(results), _problems(results)) if part
+        part
+        for part in (_connect(results), _bulk(results), _state(results), _memory(results), _problems(results))
+        if part
     ]
     return "\n".join(parts)
 
@@ -163,6 +165,39 @@ def _bulk(results: Results) -> str:
         "ratio",
     ]
     return "## Large results\n\n" + _table(head, rows)
+
+
+def _state(results: Results) -> str:
+    parts = []
+    for cell in results.cells("state"):
+        rows = [
+            [
+                title,
+                *(
+                    _value(results, cell, "pgferry", f"{name}_{figure}", _whole)
+                    for figure in ("tps", "p50_us")
+                ),
+                _value(results, cell, "pgferry", f"{name}_cpu_us", _tenth),
+            ]
+            for title, name in (("none", "without"), ("search_path, role and a custom setting", "with"))
+        ]
+        text = (
+            f"{cell.clients} clients of pgferry, each of which sets its own once; ratio of the throughputs: "
+        )
+        text += f"{1 / (results.median(cell, 'pgferry', 'slowdown') or 1):.2f}.\n\n"
+        parts.append(text + _table(["state", "tps", "p50 µs", "pgferry µs"], rows))
+    rows = [
+        [
+            cell.variant,
+            *(_value(results, cell, "pgferry", f"{name}_cpu_us", _hundredth) for name in ("ignore", "track")),
+            _value(results, cell, "pgferry", "cost", _hundredth),
+        ]
+        for cell in results.cells("policies")
+    ]
+    if rows:
+        text = "Clients that keep no state, µs of pgferry for each transaction by `session_state`:\n\n"
+        parts.append(text + _table(["protocol", "ignore", "track", "ratio"], rows))
+    return "## Session state\n\n" + "\n".join(parts) if parts else ""
 
 
 def _memory(results: Results) -> str:

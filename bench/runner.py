@@ -90,6 +90,8 @@ class Runner:
         return str(error)
 
     def _fit(self, scenario: Scenario) -> list[Target]:
+        if scenario.pgferry_only:
+            return [item for item in self._targets if item.name == "pgferry"]
         return [item for item in self._targets if not (scenario.needs_pooler and isinstance(item, Direct))]
 
     def _rounds(self, scenario: Scenario) -> int:

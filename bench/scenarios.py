@@ -10,16 +10,17 @@ from dataclasses import dataclass
 
 from pgferry.embedded.client import query_packet
 
-from . import pgbench, wire
+from . import pgbench, state, wire
 from .processes import CpuMeter, Memory, memory
 from .results import Cell
-from .server import DATABASE
+from .server import DATABASE, TENANTS
 from .system import BenchError
 from .targets import SCRAM, TRUST, Login, Pooler, Target
 
 PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 64, 200, 1000)
 CONNECT_CLIENTS = 16
+POLICY_CLIENTS = 16
 GIGABYTE = 1_000_000_000
 LARGE_ROW_BYTES = 1_000_000
 SMALL_ROW_TEXT_BYTES = 30
@@ -55,6 +56,7 @@ class Scenario:
     cells: Callable[[Size], list[Cell]]
     measure: Callable[[Target, Cell, Size], dict[str, float]]
     needs_pooler: bool = False
+    pgferry_only: bool = False  # others would give clients each other's state, or do not know the setting
     rounds: int | None = None
 
 
@@ -151,6 +153,23 @@ SCENARIOS = (
     ),
     Scenario("copy", "1 GB of COPY out in rows of 1 MB", TRUST, lambda _: [Cell("bulk", "copy", 1)], _bulk),
     Scenario("rows", "1 GB of small rows", TRUST, lambda _: [Cell("bulk", "rows", 1)], _bulk),
+    Scenario(
+        "tenants",
+        "200 tenants, each with its own search_path, role and custom setting",
+        TRUST,
+        lambda _: [Cell("state", "tenants", TENANTS)],
+        lambda target, cell, size: state.tenants(target, cell, size.seconds),
+        pgferry_only=True,
+    ),
+    Scenario(
+        "policies",
+        "transactions without session state, session_state = track and ignore",
+        TRUST,
+        lambda _: [Cell("policies", protocol, POLICY_CLIENTS) for protocol in PROTOCOLS],
+        lambda target, cell, size: state.policies(target, cell, size.seconds),
+        pgferry_only=True,
+        rounds=1,
+    ),
     Scenario(
         "memory",
         "memory of idle clients",

@@ -7,6 +7,7 @@ from pgferry.embedded import Cluster
 from .system import BenchError, require
 
 MAX_CONNECTIONS = 300
+TENANTS = 200
 DIRECT_CLIENTS = MAX_CONNECTIONS - 60  # the rest is for the pools of both poolers
 DATABASE = "bench"
 TRUST_USER = "bench"
@@ -39,11 +40,24 @@ def make_server(scale: int) -> Cluster:
         cluster.sql(f"CREATE ROLE {SCRAM_USER} LOGIN PASSWORD '{SCRAM_PASSWORD}'")
         _fill(cluster, scale)
         cluster.sql(f"GRANT ALL ON ALL TABLES IN SCHEMA public TO {TRUST_USER}, {SCRAM_USER}", DATABASE)
+        _make_tenants(cluster)
         cluster.sql("CHECKPOINT")
     except BaseException:
         cluster.close()
         raise
     return cluster
+
+
+def _make_tenants(cluster: Cluster) -> None:
+    """A schema and a role for each tenant, as TRUST_USER may take it."""
+    cluster.sql("CREATE ROLE tenants; GRANT SELECT ON ALL TABLES IN SCHEMA public TO tenants", DATABASE)
+    for number in range(TENANTS):
+        tenant = f"tenant_{number}"
+        cluster.sql(
+            f"CREATE ROLE {tenant} IN ROLE tenants; GRANT {tenant} TO {TRUST_USER}; "
+            f"CREATE SCHEMA {tenant} AUTHORIZATION {tenant}",
+            DATABASE,
+        )
 
 
 def _fill(cluster: Cluster, scale: int) -> None:

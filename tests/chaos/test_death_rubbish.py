@@ -23,6 +23,7 @@ SETTINGS = {
     "query_timeout": 1,
     "query_wait_timeout": 3,
     "client_login_timeout": 2,
+    "session_state": "ignore",  # nothing is asked but what the client asks
 }
 
 

@@ -180,7 +180,9 @@ def test_stats_count_what_was_done(pooler: Pooler, workers: int) -> None:
     assert done["total_client_parse_count"] == workers
     assert done["total_server_parse_count"] == workers
     assert done["total_bind_count"] == 2 * workers
-    assert done["total_server_assignment_count"] == 8 * workers
+    # A worker that does not know the database's functions yet asks what the first transaction has changed; the
+    # client may be back with the next one before the answer, and goes on where it is.
+    assert 7 * workers <= done["total_server_assignment_count"] <= 8 * workers
     assert done["total_query_time"] >= 10_000 * workers
     assert done["total_xact_time"] >= done["total_query_time"]
     assert 0 < done["total_received"] < 2000 * workers

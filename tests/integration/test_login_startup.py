@@ -13,10 +13,18 @@ from support.pooler import Pooler, eventually
 from support.wire import GSS_CODE, SSL_CODE, Wire, message, password, query, special, startup, types
 
 
+PGBOUNCERS = {"session_state": "ignore"}  # otherwise any setting may stand in a startup packet
+
+
 @pytest.fixture(scope="module")
 def shared(pg_version: int, workers: int) -> Iterator[Pooler]:
     cluster: Cluster = shared_cluster(pg_version)
-    pooler = Pooler(cluster, workers=workers, userlist={"postgres": "", "admin": "", "plain": "secret"})
+    pooler = Pooler(
+        cluster,
+        workers=workers,
+        userlist={"postgres": "", "admin": "", "plain": "secret"},
+        settings=PGBOUNCERS,
+    )
     yield pooler.start()
     pooler.finish()
 

@@ -64,8 +64,7 @@ def test_check_query(make_pooler: Make, server: Callable[..., str], cluster: Clu
         },
     )
     wire = raw(pooler)
-    assert wire.rows("SELECT current_setting('my.checked', true)")[0][0] in (None, b"yes")
-    assert wire.rows("SELECT current_setting('my.checked', true)") == [[b"yes"]]
+    eventually(lambda: wire.rows("SELECT current_setting('my.checked', true)") == [[b"yes"]])
     first = pid_of(wire)
     # A check that fails costs the server, not the client.
     pooler.set({"server_check_query": "SELECT 1/0"})
@@ -87,9 +86,10 @@ def test_check_query(make_pooler: Make, server: Callable[..., str], cluster: Clu
 def test_order_of_use(make_pooler: Make, server: Callable[..., str]) -> None:
     pooler = make_pooler(databases={"postgres": server(pool_size=3)})
     crowd = [raw(pooler) for _ in range(3)]
-    every = [begin(wire) for wire in crowd]
-    for wire in crowd:
-        wire.query("COMMIT")
+    for _ in range(2):  # the first server that is free reads the catalog
+        every = [begin(wire) for wire in crowd]
+        for wire in crowd:
+            wire.query("COMMIT")
     assert len(set(every)) == 3
     wire = crowd[0]
     assert {pid_of(wire) for _ in range(6)} == {every[2]}  # last in, first out
@@ -250,7 +250,10 @@ def test_forced_user(make_pooler: Make, server: Callable[..., str], cluster: Clu
 def test_startup_parameters(make_pooler: Make, server: Callable[..., str]) -> None:
     pooler = make_pooler(
         databases={"postgres": server()},
-        settings={"ignore_startup_parameters": "extra_float_digits,options_of_mine"},
+        settings={
+            "ignore_startup_parameters": "extra_float_digits,options_of_mine",
+            "session_state": "ignore",
+        },
     )
     cases = {
         "search_path": "unsupported startup parameter: search_path",

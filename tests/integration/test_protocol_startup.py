@@ -124,7 +124,10 @@ def test_options(pooler: Pooler) -> None:
         ({"options": "-d 5"}, "unsupported options startup parameter"),
     ],
 )
-def test_unsupported_parameters(pooler: Pooler, parameters: dict[str, str], text: str) -> None:
+def test_unsupported_parameters(
+    make_pooler: Callable[..., Pooler], parameters: dict[str, str], text: str
+) -> None:
+    pooler = make_pooler(settings={"session_state": "ignore"})
     with pytest.raises(ConnectionError, match=text):
         Wire.login((pooler.host, pooler.port), **parameters)  # type: ignore[arg-type]
 

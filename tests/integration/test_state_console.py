@@ -1,6 +1,5 @@
 """What an operator sees and sets of session state: SHOW PINS, CLIENT_STATE, counters, limits of pins, policies."""
 
-import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,22 +12,7 @@ from support.clients import begin, one_of_each, pid_of, raw
 from support.pooler import Pooler, eventually
 from support.wire import Wire, types
 
-if os.environ.get("PGFERRY_TEST_STATE") != "1":
-    pytest.skip(
-        "session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True
-    )
-
 Make = Callable[..., Pooler]
-
-
-@pytest.fixture
-def make_pooler(make_pooler: Make) -> Make:
-    """With session state kept, unless the test says otherwise."""
-
-    def make(*args: Any, settings: dict[str, Any] | None = None, **options: Any) -> Pooler:
-        return make_pooler(*args, settings={"session_state": "track", **(settings or {})}, **options)
-
-    return make
 
 
 def errors(wire: Wire, sql: str) -> list[str]:

@@ -17,10 +17,6 @@ from support.pooler import SECRETS, Pooler
 from support.state_differential import Judge, shrunk
 from support.state_programs import make_programs
 
-if os.environ.get("PGFERRY_TEST_STATE") != "1":
-    pytest.skip(
-        "session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True
-    )
 pytestmark = pytest.mark.usefixtures("tenants")
 
 SECONDS = 8.0  # of each test and combination in `make test`

@@ -4,7 +4,6 @@ PGFERRY_TEST_OMIT names what a worker leaves out. The programs of each test are 
 is for, so that few rounds are enough.
 """
 
-import os
 from collections.abc import Callable
 
 import pytest
@@ -16,10 +15,6 @@ from support.pooler import SECRETS, Pooler
 from support.state_differential import Judge
 from support.state_programs import make_programs
 
-if os.environ.get("PGFERRY_TEST_STATE") != "1":
-    pytest.skip(
-        "session_state = track is being completed: PGFERRY_TEST_STATE=1 runs this", allow_module_level=True
-    )
 pytestmark = [pytest.mark.usefixtures("tenants"), pytest.mark.pg(18), pytest.mark.workers(1)]
 
 ROUNDS = 12

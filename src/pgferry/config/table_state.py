@@ -12,7 +12,7 @@ _STATE = "Session state"
 STATE: tuple[Setting, ...] = (
     Setting(
         name="session_state",
-        default="ignore",
+        default="track",
         kind=SESSION_STATE,
         group=_STATE,
         own=True,

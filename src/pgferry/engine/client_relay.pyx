@@ -16,7 +16,9 @@ import re
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgferry.engine.ensure cimport bring_sql, edited, refuse, sequences_ready, stage
+from pgferry.engine.ensure cimport (
+    bring_named, bring_sql, edited, forget_sql, made_by_sql, refuse, sequences_ready, stage,
+)
 from pgferry.engine.judge cimport (
     count, is_refused, judge, judge_statement, judge_unnamed, may_end_transaction, needs_of, note,
     note_parameters, note_unread,
@@ -50,7 +52,6 @@ cdef enum:
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
 
 
-GONE = b"\0"           # no statement has this name
 DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
 
 
@@ -468,26 +469,6 @@ cdef Statement lookup(Client c, const char *name, size_t n):
     return st
 
 
-cdef int made_by_sql(Client c, Server s, bytes name) except -1:
-    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen."""
-    if c.sql is not None and name in c.sql or s.touched & PREPARED:
-        bring_sql(c, s, True)
-        return 1
-    return 2 if s.asked & PREPARED else 0
-
-
-cdef int forget_sql(Client c, Server s, bytes name) except -1:
-    """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
-    s.touched |= PREPARED
-    if c.sql is not None and name in c.sql:
-        c.sql = {key: text for key, text in c.sql.items() if key != name} or None
-    if s.ensuring is not None:
-        s.ensuring = [(GONE if op[0] == name else op[0], op[1]) for op in s.ensuring]
-    if s.sql is not None and name in s.sql:
-        s.sql = {key: text for key, text in s.sql.items() if key != name} or None
-    return 0
-
-
 cdef int prepare_on(Client c, Server s, Statement st) except -1:
     """Stage the Parse of a statement that the server lacks; its answer is swallowed."""
     cdef const char *name = st.wire_name
@@ -834,18 +815,6 @@ cdef int ready_to_describe(Client c, Server s, verdict) except -1:
     if verdict is not None and verdict.needs & NEED_PREPARED:
         bring_sql(c, s, True)
         bring_named(c, s, verdict)
-    return 0
-
-
-cdef int bring_named(Client c, Server s, verdict) except -1:
-    """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
-    cdef Statement st
-    for _start, _end, _kind, name in verdict.edits:
-        if name.startswith(b"PGFERRY_") and c.statements is not None:
-            for statement in c.statements.values():
-                st = statement
-                if st.wire_name[:-1] == name and not s.prepared.touch(st.number):
-                    prepare_on(c, s, st)
     return 0
 
 

@@ -10,3 +10,6 @@ cdef bint sequences_ready(Client c, Server s, bint extended) except -1
 cdef int dealt(Client c, Server s, const char *tag) except -1
 cdef int ensured(Server s, bint succeeded) except -1
 cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1
+cdef int bring_named(Client c, Server s, object verdict) except -1
+cdef int made_by_sql(Client c, Server s, bytes name) except -1
+cdef int forget_sql(Client c, Server s, bytes name) except -1

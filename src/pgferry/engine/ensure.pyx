@@ -9,7 +9,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.client_relay cimport prepare_on, send_refused
 from pgferry.engine.judge cimport count
-from pgferry.engine.messages cimport error_message, quote_literal, simple_query
+from pgferry.engine.messages cimport error_message, quote_identifier, quote_literal, simple_query
 from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC
 from pgferry.engine.prepared cimport Statement
@@ -20,9 +20,11 @@ from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE,
 
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
+    PREPARED = 2            # session.verdict.Touch
     ENSURES = 1             # number of the entry that ends a command of ensure()
 
 cdef bytes OURS = b"PGFERRY_OWN\0"
+cdef bytes GONE = b"\0"     # in Server.ensuring: that name has been taken away meanwhile; no statement is called so
 
 
 cdef int stage_query(Server s, bytes text, int purpose) except -1:
@@ -54,10 +56,6 @@ cdef bytes framed(bytes kind, bytes body):
     return kind + size[:4] + body
 
 
-cdef bytes identifier(bytes name):
-    return b'"' + name.replace(b'"', b'""') + b'"'
-
-
 # --- prepared statements ----------------------------------------------------------------------------------------
 
 cdef int bring_sql(Client c, Server s, bint extended) except -1:
@@ -70,7 +68,7 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
     wanted = c.sql or {}
     there = dict(s.sql or {})
     for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
-        keep(there, name, text if name != b"\0" else None)
+        keep(there, name, text if name != GONE else None)
     for name in [name for name, text in there.items() if wanted.get(name) != text]:
         ensure_gone(s, extended, name)
     for name, text in wanted.items():
@@ -132,7 +130,7 @@ cdef int ensured(Server s, bint succeeded) except -1:
         s.foreign = s.foreign or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
-        keep(statements, name, text if name != b"\0" else None)
+        keep(statements, name, text if name != GONE else None)
         s.sql = statements or None
     return 0
 
@@ -153,7 +151,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
             st = c.statements.get(name) if c.statements is not None else None
             if st is not None and c.tracking:
                 bring_statement(c, s, st, extended)
-                new = identifier(st.wire_name[:-1])
+                new = quote_identifier(st.wire_name[:-1])
                 if kind == EDIT_DEALLOCATE:
                     if c.deallocating is None:
                         c.deallocating = []
@@ -185,6 +183,38 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
             s.ensuring = []
         s.careful = True
         sync_apart(s)
+    return 0
+
+
+cdef int bring_named(Client c, Server s, verdict) except -1:
+    """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
+    cdef Statement st
+    for _start, _end, _kind, name in verdict.edits:
+        if name.startswith(b"PGFERRY_") and c.statements is not None:
+            for statement in c.statements.values():
+                st = statement
+                if st.wire_name[:-1] == name and not s.prepared.touch(st.number):
+                    prepare_on(c, s, st)
+    return 0
+
+
+cdef int made_by_sql(Client c, Server s, bytes name) except -1:
+    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen."""
+    if c.sql is not None and name in c.sql or s.touched & PREPARED:
+        bring_sql(c, s, True)
+        return 1
+    return 2 if s.asked & PREPARED else 0
+
+
+cdef int forget_sql(Client c, Server s, bytes name) except -1:
+    """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
+    s.touched |= PREPARED
+    if c.sql is not None and name in c.sql:
+        c.sql = {key: text for key, text in c.sql.items() if key != name} or None
+    if s.ensuring is not None:
+        s.ensuring = [(GONE if op[0] == name else op[0], op[1]) for op in s.ensuring]
+    if s.sql is not None and name in s.sql:
+        s.sql = {key: text for key, text in s.sql.items() if key != name} or None
     return 0
 
 

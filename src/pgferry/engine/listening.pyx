@@ -10,6 +10,7 @@ has its own notifications already.
 
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages import notice
+from pgferry.engine.messages cimport quote_identifier
 from pgferry.engine.model cimport (
     CL_CLOSING, P_LISTEN, SV_LISTEN, Client, Database, Engine, Pool, Server,
 )
@@ -38,10 +39,6 @@ cdef class Hub:
         self.asked = []
         self.blocked = set()
         self.fences = []
-
-
-cdef bytes identifier(bytes name):
-    return b'"' + name.replace(b'"', b'""') + b'"'
 
 
 # --- clients ----------------------------------------------------------------------------------------------------
@@ -190,7 +187,7 @@ cdef int connect(Hub hub) except -1:
 
 
 cdef int listen(Hub hub, list channels) except -1:
-    return query(hub, b"".join([b"LISTEN " + identifier(channel) + b";" for channel in channels]), channels)
+    return query(hub, b"".join([b"LISTEN " + quote_identifier(channel) + b";" for channel in channels]), channels)
 
 
 cdef int query(Hub hub, bytes text, list channels) except -1:
@@ -312,5 +309,5 @@ cdef int hub_tick(Database db) except -1:
     gone = [channel for channel in unused if channel in hub.live]
     if gone:
         hub.live.difference_update(gone)
-        query(hub, b"".join([b"UNLISTEN " + identifier(channel) + b";" for channel in gone]), [])
+        query(hub, b"".join([b"UNLISTEN " + quote_identifier(channel) + b";" for channel in gone]), [])
     return 0

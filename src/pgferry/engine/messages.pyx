@@ -40,6 +40,11 @@ cdef dict error_fields(const char *body, size_t n):
     return found
 
 
+cdef bytes quote_identifier(bytes name):
+    """The name as PostgreSQL reads it in SQL whatever it holds."""
+    return b'"' + name.replace(b'"', b'""') + b'"'
+
+
 cdef bytes quote_literal(bytes value):
     """value as an SQL string constant, whatever standard_conforming_strings says on the server."""
     cdef bytes quoted = value.replace(b"'", b"''")

@@ -216,6 +216,7 @@ cdef class Server(Stream):
     cdef readonly uint8_t status         # of the last ReadyForQuery: I, T or E; 0: not ready
     cdef uint8_t xact                    # the same, kept while it is not ready
     cdef public tuple vars               # tracked parameters as last reported
+    cdef bytes told                      # ParameterStatus messages of the others, until the login is complete
     cdef object unnamed                  # the Parse body its unnamed statement came from; None: not known
     cdef public bint close_needed
     cdef public str close_reason

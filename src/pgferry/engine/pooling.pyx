@@ -12,7 +12,7 @@ from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan
 from pgferry.engine.judge cimport count
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.ledger cimport Counter
-from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, hub_logged_in, stop_listening
+from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
@@ -26,7 +26,7 @@ from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_logged_in, own_login_failed, part_for_good, want_own
-from pgferry.engine.server_login cimport start_login
+from pgferry.engine.server_login cimport connected, start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 from pgferry.engine.state cimport way
 from pgferry.engine.text cimport Text
@@ -366,7 +366,7 @@ cdef int own_query_done(Server s, int purpose) except -1:
     if purpose == P_LISTEN:
         return hub_answered(s)
     if purpose == P_CONNECT:
-        return logged_in(s) if s.hub is None else hub_logged_in(s)
+        return connected(s)
     if purpose == P_LOOKUP:
         return lookup_answered(s)
     if purpose == P_CATALOG or purpose == P_VERSION:

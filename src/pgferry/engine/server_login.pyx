@@ -413,7 +413,7 @@ cdef int scram_challenge(Server s, login, bytes message) except -1:
 
 
 cdef int ready(Server s, login) except -1:
-    """The first ReadyForQuery: the server's parameters become the pool's welcome."""
+    """The first ReadyForQuery: connect_query, if there is one."""
     cdef Pool pool = s.pool
     cdef Engine engine = pool.engine
     cdef list values = [None] * len(engine.tracked), untracked = []
@@ -424,14 +424,7 @@ cdef int ready(Server s, login) except -1:
         else:
             values[index] = value
     s.vars = engine.same_vars(tuple(values))
-    if s.replication:
-        take_reported(s, b"".join(untracked))
-    elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != b"".join(untracked):
-        pool.base_vars = s.vars
-        pool.welcome = b"".join(untracked)
-        pool.greet_anew()
-    else:
-        s.vars = pool.base_vars
+    s.told = b"".join(untracked)
     s.version = major_version(login.params)
     s.login = None
     s.status = s.xact = b"I"
@@ -442,6 +435,21 @@ cdef int ready(Server s, login) except -1:
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
+    return connected(s)
+
+
+cdef int connected(Server s) except -1:
+    """The login is over, connect_query included: what it has set is what the pool's clients start with."""
+    cdef Pool pool = s.pool
+    if s.replication:
+        take_reported(s, s.told)
+    elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != s.told:
+        pool.base_vars = s.vars
+        pool.welcome = s.told
+        pool.greet_anew()
+    else:
+        s.vars = pool.base_vars
+    s.told = None
     return logged_in(s) if s.hub is None else hub_logged_in(s)
 
 

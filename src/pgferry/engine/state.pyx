@@ -5,7 +5,7 @@ comparison of pointers. Tracked parameters are not in it: PostgreSQL reports tho
 SQL-level prepared statements are not either: they are brought only when a statement needs them (see ensure).
 """
 
-from pgferry.engine.messages cimport quote_literal
+from pgferry.engine.messages cimport quote_identifier, quote_literal
 from pgferry.engine.model cimport Client, Engine
 from pgferry.session.replay import REPLAY
 
@@ -51,10 +51,6 @@ cdef State with_setting(Engine engine, State old, bytes name, bytes value):
     return intern_state(engine, settings, old.channels)
 
 
-cdef bytes identifier(bytes name):
-    return b'"' + name.replace(b'"', b'""') + b'"'
-
-
 cdef bytes assignment(bytes name, bytes value):
     """SQL that gives a setting this value."""
     if value.startswith(REPLAY):
@@ -65,7 +61,7 @@ cdef bytes assignment(bytes name, bytes value):
         return b"SET SESSION AUTHORIZATION " + quote_literal(value) + b";"
     if name in LISTS:
         return b"SELECT " + call(name, value) + b";"
-    return b"SET " + identifier(name) + b"=" + quote_literal(value) + b";"
+    return b"SET " + quote_identifier(name) + b"=" + quote_literal(value) + b";"
 
 
 cdef bytes way(State old, State new, set omit):
@@ -94,7 +90,7 @@ cdef bytes make_way(State old, State new, set omit):
     if "settings" not in omit:
         for name in before:
             if name not in new.settings and name != ROLE and name != AUTHORIZATION:
-                parts.append(b"RESET " + identifier(name) + b";")
+                parts.append(b"RESET " + quote_identifier(name) + b";")
         for name, value in new.settings.items():
             if before.get(name) != value and name != ROLE and name != AUTHORIZATION:
                 parts.append(assignment(name, value))
@@ -112,9 +108,9 @@ cdef int add_channels(list parts, frozenset before, frozenset after) except -1:
         parts.append(b"UNLISTEN *;")
         return 0
     for channel in before - after:
-        parts.append(b"UNLISTEN " + identifier(channel) + b";")
+        parts.append(b"UNLISTEN " + quote_identifier(channel) + b";")
     for channel in after - before:
-        parts.append(b"LISTEN " + identifier(channel) + b";")
+        parts.append(b"LISTEN " + quote_identifier(channel) + b";")
     return 0
 
 
