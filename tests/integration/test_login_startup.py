@@ -12,7 +12,6 @@ from support.cluster import shared_cluster
 from support.pooler import Pooler, eventually
 from support.wire import GSS_CODE, SSL_CODE, Wire, message, password, query, special, startup, types
 
-
 PGBOUNCERS = {"session_state": "ignore"}  # otherwise any setting may stand in a startup packet
 
 

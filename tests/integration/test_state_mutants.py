@@ -17,7 +17,7 @@ from support.state_programs import make_programs
 
 pytestmark = [pytest.mark.usefixtures("tenants"), pytest.mark.pg(18), pytest.mark.workers(1)]
 
-ROUNDS = 12
+ROUNDS = 40
 CLIENTS = 10
 
 # What is left out, and the kinds of state that its programs use.
