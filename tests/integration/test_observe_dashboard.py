@@ -53,7 +53,7 @@ def test_rights_are_those_of_the_console(web: Web) -> None:
     for user, password, reason in (
         ("admin", "wrong", "authentication failed"),
         ("admin", "", "authentication failed"),
-        ("nobody", "x", "not allowed"),
+        ("nobody", "x", "authentication failed"),
         ("app", "app", "not allowed"),
         ("", "x", "user name"),
     ):

@@ -381,7 +381,7 @@ cdef class Engine:
     cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
     cdef public dict tracked_index       # lower-case name -> index
     cdef int always_tracked              # so many of them every server reports
-    cdef public set reported_by_some     # tracked where the server reports them; no client may ask for them with `ignore`
+    cdef public set reported_by_some     # tracked where the server reports them; not to be asked for with `ignore`
     cdef Counter client_count
     cdef public int64_t last_id
     cdef public bint paused
