@@ -42,14 +42,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     numbers = _wanted(metafunc, "workers", WORKERS)
     name = metafunc.definition.name
     if uses_pg and uses_workers:
-        pairs = _chosen(_combined(versions, numbers), name)
+        pairs = chosen(_combined(versions, numbers), name)
         ids = [f"pg{v}-w{n}" for v, n in pairs]
         metafunc.parametrize(("pg_version", "workers"), pairs, ids=ids, scope="session")
     elif uses_pg:
-        versions = _chosen(versions, name)
+        versions = chosen(versions, name)
         metafunc.parametrize("pg_version", versions, ids=[f"pg{v}" for v in versions], scope="session")
     elif uses_workers:
-        numbers = _chosen(numbers, name)
+        numbers = chosen(numbers, name)
         metafunc.parametrize("workers", numbers, ids=[f"w{n}" for n in numbers], scope="session")
 
 
@@ -68,7 +68,7 @@ def _combined(versions: list[int], numbers: list[int]) -> list[tuple[int, int]]:
     return [(versions[i % len(versions)], numbers[i % len(numbers)]) for i in range(length)]
 
 
-def _chosen(choices: list[Any], name: str) -> list[Any]:
+def chosen(choices: list[Any], name: str) -> list[Any]:
     """All of them, or the one that this test is run with when time is short."""
     if os.environ.get("PGFERRY_TEST_MATRIX") != "one" or not choices:
         return choices

@@ -76,7 +76,18 @@ def _console_entry(context: Context) -> dict[str, Any]:
         "pool_size": 2,
         "server_lifetime": int(settings.server_lifetime),
         "pool_mode": "statement",
+        "max_connections": settings.max_db_connections,
+        "max_client_connections": settings.max_db_client_connections,
         "current_client_connections": context.sessions(),
+    }
+
+
+def _console_user(context: Context) -> dict[str, Any]:
+    settings = context.pooler.config.settings
+    return {
+        "name": CONSOLE,
+        "max_user_connections": settings.max_user_connections,
+        "max_user_client_connections": settings.max_user_client_connections,
     }
 
 
@@ -91,7 +102,7 @@ async def _users(context: Context) -> list[Sequence[Value]]:
     result: list[Sequence[Value]] = []
     rows = await context.pooler.users()
     if all(row["name"] != CONSOLE for row in rows):
-        rows = [*rows, {"name": CONSOLE}]
+        rows = [*rows, _console_user(context)]
     for row in rows:
         sizes = {name: _size_text(row.get(name)) for name in ("pool_size", "reserve_pool_size")}
         result.append(_cells({**row, **sizes}, _USERS))

@@ -78,6 +78,8 @@ cdef int challenge(Client c, Login login) except -1:
         known = False
     if login.kind == "any":
         return authenticated(c, login)
+    if not known and login.kind not in OUTSIDE:
+        c.engine.say(c, "LOG", f"no such user: {login.username}")
     if login.kind == "trust":
         if not known:
             raise Refused(login.failure or TRUST_FAILED)

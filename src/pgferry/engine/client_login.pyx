@@ -253,6 +253,10 @@ cdef int authenticated(Client c, Login login) except -1:
         if not db.clients.take(db.max_clients):
             raise Refused("client connections exceeded (max_db_client_connections)")
         c.db = db
+    if login.kind == "any" and db.conf.user is None:
+        # Nobody has proved to be anybody: only the entry can say who they are.
+        engine.say(c, "ERROR", "auth_type=any requires forced user")
+        raise Refused("bouncer config error")
     if db.disabled:
         raise Refused(f'database "{db.name}" is disabled')
     user = c.user

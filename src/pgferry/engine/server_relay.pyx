@@ -408,6 +408,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
             if s.fence and status == b"I" and s.plan.head == s.plan.tail:
                 s.fence = False
                 return not hold_ready(c)
+            if status != b"I" and s.pool.mode == MODE_STATEMENT:
+                return 0                    # the error of finish_turn() takes its place
     return 1
 
 
