@@ -21,6 +21,7 @@ REFUSED = "a refused login in the log"
 NOT_ALLOWED = "who may not use the console"
 ATTEMPTS = "`login attempt` lines"
 STARTUP = "startup parameters that cannot be kept"
+REPLICATION = "`replication` in the startup packet that is no boolean"
 LONG = "names and values longer than 63 bytes"
 PROTOCOL = "protocol 3.2 with long cancel keys"
 RUBBISH = "what is no message of the login"
@@ -105,6 +106,7 @@ LOGINS = [
     Known(LONG, r"parameter application_name = x+", r"parameter application_name = x{63}", test="startup"),
     Known(LONG, r".* (db=)?x{63}\b.*", r".*x{63}.*", step=r"a long database.*", test="packets"),
     Known(LONG, theirs=r"LOG C: \S+ login failed: db=app user=x+", test="packets"),
+    Known(REPLICATION, r".*", r".*", step="replication rubbish.*", test="startup"),
     Known(PROTOCOL, r"(message v|key of 4).*", r"key of 32 bytes", step=r"protocol 3.*", test="packets"),
     Known(
         RUBBISH,

@@ -185,7 +185,9 @@ def test_settings_of_databases(asking: Callable[..., Pooler], server: Cluster) -
     )
     assert refusal(pooler, "none", user="in_scram", secret=SECRET) == FAILED
     assert refusal(pooler, "lent", user="in_md5", secret=SECRET) == FAILED
-    assert "password authentication failed for user" in refusal(pooler, "lent", user="in_md5", secret="special")
+    assert "password authentication failed for user" in refusal(
+        pooler, "lent", user="in_md5", secret="special"
+    )
     assert refusal(pooler, user="in_md5", secret="special") == FAILED
     said = refusal(pooler, user="in_md5", secret=SECRET)
     assert said == "logged in", said
@@ -351,7 +353,9 @@ def test_forced_user_and_dynamic_user(asking: Callable[..., Pooler], server: Clu
     where = f"host=127.0.0.1 port={server.port} dbname=postgres"
     pooler = asking({"auth_type": "plain"}, databases={"postgres": where, "forced": f"{where} user=in_md5"})
     assert refusal(pooler, user="in_md5", secret=SECRET) == "logged in"
-    assert "password authentication failed for user" in refusal(pooler, "forced", user="in_md5", secret=SECRET)
+    assert "password authentication failed for user" in refusal(
+        pooler, "forced", user="in_md5", secret=SECRET
+    )
 
 
 def test_limits_of_dynamic_users(asking: Callable[..., Pooler]) -> None:

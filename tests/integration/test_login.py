@@ -203,7 +203,9 @@ def test_trust_and_any(make_pooler: Make, cluster: Cluster) -> None:
     pooler.set({"auth_type": "any", "admin_users": "admin"})
     with raw(pooler, "forced", "whoever") as wire:
         assert wire.rows("SELECT current_user") == [[b"postgres"]]
-    assert refusal(pooler, user="whoever") == "FATAL 08P01 bouncer config error"
+    for user in ("whoever", "postgres", "app"):  # users of auth_file have proved nothing either
+        assert refusal(pooler, user=user) == "FATAL 08P01 bouncer config error"
+    pooler.wait_log("auth_type=any requires forced user")
     with pooler.console("whoever") as console:
         assert console.execute("SHOW VERSION").fetchone()
         with pytest.raises(psycopg.Error, match="admin access needed"):

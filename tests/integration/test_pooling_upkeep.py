@@ -103,6 +103,7 @@ def test_connect_query_and_parameters_of_the_entry(make_pooler: Make, server: Ca
     pooler = make_pooler(
         databases={
             "postgres": server(connect_query="'SET work_mem = ''55MB'''", timezone="Asia/Tokyo"),
+            "reported": server(connect_query="'SET timezone = ''Asia/Tokyo''; SET datestyle = SQL'"),
             "broken": server(connect_query="'SELECT nothing'"),
             "named": server(application_name="mine", client_encoding="LATIN1", datestyle="German"),
         }
@@ -111,6 +112,12 @@ def test_connect_query_and_parameters_of_the_entry(make_pooler: Make, server: Ca
         assert wire.rows("SHOW work_mem") == [[b"55MB"]]
         assert wire.parameters["TimeZone"] == "Asia/Tokyo"
         assert wire.rows("SHOW TimeZone") == [[b"Asia/Tokyo"]]
+    for _ in range(2):  # what it sets is what clients begin with: it is not set back for them
+        with raw(pooler, "reported") as wire:
+            assert wire.parameters["TimeZone"] == "Asia/Tokyo"
+            assert wire.rows("SHOW TimeZone") == [[b"Asia/Tokyo"]]
+            assert wire.rows("SHOW datestyle")[0][0].startswith(b"SQL")  # type: ignore[union-attr]
+        pooler.admin("RECONNECT reported")
     with raw(pooler, "broken") as wire:
         assert types(wire.query("SELECT 1")) == "TDCZ"
     pooler.wait_log('column "nothing" does not exist')
