@@ -36,6 +36,9 @@ WARNINGS = "suspicious values"
 RELOAD = "a bad file at RELOAD"
 ANY = "`auth_type = any`"
 STATEMENTS = "an unknown or doubled prepared statement name"
+TEMPORARY = "temporary tables in statement mode"
+ASSIGNMENTS = "server_assignment_count"
+BEGIN = "BEGIN in statement mode"
 PAUSED = "query_wait_notify during PAUSE"
 BROKEN = "broken messages of a client"
 
@@ -58,6 +61,13 @@ EVERYWHERE = [
     Known(LISTS, r"row \w+ \| [\w -]+, [\w, -]+ \|.*", r"row \w+ \| [\w -]+,[\w,-]+ \|.*"),
     Known(CONSOLE_STATS, r"row pgbouncer \| 0 \| \d+ \| .*", r"row pgbouncer \| 0 \| \d+ \| .*"),
     Known(CONSOLE_STATS, r"row total_(query|xact)_count \| \d+", r"row total_(query|xact)_count \| \d+"),
+    Known(
+        ASSIGNMENTS,
+        r"row (app|other|forced) \| \d \| 2 \| 2 .*",
+        r"row (app|other|forced) \| \d \| 2 \| 2 .*",
+        test="sho[w]",
+    ),
+    Known(ASSIGNMENTS, r"row total_server_assignment_count .*", r"row total_server_assignment_count .*"),
     Known(SHOW_LISTS, r"row (free_|used_)\w+ \| \d+", r"row (free_|used_)\w+ \| \d+"),
     Known(SOCKETS, r"row C \| admin \| pgbouncer \| none \| cl_active .*", step="SHOW ACTIVE_SOCKETS"),
     Known(WARNINGS, ours=r"WARNING DIR/\S+:\d+: .*"),
@@ -122,7 +132,15 @@ LOGINS = [
 QUERIES = [
     Known(STATEMENTS, r".*", r".*", step=r"after the error|an unknown statement.*|a name twice"),
     # The connection that PgBouncer closed is used on.
-    Known(STATEMENTS, r"closed before|the end", r".*", test=r"queries (transaction|statement)"),
+    Known(
+        STATEMENTS,
+        r"closed before|the end",
+        r".*",
+        step=r"close|portals|close of a portal|flush|an empty text|an error in execute|Sync alone|a function call",
+        test=r"queries (transaction|statement)",
+    ),
+    Known(BEGIN, ours="tag BEGIN", step="transaction: BEGIN", test="queries statement"),
+    Known(TEMPORARY, r"tag .*", r"error .*", step=r"CREATE TEMP TABLE .*", test="queries statement"),
     Known(PAUSED, ours=r"notice .*", step="paused too long", test="waiting"),
     Known(BROKEN, r"error .*|ready I", r"error .*|the end", step=r"a torn \w+|a (Describe|Close) of nothing"),
 ]
