@@ -47,7 +47,14 @@ def markdown(results: Results, plots: Sequence[str]) -> str:
     parts += list(_queries(results))
     parts += [
         part
-        for part in (_connect(results), _bulk(results), _state(results), _memory(results), _problems(results))
+        for part in (
+            _connect(results),
+            _bulk(results),
+            _state(results),
+            _memory(results),
+            _storm(results),
+            _problems(results),
+        )
         if part
     ]
     return "\n".join(parts)
@@ -215,6 +222,32 @@ def _memory(results: Results) -> str:
     return "## Memory\n\nPrivate pages, without the kernel's socket buffers.\n\n" + _table(
         ["", "PgBouncer", "pgferry"], rows
     )
+
+
+def _storm(results: Results) -> str:
+    rows = []
+    for cell in results.cells("storm"):
+        for title, figure, form in (
+            (f"seconds until {cell.clients} clients are in", "seconds", _tenth),
+            ("clients that got in", "clients_in", _whole),
+            ("attempts that failed and were repeated", "refused", _whole),
+            ("seconds for half of the clients", "login_p50_s", _tenth),
+            ("pooler's processor time, ms per client", "cpu_ms", _hundredth),
+            ("server connections opened meanwhile", "servers", _whole),
+            ("the most of them within 0.1 s", "servers_at_once", _whole),
+            ("another client's queries before, µs p50", "calm_p50_us", _whole),
+            ("µs p99", "calm_p99_us", _whole),
+            ("during the storm, µs p50", "p50_us", _whole),
+            ("µs p99", "p99_us", _whole),
+            ("µs, the slowest", "worst_us", _whole),
+        ):
+            rows.append([title, *(_value(results, cell, name, figure, form) for name in TARGETS[1:])])
+    if not rows:
+        return ""
+    text = "All clients come at once to a pooler that has just been started: TCP, TLS, SCRAM, one query. One client "
+    text += "was there\nbefore and asks every 5 ms; "
+    text += "it cannot ask while it waits, so its slowest query tells more than its p99.\n\n"
+    return "## A storm of connections\n\n" + text + _table(["", "PgBouncer", "pgferry"], rows)
 
 
 def _problems(results: Results) -> str:

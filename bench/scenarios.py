@@ -14,6 +14,7 @@ from . import pgbench, state, wire
 from .processes import CpuMeter, Memory, memory
 from .results import Cell
 from .server import DATABASE, TENANTS
+from .storm import storm
 from .system import BenchError
 from .targets import SCRAM, TRUST, Login, Pooler, Target
 
@@ -58,6 +59,7 @@ class Scenario:
     needs_pooler: bool = False
     pgferry_only: bool = False  # others would give clients each other's state, or do not know the setting
     rounds: int | None = None
+    asked: bool = False  # not part of a run unless it is named
 
 
 def _query_cells(protocol: str) -> Callable[[Size], list[Cell]]:
@@ -124,6 +126,12 @@ def _memory(target: Target, cell: Cell, _: Size) -> dict[str, float]:
     }
 
 
+def _storm(target: Target, cell: Cell, _: Size) -> dict[str, float]:
+    """Let many clients log in at once; how long that takes, and what others notice of it."""
+    assert isinstance(target, Pooler)
+    return storm(target, cell.clients)
+
+
 def _settled(target: Pooler) -> Memory:
     """Return the pooler's memory once it has had time to finish what it was doing."""
     time.sleep(SETTLE_S)
@@ -179,16 +187,26 @@ SCENARIOS = (
         needs_pooler=True,
         rounds=1,
     ),
+    Scenario(
+        "storm",
+        "clients that log in at once after a restart, SCRAM over TLS",
+        SCRAM,
+        lambda size: [Cell("storm", "scram over TLS", size.idle_clients)],
+        _storm,
+        needs_pooler=True,
+        rounds=2,
+        asked=True,
+    ),
 )
 
 
 def select(names: Sequence[str]) -> list[Scenario]:
-    """Return the scenarios with these names or of these families (query, connect, bulk), all when empty.
+    """Return the scenarios with these names or of these families (query, connect, bulk), the usual ones when empty.
 
     Raises BenchError for a name that fits none.
     """
     if not names:
-        return list(SCENARIOS)
+        return [scenario for scenario in SCENARIOS if not scenario.asked]
     for name in names:
         if not any(_fits(scenario, name) for scenario in SCENARIOS):
             known = ", ".join(scenario.name for scenario in SCENARIOS)

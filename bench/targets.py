@@ -100,7 +100,7 @@ class Pooler:
         self.settings = dict(extra)
         self.env: dict[str, str] = {}
         self.prefix: list[str] = []
-        self._folder = folder
+        self.folder = folder
         self._server_port = server_port
         self._log = folder / f"{name}.log"
         self._lock: PortLock | None = None
@@ -135,7 +135,7 @@ class Pooler:
         self._lock = take_port()
         command = [*self.prefix, str(self.program), str(self._write_config(login))]
         environment = {**self.account.environment(), **self.env}
-        self._process = Guarded(self.account, command, log=self._log, cwd=self._folder, env=environment)
+        self._process = Guarded(self.account, command, log=self._log, cwd=self.folder, env=environment)
         deadline = time.monotonic() + timeout_s
         while (problem := self._knock(login)) is not None:
             if not self.alive or time.monotonic() > deadline:
@@ -171,6 +171,10 @@ class Pooler:
                 return pid
         return members[0]
 
+    def log_text(self) -> str:
+        """Return the pooler's whole log."""
+        return self._log.read_text(errors="replace") if self._log.exists() else ""
+
     def log_tail(self) -> str:
         """Return the end of the pooler's log."""
         return log_tail(self._log)
@@ -185,7 +189,7 @@ class Pooler:
 
     def _write_config(self, login: Login) -> Path:
         """Write configuration and user list for `login` and the current port; returns the first's path."""
-        userlist = self._folder / f"{self.name}-users.txt"
+        userlist = self.folder / f"{self.name}-users.txt"
         self.account.write(userlist, f'"{TRUST_USER}" ""\n"{SCRAM_USER}" "{SCRAM_PASSWORD}"\n')
         text = INI.format(
             database=DATABASE,
@@ -196,7 +200,7 @@ class Pooler:
             pool_size=POOL_SIZE,
             max_clients=MAX_CLIENTS,
         )
-        config = self._folder / f"{self.name}.ini"
+        config = self.folder / f"{self.name}.ini"
         self.account.write(
             config, text + "".join(f"{key} = {value}\n" for key, value in self.settings.items())
         )
