@@ -4,8 +4,9 @@ from pgferry.engine.model cimport Client, Engine, Server
 
 cdef class State:
     cdef readonly dict settings      # lower-case name -> value, or REPLAY and the SET itself
+    cdef frozenset names             # of the settings
     cdef readonly frozenset channels
-    cdef dict ways                   # State -> the SQL that leads from that state to this one
+    cdef dict ways                   # what is to go (see way) -> the SQL that leads here
 
 cdef State intern_state(Engine engine, dict settings, frozenset channels)
 cdef State with_setting(Engine engine, State old, bytes name, bytes value)

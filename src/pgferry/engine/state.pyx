@@ -24,6 +24,11 @@ cdef class State:
         raise TypeError("made by intern_state only")
 
 
+cdef State NOTHING = State.__new__(State)     # of a server that nobody has looked at
+NOTHING.settings = {}
+NOTHING.names = NOTHING.channels = frozenset()
+
+
 cdef State intern_state(Engine engine, dict settings, frozenset channels):
     """The State of this content."""
     cdef object key = (frozenset(settings.items()), channels)
@@ -31,6 +36,7 @@ cdef State intern_state(Engine engine, dict settings, frozenset channels):
     if found is None:
         found = State.__new__(State)
         found.settings = settings
+        found.names = frozenset(settings)
         found.channels = channels
         found.ways = {}
         if len(engine.states) >= MANY:
@@ -65,21 +71,31 @@ cdef bytes assignment(bytes name, bytes value):
 
 
 cdef bytes way(State old, State new, set omit):
-    """The SQL that leads from `old` to `new`. old None: unknown, everything is set."""
-    cdef bytes found = new.ways.get(old)
+    """The SQL that leads from `old` to `new`. old None: unknown, everything is set.
+
+    It depends on the names in `old` only, not on their values, so that few ways have to be remembered where every
+    client has values of its own.
+    """
+    cdef bint person
+    cdef object key
+    cdef bytes found
+    if old is None:
+        old = NOTHING
+    person = (old.settings.get(ROLE) != new.settings.get(ROLE)
+              or old.settings.get(AUTHORIZATION) != new.settings.get(AUTHORIZATION))
+    key = (old.names, person, old.channels)
+    found = new.ways.get(key)
     if found is None:
-        found = make_way(old, new, omit)
+        found = make_way(old, new, person, omit)
         if len(new.ways) >= MANY:
             new.ways.clear()
-        new.ways[old] = found
+        new.ways[key] = found
     return found
 
 
-cdef bytes make_way(State old, State new, set omit):
+cdef bytes make_way(State old, State new, bint person, set omit):
     cdef list parts = []
-    cdef dict before = old.settings if old is not None else {}
-    cdef bint person = (before.get(ROLE) != new.settings.get(ROLE)
-                        or before.get(AUTHORIZATION) != new.settings.get(AUTHORIZATION))
+    cdef frozenset before = old.names
     if "role" in omit:
         person = False
     # What the former role could not set, the session's own user can; the new role comes last.
@@ -92,10 +108,10 @@ cdef bytes make_way(State old, State new, set omit):
             if name not in new.settings and name != ROLE and name != AUTHORIZATION:
                 parts.append(b"RESET " + quote_identifier(name) + b";")
         for name, value in new.settings.items():
-            if before.get(name) != value and name != ROLE and name != AUTHORIZATION:
+            if name != ROLE and name != AUTHORIZATION:
                 parts.append(assignment(name, value))
     if "listen" not in omit:
-        add_channels(parts, old.channels if old is not None else frozenset(), new.channels)
+        add_channels(parts, old.channels, new.channels)
     if person:
         for name in (AUTHORIZATION, ROLE):
             if name in new.settings:
