@@ -223,6 +223,73 @@ def test_preparing_anew_after_ddl(pooler: Pooler, database: str) -> None:
         assert types(answer) == "312DCZ" and len(answer[3].row) == 2
 
 
+@pytest.mark.parametrize("change", ["ADD b int", "ALTER a TYPE text"])
+@pytest.mark.parametrize("again", ["bind", "describe", "in a transaction"])
+def test_described_columns_hold_on_every_server(
+    cluster: Cluster, make_pooler: Callable[..., Pooler], database: str, change: str, again: str
+) -> None:
+    """Who was told the columns of a statement never gets rows of others, from servers that did not know it either."""
+    pooler = make_pooler(cluster, settings=TWO)
+    cluster.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)", database)
+    with (
+        Wire.login((pooler.host, pooler.port), database=database) as wire,
+        Wire.login((pooler.host, pooler.port), database=database) as other,
+    ):
+        other.query("BEGIN")
+        wire.send(parse("SELECT * FROM t WHERE a::text <> $1", "s"), describe("s"), sync())
+        assert types(wire.until()) == "1tTZ"
+        wire.send(bind(["x"], "s"), execute(), bind(["x"], "s"), execute(), sync())
+        assert types(wire.until()) == "2DC2DCZ"
+        wire.query("BEGIN")
+        other.query("COMMIT")
+        # On the other server, which prepares it anew: the same columns.
+        other.send(
+            parse("SELECT * FROM t WHERE a::text <> $1", "mine"), bind(["x"], "mine"), execute(), sync()
+        )
+        assert types(other.until()) == "12DCZ"
+        other.send(close("mine"), sync())
+        other.until()
+        other.query("BEGIN")
+        wire.query("COMMIT")
+        cluster.sql(f"ALTER TABLE t {change}", database)
+        pooler.admin("RECONNECT")
+        other.query("COMMIT")
+        if again == "in a transaction":
+            wire.query("BEGIN")
+        use = describe("s") if again == "describe" else bind(["x"], "s") + execute()
+        wire.send(use, bind(["x"], "s"), execute(), sync())
+        answer = wire.until()
+        assert types(answer) == "EZ"
+        assert (answer[0].sqlstate, answer[0].text) == ("0A000", "cached plan must not change result type")
+        wire.query("ROLLBACK")
+        wire.send(close("s"), parse("SELECT * FROM t", "s"), describe("s"), bind([], "s"), execute(), sync())
+        assert types(wire.until()) == "31tT2DCZ"
+
+
+def test_described_statements_on_new_servers(cluster: Cluster, make_pooler: Callable[..., Pooler]) -> None:
+    """Nothing has changed: pipelines go on as if the server had known the statement."""
+    pooler = make_pooler(cluster, settings=TWO)
+    with Wire.login((pooler.host, pooler.port)) as wire:
+        wire.send(
+            parse("SELECT $1::int, 'x'", "s"), describe("s"), parse("SELECT 2", "t"), describe("t"), sync()
+        )
+        wire.until()
+        for _ in range(3):
+            pooler.admin("RECONNECT")
+            wire.send(bind(["1"], "s"), execute(), bind([], "t"), execute(), describe("s"), sync())
+            wire.send(bind(["7"], "s"), execute(), sync())
+            assert types(wire.until()) == "2DC2DCtTZ"
+            assert wire.until()[1].row == [b"7", b"x"]
+        pooler.admin("RECONNECT")
+        wire.query("BEGIN")
+        wire.query("SELECT 1/0")
+        wire.send(bind(["1"], "s"), execute(), sync())
+        assert wire.until()[0].sqlstate == "25P02"
+        wire.query("ROLLBACK")
+        wire.send(bind(["1"], "s"), execute(), sync())
+        assert types(wire.until()) == "2DCZ"
+
+
 def test_ddl_from_elsewhere(cluster: Cluster, pooler: Pooler, database: str) -> None:
     """DDL that did not go through the pooler is learned from the first error."""
     cluster.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)", database)

@@ -25,6 +25,7 @@ from pgferry.engine.judge cimport (
 )
 from pgferry.engine.listening cimport may_listen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
+from pgferry.engine.messages cimport error_message
 from pgferry.engine.model cimport CL_CLOSING, MODE_STATEMENT, STATE_REFUSE, Client, Engine, Server
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -174,7 +175,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
 
 cdef bint must_hold(Server s) noexcept:
     """Whether what was sent before has to be answered first."""
-    if s.base is not None or s.ours is not None:
+    if s.base is not None or s.ours is not None or s.verifying:
         return True
     if s.ensuring is not None:
         return s.plan.turns != 0
@@ -709,8 +710,10 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return expect(c, s, K_BIND, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
-    c.pool.stats.bind_count += 1
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
+        return verify(c, s, st)
+    c.pool.stats.bind_count += 1
     if c.judged:
         if st is None and not s.plan.drops:
             made = made_by_sql(c, s, p[portal_end + 1:name_end])
@@ -766,11 +769,30 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
         s.plan.push(kind, 0, UNKNOWN)
         s.status = 0
         return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
+    if st.changed:
+        c.refusal = error_message("ERROR", "0A000", "cached plan must not change result type")
+        send_refused(c, s, True)
+        return skip(c, n, total)
     if not s.prepared.touch(st.number):
         prepare_on(c, s, st)
     s.plan.push(kind, 0, st.number)
     s.status = 0
     return renamed(c, p, n, total, name_at, name_end, st.wire_name)
+
+
+cdef size_t verify(Client c, Server s, Statement st) except? 0:
+    """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
+    until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
+    """
+    cdef bytes message
+    cdef char size[4]
+    prepare_on(c, s, st)
+    put32(size, <uint32_t>(5 + len(st.wire_name)))
+    message = b"D" + size[:4] + b"S" + st.wire_name + b"H\0\0\0\4"
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
+    s.verifying = s.careful = True
+    return stall(c)
 
 
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -801,6 +823,8 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
     if s.plan.unsettled():
         return stall(c)
     st = lookup(c, p + 6, nul - p - 6)
+    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
+        return verify(c, s, st)
     if c.judged and st is not None:
         ready_to_describe(c, s, judge_statement(c, st))
     elif c.judged:

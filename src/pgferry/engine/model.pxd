@@ -263,6 +263,8 @@ cdef class Server(Stream):
     cdef bint careful                    # one of ensuring, base, ours may be set
     cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
     cdef int completed                   # statements of that query that are complete
+    cdef bint verifying                  # a statement's parameter types and columns have been asked for again
+    cdef bytes described                 # ParameterDescription of a Describe under way
     cdef bint own_turn                   # what comes now is the answer to pgferry's own
     cdef bytes base                      # query that follows a RESET: the client's start values; None: none due
     cdef list base_tracked               # indexes of tracked parameters it sets

@@ -10,6 +10,8 @@ cdef class Statement:
     cdef int refs                   # clients' names and servers that hold it
     cdef object verdict             # what it may change (judge), valid with database.words_version == judged
     cdef int64_t judged
+    cdef bytes shape                # parameter types and columns that a client was told; None: none was
+    cdef bint changed               # it has others now: what clients know of it is wrong
 
 
 cdef class StatementTable:

@@ -101,7 +101,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 continue
             k = n - pos
         else:
-            if k < total and total <= WHOLE and must_be_whole(kind):
+            if k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
                 s.need = total
                 break
             if total > WHOLE and always_short(kind):
@@ -189,6 +189,41 @@ cdef inline bint must_be_whole(char kind) noexcept:
             or kind == b"A")
 
 
+cdef inline bint is_described(Entry *front) noexcept:
+    """Whether the answer tells the columns of a statement with a name."""
+    return front != NULL and front.kind == K_DESCRIBE_S and front.number != 0
+
+
+cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) except -1:
+    """Remember what a client is told of a statement; or see whether that still holds (client_relay.verify)."""
+    cdef Statement st = s.pool.engine.table.get(front.number)
+    cdef bytes shape = None
+    if s.described is not None and n == total:
+        shape = s.described + columns(p[7:n] if p[0] == b"T" else b"")
+    s.described = None
+    if not front.flags & F_SWALLOW:
+        if st is not None and st.shape is None:
+            st.shape = shape
+        return 0
+    s.verifying = False
+    if st is not None and shape != st.shape:
+        st.changed = True
+        s.pool.db.epoch += 1        # who prepares the text anew gets another statement
+    return 0
+
+
+cdef bytes columns(bytes body):
+    """The fields of a RowDescription without the tables they are of, as PostgreSQL compares them."""
+    cdef list parts = []
+    cdef Py_ssize_t at = 0, end
+    while at < len(body):
+        end = body.index(b"\0", at) + 1
+        parts.append(body[at:end])
+        parts.append(body[end + 6:end + 18])
+        at = end + 18
+    return b"".join(parts)
+
+
 cdef inline bint always_short(char kind) noexcept:
     # PostgreSQL's own limits (names, columns) keep these far below WHOLE.
     return (kind == b"Z" or kind == b"C" or kind == b"1" or kind == b"2" or kind == b"3" or kind == b"n"
@@ -231,6 +266,8 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     if kind == b"3":
         return answered(s, front, front.kind == K_CLOSE and not front.flags & F_FAKE, kind)
     if kind == b"T" or kind == b"n":
+        if is_described(front):
+            compare(s, front, p, n, total)
         if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
             return answered(s, front, True, kind)
         if kind == b"T" and front.kind == K_QUERY:
@@ -244,7 +281,8 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
-            return 1
+            s.described = p[5:n] if n == total and front.number else None
+            return not front.flags & F_SWALLOW
     elif kind == b"G" or kind == b"W":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
             return on_copy_in(s, front, COPY_BOTH if kind == b"W" else COPY_IN)
@@ -553,6 +591,8 @@ cdef int drop_batch(Server s) except -1:
     for i in range(count):
         if ends_command_of_ensure(s.plan.at(i)):
             ensured(s, False)
+        elif s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
+            s.verifying = False
     for i in range(count, 0, -1):
         touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
