@@ -290,6 +290,31 @@ def test_described_statements_on_new_servers(cluster: Cluster, make_pooler: Call
         assert types(wire.until()) == "2DCZ"
 
 
+def test_one_text_in_several_schemas(cluster: Cluster, make_pooler: Callable[..., Pooler], database: str) -> None:
+    """Tenants whose tables differ send the same text: each has its own columns, and no error because of another."""
+    cluster.sql(
+        "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t (v int); CREATE TABLE b.t (v text, w int);"
+        "INSERT INTO a.t VALUES (1); INSERT INTO b.t VALUES ('x', 2)",
+        database,
+    )
+    pooler = make_pooler(cluster, settings=TWO)
+    with (
+        Wire.login((pooler.host, pooler.port), database=database) as one,
+        Wire.login((pooler.host, pooler.port), database=database) as two,
+    ):
+        one.query("SET search_path = a")
+        two.query("SET search_path = b")
+        for wire in (one, two):
+            wire.send(parse("SELECT * FROM t", "s"), describe("s"), sync())
+            assert types(wire.until()) == "1tTZ"
+        for _ in range(6):
+            for wire, row in ((one, [b"1"]), (two, [b"x", b"2"])):
+                wire.send(bind([], "s"), execute(), sync())
+                answer = wire.until()
+                assert types(answer) == "2DCZ"
+                assert answer[1].row == row
+
+
 def test_ddl_from_elsewhere(cluster: Cluster, pooler: Pooler, database: str) -> None:
     """DDL that did not go through the pooler is learned from the first error."""
     cluster.sql("CREATE TABLE t (a int); INSERT INTO t VALUES (1)", database)

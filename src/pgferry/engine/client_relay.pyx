@@ -638,14 +638,14 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     cdef bytes body = p[name_end + 1:total]
     cdef Statement st
     cdef bint there
+    cdef object meaning = what_names_mean(c)
     if verdict is not None and verdict.needs & NEED_PREPARED:
         # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
-        st = c.engine.table.intern((c.db.epoch, name, c.id), body)
-    else:
-        st = c.engine.table.intern(c.db.epoch, body)
+        meaning = (meaning, name, c.id)
+    st = c.engine.table.intern(meaning, body)
     if st.refs and c.statements and st in c.statements.values():
         # Two names of one client for one text: apart, so that an error text can be given the right name.
-        st = c.engine.table.intern((c.db.epoch, name), body)
+        st = c.engine.table.intern((meaning, name), body)
     there = s.prepared.touch(st.number)
     c.engine.table.acquire(st)
     if c.statements is None:
@@ -671,6 +671,16 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     s.status = 0
     c.pool.stats.server_parse_count += 1
     return renamed(c, p, total, total, 5, name_end, st.wire_name)
+
+
+cdef object what_names_mean(Client c):
+    """What the names in a text stand for: the DDL epoch, and the search_path of a client that has its own."""
+    cdef object index, path = c.kept.settings.get(b"search_path")
+    if path is None and c.vars is not c.pool.base_vars:
+        index = c.engine.tracked_index.get("search_path")
+        if index is not None and index < len(c.vars) and c.vars[index] != c.pool.base_vars[index]:
+            path = c.vars[index]
+    return c.db.epoch if path is None else (c.db.epoch, path)
 
 
 cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:

@@ -15,11 +15,11 @@ cdef class Statement:
 
 
 cdef class StatementTable:
-    cdef dict by_key                # (epoch, body) -> Statement
+    cdef dict by_key                # (what names mean, body) -> Statement
     cdef dict by_number
     cdef uint32_t last
 
-    cdef Statement intern(self, object epoch, bytes body)
+    cdef Statement intern(self, object meaning, bytes body)
     cdef Statement get(self, uint32_t number)
     cdef int acquire(self, Statement st) except -1
     cdef int release(self, Statement st) except -1

@@ -1,9 +1,10 @@
 """Prepared statements at protocol level: one table of texts for the worker, a set of numbers for each server.
 
 Clients name statements as they like; servers know them as PGFERRY_<number>. The same text with the same
-parameter types is one Statement, whichever client sends it, so a server parses it once. The key also holds the
-database's DDL epoch: after DDL a client that prepares anew gets a new Statement, and so a new plan, on every
-server, as on a direct connection; one that does not prepare anew keeps the old one and sees PostgreSQL's own error.
+parameter types is one Statement, whichever client sends it, so a server parses it once. The key also holds what names
+in it mean: the client's own search_path, if it has one, and the database's DDL epoch. After DDL a client that prepares
+anew gets a new Statement, and so a new plan, on every server, as on a direct connection; one that does not prepare anew
+keeps the old one and sees PostgreSQL's own error.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
@@ -27,9 +28,9 @@ cdef class StatementTable:
     def __len__(self):
         return len(self.by_key)
 
-    cdef Statement intern(self, object epoch, bytes body):
+    cdef Statement intern(self, object meaning, bytes body):
         """The Statement of this body; made when new, with no holder yet."""
-        cdef tuple key = (epoch, body)
+        cdef tuple key = (meaning, body)
         cdef Statement st = self.by_key.get(key)
         if st is None:
             st = Statement.__new__(Statement)
