@@ -290,7 +290,9 @@ def test_described_statements_on_new_servers(cluster: Cluster, make_pooler: Call
         assert types(wire.until()) == "2DCZ"
 
 
-def test_one_text_in_several_schemas(cluster: Cluster, make_pooler: Callable[..., Pooler], database: str) -> None:
+def test_one_text_in_several_schemas(
+    cluster: Cluster, make_pooler: Callable[..., Pooler], database: str
+) -> None:
     """Tenants whose tables differ send the same text: each has its own columns, and no error because of another."""
     cluster.sql(
         "CREATE SCHEMA a; CREATE SCHEMA b; CREATE TABLE a.t (v int); CREATE TABLE b.t (v text, w int);"

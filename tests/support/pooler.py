@@ -110,8 +110,9 @@ class Pooler:
             if pairs
         )
         self.account.write(self.config_file, text)
-        secrets = [f'"{_doubled(u)}" "{_doubled(s)}"\n' for u, s in self._userlist.items()]
-        self.account.write(self.auth_file, "".join(secrets))
+        secrets = "".join(f'"{_doubled(u)}" "{_doubled(s)}"\n' for u, s in self._userlist.items())
+        if not self.auth_file.exists() or self.auth_file.read_text() != secrets:
+            self.account.write(self.auth_file, secrets)  # pgferry looks at it, too
         if self._hba is not None:
             self.account.write(self.hba_file, self._hba)
 

@@ -277,7 +277,6 @@ class StateMaker:
                     "SELECT v FROM public.touching",
                     f"CALL public.proceed({t})",
                     "SELECT public.scoped()",
-                    "SELECT public.wanted()",
                 ]
             )
         )

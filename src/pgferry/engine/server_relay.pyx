@@ -13,7 +13,7 @@ from libc.string cimport memchr, strncmp
 from pgferry.engine.ensure cimport dealt, ensured
 from pgferry.engine.judge cimport doubt_lone
 from pgferry.engine.listening cimport hold_ready, notified
-from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, Loop
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport (
     COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_VARS, Client,
@@ -60,7 +60,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef uint32_t length
     cdef char kind
     cdef int verdict
-    cdef bint stalled
+    cdef bint held = c is not None and c.paused & (PAUSE_STALL | PAUSE_WAIT)
     loop.stage_len = loop.run_len = 0
     while pos < n:
         if s.advance_due and s.passing == 0:
@@ -126,15 +126,14 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         loop.deliver(c)
         if c.blocked:
             s.pause(PAUSE_PEER)
-        stalled = c.paused & PAUSE_STALL
-        if stalled:
+        if c.paused & PAUSE_STALL:
             c.unpause(PAUSE_STALL)
         if s.base is not None and s.status and s.plan.head == s.plan.tail:
             ask_base(s)
         elif s.status and pos == n and s.plan.head == s.plan.tail:
             s.streak = 0
             s.unmute()
-            if not stalled or s.status != b"I":
+            if not held or s.status != b"I":
                 finish_turn(s, c)       # else what the client was held with comes first, on this server
         elif n > SMALL:
             s.streak += 1
@@ -199,7 +198,7 @@ cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) 
     cdef Statement st = s.pool.engine.table.get(front.number)
     cdef bytes shape = None
     if s.described is not None and n == total:
-        shape = s.described + columns(p[7:n] if p[0] == b"T" else b"")
+        shape = s.described + columns(p[5:n] if p[0] == b"T" else b"")
     s.described = None
     if not front.flags & F_SWALLOW:
         if st is not None and st.shape is None:
@@ -215,9 +214,11 @@ cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) 
 cdef bytes columns(bytes body):
     """The fields of a RowDescription without the tables they are of, as PostgreSQL compares them."""
     cdef list parts = []
-    cdef Py_ssize_t at = 0, end
+    cdef Py_ssize_t at = 2, end
     while at < len(body):
-        end = body.index(b"\0", at) + 1
+        end = body.find(b"\0", at) + 1
+        if end == 0:
+            return body                 # no RowDescription at all
         parts.append(body[at:end])
         parts.append(body[end + 6:end + 18])
         at = end + 18
