@@ -5,8 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ENGINE := $(shell find src -name '*.pyx' -o -name '*.pxd' -o -name '*.h')
 TESTS ?= tests
-JOBS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(JOBS) $(ARGS)
+JOBS ?= 4
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
@@ -21,7 +21,7 @@ build: $(VENV)/.built $(VENV)/.installed  ## .venv/bin/pgferry
 demo: build  ## pgferry at work on a private PostgreSQL, until Ctrl-C
 	@$(BIN)/pgferry demo $(ARGS)
 
-test: $(VENV)/.tests build  ## all tests: JOBS=2 at a time, TESTS=tests, ARGS="-k name"
+test: $(VENV)/.tests build  ## all tests: JOBS=4 at a time (they wait more than they work), TESTS=tests, ARGS="-k name"
 	PGFERRY_TEST_MATRIX=$${PGFERRY_TEST_MATRIX-one} $(PYTEST) $(TESTS)
 
 test-all: $(VENV)/.tests build  ## the same, each on the oldest and the newest PostgreSQL, one worker and two
