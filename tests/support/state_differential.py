@@ -24,7 +24,7 @@ from support.state_values import question
 from support.wire import Message
 
 _PLACE = re.compile(rb"(?<=\0)[Pp][0-9]+\0")
-_CALL = rb"pg_catalog\.set_config\('[^']*','(?:[^']|'')*',false\)"
+_CALL = rb"pg_catalog\.set_config\('[^']*', ?E?'(?:[^']|'')*',false\)"
 _INSERT = re.compile(rb";SELECT " + _CALL + rb"(?:," + _CALL + rb")*")
 _VIEW = re.compile(
     rb"\(SELECT CASE WHEN p\.from_sql .*? OR m\.own IS NOT NULL\)(?: AS pg_prepared_statements)?"
