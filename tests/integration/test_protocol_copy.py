@@ -6,7 +6,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from support.pooler import Pooler
+from support.pooler import Pooler, eventually
 from support.sanitizer import fits
 from support.wire import (
     Wire,
@@ -56,10 +56,10 @@ def test_copy_in_and_the_server_is_free_afterwards(wire: Wire, pooler: Pooler, d
     assert wire.recv().type == "G"
     wire.send(*(copy_data(f"{n}\tx\n") for n in range(1000)), copy_done())
     assert types(wire.until()) == "CZ"
-    assert free(pooler, database)
+    eventually(lambda: free(pooler, database))
     wire.send(query("COPY t FROM STDIN"), copy_data("1\ty\n"), copy_done())  # all at once
     assert types(wire.until()) == "GCZ"
-    assert free(pooler, database)
+    eventually(lambda: free(pooler, database))
     assert wire.rows("SELECT count(*) FROM t") == [[b"1001"]]
 
 
