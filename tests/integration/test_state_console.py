@@ -10,7 +10,7 @@ import pytest
 from pgferry.embedded import Cluster
 from support.clients import begin, one_of_each, pid_of, raw
 from support.pooler import Pooler, eventually
-from support.wire import Wire, types
+from support.wire import Wire, bind, execute, parse, sync, types
 
 Make = Callable[..., Pooler]
 
@@ -337,3 +337,49 @@ def test_statement_mode_refuses_what_would_pin(make_pooler: Make, cluster: Clust
     assert "statement" in found[0]
     assert wire.rows("SELECT 1") == [[b"1"]]
     assert pooler.show("PINS") == []
+
+
+# --- nothing stays behind
+
+
+@pytest.mark.workers(1)
+def test_a_reset_query_of_ones_own(make_pooler: Make, cluster: Cluster) -> None:
+    """It may leave some of what a client has set, which nobody else may find; the client itself keeps all."""
+    pooler = make_pooler(
+        cluster,
+        settings={
+            "server_reset_query": "RESET work_mem",
+            "server_reset_query_always": 1,
+            "default_pool_size": 1,
+        },
+    )
+    first, second = raw(pooler), raw(pooler)
+    first.query("SET work_mem TO '7MB'")
+    first.query("SET app.tenant TO '42'")
+    for _ in range(2):
+        assert second.rows("SELECT current_setting('app.tenant', true)")[0][0] in (None, b"")
+        assert first.rows("SELECT current_setting('work_mem'), current_setting('app.tenant')") == [
+            [b"7MB", b"42"]
+        ]
+
+
+@pytest.mark.workers(1)
+def test_undone_in_the_same_batch(make_pooler: Make, cluster: Cluster) -> None:
+    """A SET or RESET is not in effect when its own batch rolls it back."""
+    pooler = make_pooler(cluster, settings={"default_pool_size": 1})
+    first, second = raw(pooler), raw(pooler)
+
+    def batch(*texts: str) -> bytes:
+        return b"".join(parse(text) + bind() + execute() for text in texts) + sync()
+
+    show = "SELECT current_setting('app.tenant', true)"
+    first.query("SET app.tenant TO '42'")
+    for texts in (("RESET ALL", "ROLLBACK"), ("SET app.tenant TO 'other'", "ROLLBACK")):
+        first.send(batch(*texts))
+        first.until()
+        assert second.rows(show)[0][0] in (None, b"")
+        assert first.rows(show) == [[b"42"]]
+    first.send(batch("BEGIN", "SET app.tenant TO 'other'", "ROLLBACK"))
+    first.until()
+    assert second.rows(show)[0][0] in (None, b"")
+    assert first.rows(show) == [[b"42"]]

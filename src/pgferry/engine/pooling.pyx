@@ -377,9 +377,16 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return close_server(s, "server was not ready")
     if purpose == P_BARRIER:
         return after_use(s, s.reset_pending)
-    if purpose == P_RESET:
+    if purpose == P_RESET and (s.scrubbing or resets_all(s.pool.engine.reset_query)):
         scrubbed(s)
+    elif purpose == P_RESET and s.pool.mode != MODE_SESSION and s.pool.session_state != STATE_IGNORE:
+        return scrub(s)         # what it has reset, and what not, nobody knows
     return make_available(s)
+
+
+cdef bint resets_all(bytes query):
+    """Whether server_reset_query leaves nothing of a session."""
+    return query.strip(b" \t\r\n;").upper() == b"DISCARD ALL"
 
 
 cdef int brought(Server s, Client c) except -1:

@@ -60,7 +60,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef uint32_t length
     cdef char kind
     cdef int verdict
-    cdef bint held = c is not None and c.paused & (PAUSE_STALL | PAUSE_WAIT)
+    cdef bint held = c is not None and is_held(c)
     loop.stage_len = loop.run_len = 0
     while pos < n:
         if s.advance_due and s.passing == 0:
@@ -145,6 +145,11 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     elif pos < n and s.client is None and s.plan.head == s.plan.tail:
         return lost(s, n, "half a message that nothing asked for")
     return pos
+
+
+cdef inline bint is_held(Client c) noexcept:
+    """Whether the client has sent what only waits for this server, and not, say, for a notification."""
+    return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (c.vars_unchecked or c.kept_unchecked))
 
 
 cdef int ask_base(Server s) except -1:
@@ -749,8 +754,11 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind != K_EXECUTE and front.kind != K_QUERY:
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
-    if s.lone is not None and not front.flags & F_SWALLOW and (front.kind == K_QUERY or sets(tag)):
-        s.lone_done = True
+    if s.lone is not None and not front.flags & F_SWALLOW:
+        if ends(tag):
+            doubt_lone(s)           # in the same batch: it may have been rolled back
+        elif front.kind == K_QUERY or sets(tag):
+            s.lone_done = True
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
     if s.copy_in:
@@ -780,6 +788,12 @@ cdef bint sets(const char *tag) noexcept:
     """Whether this is the end of a statement that may be Server.lone."""
     return (strncmp(tag, b"SET", 4) == 0 or strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD", 7) == 0
             or strncmp(tag, b"UNLISTEN", 9) == 0 or strncmp(tag, b"DEALLOCATE ALL", 15) == 0)
+
+
+cdef bint ends(const char *tag) noexcept:
+    """Whether this is the end of a transaction, or of what came behind a savepoint."""
+    return (strncmp(tag, b"ROLLBACK", 8) == 0 or strncmp(tag, b"COMMIT", 6) == 0
+            or strncmp(tag, b"PREPARE TRANSACTION", 19) == 0)
 
 
 cdef int lose_statements(Server s) except -1:
@@ -816,8 +830,9 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         s.pool.db.epoch += 1
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
+        s.sql = None
         if c is not None and not own:
-            c.sql = s.sql = None
+            c.sql = None
             if c.statements:
                 forget_statements(c)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
