@@ -4,6 +4,8 @@ Never an exception in the engine, never an endless loop, never a byte for the wi
 nothing left when everybody is gone. A failure prints its seed: PGFERRY_FUZZ_SEED=n repeats it.
 """
 
+import gc
+import itertools
 import os
 import random
 import resource
@@ -84,17 +86,22 @@ class Arena(Rig):
 
 def memory() -> int:
     """Kilobytes, now."""
+    gc.collect()
     with open("/proc/self/statm") as f:
         return int(f.read().split()[1]) * resource.getpagesize() // 1024
 
 
 def tries(one: Callable[[random.Random], None]) -> None:
-    """Run one(random) until the time is up; memory must not grow after the first third."""
+    """Run one(random) until the time is up; memory must not grow in the second third and again in the last one.
+
+    (The allocator keeps what one large message took: growth that is not repeated is no leak.)
+    """
     if SEED is not None:
         one(random.Random(int(SEED)))
         return
     start = time.monotonic()
-    first, count, base, room = random.SystemRandom().randrange(1 << 40), 0, None, 24_000
+    first, count, room = random.SystemRandom().randrange(1 << 40), 0, 12_000
+    held: list[int] = []
     while (passed := time.monotonic() - start) < SECONDS:
         seed = first + count
         try:
@@ -103,11 +110,13 @@ def tries(one: Callable[[random.Random], None]) -> None:
             print(f"PGFERRY_FUZZ_SEED={seed}")
             raise
         count += 1
-        if base is None and passed > SECONDS / 3:
-            base = memory()
+        if passed > SECONDS / 3 * (len(held) + 1):
+            held.append(memory())
+    held.append(memory())
     print(f"{count} tries")
     assert count > 3
-    assert base is None or fits(memory() - base, room), f"{memory() - base} kB more after {count} tries"
+    growth = [late - early for early, late in itertools.pairwise(held)]
+    assert len(held) < 3 or fits(min(growth), room), f"{growth} kB more after {count} tries"
 
 
 def an_arena(pick: random.Random, **more: object) -> Arena:

@@ -105,11 +105,14 @@ def test_a_session_ends_with_the_reset_query(modes: Pooler) -> None:
         assert conn.execute("SELECT pg_backend_pid()").fetchone() != backend
 
 
-def test_reset_query_always(modes: Pooler) -> None:
-    modes.set({"server_reset_query_always": 1, "server_reset_query": "SET work_mem = '66MB'"})
+def test_reset_query_always(modes: Pooler, cluster: Cluster) -> None:
+    """It runs after each transaction. (What it SETs is undone again: the clients have not asked for it.)"""
+    cluster.sql("DROP SEQUENCE IF EXISTS resets; CREATE SEQUENCE resets")
+    modes.set({"server_reset_query_always": 1, "server_reset_query": "SELECT nextval('resets')"})
     with modes.connect("by_default") as conn:
-        conn.execute("SELECT 1")
-        eventually(lambda: conn.execute("SHOW work_mem").fetchone() == ("66MB",), 3)
+        for _ in range(3):
+            conn.execute("SELECT 1")
+    eventually(lambda: cluster.sql("SELECT last_value FROM resets") >= [("3",)], 3)
 
 
 def test_session_mode_client_that_dies_in_a_transaction(modes: Pooler) -> None:

@@ -283,6 +283,8 @@ def _without_probes(direct: list[Message], pooled: list[Message]) -> tuple[list[
 
     A statement that this server lacks is prepared there first, and in an aborted transaction that already
     fails, where a direct connection first looks at parameters, or can still describe. The batch fails anyway.
+    A Close or Parse behind it was skipped then, so that the two no longer hold the same names: nothing after
+    that is compared.
     """
     one, other = _batches(direct), _batches(pooled)
     for i in range(1, min(len(one), len(other))):
@@ -290,7 +292,11 @@ def _without_probes(direct: list[Message], pooled: list[Message]) -> tuple[list[
         last = other[i][-2].fields if len(other[i]) > 1 and other[i][-2].type == "E" else {}
         injected = last.get("R") == "exec_parse_message" and last["C"] == "25P02"
         if injected and one[i - 1][-1:] == one[i][-1:] == other[i][-1:] == [failed]:
+            names_differ = {m.type for m in one[i]} & {"1", "3"}
             one[i] = other[i] = [failed]
+            if names_differ:
+                del one[i + 1 :], other[i + 1 :]
+                break
     return [m for batch in one for m in batch], [m for batch in other for m in batch]
 
 

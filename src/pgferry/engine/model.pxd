@@ -122,6 +122,7 @@ cdef class Database:
     cdef public int64_t epoch        # counts DDL seen; part of every Statement's key
     cdef public double used_at       # monotonic; for autodb_idle_timeout
     cdef public int host_turn        # for load_balance_hosts
+    cdef public int address_turn     # connections begun: each begins with another address of its host
     # What may change a session (see judge and catalog)
     cdef WordSet words               # the words a text is scanned for
     cdef readonly object knowledge   # session.catalog.Knowledge; None: not known yet

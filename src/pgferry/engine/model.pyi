@@ -59,6 +59,7 @@ class Database:
     epoch: int
     used_at: float
     host_turn: int
+    address_turn: int
     def __init__(self, engine: Engine, name: str) -> None: ...
 
 class Pool:

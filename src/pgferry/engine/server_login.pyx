@@ -58,7 +58,8 @@ class ServerLogin:
 
     def connect(self, s, targets):
         """Connect to one of the addresses of the present host; each new connection begins with another one."""
-        turn = s.id // s.pool.engine.workers % len(targets)
+        turn = (s.pool.engine.index + s.pool.db.address_turn) % len(targets)
+        s.pool.db.address_turn += 1
         self.addresses = targets[turn:] + targets[:turn]
         self.next_address(s)
 
