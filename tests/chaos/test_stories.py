@@ -1,7 +1,6 @@
-"""The faults that operators tell of, staged: for each of them the doctor, the log and the metrics name the cause."""
+"""The faults that operators tell of, staged: dashboard, log, doctor and metrics name the cause of each."""
 
 import threading
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -17,15 +16,19 @@ from pgferry.doctor.run import examine
 from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.ports import take_port
+from support.proxy import FaultProxy
+from support.web import Browser, Web
 
 pytestmark = [pytest.mark.workers(1), pytest.mark.pg(15)]
 
 
 class Scene:
-    """A pgferry with a pool of three, with metrics, and the doctor's view of it."""
+    """A pgferry with a pool of three, with a dashboard and metrics, and the doctor's view of it."""
 
-    def __init__(self, make_pooler: Callable[..., Pooler], cluster: Cluster, http: int) -> None:
-        self.cluster, self.http = cluster, http
+    def __init__(
+        self, make_pooler: Callable[..., Pooler], cluster: Cluster, http: int, **databases: str
+    ) -> None:
+        self.cluster = cluster
         self.pooler = make_pooler(
             cluster,
             settings={
@@ -36,7 +39,10 @@ class Scene:
                 "server_login_retry": 1,
                 "query_wait_timeout": 60,
             },
+            **({"databases": databases} if databases else {}),
         )
+        self.web = Web(self.pooler, http)
+        self.page = Browser(self.web, "admin")
 
     def client(self, application: str, **more: Any) -> "psycopg.Connection[Any]":
         return self.pooler.connect(application_name=application, **more)
@@ -62,8 +68,30 @@ class Scene:
 
     def metric(self, name: str) -> float:
         """The sum of a metric's samples."""
-        text = urllib.request.urlopen(f"http://127.0.0.1:{self.http}/metrics", timeout=10).read().decode()
-        return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(name))
+        lines = self.web.get("/metrics")[1].splitlines()
+        return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith(name))
+
+    # The dashboard: what the page is made of (tests of its looks are in test_observe_browser)
+
+    def sees(self, check: Callable[[dict[str, Any]], object]) -> None:
+        """Wait until the page's figures are so."""
+        eventually(lambda: check(self.page.get("/api/now")), 20, "the dashboard does not show it")
+
+    def holds(self, application: str, state: str) -> None:
+        """Wait until the page has this client among those who hold a server."""
+        self.sees(
+            lambda now: any(
+                (row["application_name"], row["state"]) == (application, state) for row in now["longest"]
+            )
+        )
+
+    def waits(self, clients: int) -> None:
+        """Wait until so many clients wait on the page."""
+        self.sees(lambda now: now["total"]["waiting"] == clients)
+
+    def event(self, text: str) -> None:
+        """Wait until the page has an event with this text."""
+        self.sees(lambda now: any(text in event["text"] for event in now["events"]))
 
 
 @pytest.fixture
@@ -94,6 +122,8 @@ def test_a_slow_query_is_released(scene: Scene, monkeypatch: pytest.MonkeyPatch)
         assert scene.metric("pgbouncer_pools_client_waiting_connections") == 1
         assert scene.metric("pgferry_longest_transaction_seconds") > 0.5
         scene.pooler.wait_log(r"transaction open for .*running.*report 2\.0")
+        scene.holds("report 2.0", "running")
+        scene.waits(1)
         brake.execute("SELECT pg_advisory_unlock(1)")
     assert scene.doctor("clients-wait") == []
 
@@ -110,6 +140,8 @@ def test_a_transaction_leaks(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> N
         scene.says("clients-wait", "leaky sits in a transaction")
         assert scene.metric("pgferry_idle_in_transaction") == 3
         scene.pooler.wait_log(r"transaction open for .*idle in transaction.*leaky")
+        scene.holds("leaky", "idle in transaction")
+        scene.waits(1)
         leak.rollback()
 
 
@@ -120,8 +152,10 @@ def test_the_database_restarts(scene: Scene) -> None:
     with ExitStack() as stack:
         client = stack.enter_context(scene.client("shop", connect_timeout=60))
         in_background(stack, lambda: client.execute("SELECT 1"))
-        scene.says("server-logins", "no server connection", "connect failed")
+        scene.says("server-logins", "no server connection", "so far: connect failed")
         scene.pooler.wait_log("connect failed: Connection refused")
+        scene.waits(1)
+        scene.event("server connection failed: connect failed")
         scene.cluster.start()
     eventually(lambda: scene.doctor("server-logins") == [])
 
@@ -129,15 +163,20 @@ def test_the_database_restarts(scene: Scene) -> None:
 def test_a_storm_of_connections(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(checks_state, "_LOGINS", 50)
 
+    over = threading.Event()
+
     def storm() -> None:
-        for _ in range(25):
+        while not over.is_set():
             scene.client("php").close()
 
     with ExitStack() as stack:
         for _ in range(4):
             in_background(stack, storm)
+        stack.callback(over.set)
+        scene.event("login storm: clients of postgres log in again and again")
     scene.says("login-storm", "logins for")
-    eventually(lambda: scene.pooler.log().count("login attempt") >= 100)
+    scene.pooler.wait_log(r"login storm: clients of postgres log in again and again: \d+ logins")
+    assert scene.pooler.log().count("login attempt") >= 100
 
 
 def test_a_tenant_floods(scene: Scene) -> None:
@@ -149,6 +188,30 @@ def test_a_tenant_floods(scene: Scene) -> None:
         scene.says("clients-full", "of 40 client connections", "greedy tenant (postgres/postgres): 40")
         scene.pooler.wait_log(r"no more connections allowed \(max_client_conn\)")
         assert scene.metric('pgferry_connections_closed_total{kind="refused"') >= 1
+        scene.event("login refused: no more connections allowed (max_client_conn)")
+        scene.event("no room for more clients: most are greedy tenant (postgres/postgres)")
+        scene.pooler.wait_log(r"no room for more clients: 40 of 40 are greedy tenant \(postgres/postgres\)")
+
+
+def test_a_host_of_a_list_fails(make_pooler: Callable[..., Pooler], own_cluster: Cluster) -> None:
+    target = ("127.0.0.1", own_cluster.port)
+    with (
+        FaultProxy(target, "127.9.1.1") as first,
+        FaultProxy(target, "127.9.1.2", first.port) as second,
+        take_port() as http,
+    ):
+        line = f"host=127.9.1.1,127.9.1.2 port={first.port} dbname=postgres load_balance_hosts=disable"
+        scene = Scene(make_pooler, own_cluster, http, shop=line)
+        with scene.pooler.connect("shop") as client:
+            client.execute("SELECT 1")
+            eventually(lambda: scene.pooler.show("POOLS", database="shop")[0]["sv_idle"] == 1)
+            first.refuse()
+            first.cut()
+            eventually(lambda: not scene.pooler.show("SERVERS"))
+            client.execute("SELECT 1")
+        assert second.accepted
+        scene.event(f"shop: the other hosts of its list are tried instead of 127.9.1.1:{first.port}: ")
+        scene.pooler.wait_log(rf"@127\.9\.1\.1:{first.port} .*; trying the next address")
 
 
 def test_a_server_full_of_direct_connections(scene: Scene) -> None:

@@ -9,7 +9,9 @@ import pytest
 from pgferry.embedded import Cluster
 from support.dns_server import DnsServer
 from support.pooler import Pooler, eventually
+from support.ports import take_port
 from support.proxy import FaultProxy
+from support.web import Browser, Web
 
 MakePooler = Callable[..., Pooler]
 pytestmark = pytest.mark.pg(18)
@@ -40,6 +42,12 @@ def places(cluster: Cluster) -> Iterator[list[FaultProxy]]:
         yield [first, *more]
 
 
+@pytest.fixture
+def http_port() -> Iterator[int]:
+    with take_port() as port:
+        yield port
+
+
 def named(make_pooler: MakePooler, dns: DnsServer, line: str, **settings: object) -> Pooler:
     """A pooler that asks this DNS server; its resolv.conf lies where every account can read it."""
     conf = dns.write_resolv_conf(Path(f"/tmp/pgferry-resolv-{dns.address}"), "options timeout:1 attempts:1")
@@ -55,10 +63,13 @@ def works(pooler: Pooler) -> bool:
         return conn.execute("SELECT 1").fetchone() == (1,)
 
 
-def test_a_name_that_moves(make_pooler: MakePooler, dns: DnsServer, places: list[FaultProxy]) -> None:
+def test_a_name_that_moves(
+    make_pooler: MakePooler, dns: DnsServer, places: list[FaultProxy], http_port: int
+) -> None:
     """Servers at an address that the name has lost are replaced, when they are free; nobody has to ask."""
     dns.set("db.example", "127.9.0.1", ttl=1)
-    pooler = named(make_pooler, dns, f"host=db.example port={places[0].port} dbname=postgres")
+    line = f"host=db.example port={places[0].port} dbname=postgres"
+    pooler = named(make_pooler, dns, line, http_listen=f"127.0.0.1:{http_port}")
     assert works(pooler)
     assert addresses(pooler) == {"127.9.0.1"}
     [row] = pooler.show("DNS_HOSTS")
@@ -73,6 +84,8 @@ def test_a_name_that_moves(make_pooler: MakePooler, dns: DnsServer, places: list
     eventually(lambda: "127.9.0.1" not in addresses(pooler))
     pooler.wait_log("closing because: obsolete connection")
     assert addresses(pooler) <= {"127.9.0.2", "127.9.0.3"}
+    events = Browser(Web(pooler, http_port), "admin").get("/api/now")["events"]
+    assert "DNS: db.example has moved from 127.9.0.1 to 127.9.0.2, 127.9.0.3" in [e["text"] for e in events]
 
 
 def test_reconnect_asks_again(make_pooler: MakePooler, dns: DnsServer, places: list[FaultProxy]) -> None:

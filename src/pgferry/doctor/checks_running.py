@@ -25,6 +25,7 @@ from pgferry.doctor.model import (
 _NEAR = 0.8
 _LONG_IDLE = 10.0
 _LONG_QUERY = 5.0
+_FAILED = ("connect failed", "connect timeout", "login failed", "lookup failed")
 
 
 def _age(row: Row, column: str) -> float:
@@ -229,11 +230,18 @@ def paused(facts: Facts) -> Iterator[Finding]:
     "itself.",
 )
 def server_logins(facts: Facts) -> Iterator[Finding]:
+    failed = [
+        f"{row['reason']} ({row['count']})"
+        for row in dicts(facts, "CLOSES")
+        if row["kind"] == "server" and any(word in (row["reason"] or "") for word in _FAILED)
+    ]
+    so_far = f"; so far: {first(failed)}" if failed else ""
     for pool in dicts(facts, "POOLS"):
         servers = sum(number(pool, c) for c in ("sv_active", "sv_idle", "sv_used", "sv_tested"))
         if number(pool, "cl_waiting") and not servers and number(pool, "maxwait") >= 1:
             yield error(
-                f"Clients of {pool['database']}/{pool['user']} wait and there is no server connection",
+                f"Clients of {pool['database']}/{pool['user']} wait and there is no server connection"
+                f"{so_far}",
                 "the log says why: connect failed, server login failed, server DNS lookup failed",
                 "SHOW POOLS, the log",
             )

@@ -28,6 +28,7 @@ SHOWS = (
     "PINS",
     "STATE_COUNTERS",
     "LONGEST",
+    "CLOSES",
 )
 _ACTIVITY = """
 SELECT pid, usename, datname, application_name, state, pg_catalog.left(query, 200) AS query,

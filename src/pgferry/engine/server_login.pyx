@@ -78,10 +78,10 @@ class ServerLogin:
             if self.addresses:
                 self.next_address(s)
                 return
-            given_up(s)
+            given_up(s, reason)
             next_host(s, self)
             return
-        given_up(s)
+        given_up(s, reason)
         login_failed(s, reason, None)
 
     def failed(self, s, reason, fields):
@@ -164,12 +164,12 @@ cdef int next_host(Server s, login) except -1:
     return 0
 
 
-cdef int given_up(Server s) except -1:
+cdef int given_up(Server s, str reason) except -1:
     """No address of the present host has served."""
     conf = s.pool.db.conf
     if len(conf.hosts) < 2:
         return 0
-    s.pool.engine.host.set_down(s.host, conf.port)
+    s.pool.engine.host.set_down(s.host, conf.port, s.pool.db.name, reason)
     if conf.load_balance_hosts == "disable" and s.host in conf.hosts:
         s.pool.db.host_turn = conf.hosts.index(s.host) + 1
     return 0

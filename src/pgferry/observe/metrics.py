@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Sequence
 from typing import Any
 
-from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
-from prometheus_client.exposition import choose_encoder
 
 from pgferry.admin.commands import SHOWS
 from pgferry.admin.context import Context, Show
-from pgferry.observe import exporter, own
+from pgferry.observe import exporter, exposition, own
 from pgferry.observe.process import Usage, usage
 from pgferry.supervisor.errors import CommandError
 from pgferry.supervisor.pooler import Pooler
@@ -43,17 +40,6 @@ def process_usage(pooler: Pooler) -> dict[str, Usage]:
     return {name: used for name, used in found.items() if used is not None}
 
 
-class _Collected:
-    """Families that have been made already, as a collector."""
-
-    def __init__(self, families: Sequence[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        """What a registry asks for."""
-        return self._families
-
-
 class Metrics:
     """Makes expositions; several scrapes at the same time share one round of questions."""
 
@@ -74,12 +60,9 @@ class Metrics:
     async def exposition(self, accept: str) -> tuple[bytes, str]:
         """(text, content type) for the Accept header of a scraper."""
         families = await self.families()
-        encoder, content_type = choose_encoder(accept)
-        registry = CollectorRegistry(auto_describe=False)
-        registry.register(_Collected(families))
+        write, content_type = exposition.writer(accept)
         # With thousands of pools this takes a while, in which the supervisor has other things to do.
-        text: bytes = await asyncio.to_thread(encoder, registry)
-        return text, content_type
+        return await asyncio.to_thread(write, families), content_type
 
     async def _collect(self) -> list[Metric]:
         try:

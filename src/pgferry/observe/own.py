@@ -7,9 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import accumulate
 from typing import Any
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pgferry import __version__
+from pgferry.observe.exposition import Histograms
 from pgferry.observe.process import Usage
 from pgferry.supervisor.times import Histogram, Key, Times
 
@@ -44,10 +45,10 @@ def _buckets(histogram: Histogram) -> list[tuple[str, float]]:
 def durations(pools: Mapping[Key, Times]) -> Iterable[Metric]:
     """A histogram for each pool and kind; a pool that has not been used yet is left out."""
     for kind, (name, text) in _KINDS.items():
-        family = HistogramMetricFamily(f"pgferry_{name}", text, labels=_POOL)
+        family = Histograms(f"pgferry_{name}", text, _POOL)
         for key, times in pools.items():
             if times[kind].counts:
-                family.add_metric(key, _buckets(times[kind]), sum_value=times[kind].seconds)
+                family.add(key, _buckets(times[kind]), times[kind].seconds)
         yield family
 
 
@@ -135,9 +136,7 @@ def processes(found: Mapping[str, Usage]) -> Iterable[Metric]:
 
 def workers(rows: Sequence[Row]) -> Iterable[Metric]:
     """What each worker tells about itself."""
-    lag = HistogramMetricFamily(
-        "pgferry_event_loop_lag_seconds", "By how much the event loop was late", labels=("worker",)
-    )
+    lag = Histograms("pgferry_event_loop_lag_seconds", "By how much the event loop was late", ("worker",))
     gauges = {
         "clients": GaugeMetricFamily("pgferry_worker_clients", "Clients of the worker", labels=("worker",)),
         "statements": GaugeMetricFamily(
@@ -151,7 +150,7 @@ def workers(rows: Sequence[Row]) -> Iterable[Metric]:
     for row in sorted(rows, key=lambda row: int(row["worker"])):
         name = str(row["worker"])
         histogram = Histogram.unpack(row["lag"])
-        lag.add_metric([name], _buckets(histogram), sum_value=float(row["lag_seconds"]))
+        lag.add([name], _buckets(histogram), float(row["lag_seconds"]))
         turns.add_metric([name], row["turns"])
         for column, family in gauges.items():
             family.add_metric([name], row[column])

@@ -9,6 +9,7 @@ from typing import Any
 
 from pgferry import __version__
 from pgferry.admin.context import Context
+from pgferry.observe import causes
 from pgferry.observe.events import Events
 from pgferry.observe.history import STEP, TOTAL, History
 from pgferry.observe.metrics import process_usage, show
@@ -51,6 +52,7 @@ class Sampler:
         """The newest sample."""
         self._window: deque[tuple[float, dict[Key, Times]]] = deque(maxlen=_WINDOW + 1)
         self._ends: dict[tuple[str, str], int] | None = None
+        self._logins: causes.Counts | None = None
         self._usage: tuple[float, dict[str, Usage]] = (0.0, {})
 
     async def run(self) -> None:
@@ -75,7 +77,9 @@ class Sampler:
         longest = await pooler.show("longest")
         workers = await pooler.show("worker")
         used = await asyncio.to_thread(process_usage, pooler)
-        self._look_at_ends()
+        self._look_at_logins(causes.logins(await show(self._context, "STATS_TOTALS")))
+        if self._look_at_ends():
+            self._look_at_crowd(await show(self._context, "CLIENTS"))
 
         def compute() -> dict[Key, dict[str, float]]:
             self._window.append((time.monotonic(), pooler.times.pools()))
@@ -157,8 +161,9 @@ class Sampler:
             self._window[0][1].get(key, {}).get(kind) if len(self._window) > 1 else None
         )
 
-    def _look_at_ends(self) -> None:
-        """Refusals, and servers that failed, become events."""
+    def _look_at_ends(self) -> bool:
+        """Refusals, and servers that failed, become events. Whether clients were too many for others."""
+        crowded = False
         totals = self._pooler.ends.totals()
         before = totals if self._ends is None else self._ends
         self._ends = totals
@@ -168,8 +173,22 @@ class Sampler:
                 continue
             if kind == "refused":
                 self._events.note(f"login refused: {reason}", "warning", new)
+                crowded |= causes.is_crowded(reason)
             elif kind == "server" and reason in _SERVER_TROUBLE:
                 self._events.note(f"server connection failed: {reason}", "error", new)
+        return crowded
+
+    def _look_at_crowd(self, clients: list[Row]) -> None:
+        who, count, of = causes.crowd(clients)
+        self._events.note(f"no room for more clients: most are {who}", "warning")
+        self._pooler.log.warning(f"no room for more clients: {count} of {of} are {who}")
+
+    def _look_at_logins(self, counts: causes.Counts) -> None:
+        before, self._logins = self._logins, counts
+        for database, new in causes.storms(counts, counts if before is None else before).items():
+            text = f"login storm: clients of {database} log in again and again"
+            self._events.note(text, "warning", new)
+            self._pooler.log.warning(f"{text}: {new} logins since the last look, for few transactions")
 
     def _workers(self, rows: list[Row], used: dict[str, Usage]) -> list[Row]:
         before_at, before = self._usage

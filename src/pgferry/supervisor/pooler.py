@@ -54,6 +54,8 @@ class Pooler:
     async def _name_moved(self, host: str, addresses: Addresses, gone: list[str], ttl: float) -> None:
         """Servers at addresses that a name has lost are replaced."""
         addrs = [list(item) for item in addresses]
+        here = ", ".join(address for _, address in addresses)
+        self.events.note(f"DNS: {host} has moved from {', '.join(gone)} to {here}", "warning")
         await self.fleet.ask_all("moved", SHOW_SECONDS, host=host, addrs=addrs, gone=gone, ttl=ttl)
 
     def config_message(self, *, reload: bool) -> Message:

@@ -205,6 +205,9 @@ class Supervisor:
             return {"name": await self._accounts.name_of(int(message["uid"]))}
         elif op == "cancel":
             await self._forward_cancel(message)
+        elif op == "host_down":
+            text = f"{message['db']}: the other hosts of its list are tried instead of {message['host']}: "
+            self._pooler.events.note(text + str(message["reason"]), "error")
         elif op == "welcome":
             return await self._find_welcome(message)
         else:

@@ -125,8 +125,10 @@ class Host:
         """Whether a host of a list could not be reached within the last server_login_retry seconds."""
         return self._down.get((host, port), 0.0) > self.engine.loop.now
 
-    def set_down(self, host: str, port: int) -> None:
+    def set_down(self, host: str, port: int, database: str, reason: str) -> None:
         """No address of this host has served: others are tried first for a while."""
+        if not self.is_down(host, port):
+            self.control.notice("host_down", host=f"{host}:{port}", db=database, reason=reason)
         self._down[host, port] = self.engine.loop.now + self.config.settings.server_login_retry
 
     def take_addresses(self, host: str, addresses: list[tuple[int, str]], ttl: float) -> None:

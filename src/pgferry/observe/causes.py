@@ -1,0 +1,50 @@
+"""Who is behind refused and too many logins, said when they happen: by then nobody has to ask."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+_STORM = 100
+"""So many logins to a database within a sample, with few transactions, are a storm."""
+
+Row = Mapping[str, Any]
+Counts = dict[str, tuple[int, int]]
+"""Logins and transactions by database."""
+
+
+def is_crowded(reason: str) -> bool:
+    """Whether a login was refused because too many clients are there already."""
+    return "client_conn" in reason
+
+
+def crowd(clients: Iterable[Row]) -> tuple[str, int, int]:
+    """(who has most of these rows of SHOW CLIENTS, how many, of how many)."""
+    counts = Counter(
+        f"{row['application_name'] or 'clients without application_name'} ({row['database']}/{row['user']})"
+        for row in clients
+        if row["database"] != "pgbouncer"
+    )
+    who, count = max(counts.items(), key=lambda item: item[1], default=("nobody", 0))
+    return who, count, counts.total()
+
+
+def logins(stats: Iterable[Row]) -> Counts:
+    """From SHOW STATS_TOTALS."""
+    return {
+        str(row["database"]): (int(row["client_login_count"]), int(row["xact_count"]))
+        for row in stats
+        if row["database"] != "pgbouncer"
+    }
+
+
+def storms(now: Counts, before: Counts) -> dict[str, int]:
+    """Databases that clients logged in to again and again between two samples, and how often."""
+    found = {}
+    for database, (count, transactions) in now.items():
+        old_count, old_transactions = before.get(database, (0, 0))
+        new = count - old_count
+        if new >= _STORM and new * 5 > transactions - old_transactions:
+            found[database] = new
+    return found
