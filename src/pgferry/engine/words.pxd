@@ -17,9 +17,11 @@ cdef class WordSet:
     cdef Word *words
     cdef uint32_t cap                # a power of two
     cdef readonly uint32_t count
-    cdef uint32_t lengths[256]       # by first character: which lengths (up to 31, longer ones as 31) occur
+    cdef uint32_t lengths[1024]      # by first and last character: which lengths (modulo 32) occur
 
     cpdef int add(self, bytes word, uint32_t anywhere, uint32_t first) except -1
     cdef int enter(self, uint64_t hash, uint32_t anywhere, uint32_t first) except -1
     cdef uint32_t look_up(self, const char *word, size_t n, bint first) noexcept
+    cdef uint32_t meaning(self, const char *word, size_t n, bint first, uint32_t *before) noexcept
+    cdef uint32_t scan_closely(self, const char *p, size_t n) noexcept
     cdef uint32_t scan(self, const char *p, size_t n) noexcept

@@ -5,9 +5,53 @@ costs a closer look (judge), but never too little. A place where a statement may
 behind a semicolon, behind the end of a comment, and the start of a line in a text that has a `--` before it.
 """
 
+cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memcpy, memset
+
+cdef extern from * nogil:
+    """
+    #include <stdint.h>
+    /* A bit for each of 64 bytes: is it part of a word, is it a digit, is it one of ; & - / (which may matter
+       between words). Bytes from 128 on are part of words. */
+    #ifdef __SSE2__
+    #include <emmintrin.h>
+    #define PGF_UPTO(x, low, n) \
+        _mm_cmpeq_epi8(_mm_subs_epu8(_mm_sub_epi8(x, _mm_set1_epi8(low)), _mm_set1_epi8(n)), _mm_setzero_si128())
+    #define PGF_IS(x, c) _mm_cmpeq_epi8(x, _mm_set1_epi8(c))
+    static inline void pgf_kinds(const uint8_t *p, uint64_t *words, uint64_t *digits, uint64_t *marks) {
+        uint64_t w = 0, d = 0, m = 0;
+        for (int i = 0; i < 64; i += 16) {
+            __m128i x = _mm_loadu_si128((const __m128i *)(p + i));
+            __m128i digit = PGF_UPTO(x, '0', 9);
+            __m128i letter = PGF_UPTO(_mm_or_si128(x, _mm_set1_epi8(32)), 'a', 25);
+            __m128i word = _mm_or_si128(_mm_or_si128(letter, digit), _mm_or_si128(PGF_IS(x, '_'), PGF_IS(x, '$')));
+            /* '-' | 2 is '/' */
+            __m128i mark = _mm_or_si128(PGF_IS(_mm_or_si128(x, _mm_set1_epi8(2)), '/'),
+                                        _mm_or_si128(PGF_IS(x, ';'), PGF_IS(x, '&')));
+            w |= (uint64_t)(uint32_t)_mm_movemask_epi8(_mm_or_si128(word, x)) << i;
+            d |= (uint64_t)(uint32_t)_mm_movemask_epi8(digit) << i;
+            m |= (uint64_t)(uint32_t)_mm_movemask_epi8(mark) << i;
+        }
+        *words = w, *digits = d, *marks = m;
+    }
+    #else
+    static inline void pgf_kinds(const uint8_t *p, uint64_t *words, uint64_t *digits, uint64_t *marks) {
+        uint64_t w = 0, d = 0, m = 0;
+        for (int i = 63; i >= 0; i--) {
+            uint8_t c = p[i], digit = c >= '0' && c <= '9', letter = (c | 32) >= 'a' && (c | 32) <= 'z';
+            w = w << 1 | (letter || digit || c >= 128 || c == '_' || c == '$');
+            d = d << 1 | digit;
+            m = m << 1 | ((c | 2) == '/' || c == ';' || c == '&');
+        }
+        *words = w, *digits = d, *marks = m;
+    }
+    #endif
+    """
+    void kinds "pgf_kinds" (const uint8_t *p, uint64_t *words, uint64_t *digits, uint64_t *marks)
+    int lowest "__builtin_ctzll" (uint64_t bits)
+    int leading "__builtin_clzll" (uint64_t bits)
 
 # By byte: 0 between words, else the lower-case letter. Digits are in words but do not begin them.
 cdef uint8_t LETTER[256]
@@ -27,6 +71,25 @@ cdef inline uint64_t hash_word(const char *word, size_t n) noexcept:
     return h | 1
 
 
+cdef inline uint32_t ends(const char *word, size_t n) noexcept:
+    """An index by the first and the last character (n > 0), the same in either case."""
+    return (<uint32_t>word[0] & 31) << 5 | (<uint32_t>word[n - 1] & 31)
+
+
+cdef inline uint32_t length_bit(size_t n) noexcept:
+    return 1u << (n & 31)
+
+
+cdef inline bint matters(const char *p, const char *begin, const char *end) noexcept:
+    """A statement may begin behind this byte, or a word be spelled in a way that only a closer look finds."""
+    if p[0] == b"-":
+        return end - p > 1 and p[1] == b"-"
+    if p[0] == b"/":
+        return p > begin and p[-1] == b"*"
+    return p[0] == b";" or p[0] == b"&"
+
+
+@cython.final
 cdef class WordSet:
     """Open addressing by hash; two different words of one hash would only cost a closer look."""
 
@@ -45,7 +108,7 @@ cdef class WordSet:
         cdef size_t n = len(word)
         if n == 0:
             return 0
-        self.lengths[<uint8_t>w[0]] |= 1u << (n if n < 31 else 31)
+        self.lengths[ends(w, n)] |= length_bit(n)
         return self.enter(hash_word(w, n), anywhere, first)
 
     cdef int enter(self, uint64_t hash, uint32_t anywhere, uint32_t first) except -1:
@@ -92,11 +155,67 @@ cdef class WordSet:
             i = (i + 1) & (self.cap - 1)
         return 0
 
+    cdef uint32_t meaning(self, const char *word, size_t n, bint first, uint32_t *before) noexcept:
+        """The bits of a word; `before`: those of the word before it, then its own."""
+        cdef uint32_t bits = 0, shield = before[0] & SHIELD
+        if self.lengths[ends(word, n)] & length_bit(n):
+            bits = self.look_up(word, n, first)
+        before[0] = bits
+        return 0 if bits & SHIELDED and shield else bits
+
     cdef uint32_t scan(self, const char *p, size_t n) noexcept:
-        """The bits of all words found in p[:n]."""
+        """The bits of all words found in p[:n].
+
+        Takes 64 bytes at a time, as long as nothing between the words matters.
+        """
+        cdef const char *begin = p
         cdef const char *end = p + n
+        cdef const char *block
+        cdef char rest[64]
+        cdef uint32_t found = 0, before = 0
+        cdef uint64_t words, digits, starts, marks
+        cdef int at, k, done
+        cdef bint last, first = True
+        while True:
+            last = end - p < 64
+            block = p
+            if last:
+                memset(rest, 0, 64)
+                memcpy(rest, p, end - p)
+                block = rest
+            kinds(<const uint8_t *>block, &words, &digits, &marks)
+            # Digits do not begin a word: a run of them at the start of one is added to, and carries into what follows.
+            starts = words & ~(words << 1)
+            starts = (starts & ~digits) | (((starts & digits) + digits) & ~digits & words)
+            while marks:
+                at = lowest(marks)
+                if matters(p + at, begin, end) and (
+                    not last or p[at] == b"&" or (starts and 63 - leading(starts) > at)
+                ):
+                    return self.scan_closely(begin, n)
+                marks &= marks - 1
+            done = 63       # what is between words is looked at with its neighbour
+            while starts:
+                at = lowest(starts)
+                k = lowest(~(words >> at)) if ~words else 64 - at
+                if at + k == 64 and not last:
+                    if at == 0:
+                        return self.scan_closely(begin, n)
+                    done = at
+                    break
+                found |= self.meaning(block + at, k, first, &before)
+                first = False
+                starts &= starts - 1
+            if last:
+                return found & ~<uint32_t>(SHIELD | SHIELDED)
+            p += done
+
+    cdef uint32_t scan_closely(self, const char *p, size_t n) noexcept:
+        """The same byte by byte, with all that may matter between words."""
+        cdef const char *end = p + n
+        cdef const char *begin = p
         cdef const char *word
-        cdef uint32_t found = 0, bits, before = 0
+        cdef uint32_t found = 0, before = 0
         cdef size_t k
         cdef bint first = True, dashes = False
         cdef uint8_t c
@@ -108,17 +227,12 @@ cdef class WordSet:
                 while p < end and LETTER[<uint8_t>p[0]]:
                     p += 1
                 k = p - word
-                bits = 0
-                if self.lengths[LETTER[c]] & (1u << (k if k < 31 else 31)):
-                    bits = self.look_up(word, k, first)
-                    if not (bits & SHIELDED and before & SHIELD):
-                        found |= bits
-                before = bits
+                found |= self.meaning(word, k, first, &before)
                 if k == 1 and c | 32 == 117 and end - p > 1 and p[0] == b"&" and (p[1] == b"'" or p[1] == b'"'):
                     found |= self.look_up(b"u&", 2, first)      # an identifier may be spelled with escapes
                 first = False
                 continue
-            if c == 59 or (c == 47 and p > end - n and p[-1] == b"*") or (c == 10 and dashes):
+            if c == 59 or (c == 47 and p > begin and p[-1] == b"*") or (c == 10 and dashes):
                 first = True
             elif c == 45 and end - p > 1 and p[1] == b"-":
                 dashes = True
