@@ -71,7 +71,7 @@ def _compare(suite: suites.Suite, options: argparse.Namespace) -> tuple[str, int
     if isinstance(suite, regress.Regress):
         pooled.outcomes = regress.compare([d.outcomes for d in direct], pooled.outcomes)
     differ = differences(direct[0], pooled)
-    known = {t: why for t in differ if (why := reason(suite.name, t))}
+    known = {t: why for t, o in differ.items() if (why := reason(suite.name, t, o.why))}
     _write(suite, options.mode, direct[0], pooled, differ, known)
     for test, outcome in differ.items():
         print(f"  {outcome.how:8} {test}" + (f" (known: {known[test]})" if test in known else ""))

@@ -38,6 +38,7 @@ FOREIGN = {
     "pg_prepared_statements",
     "pg_proc",
     "pg_stat_activity",
+    "pg_stat_database",
     "prepare_time",
     "generic_plans",
     "custom_plans",

@@ -524,6 +524,8 @@ cdef int bring_unnamed(Client c, Server s) except -1:
         s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
         s.unnamed = None
     else:
+        if c.judged:
+            ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
         body = c.unnamed
         head[0] = b"P"
         put32(head + 1, <uint32_t>(5 + len(body)))
@@ -796,6 +798,8 @@ cdef size_t verify(Client c, Server s, Statement st) except? 0:
     """
     cdef bytes message
     cdef char size[4]
+    if c.judged:
+        ready_to_describe(c, s, judge_statement(c, st))
     prepare_on(c, s, st)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
     message = b"D" + size[:4] + b"S" + st.wire_name + b"H\0\0\0\4"
@@ -825,8 +829,6 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
     if nul == p + 6:
         if not use_unnamed(c, s):
             return stall(c)
-        if c.judged:
-            ready_to_describe(c, s, judge_unnamed(c))
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)

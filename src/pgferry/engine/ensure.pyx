@@ -276,7 +276,7 @@ cdef bint sequences_ready(Client c, Server s, bint extended) except -1:
     c.db.sequences = True
     if not s.foreign or s.xact == b"E":
         return True
-    if s.plan.turns or c.turns_here:
+    if s.plan.turns or (c.turns_here and s.xact != b"I"):
         return False            # this transaction may have called nextval itself: it cannot be told apart any more
     s.foreign = False           # unless it fails
     ensure(s, b"DISCARD SEQUENCES", extended, None, None)

@@ -1,0 +1,61 @@
+"""What the test suites of other projects (`make foreign`) have shown to be wrong, each as small as can be."""
+
+from collections.abc import Callable
+
+from pgferry.embedded import Cluster
+from support.pooler import Pooler
+from support.wire import Message, Wire, bind, describe, execute, parse, sync, types
+
+Make = Callable[..., Pooler]
+ONE = {"default_pool_size": 1}
+
+
+def error(wire: Wire, sql: str) -> Message:
+    """What PostgreSQL says against it."""
+    return next(m for m in wire.query(sql) if m.type == "E")
+
+
+def test_unnamed_execute_is_described_on_any_server(cluster: Cluster, make_pooler: Make) -> None:
+    """psql's \\gdesc: PostgreSQL looks up the columns of EXECUTE when it parses it, so what it names comes first."""
+    pooler = make_pooler(cluster, settings=ONE)
+    with Wire.login((pooler.host, pooler.port)) as wire:
+        wire.query("PREPARE q AS SELECT 1 AS first, 2 AS second")
+        wire.send(parse("EXECUTE q"), sync())
+        assert types(wire.until()) == "1Z"
+        pooler.admin("RECONNECT")
+        wire.send(describe(), sync())
+        assert types(wire.until()) == "tTZ"
+        pooler.admin("RECONNECT")
+        wire.send(bind(), describe(kind="P"), execute(), sync())
+        assert types(wire.until()) == "2TDCZ"
+
+
+def test_named_execute_is_described_on_any_server(cluster: Cluster, make_pooler: Make) -> None:
+    """The same for a statement whose columns the client knows: they have not changed."""
+    pooler = make_pooler(cluster, settings=ONE)
+    with Wire.login((pooler.host, pooler.port)) as wire:
+        wire.query("PREPARE q AS SELECT 1 AS first, 2 AS second")
+        wire.send(parse("EXECUTE q", "s"), describe("s"), sync())
+        assert types(wire.until()) == "1tTZ"
+        pooler.admin("RECONNECT")
+        wire.send(describe("s"), sync())
+        assert types(wire.until()) == "tTZ"
+        pooler.admin("RECONNECT")
+        wire.send(bind([], "s"), execute(), sync())
+        assert types(wire.until()) == "2DCZ"
+
+
+def test_first_need_of_sequences_outside_transactions(
+    cluster: Cluster, make_pooler: Make, database: str
+) -> None:
+    """On a server with another client's values, which the client has had for earlier transactions already."""
+    pooler = make_pooler(cluster, settings=ONE)
+    cluster.sql("CREATE SEQUENCE s", database)
+    address = (pooler.host, pooler.port)
+    with Wire.login(address, database=database) as other, Wire.login(address, database=database) as wire:
+        other.query("SELECT nextval('s')")
+        wire.query("CREATE TEMP TABLE pins (a int)")
+        assert error(wire, "SELECT U&'wrong: +0061' UESCAPE +").sqlstate == "42601"
+        assert error(wire, "SELECT lastval()").text == "lastval is not yet defined in this session"
+        assert wire.rows("SELECT nextval('s')") == [[b"2"]]
+        assert wire.rows("SELECT lastval()") == [[b"2"]]
