@@ -115,6 +115,20 @@ def test_links_resolve(page: Path) -> None:
         assert not anchor or anchor in anchors(file), f"{page.name}: {target}"
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lists_mean_the_same_everywhere(page: Path) -> None:
+    """The site's Markdown wants 4 blanks for what belongs to a list item, and 8 for code in one."""
+    within, blank, wrong = False, False, []
+    for line in re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL).splitlines():
+        indent = len(line) - len(line.lstrip())
+        if line.strip() and indent == 0:
+            within = bool(re.match(r"([-*]|\d+\.) ", line)) or (within and not blank)
+        elif (within and blank and indent in (1, 2, 3, 5, 6, 7)) or re.match(r" {1,3}([-*]|\d+\.) ", line):
+            wrong += [line]
+        blank = not line.strip()
+    assert wrong == []
+
+
 def test_the_index_names_every_page() -> None:
     text = (ROOT / "docs" / "index.md").read_text()
     assert [page.name for page in PAGES if page.name not in text and page.name != "index.md"] == []
