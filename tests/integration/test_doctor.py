@@ -359,7 +359,9 @@ def test_who_holds_the_servers(
 ) -> None:
     monkeypatch.setattr(checks_running, "_LONG_IDLE", 0.0)
     monkeypatch.setattr(checks_running, "_LONG_QUERY", 0.2)
-    pooler = make_pooler(databases={"db": pooler_entry(cluster, pool_size=2)})
+    pooler = make_pooler(
+        settings={"statement_text_length": 100}, databases={"db": pooler_entry(cluster, pool_size=2)}
+    )
     console = parse(console_url(pooler))
     with ExitStack() as stack:
         leaky = stack.enter_context(pooler.connect("db", autocommit=False, application_name="leaky"))
@@ -377,7 +379,7 @@ def test_who_holds_the_servers(
         assert "leaky sits in a transaction" in waits.change
         assert "runs a query" in waits.change
         assert any("leaky" in f.text for f in provoked(facts, "idle-in-transaction"))
-        provoked(facts, "long-query")
+        assert ": SELECT pg_sleep(3)" in provoked(facts, "long-query")[0].text
         provoked(facts, "pool-full")
         for thread in threads:
             thread.join(20)

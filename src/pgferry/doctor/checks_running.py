@@ -63,6 +63,23 @@ def _holders(facts: Facts, pool: Row) -> str:
     return first((text for _, text in sorted(texts, reverse=True)), 3)
 
 
+def _statement(facts: Facts, server: Row) -> str:
+    """What the server's client sent last, when statement_text_length lets it be seen."""
+    row = next((r for r in dicts(facts, "LONGEST") if r["server"] == server["ptr"]), {})
+    return " ".join((row.get("statement") or "").split())
+
+
+def _colon(text: str, before: str = "") -> str:
+    return f"{before}: {text}" if text else ""
+
+
+def _hint(facts: Facts, server: Row) -> str:
+    """How to see the statement, when it is not there."""
+    if _statement(facts, server) or not facts.console or not facts.console.is_pgferry:
+        return ""
+    return "; statement_text_length = 200 shows which query"
+
+
 def _most(clients: Iterable[Row]) -> str:
     """The applications with the most of these clients."""
     counts = Counter(
@@ -119,9 +136,10 @@ def idle_in_transaction(facts: Facts) -> Iterator[Finding]:
             yield warning(
                 f"Client {client['ptr']} ({client['application_name'] or client['addr']}) of "
                 f"{row['database']}/{row['user']} "
-                f"has a server and does nothing with it since {seconds(since)}",
+                f"has a server and does nothing with it since {seconds(since)}"
+                f"{_colon(_statement(facts, row), '; its last statement')}",
                 "end the transaction in the application; idle_transaction_timeout = 60; now: KILL_CLIENT "
-                f"{client['id']}",
+                f"{client['id']} on the console",
                 "SHOW CLIENTS, SHOW SERVERS",
             )
 
@@ -140,10 +158,11 @@ def long_query(facts: Facts) -> Iterator[Finding]:
             client = clients.get(row["link"] or "", {})
             who = client.get("application_name") or f"client {row['link']}"
             yield note(
-                f"A query of {who} ({row['database']}/{row['user']}) runs for {seconds(_wait(row))}",
+                f"A query of {who} ({row['database']}/{row['user']}) runs for {seconds(_wait(row))}"
+                f"{_colon(_statement(facts, row))}",
                 "statement_timeout for the role; a second entry in [databases] with a small pool_size for "
                 "reports; "
-                f"now: SELECT pg_cancel_backend({row['remote_pid']}) in PostgreSQL",
+                f"now: SELECT pg_cancel_backend({row['remote_pid']}) in PostgreSQL{_hint(facts, row)}",
                 "SHOW SERVERS",
             )
 
