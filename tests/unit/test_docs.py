@@ -3,12 +3,14 @@
 import re
 from functools import cache
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 import yaml
 
 from pgferry.admin.commands import SHOWS
 from pgferry.admin.control import CONTROLS
+from pgferry.config.load import load
 from pgferry.config.model import Settings
 from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER
 from pgferry.observe import exporter, own
@@ -145,6 +147,25 @@ def test_names_of_settings_and_columns_exist(page: Path) -> None:
     named = {word for word in words(text) if re.fullmatch(r"[a-z]+(_[a-z0-9]+)+", word)}
     errors = {word for word in named if page.name == "troubleshooting.md" and f'"{word}"' in source()}
     assert named - settings() - columns() - metrics() - FOREIGN - errors == set()
+
+
+def examples() -> list[str]:
+    """The configurations on all pages, but those that need files with keys (tests/integration/test_tls_*)."""
+    texts = [page.read_text() for page in OPERATORS]
+    found = [
+        dedent(b) for text in texts for b in re.findall(r"(?:^    .*\n(?:\n(?=    ))?)+", text, re.MULTILINE)
+    ]
+    return [b for b in found if re.match(r"\[(?!Service|Socket)|[a-z_]+ = ", b) and "_tls_" not in b]
+
+
+@pytest.mark.parametrize("example", examples(), ids=lambda text: text.splitlines()[-1][:40])
+def test_examples_are_configurations(example: str, tmp_path: Path) -> None:
+    (tmp_path / "userlist.txt").write_text('"alice" "secret"\n"pgferry_auth" "secret"\n')
+    text = example if example.startswith("[") else f"[databases]\npostgres =\n[pgbouncer]\n{example}"
+    text = text.replace("= userlist.txt", f"= {tmp_path}/userlist.txt")
+    (tmp_path / "pgferry.ini").write_text(text)
+    config = load(str(tmp_path / "pgferry.ini"))
+    assert [w for w in config.warnings if w.setting != "auth_file"] == []
 
 
 def test_every_metric_of_ours_is_documented() -> None:
