@@ -19,7 +19,7 @@ from pgferry.config.load import load
 from pgferry.doctor import checks_running, checks_server, checks_state
 from pgferry.doctor.gather import ask_console, ask_server, config_of
 from pgferry.doctor.machine import Machine
-from pgferry.doctor.model import CHECKS, Facts, Finding, Severity
+from pgferry.doctor.model import CHECKS, Console, Facts, Finding, Row, Severity
 from pgferry.doctor.places import Places
 from pgferry.doctor.run import examine
 from pgferry.embedded import Cluster
@@ -467,6 +467,17 @@ def test_session_state_that_is_used(own_cluster: Cluster, write: Callable[..., s
     assert "LISTEN" in finding.text
     assert "session advisory locks" in finding.text
     assert found(facts_of(write({}), server=server), "state-ignored") == []
+
+
+def test_a_pgbouncer_leaves_session_state_to_the_next_client() -> None:
+    shows: dict[str, list[Row]] = {
+        "VERSION": [{"version": "PgBouncer 1.25.2"}],
+        "CONFIG": [{"key": "pool_mode", "value": "transaction"}],
+        "DATABASES": [{"name": "shop", "database": "shop", "host": "127.0.0.1", "port": "5432"}],
+    }
+    console = Console(parse("postgresql://stats@127.0.0.1:6432/pgbouncer"), shows)
+    (finding,) = provoked(Facts(config=config_of(console), console=console), "state-ignored")
+    assert "pgferry with session_state = track" in finding.change
 
 
 def test_pins(cluster: Cluster, make_pooler: MakePooler, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,6 +163,7 @@ def test_examples_are_configurations(example: str, tmp_path: Path) -> None:
     (tmp_path / "userlist.txt").write_text('"alice" "secret"\n"pgferry_auth" "secret"\n')
     text = example if example.startswith("[") else f"[databases]\npostgres =\n[pgbouncer]\n{example}"
     text = text.replace("= userlist.txt", f"= {tmp_path}/userlist.txt")
+    text += "" if "[pgbouncer]" in text else "[pgbouncer]\n"
     (tmp_path / "pgferry.ini").write_text(text)
     config = load(str(tmp_path / "pgferry.ini"))
     assert [w for w in config.warnings if w.setting != "auth_file"] == []

@@ -106,6 +106,8 @@ def config_of(console: Console) -> Config:
             )
         except BadValue:
             continue
+    if not console.is_pgferry:
+        values["session_state"] = "ignore"  # PgBouncer has nothing else
     users = {str(row["name"]): _user(row) for row in console.rows("USERS") if row.get("name")}
     databases = [_database(row) for row in console.shows.get("DATABASES", [])]
     named = {d.name: d for d in databases if d.name not in ("pgbouncer", "pgferry")}
