@@ -216,6 +216,8 @@ class Dashboard:
             done, _ = await asyncio.wait({task}, timeout=_WAIT_SECONDS)
             if done:
                 task.result()
+            self._tables.clear()
+            await self._sampler.after_command()
         except CommandError as error:
             return _json({"ok": False, "message": error.message, "detail": error.detail})
         return _json(

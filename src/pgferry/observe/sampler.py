@@ -98,6 +98,20 @@ class Sampler:
             "longest": _longest(longest),
             "workers": self._workers(workers, used),
         }
+        self._publish()
+
+    async def after_command(self) -> None:
+        """Publish what an operator's command has changed; figures stay those of the newest sample."""
+        entries = {str(row["name"]): row for row in await show(self._context, "DATABASES")}
+        if not self.now:
+            return
+        self.now["state"] = self._state()
+        for row in self.now["pools"]:
+            entry = entries.get(row["database"], {})
+            row.update({name: entry.get(name, 0) for name in ("paused", "disabled")})
+        self._publish()
+
+    def _publish(self) -> None:
         fresh, self.fresh = self.fresh, asyncio.Event()
         fresh.set()
 
