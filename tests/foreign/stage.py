@@ -27,7 +27,7 @@ POOL: Mapping[str, object] = {
     "max_client_conn": 500,
     "query_wait_timeout": 30,
     "log_connections": 0,
-    "log_disconnections": 0,
+    "log_disconnections": 1,
 }
 
 

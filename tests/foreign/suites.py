@@ -186,7 +186,7 @@ class Django(PythonSuite):
 
     name = "django"
     package = ("django", "5.2.19", "ad03d8abc51dbff95ebf34b27123cf0c26a3b62db7ba0cd520783686362533d1")
-    requirements = (*PSYCOPG, "django==5.2.19", "jinja2", "tblib", "sqlparse")
+    requirements = (*PSYCOPG, "psycopg-pool==3.2.7", "django==5.2.19", "jinja2", "tblib", "sqlparse")
     # With --keepdb they are not made by the run: CREATE DATABASE needs a template nobody is connected to.
     databases = ("main", "other", "test_main", "test_other")
     labels = (

@@ -261,6 +261,7 @@ def test_described_columns_hold_on_every_server(
         answer = wire.until()
         assert types(answer) == "EZ"
         assert (answer[0].sqlstate, answer[0].text) == ("0A000", "cached plan must not change result type")
+        assert answer[0].fields["R"] == "RevalidateCachedQuery"  # by which drivers know it
         wire.query("ROLLBACK")
         wire.send(close("s"), parse("SELECT * FROM t", "s"), describe("s"), bind([], "s"), execute(), sync())
         assert types(wire.until()) == "31tT2DCZ"

@@ -25,7 +25,7 @@ from pgferry.engine.judge cimport (
 )
 from pgferry.engine.listening cimport may_listen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
-from pgferry.engine.messages cimport error_message
+from pgferry.engine.messages cimport plan_changed
 from pgferry.engine.model cimport CL_CLOSING, MODE_STATEMENT, STATE_REFUSE, Client, Engine, Server
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_IN_COPY, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_COPY_END,
@@ -782,7 +782,7 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
         s.status = 0
         return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
     if st.changed:
-        c.refusal = error_message("ERROR", "0A000", "cached plan must not change result type")
+        c.refusal = plan_changed()
         send_refused(c, s, True)
         return skip(c, n, total)
     if not s.prepared.touch(st.number):

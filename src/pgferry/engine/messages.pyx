@@ -16,6 +16,12 @@ cdef bytes error_message(str severity, str sqlstate, str text):
     return fields(b"E", [(b"S", severity), (b"V", severity), (b"C", sqlstate), (b"M", text)])
 
 
+cdef bytes plan_changed():
+    """PostgreSQL's own error. Drivers (asyncpg, JDBC) know it by its routine, and prepare the statement anew."""
+    return fields(b"E", [(b"S", "ERROR"), (b"V", "ERROR"), (b"C", "0A000"),
+                         (b"M", "cached plan must not change result type"), (b"R", "RevalidateCachedQuery")])
+
+
 cdef bytes notice_message(str text):
     """NoticeResponse, SQLSTATE 00000."""
     return fields(b"N", [(b"S", "NOTICE"), (b"V", "NOTICE"), (b"C", "00000"), (b"M", text)])
