@@ -70,7 +70,7 @@ def profiled(options: argparse.Namespace) -> int:
     """Profile a pooler while it works."""
     raise_descriptor_limit()
     with workplace(scale=1) as (folder, server):
-        pooler = _target(options.target, folder, server, {})
+        pooler = _target(options.target, folder, server, dict(options.pgferry_config))
         assert isinstance(pooler, Pooler)
         job = profile.Job(
             options.protocol, options.clients, options.transactions, options.seconds, options.top

@@ -10,10 +10,11 @@ from pgferry.engine.loop import Loop
 from pgferry.engine.plumbing import Watch
 
 Done = Callable[[Any, Exception | None], None]
+KEPT = 2.0  # seconds that the thread waits for more: while it lives the loop has to share the GIL with it
 
 
 class SlowWork:
-    """One thread. Calls with the same key that come while one is under way share its result."""
+    """One thread, while there is work. Calls with the same key that come while one is under way share its result."""
 
     def __init__(self, loop: Loop) -> None:
         self._jobs: queue.SimpleQueue[tuple[Any, Callable[[], Any]]] = queue.SimpleQueue()
@@ -21,7 +22,8 @@ class SlowWork:
         self._waiting: dict[Any, list[Done]] = {}
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._watch = Watch(loop, self._wake_fd, self._collect)
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()  # guards _running
+        self._running = False
 
     def run(self, key: Any, job: Callable[[], Any], done: Done) -> None:
         """Run job() in the thread; done(result, error) on the loop. Exceptions of job() come as error."""
@@ -30,14 +32,23 @@ class SlowWork:
             waiting.append(done)
             return
         self._waiting[key] = [done]
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="slow", daemon=True)
-            self._thread.start()
-        self._jobs.put((key, job))
+        with self._lock:
+            self._jobs.put((key, job))
+            if self._running:
+                return
+            self._running = True
+        threading.Thread(target=self._work, name="slow", daemon=True).start()
 
     def _work(self) -> None:
         while True:
-            key, job = self._jobs.get()
+            try:
+                key, job = self._jobs.get(timeout=KEPT)
+            except queue.Empty:
+                with self._lock:
+                    if self._jobs.empty():
+                        self._running = False
+                        return
+                continue
             try:
                 self._results.put((key, job(), None))
             except Exception as error:  # reported to whoever asked: a thread has nobody else to tell
