@@ -126,6 +126,21 @@ def test_keyboard_and_search(page: Page, web: Web) -> None:
         expect(page.get_by_role("tab", name="Events")).to_be_focused()
 
 
+def test_a_section_begins_at_its_top(page: Page, web: Web) -> None:
+    page.set_viewport_size({"width": 900, "height": 220})
+    log_in(page)
+    with app(web, "shop", autocommit=False) as client:
+        client.execute("SELECT 1")
+        page.keyboard.press("3")
+        expect(page.locator("#holding")).to_contain_text("shop")
+        page.evaluate("window.scrollTo(0, 100)")
+        page.keyboard.press("2")
+        expect(page.locator("#pools")).to_contain_text("postgres")
+        page.keyboard.press("3")
+        expect(page).to_have_url(re.compile("#holding$"))
+        assert page.evaluate("window.scrollY") == 0
+
+
 def test_pause_resume_and_kill(page: Page, web: Web) -> None:
     log_in(page)
     with app(web, "victim") as client:

@@ -310,7 +310,7 @@ function show(name) {
   for (const section of document.querySelectorAll("main > section")) section.classList.toggle("shown", section.dataset.tab === name);
   for (const each of document.querySelectorAll("nav button")) each.setAttribute("aria-selected", String(each.dataset.go === name));
   if (location.hash.slice(1) !== name) window.scrollTo(0, 0);
-  location.hash = name;
+  window.history.replaceState(null, "", `#${name}`);  // setting the hash would scroll to what has this id
   if (now) render();
   drawCharts();
 }
