@@ -59,3 +59,17 @@ def test_first_need_of_sequences_outside_transactions(
         assert error(wire, "SELECT lastval()").text == "lastval is not yet defined in this session"
         assert wire.rows("SELECT nextval('s')") == [[b"2"]]
         assert wire.rows("SELECT lastval()") == [[b"2"]]
+
+
+def test_dynamic_code_in_a_transaction(cluster: Cluster, make_pooler: Make, database: str) -> None:
+    """The first that may read sequences, on a server that others have used: it goes on, and reads nobody's values."""
+    pooler = make_pooler(cluster, settings=ONE)
+    cluster.sql("CREATE SEQUENCE s", database)
+    address = (pooler.host, pooler.port)
+    with Wire.login(address, database=database) as other, Wire.login(address, database=database) as wire:
+        other.query("SELECT nextval('s')")
+        wire.query("BEGIN")
+        wire.query("SELECT 1")
+        assert types(wire.query("DO $$BEGIN EXECUTE 'CREATE TABLE t (a int)'; END$$")) == "CZ"
+        reads = error(wire, "DO $$BEGIN EXECUTE 'SELECT lastval()'; END$$")
+        assert reads.text == "lastval is not yet defined in this session"

@@ -47,6 +47,7 @@ cdef enum:
     READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
     PREPARED = 2           # session.verdict.Touch
     TEMP = 8
+    ANYTHING = 191         # all of Touch but FOREVER: SQL that cannot be read beforehand
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
     NEED_PREPARED = 1      # session.verdict.Need
     NEED_SEQUENCES = 2
@@ -347,7 +348,8 @@ cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
         bring_sql(c, s, extended)
         if extended:
             bring_named(c, s, verdict)
-    return not needs & NEED_SEQUENCES or sequences_ready(c, s, extended)
+    return (not needs & NEED_SEQUENCES
+            or sequences_ready(c, s, extended, verdict.touch & <uint32_t>ANYTHING == <uint32_t>ANYTHING))
 
 
 cdef int note_everything(Client c, Server s) except -1:

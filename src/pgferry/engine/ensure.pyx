@@ -271,12 +271,15 @@ cdef int dealt(Client c, Server s, const char *tag) except -1:
 
 # --- sequences --------------------------------------------------------------------------------------------------
 
-cdef bint sequences_ready(Client c, Server s, bint extended) except -1:
-    """Whether currval and lastval can be answered here; what other clients left is discarded if that still can be."""
+cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except -1:
+    """Whether currval and lastval can be answered here; what other clients left is discarded if that still can be.
+
+    `unread`: nobody knows whether they will be called, so that rather the client's own values are lost as well.
+    """
     c.db.sequences = True
     if not s.foreign or s.xact == b"E":
         return True
-    if s.plan.turns or (c.turns_here and s.xact != b"I"):
+    if s.plan.turns or (c.turns_here and s.xact != b"I" and not unread):
         return False            # this transaction may have called nextval itself: it cannot be told apart any more
     s.foreign = False           # unless it fails
     ensure(s, b"DISCARD SEQUENCES", extended, None, None)
