@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test test-all lint format test-asan soak fuzz foreign bench docs clean
+.PHONY: help build demo test test-all lint format test-asan soak fuzz foreign drivers bench docs clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -64,6 +64,9 @@ fuzz: $(VENV)/.tests build  ## the fuzz tests for SECONDS=300
 
 foreign: $(VENV)/.tests build  ## other projects' test suites, directly and through pgferry: ARGS="regress asyncpg"
 	PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m foreign.run $(ARGS)
+
+drivers: $(VENV)/.tests build  ## drivers of other languages (node, go, java) as docs/drivers.md has them; fetches them
+	PGFERRY_FETCH_DRIVERS=1 $(PYTEST) tests/integration/test_drivers.py
 
 bench: $(VENV)/.bench build  ## beside a direct connection and PgBouncer, into docs/benchmarks
 	$(BIN)/python -m bench $(ARGS)
