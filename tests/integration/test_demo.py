@@ -2,13 +2,16 @@
 
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -46,6 +49,17 @@ def test_once_shows_the_proof_and_ends(port: int) -> None:
     assert int(rates[2].replace(",", "")) > 500
 
 
+def _a_slow_query_is_named(conn: "psycopg.Connection[Any]", doctor: list[str]) -> None:
+    """What the quick start does next, with the line that the demo shows."""
+    slow = threading.Thread(target=conn.execute, args=("SELECT pg_sleep(7)",))
+    slow.start()
+    said, limit = "", time.monotonic() + 30
+    while "pg_sleep(7)" not in said and time.monotonic() < limit:
+        said = subprocess.run(doctor, capture_output=True, text=True, check=False).stdout
+    slow.join()
+    assert re.search(r"runs\s+for\s+\S+\s+s:\s+SELECT\s+pg_sleep\(7\)", said), said
+
+
 def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:
     process = demo("--port", str(port), "--clients", "20", "--seconds", "1")
     assert process.stdout is not None
@@ -58,6 +72,9 @@ def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:
     assert line, output
     with psycopg.connect(f"host={line[1]} port={line[2]} user={line[3]} dbname=demo") as conn:
         assert conn.execute("SELECT count(*) FROM accounts").fetchone() == (10_000,)
+        doctor = re.search(r"^    (.+ doctor --console \S+)$", output, re.MULTILINE)
+        assert doctor, output
+        _a_slow_query_is_named(conn, shlex.split(doctor[1]))
     family = descendants(process.pid)
     assert len(family) > 3
     os.kill(process.pid, signal.SIGINT)

@@ -1,6 +1,8 @@
 """`pgferry demo`: a private PostgreSQL, pgferry in front of it, a load that shows what pooling does."""
 
+import shutil
 import signal
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -220,7 +222,7 @@ log_disconnections = 0
         click.echo(f"    curl http://{HOST}:{self.http_port}/metrics")
         click.echo(f"    curl http://{HOST}:{self.http_port}/health/ready")
         click.echo("\nWhat is wrong with it, if anything:\n")
-        click.echo(f"    pgferry doctor --console postgresql://{USER}@{HOST}:{self.port}")
+        click.echo(f"    {_program()} doctor --console postgresql://{USER}@{HOST}:{self.port}")
         click.echo("\nCtrl-C ends it.")
         while True:
             time.sleep(0.5)
@@ -241,6 +243,18 @@ def _free_port(wanted: int, taken: int = 0) -> int:
 
 def _dicts(result: Result) -> list[dict[str, str | None]]:
     return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
+
+
+def _program() -> str:
+    """What a shell in this directory starts this program by."""
+    started = Path(sys.argv[0])
+    if started.name == "__main__.py":
+        return f"{sys.executable} -m pgferry"
+    found = shutil.which("pgferry")
+    if found is not None and Path(found).resolve() == started.resolve():
+        return "pgferry"
+    here = Path.cwd()
+    return str(started.relative_to(here) if started.is_relative_to(here) else started)
 
 
 def _micros(seconds: float, transactions: int) -> str:
