@@ -17,7 +17,7 @@ from .targets import TRUST, Pooler
 START_UNDER_VALGRIND_S = 120
 WARM_UP_ROUNDS = 20
 PERF_FREQUENCY = 1999
-PROTOCOLS = ("simple", "extended", "prepared", "connect")
+PROTOCOLS = ("simple", "extended", "prepared", "connect", "tenants")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from .system import BenchError
 SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = "
 STATEMENT = "P_0"
 ROWS = 100_000
+TENANT = ("SET search_path = tenant_{n}, public", "SET ROLE tenant_{n}", "SET app.tenant_id = '{n}'")
 SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 TERMINATE = b"X\0\0\0\4"
 
@@ -44,7 +45,8 @@ class SteadyLoad:
     def __init__(self, port: int, protocol: str, clients: int) -> None:
         """Log in `clients` at 127.0.0.1:`port` and prepare their statements; raises BenchError or OSError.
 
-        Protocol `connect` makes a new connection for each transaction, as `pgbench -C` does.
+        Protocol `connect` makes a new connection for each transaction, as `pgbench -C` does; with `tenants` each
+        client has session state of its own.
         """
         self._protocol = protocol
         self._port = port
@@ -54,6 +56,9 @@ class SteadyLoad:
             self._links = []
             return
         self._links = [wire.login(port, TRUST_USER, DATABASE, timeout_s=60) for _ in range(clients)]
+        if protocol == "tenants":
+            for text in TENANT:
+                self._exchange(self._links, [query_packet(text.format(n=n)) for n in range(clients)])
         if protocol == "prepared":
             self._exchange(self._links, [parse(STATEMENT) + message(b"S")] * clients)
 
@@ -90,7 +95,7 @@ class SteadyLoad:
 
     def _transaction(self) -> bytes:
         aid = self._random.randint(1, ROWS)
-        if self._protocol in ("simple", "connect"):
+        if self._protocol in ("simple", "connect", "tenants"):
             return query_packet(f"{SELECT}{aid};")
         if self._protocol == "extended":
             return parse("") + bind_and_execute("", aid)

@@ -28,7 +28,7 @@ from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_logged_in, own_login_failed, part_for_good, want_own
 from pgferry.engine.server_login cimport connected, start_login
 from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
-from pgferry.engine.state cimport way
+from pgferry.engine.state cimport BEGIN, COMMIT, assignment, sql_of, way
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.watching cimport count_end
@@ -139,24 +139,25 @@ cdef int bring(Client c, Server s) except -1:
     """
     cdef list todo = []
     cdef bytes text = differing_vars(c, s, todo)
-    cdef bytes state = b""
+    cdef bytes query = b""
     if c.kept is not s.kept:
-        state = way(s.kept, c.kept, c.engine.omit)
+        query = way(s.kept, c.kept, c.engine.omit)
         s.kept = c.kept                 # if this fails the server is closed
     if todo:
         s.pending_vars = todo
-        if state and not state.isascii():
-            own_query(s, text, P_VARS)  # the client's encoding has to be in force when the rest is read
-            text = b""
-    if state:
+    if query:
         count(c, "restores", "")
         s.restoring = True
-        text = b"BEGIN ISOLATION LEVEL READ COMMITTED;" + text + state + b"COMMIT"
-    if s.foreign and c.db.sequences and c.judged:
-        s.foreign = False
-        text += b";DISCARD SEQUENCES"
+        if text and query.isascii():    # else the client's encoding has to be in force when the rest is read
+            query = simple_query(BEGIN + text + sql_of(query) + COMMIT)
+            text = b""
     if text:
         own_query(s, text, P_VARS)
+    if query:
+        own_message(s, query, P_VARS)
+    if s.foreign and c.db.sequences and c.judged:
+        s.foreign = False
+        own_query(s, b"DISCARD SEQUENCES", P_VARS)
     if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
         c.pause(PAUSE_WAIT)
@@ -174,7 +175,7 @@ cdef bytes differing_vars(Client c, Server s, list todo):
         if value is not None and i < len(s.vars) and s.vars[i] is not None and value != s.vars[i]:
             name = engine.tracked[i]
             if name.lower() == "search_path":
-                parts.append(b"SELECT pg_catalog.set_config('search_path',%b,false);" % quote_literal(value))
+                parts.append(assignment(b"search_path", value))
             else:
                 parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
             if name.lower() == "datestyle" and b"," not in value:
@@ -186,7 +187,11 @@ cdef bytes differing_vars(Client c, Server s, list todo):
 
 cdef int own_query(Server s, bytes text, int purpose) except -1:
     """Stage a query of pgferry's own behind the server's unsent bytes; the caller (or the next message) sends it."""
-    cdef bytes message = simple_query(text)
+    return own_message(s, simple_query(text), purpose)
+
+
+cdef int own_message(Server s, bytes message, int purpose) except -1:
+    """The same with a Query that is made already."""
     s.plan.push(K_QUERY, F_SWALLOW, purpose)
     s.status = 0
     s.error = None

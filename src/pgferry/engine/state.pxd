@@ -6,10 +6,16 @@ cdef class State:
     cdef readonly dict settings      # lower-case name -> value, or REPLAY and the SET itself
     cdef frozenset names             # of the settings
     cdef readonly frozenset channels
-    cdef dict ways                   # what is to go (see way) -> the SQL that leads here
+    cdef bytes role                  # two of the settings
+    cdef bytes authorization
+    cdef object shape                # a number that stands for names and channels
+    cdef dict ways                   # shape of the old state, negative if the role changes -> the Query that leads here
 
+cdef bytes BEGIN, COMMIT             # around what a way() does
 cdef State intern_state(Engine engine, dict settings, frozenset channels)
 cdef State with_setting(Engine engine, State old, bytes name, bytes value)
+cdef bytes assignment(bytes name, bytes value)
 cdef bytes way(State old, State new, set omit)
+cdef bytes sql_of(bytes query)
 cdef bytes base_script(Client c, object names, list tracked)
 cdef bint can_fail(State new)

@@ -5,8 +5,12 @@ comparison of pointers. Tracked parameters are not in it: PostgreSQL reports tho
 SQL-level prepared statements are not either: they are brought only when a statement needs them (see ensure).
 """
 
-from pgferry.engine.messages cimport quote_identifier, quote_literal
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from pgferry.engine.messages cimport quote_identifier, quote_literal, simple_query
 from pgferry.engine.model cimport Client, Engine
+from pgferry.session.lists import as_literals
 from pgferry.session.replay import REPLAY
 
 # Lists whose elements are quoted as identifiers: SET "x" = '...' would make one element of the whole value.
@@ -14,6 +18,8 @@ LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_librar
                    b"shared_preload_libraries", b"unix_socket_directories"))
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
+cdef bytes BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED;"
+cdef bytes COMMIT = b"COMMIT"
 MANY = 1024          # remembered states, and ways to each
 
 
@@ -26,7 +32,10 @@ cdef class State:
 
 cdef State NOTHING = State.__new__(State)     # of a server that nobody has looked at
 NOTHING.settings = {}
+NOTHING.shape = 1
 NOTHING.names = NOTHING.channels = frozenset()
+cdef dict shapes = {(NOTHING.names, NOTHING.channels): NOTHING.shape}   # names and channels -> a number, above 0
+cdef int64_t last_shape = 1
 
 
 cdef State intern_state(Engine engine, dict settings, frozenset channels):
@@ -38,12 +47,27 @@ cdef State intern_state(Engine engine, dict settings, frozenset channels):
         found.settings = settings
         found.names = frozenset(settings)
         found.channels = channels
+        found.role = settings.get(ROLE)
+        found.authorization = settings.get(AUTHORIZATION)
+        found.shape = shape_of(found.names, channels)
         found.ways = {}
         if len(engine.states) >= MANY:
             # Sessions keep theirs; only the sameness with later ones is lost.
             engine.states.clear()
             engine.states[(frozenset(), frozenset())] = engine.no_state
         engine.states[key] = found
+    return found
+
+
+cdef object shape_of(frozenset names, frozenset channels):
+    """A number for this content. One is never used again for another; the same content may get a second one."""
+    global last_shape
+    found = shapes.get((names, channels))
+    if found is None:
+        if len(shapes) >= MANY:
+            shapes.clear()
+        last_shape += 1
+        shapes[(names, channels)] = found = last_shape
     return found
 
 
@@ -66,31 +90,43 @@ cdef bytes assignment(bytes name, bytes value):
     if name == AUTHORIZATION:
         return b"SET SESSION AUTHORIZATION " + quote_literal(value) + b";"
     if name in LISTS:
-        return b"SELECT " + call(name, value) + b";"
+        literals = as_literals(value)
+        if literals is None:
+            return b"SELECT " + call(name, value) + b";"
+        return b"SET " + name + b"=" + literals + b";"
     return b"SET " + quote_identifier(name) + b"=" + quote_literal(value) + b";"
 
 
 cdef bytes way(State old, State new, set omit):
-    """The SQL that leads from `old` to `new`. old None: unknown, everything is set.
+    """The Query that leads from `old` to `new`, b"" for none. old None: unknown, everything is set.
 
-    It depends on the names in `old` only, not on their values, so that few ways have to be remembered where every
-    client has values of its own.
+    In a transaction: if it fails, that one stays open and failed. It depends on the names in `old` only, not on their
+    values, so that few ways have to be remembered where every client has values of its own.
     """
     cdef bint person
-    cdef object key
     cdef bytes found
     if old is None:
         old = NOTHING
-    person = (old.settings.get(ROLE) != new.settings.get(ROLE)
-              or old.settings.get(AUTHORIZATION) != new.settings.get(AUTHORIZATION))
-    key = (old.names, person, old.channels)
+    person = not (same(old.role, new.role) and same(old.authorization, new.authorization))
+    key = -old.shape if person else old.shape
     found = new.ways.get(key)
     if found is None:
         found = make_way(old, new, person, omit)
+        if found:
+            found = simple_query(BEGIN + found + COMMIT)
         if len(new.ways) >= MANY:
             new.ways.clear()
         new.ways[key] = found
     return found
+
+
+cdef bytes sql_of(bytes query):
+    """What a Query of way() does within its transaction."""
+    return query[5 + len(BEGIN):-1 - len(COMMIT)]
+
+
+cdef inline bint same(bytes a, bytes b) noexcept:
+    return a is b or (a is not None and b is not None and len(a) == len(b) and memcmp(<char *>a, <char *>b, len(a)) == 0)
 
 
 cdef bytes make_way(State old, State new, bint person, set omit):
