@@ -96,8 +96,9 @@ def test_the_state_of_one_client(pooler: Pooler, cluster: Cluster, key: str) -> 
     wire.query("LISTEN news")
     wire.query("CREATE TEMP TABLE mine (a int)")
     wire.query("SET ROLE clerk")
-    eventually(lambda: pooler.show("PINS"))
-    rows = pooler.show(f"CLIENT_STATE {row_of(pooler, 'keeper')[key]}")
+    command = f"CLIENT_STATE {row_of(pooler, 'keeper')[key]}"
+    eventually(lambda: pooler.show("PINS") and any(r["kind"] == "role" for r in pooler.show(command)))
+    rows = pooler.show(command)
     found = {(r["kind"], r["name"]): r["value"] for r in rows}
     assert found["role", "role"] == "clerk"
     assert "7MB" in found["setting", "work_mem"]
