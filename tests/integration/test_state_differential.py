@@ -33,9 +33,19 @@ SETTINGS: dict[str, object] = {
 }
 
 
+# What it leaves behind is nobody's.
+RESET = "SET work_mem = '77MB'; SELECT set_config('app.x', 'reset', false); SET search_path = nowhere"
+
+
 @pytest.fixture
 def judge(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]) -> Judge:
-    pooler = make_pooler(settings=SETTINGS, userlist={**SECRETS, state_schema.APP: ""})
+    return made(cluster, database, make_pooler, SETTINGS)
+
+
+def made(
+    cluster: Cluster, database: str, make_pooler: Callable[..., Pooler], settings: dict[str, object]
+) -> Judge:
+    pooler = make_pooler(settings=settings, userlist={**SECRETS, state_schema.APP: ""})
     return Judge(cluster, database, (pooler.host, pooler.port))
 
 
@@ -72,6 +82,15 @@ def one_deadly_round(judge: Judge, seed: int) -> None:
 
 def test_same_answers(judge: Judge) -> None:
     rounds(SECONDS, lambda seed: one_round(judge, seed))
+
+
+@pytest.mark.workers(1)
+def test_same_answers_with_a_reset_query_that_sets(
+    cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]
+) -> None:
+    settings = SETTINGS | {"server_reset_query_always": 1, "server_reset_query": RESET}
+    judge = made(cluster, database, make_pooler, settings)
+    rounds(SECONDS / 2, lambda seed: one_round(judge, seed))
 
 
 def test_never_wrong_when_servers_die(judge: Judge) -> None:

@@ -163,13 +163,20 @@ class StateMaker:
         return self.rng.choice(made)()
 
     def pipeline(self) -> list[Step]:
-        """Several batches in flight."""
+        """Several batches in flight, of several statements each, some of them whole transactions."""
+        rng = self.rng
         parts = []
-        for _ in range(self.rng.randrange(2, 6)):
-            texts = [self.text() for _ in range(self.rng.choice([1, 1, 2]))]
+        for _ in range(rng.randrange(2, 6)):
+            texts = [self.text() for _ in range(rng.choice([1, 1, 2, 3]))]
+            if rng.random() < 0.3:
+                texts.insert(rng.randrange(len(texts)), "BEGIN")
+                texts.append(rng.choice(["COMMIT", "ROLLBACK", "ROLLBACK"]))
+            elif rng.random() < 0.2:
+                texts.append("ROLLBACK")  # of what the batch itself has begun
             batch = b"".join(self.extended(t) for t in texts) + wire.sync()
-            parts.append(wire.query(texts[0]) if self.rng.random() < 0.3 else batch)
-        parts.append(wire.query(question(self.tag, "settings")))
+            simple = len(texts) == 1 and rng.random() < 0.3
+            parts.append(wire.query(texts[0]) if simple else batch)
+        parts += [wire.query("ROLLBACK"), wire.query(question(self.tag, "settings"))]
         return [Step("pipeline", b"".join(parts), len(parts))]
 
     def transaction(self) -> list[Step]:
