@@ -51,7 +51,7 @@ class Sampler:
         self.now: Row = {}
         """The newest sample."""
         self._window: deque[tuple[float, dict[Key, Times]]] = deque(maxlen=_WINDOW + 1)
-        self._ends: dict[tuple[str, str], int] | None = None
+        self._ends: dict[tuple[str, str], int] = {}
         self._logins: causes.Counts | None = None
         self._usage: tuple[float, dict[str, Usage]] = (0.0, {})
 
@@ -179,8 +179,7 @@ class Sampler:
         """Refusals, and servers that failed, become events. Whether clients were too many for others."""
         crowded = False
         totals = self._pooler.ends.totals()
-        before = totals if self._ends is None else self._ends
-        self._ends = totals
+        before, self._ends = self._ends, totals
         for (kind, reason), count in totals.items():
             new = count - before.get((kind, reason), 0)
             if new <= 0 or (kind, reason) in _HARMLESS_ENDS:
