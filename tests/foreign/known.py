@@ -13,7 +13,11 @@ KNOWN: dict[str, list[tuple[str, ...]]] = {
             "PL/pgSQL is loaded already in a server connection that others have used",
             r'[-+](~|DETAIL: ).*"plpgsql(\.extra_foo_warnings)?".*',
         ),
-        ("stats", "sessions of pg_stat_database are server connections", r"[-+] [tf]"),
+        (
+            "stats",
+            "sessions of pg_stat_database are server connections, and each tells its figures when it is idle: "
+            "pg_stat_force_next_flush() concerns one of them",
+        ),
         (
             "temp",
             "the server connection has its temporary schema already, empty: the transaction does not make it",

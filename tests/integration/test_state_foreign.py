@@ -2,9 +2,11 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from pgferry.embedded import Cluster
 from support.pooler import Pooler
-from support.wire import Message, Wire, bind, describe, execute, parse, sync, types
+from support.wire import Message, Wire, bind, describe, execute, parse, query, sync, types
 
 Make = Callable[..., Pooler]
 ONE = {"default_pool_size": 1}
@@ -73,3 +75,37 @@ def test_dynamic_code_in_a_transaction(cluster: Cluster, make_pooler: Make, data
         assert types(wire.query("DO $$BEGIN EXECUTE 'CREATE TABLE t (a int)'; END$$")) == "CZ"
         reads = error(wire, "DO $$BEGIN EXECUTE 'SELECT lastval()'; END$$")
         assert reads.text == "lastval is not yet defined in this session"
+
+
+MAKE = {
+    "noise": "CREATE FUNCTION noise() RETURNS int LANGUAGE sql AS 'SELECT 1'",
+    "run": """CREATE FUNCTION run(text) RETURNS int LANGUAGE plpgsql AS
+        'DECLARE n int; BEGIN EXECUTE $1 INTO n; RETURN n; END'""",
+    "last": "CREATE FUNCTION last() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()'",
+}
+
+
+@pytest.mark.parametrize("how", ["simple", "extended", "in one transaction"])
+@pytest.mark.parametrize("what", ["run", "last"])
+def test_functions_that_are_not_known_yet(
+    cluster: Cluster, make_pooler: Make, database: str, how: str, what: str
+) -> None:
+    """Between CREATE FUNCTION and the next look at the catalog nobody knows what the function executes or reads."""
+    pooler = make_pooler(cluster, settings=ONE)
+    cluster.sql("CREATE SEQUENCE s", database)
+    address = (pooler.host, pooler.port)
+    with Wire.login(address, database=database) as other, Wire.login(address, database=database) as wire:
+        wire.query("PREPARE q AS SELECT 7")
+        pooler.admin("RECONNECT")
+        other.query("SELECT nextval('s')")
+        if how == "in one transaction":
+            wire.query("BEGIN")
+        wire.query(MAKE["noise"])  # the catalog is read at once; soon after that, not again
+        wire.query(MAKE[what])
+        sql = "SELECT run('EXECUTE q')" if what == "run" else "SELECT last()"
+        wire.send(parse(sql) + bind() + execute() + sync() if how == "extended" else query(sql))
+        answer = wire.until()
+        if what == "run":
+            assert [m.row for m in answer if m.type == "D"] == [[b"7"]]
+        else:
+            assert [m.text for m in answer if m.type == "E"] == ["lastval is not yet defined in this session"]

@@ -17,7 +17,7 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
 from pgferry.engine.ensure cimport (
-    bring_named, bring_sql, edited, forget_sql, made_by_sql, refuse, sequences_ready, stage,
+    bring_named, bring_sql, edited, forget_sequences, forget_sql, made_by_sql, refuse, sequences_ready, stage,
 )
 from pgferry.engine.judge cimport (
     count, is_refused, judge, judge_statement, judge_unnamed, may_end_transaction, needs_of, note,
@@ -47,6 +47,7 @@ cdef enum:
     READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
     PREPARED = 2           # session.verdict.Touch
     TEMP = 8
+    ASKABLE = 63
     ANYTHING = 191         # all of Touch but FOREVER: SQL that cannot be read beforehand
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
     NEED_PREPARED = 1      # session.verdict.Need
@@ -263,6 +264,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
         if s.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
             return stall(c)
         if total > READABLE:
+            ready_for_anything(c, s, False)
             note_unread(c, s, "a long statement")
         elif total > 5:
             verdict = judge(c, p + 5, total - 6)
@@ -275,6 +277,8 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             if verdict is not None and not ready_for(c, s, verdict, False):
                 return refused_sequence(c, s, False, total)
         if c.db.everything:
+            if is_unknown(c) and not is_set(p + 5, min(n, total) - 5):
+                ready_for_anything(c, s, False)
             note_everything(c, s)
     elif n < min(total, <size_t>HEAD) and c.tracking:
         return wait_for(c, min(total, <size_t>HEAD))
@@ -350,6 +354,24 @@ cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
             bring_named(c, s, verdict)
     return (not needs & NEED_SEQUENCES
             or sequences_ready(c, s, extended, verdict.touch & <uint32_t>ANYTHING == <uint32_t>ANYTHING))
+
+
+cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
+    """A text that nobody has read, or functions that nobody knows yet: it may execute what is prepared, and read
+    sequences.
+    """
+    bring_sql(c, s, extended)
+    return forget_sequences(c, s, extended)
+
+
+cdef bint is_unknown(Client c) noexcept:
+    """Whether functions may have changed since the catalog was read."""
+    return c.db.everything & <uint32_t>ASKABLE == <uint32_t>ASKABLE
+
+
+cdef bint is_set(const char *text, size_t n) noexcept:
+    """SET calls no functions, and SET TRANSACTION allows no query in front of it."""
+    return n > 3 and text[0] | 32 == b"s" and text[1] | 32 == b"e" and text[2] | 32 == b"t"
 
 
 cdef int note_everything(Client c, Server s) except -1:
@@ -753,6 +775,8 @@ cdef bint bind_may_listen(Client c, verdict) except -1:
 cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) except -1:
     """Note what the statement behind a Bind may do; p[:n] are the message's bytes from its parameter formats on."""
     if c.db.everything:
+        if is_unknown(c):
+            ready_for_anything(c, s, True)
         note_everything(c, s)
     if verdict is None:
         return 0

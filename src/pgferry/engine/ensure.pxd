@@ -6,6 +6,7 @@ from pgferry.engine.model cimport Client, Server
 cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1
 cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
 cdef int bring_sql(Client c, Server s, bint extended) except -1
+cdef int forget_sequences(Client c, Server s, bint extended) except -1
 cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except -1
 cdef int dealt(Client c, Server s, const char *tag) except -1
 cdef int ensured(Server s, bint succeeded) except -1

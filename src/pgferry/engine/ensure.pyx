@@ -277,13 +277,18 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
     `unread`: nobody knows whether they will be called, so that rather the client's own values are lost as well.
     """
     c.db.sequences = True
-    if not s.foreign or s.xact == b"E":
-        return True
-    if s.plan.turns or (c.turns_here and s.xact != b"I" and not unread):
+    if s.foreign and s.xact != b"E" and (s.plan.turns or (c.turns_here and s.xact != b"I" and not unread)):
         return False            # this transaction may have called nextval itself: it cannot be told apart any more
-    s.foreign = False           # unless it fails
-    ensure(s, b"DISCARD SEQUENCES", extended, None, None)
+    forget_sequences(c, s, extended)
     return True
+
+
+cdef int forget_sequences(Client c, Server s, bint extended) except -1:
+    """Discard what other clients' sequences have left."""
+    if s.foreign and s.xact != b"E" and s.plan.turns == 0:
+        s.foreign = False       # unless it fails
+        ensure(s, b"DISCARD SEQUENCES", extended, None, None)
+    return 0
 
 
 # --- refusals ---------------------------------------------------------------------------------------------------
