@@ -58,11 +58,17 @@ def stopped(pooler: Pooler) -> Iterator[None]:
     pids = pooler.worker_pids
     for pid in pids:
         os.kill(pid, signal.SIGSTOP)
+    eventually(lambda: all(state(pid) == "T" for pid in pids))
     try:
         yield
     finally:
         for pid in pids:
             os.kill(pid, signal.SIGCONT)
+
+
+def state(pid: int) -> str:
+    """The process's state as ps shows it."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def exists(pid: int) -> bool:
@@ -117,6 +123,25 @@ def test_idle_server_terminated(pooler: Pooler, cluster: Cluster, health: MakeHe
                 eventually(lambda p=pid: not exists(p))
             eventually(lambda p=pid: not pooler.show("SERVERS", remote_pid=p))
             assert backend(wire) != pid
+        wire.send(terminate())
+    well.recovered()
+
+
+def test_idle_server_terminated_when_a_query_comes(
+    pooler: Pooler, cluster: Cluster, health: MakeHealth
+) -> None:
+    """The worker hears of the query first, of the server's death second, both at once: the query goes elsewhere."""
+    well = health(pooler)
+    with login(pooler) as wire:
+        for _ in range(3):
+            pid = backend(wire)
+            eventually(lambda p=pid: pooler.show("SERVERS", remote_pid=p, state="idle"))
+            with stopped(pooler):
+                wire.send(query("SELECT pg_backend_pid()"))
+                cluster.sql(f"SELECT pg_terminate_backend({pid})")
+                eventually(lambda p=pid: not exists(p))
+            answer = wire.until()
+            assert "".join(message.type for message in answer) == "TDCZ", answer
         wire.send(terminate())
     well.recovered()
 
@@ -294,6 +319,7 @@ def test_cut(make_pooler: MakePooler, cluster: Cluster, health: MakeHealth) -> N
         for reset in (False, True):
             with login(pooler) as idle:
                 idle.query("SELECT 1")
+                busy(pooler, 0)  # it has been asked what the session holds
                 proxy.cut(reset=reset)
                 eventually(lambda: not pooler.show("SERVERS", state="idle"))
                 assert idle.rows("SELECT 2") == [[b"2"]]

@@ -52,6 +52,11 @@ def end(Stream s):
         s.on_eof()
 
 
+def ends_behind(Stream s):
+    """The kernel tells that the peer has closed its end behind the bytes that come next."""
+    s.ending = True
+
+
 def writable(Stream s):
     """The kernel has room again behind a partial send."""
     s.on_event(EPOLLOUT)
@@ -231,6 +236,10 @@ cdef class Probe(Stream):
     def stop(self, int why):
         """Pause for a reason."""
         self.pause(why)
+
+    def be_first(self):
+        """Its events are served before those of others."""
+        self.first = True
 
     def go(self, int why):
         """Take the reason back."""

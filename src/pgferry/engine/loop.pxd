@@ -26,6 +26,7 @@ cdef class Stream:
     cdef bint readable              # unread bytes may wait in the kernel although no edge will come for them
     cdef bint ending                # the kernel has told that the stream ends behind what is unread
     cdef bint queued                # is in loop.ready
+    cdef bint first                 # served before the others of a turn: an idle server, which may have died
     cdef double rest_until          # while PAUSE_BULK: monotonic seconds
     cdef bint muted                 # EPOLLIN is off: read by the clock as long as rests follow each other
     # Unsent bytes are out[out_head:out_tail]; blocked: the kernel's buffer was full, EPOLLOUT will tell.
@@ -121,4 +122,5 @@ cdef class Loop:
     cdef int shrink_stage(self) except -1
     cdef int deliver(self, Stream target) except -1
     cdef int turn(self, int timeout_ms) except -1
+    cdef int serve(self, epoll_event *event) except -1
     cdef int failed(self, Stream s, error) except -1

@@ -656,8 +656,7 @@ cdef class Loop:
     cdef int turn(self, int timeout_ms) except -1:
         """Wait for events at most timeout_ms, serve them, then the ready list."""
         cdef epoll_event events[MAX_EVENTS]
-        cdef int n, i, fd
-        cdef uint64_t data
+        cdef int n, i
         cdef Stream s
         cdef list ready
         cdef object slot
@@ -669,18 +668,14 @@ cdef class Loop:
             n = 0
         self.now = monotonic()
         self.turns += 1
+        for i in range(n if n > 1 else 0):
+            slot = self.slots[<int><uint32_t>events[i].data.u64]
+            if slot is not None and (<Stream>slot).first:
+                self.serve(&events[i])
+                events[i].events = 0
         for i in range(n):
-            data = events[i].data.u64
-            fd = <int><uint32_t>data
-            slot = self.slots[fd]
-            if slot is None:
-                continue
-            s = <Stream>slot
-            if s.generation == <uint32_t>(data >> 32):
-                try:
-                    s.on_event(events[i].events)
-                except Exception as error:
-                    self.failed(s, error)
+            if events[i].events:
+                self.serve(&events[i])
         if self.resting:
             self.wake_rested()
         if self.handshakes:
@@ -695,6 +690,21 @@ cdef class Loop:
                     s.on_ready()
                 except Exception as error:
                     self.failed(s, error)
+        return 0
+
+    cdef int serve(self, epoll_event *event) except -1:
+        """Give an event to its stream, unless that is closed and the descriptor another one's."""
+        cdef uint64_t data = event.data.u64
+        cdef object slot = self.slots[<int><uint32_t>data]
+        cdef Stream s
+        if slot is None:
+            return 0
+        s = <Stream>slot
+        if s.generation == <uint32_t>(data >> 32):
+            try:
+                s.on_event(event.events)
+            except Exception as error:
+                self.failed(s, error)
         return 0
 
     cdef int failed(self, Stream s, error) except -1:

@@ -107,6 +107,7 @@ cdef int link(Client c, Server s) except -1:
         pool.times.counts[TIME_WAIT][0] += 1
     pool.active.append(s)
     s.state = SV_ACTIVE
+    s.first = False
     s.since = now
     s.client = c
     c.server = s
@@ -299,6 +300,8 @@ cdef str reason_to_close(Server s):
     cdef double age = s.loop.now - s.created
     if s.close_needed:
         return s.close_reason or "close_needed"
+    if s.ending:
+        return "server conn crashed?"
     if pool.removed or pool.db.removed:
         return "connect string changed"
     if engine.paused or pool.db.paused:
@@ -328,6 +331,7 @@ cdef int make_available(Server s) except -1:
         s.state = SV_BEING_CANCELED
         return pool.being_canceled.append(s)
     s.state = SV_IDLE
+    s.first = True
     if pool.lookups and may_start(pool) and next_lookup(pool):
         return start_lookup(s)
     if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and wants_scan(s):

@@ -25,7 +25,7 @@ from pgferry.engine.plan cimport (
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
+    clean, close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
 )
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport keep_row, settle_lone
@@ -513,7 +513,10 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return -2
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
-        return 1
+        if c.session or c.pins or c.passing or s.touched or s.skipping or not clean(s):
+            return 1
+        s.close_reason = "idle server got an error: " + fields.get("M", "?")
+        return 0                    # the client has had its answer, and needs this server no more
     if s.lone is not None:
         doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
     if c is not None:

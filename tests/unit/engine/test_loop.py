@@ -66,6 +66,16 @@ def test_bytes_come_once(loop: Loop) -> None:
     assert harness.facts(far.probe)["held_cap"] == 0
 
 
+def test_idle_servers_come_before_others_in_a_turn(loop: Loop) -> None:
+    order = []
+    fars = [Far(loop, lambda _, data, n=n: order.append(n) or len(data)) for n in range(4)]
+    fars[2].probe.be_first()
+    for far in fars:
+        far.sock.send(b"x")
+    loop.run_once(0)
+    assert order == [2, 0, 1, 3]
+
+
 def test_unconsumed_bytes_are_held_and_come_again_with_the_next(loop: Loop) -> None:
     far = Far(loop, lambda _, data: len(data) // 5 * 5)
     far.sock.send(b"1234567")
