@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test test-all lint format test-asan soak fuzz foreign drivers bench docs clean
+.PHONY: help build demo test test-all test-versions lint format test-asan soak fuzz foreign drivers bench docs clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -26,6 +26,18 @@ test: $(VENV)/.tests build  ## all tests: JOBS=4 at a time (they wait more than 
 
 test-all: $(VENV)/.tests build  ## the same, each on the oldest and the newest PostgreSQL, one worker and two
 	$(PYTEST) $(TESTS)
+
+# What may depend on the version: the protocol, logins, TLS, session state, replication.
+VERSIONED := $(addprefix tests/integration/test_,auth_query.py client.py console_show.py doctor.py login.py login_startup.py \
+	pooling_limits.py pooling_modes.py pooling_timeouts.py pooling_upkeep.py protocol_copy.py protocol_extended.py \
+	protocol_startup.py replication.py replication_tools.py session_catalog.py session_verdicts.py smoke.py \
+	state_console.py state_differential.py tls_clients.py tls_servers.py upstream_flaws.py)
+VERSIONS ?= 13,14,16,17
+
+test-versions: $(VENV)/.tests build  ## some of the tests on each of PostgreSQL VERSIONS=13,14,16,17 (the others: test-all)
+	failed=0; for version in $$(echo $(VERSIONS) | tr , ' '); do \
+		PGFERRY_TEST_PG=$$version PGFERRY_TEST_MATRIX=one $(PYTEST) $(VERSIONED) || failed=1; \
+	done; exit $$failed
 
 lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	$(BIN)/ruff check .

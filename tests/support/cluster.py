@@ -7,7 +7,11 @@ from pgferry.embedded import TRUST, Account, Cluster, Installation, installation
 
 VARIABLE = "PGFERRY_TEST_PG"
 DEFAULT = "15,18"
-SETTINGS: Mapping[str, str | int] = {"max_connections": 200, "max_prepared_transactions": 10}
+SETTINGS: Mapping[str, str | int] = {
+    "max_connections": 200,
+    "max_prepared_transactions": 10,
+    "password_encryption": "scram-sha-256",  # PostgreSQL 13's default is another one
+}
 
 _servers: dict[int, Installation] = {}
 _shared: dict[int, Cluster] = {}

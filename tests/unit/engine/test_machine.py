@@ -35,11 +35,14 @@ NAMES = ["", "a", "b", "c"]
 name = st.sampled_from(NAMES)
 SIMPLE = ["BEGIN", "COMMIT", "ROLLBACK", "FAIL", "ROWS 3 20", "", "COPY IN", "COPY OUT 2", "NOTICE n",
           "ALTER TABLE", "DEALLOCATE ALL", "SELECT 1; FAIL", "SELECT 1; COPY IN; SELECT 2"]  # fmt: skip
-EXTENDED = ["BEGIN", "COMMIT", "FAIL", "SYNTAX", "ROWS 3 20", "SELECT $1", "COPY IN", "SELECT same"]
+EXTENDED = ["BEGIN", "FAIL", "SYNTAX", "ROWS 3 20", "SELECT $1", "COPY IN", "SELECT same"]
 outside_copy = st.one_of(
     st.sampled_from(SIMPLE).map(query),
     st.builds(lambda n: query(f"SELECT own{n}"), st.integers(0, 9)),
     st.builds(parse, st.sampled_from(EXTENDED), name),
+    # Without a name: PostgreSQL says 42P05 for one that is there, even in a failed transaction, but only if it is
+    # on this server, where it cannot be brought any more (25P02). No driver prepares COMMIT twice.
+    st.just(parse("COMMIT", "")),
     st.builds(lambda n, k: parse(f"SELECT own{k}", n), name, st.integers(0, 3)),
     st.builds(lambda n, v: bind([v], n), name, st.sampled_from(["x", "y"])),
     st.builds(describe, name),
