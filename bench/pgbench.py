@@ -30,6 +30,7 @@ class Load:
     protocol: str
     seconds: float
     connect_each: bool = False
+    tls: bool = False
     script: str = ""
     variables: Mapping[str, int] = field(default_factory=dict)
 
@@ -71,7 +72,11 @@ def _pgbench(load: Load, port: int, login: Login, folder: Path) -> None:
         outcome = subprocess.run(
             [*command, DATABASE],
             cwd=folder,
-            env={**os.environ, "PGPASSWORD": login.password},
+            env={
+                **os.environ,
+                "PGPASSWORD": login.password,
+                **({"PGSSLMODE": "require"} if load.tls else {}),
+            },
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -50,6 +50,7 @@ def markdown(results: Results, plots: Sequence[str]) -> str:
         for part in (
             _connect(results),
             _bulk(results),
+            _tls(results),
             _state(results),
             _memory(results),
             _storm(results),
@@ -172,6 +173,32 @@ def _bulk(results: Results) -> str:
         "ratio",
     ]
     return "## Large results\n\n" + _table(head, rows)
+
+
+def _tls(results: Results) -> str:
+    titles = {
+        "simple": (
+            ("16 clients, simple protocol: tps", "tps", _whole),
+            ("pooler's µs per transaction", "cpu_us", _tenth),
+        ),
+        "result": (
+            ("a result of 100 MB: MB/s", "mb_per_s", _whole),
+            ("pooler's processor time, ms", "cpu_ms_per_100mb", _whole),
+        ),
+    }
+    rows = [
+        [
+            title,
+            *(_value(results, cell, name, figure, form) for name in TARGETS[1:]),
+            _ratio(results.ratio(cell, figure)),
+        ]
+        for cell in results.cells("tls")
+        for title, figure, form in titles[cell.variant]
+    ]
+    if not rows:
+        return ""
+    text = "TLS between clients and pooler, none between pooler and PostgreSQL.\n\n"
+    return "## TLS\n\n" + text + _table(["", "PgBouncer", "pgferry", "ratio"], rows)
 
 
 def _state(results: Results) -> str:

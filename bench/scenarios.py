@@ -13,6 +13,7 @@ from pgferry.embedded.client import query_packet
 from . import pgbench, state, wire
 from .processes import CpuMeter, Memory, memory
 from .results import Cell
+from .secure import secured
 from .server import DATABASE, TENANTS
 from .storm import storm
 from .system import BenchError
@@ -21,6 +22,7 @@ from .targets import SCRAM, TRUST, Login, Pooler, Target
 PROTOCOLS = ("simple", "extended", "prepared")
 CLIENTS = (1, 16, 64, 200, 1000)
 CONNECT_CLIENTS = 16
+TLS_CLIENTS = 16
 POLICY_CLIENTS = 16
 GIGABYTE = 1_000_000_000
 LARGE_ROW_BYTES = 1_000_000
@@ -126,6 +128,12 @@ def _memory(target: Target, cell: Cell, _: Size) -> dict[str, float]:
     }
 
 
+def _tls(target: Target, cell: Cell, size: Size) -> dict[str, float]:
+    """The same over TLS: transactions, and a large result."""
+    assert isinstance(target, Pooler)
+    return secured(target, cell, size.seconds)
+
+
 def _storm(target: Target, cell: Cell, _: Size) -> dict[str, float]:
     """Let many clients log in at once; how long that takes, and what others notice of it."""
     assert isinstance(target, Pooler)
@@ -186,6 +194,14 @@ SCENARIOS = (
         _memory,
         needs_pooler=True,
         rounds=1,
+    ),
+    Scenario(
+        "tls",
+        "clients with TLS: select-only transactions, a result of 100 MB",
+        TRUST,
+        lambda _: [Cell("tls", "simple", TLS_CLIENTS), Cell("tls", "result", 1)],
+        _tls,
+        needs_pooler=True,
     ),
     Scenario(
         "storm",

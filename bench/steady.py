@@ -17,7 +17,6 @@ SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = "
 STATEMENT = "P_0"
 ROWS = 100_000
 TENANT = ("SET search_path = tenant_{n}, public", "SET ROLE tenant_{n}", "SET app.tenant_id = '{n}'")
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 TERMINATE = b"X\0\0\0\4"
 
 
@@ -83,7 +82,7 @@ class SteadyLoad:
         startup = startup_packet(TRUST_USER, DATABASE, application_name="pgbench")
         links = [connect(("127.0.0.1", self._port), 60) for _ in range(self._clients)]
         for link in links:
-            link.sendall(SSL_REQUEST)
+            link.sendall(wire.SSL_REQUEST)
         for link in links:
             if link.recv(1) != b"N":
                 raise BenchError("the pooler offers TLS: it is not what is to be measured")

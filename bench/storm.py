@@ -12,11 +12,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import trustme
-
 from .crowd import GIVE_UP_S
 from .pgbench import percentile
 from .processes import CpuMeter
+from .secure import with_tls
 from .server import DATABASE
 from .system import REPOSITORY, BenchError
 from .targets import SCRAM, Pooler
@@ -33,7 +32,8 @@ def storm(target: Pooler, clients: int) -> dict[str, float]:
     login, the worker's latency before and during the storm, processor time of the pooler, server connections
     opened and the most of them within 0.1 s.
     """
-    with _with_tls(target):
+    with with_tls(target):
+        target.settings["listen_backlog"] = str(BACKLOG)
         target.start(SCRAM)
         with _child("probe", target) as probe:
             if probe.stdout is None or probe.stdout.readline().strip() != "in":
@@ -65,27 +65,6 @@ def storm(target: Pooler, clients: int) -> dict[str, float]:
         "servers": float(sum(opened.values())),
         "servers_at_once": float(max(opened.values(), default=0)),
     }
-
-
-@contextmanager
-def _with_tls(target: Pooler) -> Iterator[None]:
-    """The target's settings with TLS for clients, and a backlog for the crowd; as they were afterwards."""
-    kept = dict(target.settings)
-    pair = trustme.CA().issue_cert("localhost")
-    files = {
-        "cert": b"".join(part.bytes() for part in pair.cert_chain_pems),
-        "key": pair.private_key_pem.bytes(),
-    }
-    try:
-        for kind, text in files.items():
-            path = target.folder / f"{target.name}-storm.{kind}"
-            target.account.write(path, text.decode())
-            target.settings[f"client_tls_{kind}_file"] = str(path)
-        target.settings |= {"client_tls_sslmode": "require", "listen_backlog": str(BACKLOG)}
-        yield
-    finally:
-        target.stop()
-        target.settings = kept
 
 
 @contextmanager

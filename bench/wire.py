@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import socket
+import ssl
+import struct
 
 from pgferry.embedded.client import connect, error_fields, query_packet, startup_packet
 
@@ -10,6 +12,7 @@ from .system import BenchError
 
 READY_IDLE = b"Z\x00\x00\x00\x05I"
 BULK_BUFFER_BYTES = 1 << 20
+SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def read_until_ready(link: socket.socket) -> None:
@@ -24,10 +27,17 @@ def read_until_ready(link: socket.socket) -> None:
             raise BenchError(f"the server answered: {_error_text(data)}")
 
 
-def login(port: int, user: str, database: str, timeout_s: float = 20) -> socket.socket:
+def login(
+    port: int, user: str, database: str, timeout_s: float = 20, tls: ssl.SSLContext | None = None
+) -> socket.socket:
     """Connect to 127.0.0.1:`port` and log in without a password; raises BenchError or OSError."""
     link = connect(("127.0.0.1", port), timeout_s)
     try:
+        if tls is not None:
+            link.sendall(SSL_REQUEST)
+            if link.recv(1) != b"S":
+                raise BenchError("no TLS")
+            link = tls.wrap_socket(link)
         link.sendall(startup_packet(user, database))
         read_until_ready(link)
     except BaseException:
