@@ -66,7 +66,20 @@ def differences(theirs: Record, ours: Record) -> list[Difference]:
         if not only_a and not only_b and a != b and not step.endswith(": log"):
             found.append(Difference(step, "PgBouncer", f"another order: {a}"))
             found.append(Difference(step, "pgferry", f"another order: {b}"))
-    return found
+    return _without_late(found, [step for step in ours if step.endswith(": log")])
+
+
+def _without_late(found: list[Difference], steps: list[str]) -> list[Difference]:
+    """Leave out the lines of the log that one of the two was late to write: in one of the next two steps."""
+    left = list(found)
+    for line in found:
+        at = steps.index(line.step) if line.step in steps else len(steps)
+        for late in found:
+            same = late.line == line.line and late.side != line.side and late.step in steps[at + 1 : at + 3]
+            if same and line in left and late in left:
+                left.remove(line)
+                left.remove(late)
+    return left
 
 
 def _unnamed(line: str) -> str:

@@ -7,6 +7,7 @@ VERSION = "versions, file limits"
 SEVERITY = "fields of FATAL errors and of notices"
 OWN = "settings and commands of pgferry's own"
 LISTS = "lists in SHOW CONFIG"
+NO_VALUE = "settings without a value, as `auth_dbname =`"
 CONSOLE_STATS = "SHOW STATS of the console itself"
 SHOW_LISTS = "free_clients, free_servers, used_servers in SHOW LISTS"
 SOCKETS = "SHOW ACTIVE_SOCKETS"
@@ -59,6 +60,7 @@ EVERYWHERE = [
     Known(OWN, ours=r"row (statement_text_length|transaction_log_threshold|workers) \|.*"),
     Known(OWN, ours=r"notice D \t(SHOW STATS_PERCENTILES.*|SHOW CLIENT_STATE id|TAKEOVER name)"),
     Known(LISTS, r"row \w+ \| [\w -]+, [\w, -]+ \|.*", r"row \w+ \| [\w -]+,[\w,-]+ \|.*"),
+    Known(NO_VALUE, r"row \w+ \|  \| NULL \| yes", r"row \w+ \| NULL \| NULL \| yes", step="SHOW CONFIG"),
     Known(CONSOLE_STATS, r"row pgbouncer \| 0 \| \d+ \| .*", r"row pgbouncer \| 0 \| \d+ \| .*"),
     Known(CONSOLE_STATS, r"row total_(query|xact)_count \| \d+", r"row total_(query|xact)_count \| \d+"),
     Known(

@@ -187,8 +187,13 @@ def test_lost_servers(compare: Compare) -> None:
             return int(wire.rows("SELECT pg_backend_pid()")[0][0] or 0)
 
         wire = witness.open("app", "app", "app secret")
-        end(backend(wire))
-        time.sleep(0.1)
+        pid = backend(wire)
+        with witness.open("admin", "pgbouncer", "admin secret") as console:
+            while any(b"active" in row for row in console.rows("SHOW SERVERS")):
+                time.sleep(0.01)
+            end(pid)
+            while any(b"idle" in row for row in console.rows("SHOW SERVERS")):
+                time.sleep(0.01)
         witness.ask(wire, "idle server killed", "SELECT 1")
         pid = backend(wire)
         wire.send(query("SELECT pg_sleep(5)"))

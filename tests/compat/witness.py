@@ -3,6 +3,7 @@
 import re
 import struct
 import time
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from compat.twins import Twin
@@ -116,12 +117,14 @@ class Witness:
 
     def note_log(self, step: str, until: str = "") -> None:
         """Add the new lines of the log that are about no connection; `until`: a text that will come."""
-        wanted = len((self._other or {}).get(step, []))
+        wanted = Counter((self._other or {}).get(step, []))
         limit = time.monotonic() + _LATEST
         time.sleep(_MOMENT_S)
         while True:
             lines, end = self.twin.log_lines(self._mark)
-            told = len(lines) >= wanted and any(until in line for line in [*lines, "" if until else "-"])
+            told = not wanted - Counter(lines) and any(
+                until in line for line in [*lines, "" if until else "-"]
+            )
             if told or (not until and not wanted) or time.monotonic() > limit:
                 break
             time.sleep(0.01)

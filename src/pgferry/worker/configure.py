@@ -105,8 +105,11 @@ def track_parameters(engine: Engine, config: Config) -> None:
 
 
 def users(engine: Engine, config: Config) -> None:
-    """Users of auth_file and [users]. One that is gone keeps its object but has no secret any more."""
-    for name in config.users:
+    """Users of auth_file, [users] and of entries. One that is gone keeps its object but has no secret any more."""
+    of_entries = [
+        name for entry in config.databases.values() for name in (entry.user, entry.auth_user) if name
+    ]
+    for name in (*config.users, *of_entries):
         if name not in engine.users:
             engine.users[name] = User(engine, name)
     for user in engine.users.values():
