@@ -25,6 +25,7 @@ def secured(target: Pooler, cell: Cell, seconds: float) -> dict[str, float]:
     """Measure `cell` on a pooler that has been started anew and asks for TLS; it is without it afterwards."""
     try:
         with with_tls(target):
+            target.settings["client_tls_sslmode"] = "allow"  # whoever looks whether it is up comes without
             target.start(TRUST)
             if cell.variant == "result":
                 return _result(target)

@@ -19,6 +19,9 @@ ALTER ROLE {APP} SET app.from_role = 'of the role';
 ALTER ROLE {APP} SET lock_timeout = '77s';
 """
 
+# A body of standard SQL, and what stands for it where there is none (before PostgreSQL 14).
+_ATOMIC = "BEGIN ATOMIC; SELECT set_config('app.tenant', t, false); END;"
+_AS_TEXT = "AS $$SELECT set_config('app.tenant', t, false)$$;"
 _OBJECTS = """
 CREATE TABLE public.things AS SELECT 'things of public' AS label;
 GRANT SELECT ON public.things TO PUBLIC;
@@ -75,7 +78,7 @@ def drop_roles(cluster: Cluster) -> None:
 
 def make_objects(cluster: Cluster, database: str) -> None:
     """Tenants, functions and the rest, and settings of the database."""
-    cluster.sql(_OBJECTS, database)
+    cluster.sql(_OBJECTS.replace(_ATOMIC, _AS_TEXT) if cluster.version < 14 else _OBJECTS, database)
     for n, schema in enumerate(TENANTS):
         reader = ROLES[0] if n == len(TENANTS) - 1 else "PUBLIC"
         cluster.sql(
