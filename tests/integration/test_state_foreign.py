@@ -109,3 +109,20 @@ def test_functions_that_are_not_known_yet(
             assert [m.row for m in answer if m.type == "D"] == [[b"7"]]
         else:
             assert [m.text for m in answer if m.type == "E"] == ["lastval is not yet defined in this session"]
+
+
+def test_own_values_of_before_are_not_the_last(cluster: Cluster, make_pooler: Make, database: str) -> None:
+    """A server that has served nobody else since then knows the client's sequence values, but not the newest."""
+    pooler = make_pooler(cluster, settings={"default_pool_size": 2, "server_round_robin": 1})
+    cluster.sql("CREATE SEQUENCE s", database)
+    address = (pooler.host, pooler.port)
+    with Wire.login(address, database=database) as other, Wire.login(address, database=database) as wire:
+        for sql in ("BEGIN", "COMMIT"):
+            wire.query(sql)
+            other.query(sql)  # so that there are two servers
+        for _ in range(4):
+            wire.query("SELECT lastval()")  # from now on both are kept clean
+        for value in (b"1", b"2", b"3"):
+            assert wire.rows("SELECT nextval('s')") == [[value]]
+        last = wire.query("SELECT lastval()")
+        assert [m.row for m in last if m.type == "D"] in ([], [[b"3"]])

@@ -47,7 +47,7 @@ cdef Server pick(Pool pool, Client c):
     cdef int n = 0
     if pool.db.sequences:
         for item in pool.idle.items():
-            if (<Server>item).last_client == c.id:
+            if (<Server>item).last_client == c.id and (<Server>item).id == c.last_server:
                 return <Server>item     # it may know the client's sequence values
     if pool.engine.round_robin:
         return <Server>pool.idle.head
@@ -119,7 +119,7 @@ cdef int link(Client c, Server s) except -1:
     c.turns_here = 0
     c.former_server = c.last_server
     c.last_server = s.id
-    if s.last_client != c.id:
+    if s.last_client != c.id or s.id != c.former_server:    # the client's own values of before are not the last ones
         s.foreign = s.foreign or s.last_client != 0
         s.last_client = c.id
     if c.judged and pool.engine.workers > 1:
