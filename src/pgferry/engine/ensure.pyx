@@ -7,10 +7,11 @@ implicit transaction of the batch, so there each command goes as Parse, Bind, Ex
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgferry.engine.client_relay cimport prepare_on, send_refused
+from pgferry.engine.client_statements cimport prepare_on
 from pgferry.engine.judge cimport count
 from pgferry.engine.messages cimport error_message, quote_identifier, quote_literal, simple_query
 from pgferry.engine.model cimport P_ENSURE, Client, Server
+from pgferry.engine.permit cimport send_refused
 from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.state cimport base_script

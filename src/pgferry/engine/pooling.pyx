@@ -136,7 +136,7 @@ cdef int bring(Client c, Server s) except -1:
     """Queue what brings the server to the client's tracked parameters (COMPAT 4.2) and session state.
 
     Session state is set in a transaction: if it fails, that one stays open and failed, and nothing that the client
-    has sent behind it is carried out (see client_relay.may_go).
+    has sent behind it is carried out (see permit.may_go).
     """
     cdef list todo = []
     cdef bytes text = differing_vars(c, s, todo)

@@ -199,7 +199,7 @@ cdef inline bint is_described(Entry *front) noexcept:
 
 
 cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) except -1:
-    """Remember what a client is told of a statement; or see whether that still holds (client_relay.verify)."""
+    """Remember what a client is told of a statement; or see whether that still holds (client_statements.verify)."""
     cdef Statement st = s.pool.engine.table.get(front.number)
     cdef bytes shape = None
     if s.described is not None and n == total:

@@ -126,7 +126,9 @@ cdef bytes sql_of(bytes query):
 
 
 cdef inline bint same(bytes a, bytes b) noexcept:
-    return a is b or (a is not None and b is not None and len(a) == len(b) and memcmp(<char *>a, <char *>b, len(a)) == 0)
+    if a is None or b is None:
+        return a is b
+    return len(a) == len(b) and memcmp(<char *>a, <char *>b, len(a)) == 0
 
 
 cdef bytes make_way(State old, State new, bint person, set omit):

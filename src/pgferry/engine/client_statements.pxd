@@ -1,0 +1,18 @@
+# A client's messages about prepared statements: Parse, Bind, Describe, Execute and Close.
+from pgferry.engine.model cimport Client, Server
+from pgferry.engine.prepared cimport Statement
+
+
+cdef inline int remember(Client c, tuple op) except -1:
+    if c.pending is None:
+        c.pending = []
+    c.pending.append(op)
+    return 0
+
+
+cdef int prepare_on(Client c, Server s, Statement st) except -1
+cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0
+cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0
+cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0
+cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0
+cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0

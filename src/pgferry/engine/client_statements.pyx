@@ -1,0 +1,503 @@
+"""A client's messages about prepared statements: Parse, Bind, Describe, Execute and Close.
+
+Names are looked up at once, as if everything sent before succeeds; what depends on an answer that has not come is
+undone by server_relay when it fails. One case cannot be decided early: a name used in a later batch (behind a Sync)
+than the unanswered one that defines it. The client is then held until the answer is there (PAUSE_STALL), which costs a
+round trip and happens only to clients that pipeline that way.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp
+
+from pgferry.engine.ensure cimport bring_named, bring_sql, edited, forget_sql, made_by_sql
+from pgferry.engine.judge cimport (
+    is_refused, judge, judge_statement, judge_unnamed, note, note_parameters, note_unread,
+)
+from pgferry.engine.listening cimport may_listen
+from pgferry.engine.messages cimport plan_changed
+from pgferry.engine.model cimport Client, Server
+from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
+from pgferry.engine.permit cimport (
+    bring_base, drops_all, is_unknown, may_go, note_everything, ready_for, ready_for_anything, refused,
+    refused_sequence, send_refused,
+)
+from pgferry.engine.plan cimport (
+    F_CLIENT_OP, F_DROPS, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
+    K_EXECUTE, K_PARSE,
+)
+from pgferry.engine.prepared cimport Statement
+from pgferry.engine.server_relay cimport advance
+from pgferry.engine.sys cimport put32
+
+cdef enum:
+    UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
+    SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
+    NAME_STEP = 4096       # names are looked for in steps of this many bytes
+    TEMP = 8               # session.verdict.Touch
+    NEED_PREPARED = 1      # session.verdict.Need
+
+
+cdef Statement lookup(Client c, const char *name, size_t n):
+    """The client's statement of this name; None when it has none."""
+    cdef const char *last
+    cdef bytes key
+    cdef Statement st
+    if c.last_name is not None:
+        last = c.last_name
+        if <size_t>len(c.last_name) == n and memcmp(last, name, n) == 0:
+            return c.last_statement
+    if c.statements is None:
+        return None
+    key = name[:n]
+    st = c.statements.get(key)
+    if st is not None:
+        c.last_name = key
+        c.last_statement = st
+    return st
+
+
+cdef int prepare_on(Client c, Server s, Statement st) except -1:
+    """Stage the Parse of a statement that the server lacks; its answer is swallowed."""
+    cdef const char *name = st.wire_name
+    cdef const char *body = st.body
+    cdef char head[5]
+    make_room(c, s)
+    head[0] = b"P"
+    put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
+    c.loop.emit(head, 5)
+    c.loop.emit(name, len(st.wire_name))
+    c.loop.emit(body, len(st.body))
+    s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    return 0
+
+
+cdef int make_room(Client c, Server s) except -1:
+    """Close the statements used longest ago until one more fits (max_prepared_statements)."""
+    cdef uint32_t limit = max(c.engine.max_prepared, 1)
+    while s.prepared.count >= limit:
+        close_on(c, s, s.prepared.oldest())
+    return 0
+
+
+cdef int close_on(Client c, Server s, uint32_t number) except -1:
+    """Stage the Close of a statement that the server has; its answer is swallowed."""
+    cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
+    s.prepared.leaves(number)
+    s.status = 0
+    return 0
+
+
+cdef bytes close_statement(bytes wire_name):
+    """A Close message for a statement."""
+    cdef char size[4]
+    put32(size, <uint32_t>(5 + len(wire_name)))
+    return b"C" + size[:4] + b"S" + wire_name
+
+
+cdef int bring_unnamed(Client c, Server s) except -1:
+    """Make the server's unnamed statement the client's own, in front of a message that uses it."""
+    cdef bytes body, message
+    cdef char head[6]
+    if c.unnamed is None:
+        # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
+        message = close_statement(b"\0")
+        c.loop.emit(<const char *>message, len(message))
+        s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed = None
+    else:
+        if c.judged:
+            ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
+        body = c.unnamed
+        head[0] = b"P"
+        put32(head + 1, <uint32_t>(5 + len(body)))
+        head[5] = 0
+        c.loop.emit(head, 6)
+        c.loop.emit(<const char *>body, len(body))
+        s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed = c.unnamed
+    s.status = 0
+    c.unnamed_here = True
+    return 0
+
+
+cdef inline bint unnamed_differs(Client c, Server s) noexcept:
+    return c.unnamed is None or s.unnamed is not c.unnamed
+
+
+cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef size_t name_end
+    cdef bytes name
+    cdef Statement st
+    cdef object verdict = None
+    cdef int made
+    if c.session:
+        return expect(c, s, K_PARSE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 5, 0, total - 5)
+    if nul == NULL:
+        return broken(c, "Parse")
+    name_end = nul - p
+    if c.judged:
+        if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
+            return stall(c)
+        if not (name_end == 5 and c.unnamed_verdict is None and same_unnamed(c, p + 6, total - 6)):
+            verdict = judge_parse(c, nul + 1, total - name_end - 1)
+        if verdict is not None:
+            if is_refused(c, verdict):
+                return refused(c, s, True, verdict, total)
+            if verdict.edits and s.plan.unsettled():
+                return stall(c)
+            if verdict.needs & NEED_PREPARED:
+                bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
+            if verdict.edits:
+                return edited_parse(c, s, verdict, p, total, name_end)
+    if name_end == 5:
+        if s.plan.unnamed == 0 and same_unnamed(c, p + 6, total - 6):
+            s.unnamed = c.unnamed          # nothing to undo, and no object to make
+            c.unnamed_here = True
+            return expect(c, s, K_PARSE, F_UNNAMED, p, n, total)
+        remember(c, ("unnamed", c.unnamed))
+        s.unnamed = c.unnamed = p[6:total]
+        c.unnamed_here = True
+        c.unnamed_version = 0
+        return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_PARSE, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    name = p[5:name_end]
+    st = lookup(c, p + 5, name_end - 5)
+    if st is not None and not s.plan.drops:
+        # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
+        if not s.prepared.touch(st.number):
+            prepare_on(c, s, st)
+        remember(c, ("again", name, st))
+        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
+        s.status = 0
+        return renamed(c, p, n, total, 5, name_end, st.wire_name)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    if made and c.sql is not None and name in c.sql:
+        return expect(c, s, K_PARSE, 0, p, n, total)        # an error, which PostgreSQL will say
+    return define(c, s, name, p, total, name_end, verdict)
+
+
+cdef object judge_parse(Client c, const char *body, size_t n):
+    """The Verdict of the text of a Parse, or None."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return judge(c, body, nul - body) if nul != NULL else None
+
+
+cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """A Parse whose text names the client's statements: PostgreSQL gets their names on the server."""
+    cdef const char *nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
+    cdef size_t text_end = nul - p
+    cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end], True)
+    cdef bytes message
+    cdef char size[4]
+    put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
+    message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
+    # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
+    if name_end > 5 and c.tracking:
+        define(c, s, p[5:name_end], <const char *>message, len(message), name_end, verdict)
+        c.loop.settle()             # the message does not outlive this function
+        return total
+    remember(c, ("unnamed", c.unnamed))
+    s.unnamed = c.unnamed = message[name_end + 1:]
+    c.unnamed_here = True
+    c.unnamed_version = 0
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, F_CLIENT_OP | F_UNNAMED, 0)
+    s.status = 0
+    return total
+
+
+cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end,
+                   verdict) except? 0:
+    """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
+    cdef bytes body = p[name_end + 1:total]
+    cdef Statement st
+    cdef bint there
+    cdef object meaning = what_names_mean(c)
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
+        meaning = (meaning, name, c.id)
+    st = c.engine.table.intern(meaning, body)
+    if st.refs and c.statements and st in c.statements.values():
+        # Two names of one client for one text: apart, so that an error text can be given the right name.
+        st = c.engine.table.intern((meaning, name), body)
+    there = s.prepared.touch(st.number)
+    c.engine.table.acquire(st)
+    if c.statements is None:
+        c.statements = {}
+    remember(c, ("add", name, st, c.statements.get(name)))
+    c.statements[name] = st
+    c.last_name = name
+    c.last_statement = st
+    c.pool.stats.client_parse_count += 1
+    if there and not s.plan.drops:
+        if s.plan.turns == 0 and s.xact != b"E" and not (s.touched | s.asked | c.pins) & <uint32_t>TEMP:
+            s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
+            advance(s, False)
+            return total
+        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
+        # statement was prepared before there was a temporary object that its text may now mean.
+        close_on(c, s, st.number)
+        there = False
+    if not there:
+        make_room(c, s)
+        s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    return renamed(c, p, total, total, 5, name_end, st.wire_name)
+
+
+cdef object what_names_mean(Client c):
+    """What the names in a text stand for: the DDL epoch, and the search_path of a client that has its own."""
+    cdef object index, path = c.kept.settings.get(b"search_path")
+    if path is None and c.vars is not c.pool.base_vars:
+        index = c.engine.tracked_index.get("search_path")
+        if index is not None and index < len(c.vars) and c.vars[index] != c.pool.base_vars[index]:
+            path = c.vars[index]
+    return c.db.epoch if path is None else (c.db.epoch, path)
+
+
+cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
+    """Whether this Parse says what the client's unnamed statement is already."""
+    return (c.unnamed is not None and <size_t>len(<bytes>c.unnamed) == n
+            and memcmp(<const char *><bytes>c.unnamed, body, n) == 0)
+
+
+cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t have = min(n, total), portal_end, name_end
+    cdef int made
+    cdef const char *nul
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    nul = <const char *>memchr(p + 5, 0, have - 5)
+    if nul == NULL:
+        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+    portal_end = nul - p
+    nul = <const char *>memchr(nul + 1, 0, have - portal_end - 1)
+    if nul == NULL:
+        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+    name_end = nul - p
+    if name_end == portal_end + 1:
+        if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
+                c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
+            return stall(c)
+        if c.judged and not bind_may_listen(c, judge_unnamed(c)):
+            return 0
+        if not use_unnamed(c, s):
+            return stall(c)
+        c.dropping = c.unnamed is not None and drops_all(c.unnamed)
+        if c.judged:
+            judged_bind(c, s, judge_unnamed(c), p + name_end + 1, have - name_end - 1)
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
+        return verify(c, s, st)
+    c.pool.stats.bind_count += 1
+    if c.judged:
+        if st is None and not s.plan.drops:
+            made = made_by_sql(c, s, p[portal_end + 1:name_end])
+            if made == 2:
+                return stall(c)
+            if made:
+                note_unread(c, s, "EXECUTE")    # servers know it by the client's own name
+                return expect(c, s, K_BIND, 0, p, n, total)
+        if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
+            return stall(c)
+        if st is not None and not bind_may_listen(c, judge_statement(c, st)):
+            return 0
+        if st is not None:
+            judged_bind(c, s, judge_statement(c, st), p + name_end + 1, have - name_end - 1)
+    c.dropping = st is not None and drops_all(st.body)
+    return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
+
+
+cdef bint bind_may_listen(Client c, verdict) except -1:
+    return verdict is None or not verdict.listens or may_listen(c, verdict.listens)
+
+
+cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) except -1:
+    """Note what the statement behind a Bind may do; p[:n] are the message's bytes from its parameter formats on."""
+    if c.db.everything:
+        if is_unknown(c):
+            ready_for_anything(c, s, True)
+        note_everything(c, s)
+    if verdict is None:
+        return 0
+    note(c, s, verdict)
+    if verdict.params:
+        note_parameters(c, s, verdict, p, n)
+    if not ready_for(c, s, verdict, True):
+        refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
+    return 0
+
+
+cdef bint use_unnamed(Client c, Server s) except -1:
+    """Ready the unnamed statement for the next message; False when the client must be held first."""
+    if c.unnamed_here and not unnamed_differs(c, s):
+        return True
+    if not c.unnamed_here and s.plan.unnamed:
+        return False
+    if unnamed_differs(c, s):
+        bring_unnamed(c, s)
+    return True
+
+
+cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char *p, size_t n, size_t total,
+                      size_t name_at, size_t name_end) except? 0:
+    """Pass on a message that names a statement, which is made to exist on the server first."""
+    if st is None:
+        # Under its own name it could be a statement that somebody has made with PREPARE.
+        s.plan.push(kind, 0, UNKNOWN)
+        s.status = 0
+        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
+    if st.changed:
+        c.refusal = plan_changed()
+        send_refused(c, s, True)
+        return skip(c, n, total)
+    if not s.prepared.touch(st.number):
+        prepare_on(c, s, st)
+    s.plan.push(kind, 0, st.number)
+    s.status = 0
+    return renamed(c, p, n, total, name_at, name_end, st.wire_name)
+
+
+cdef size_t verify(Client c, Server s, Statement st) except? 0:
+    """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
+    until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
+    """
+    cdef bytes message
+    cdef char size[4]
+    if c.judged:
+        ready_to_describe(c, s, judge_statement(c, st))
+    prepare_on(c, s, st)
+    put32(size, <uint32_t>(5 + len(st.wire_name)))
+    message = b"D" + size[:4] + b"S" + st.wire_name + b"H\0\0\0\4"
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
+    s.verifying = s.careful = True
+    return stall(c)
+
+
+cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef Statement st
+    cdef int made
+    if n < min(total, <size_t>6):
+        return wait_for(c, min(total, <size_t>6))
+    if total < 7 or total > SHORT or (p[5] != b"S" and p[5] != b"P"):
+        return broken(c, "Describe")
+    if p[5] == b"P":
+        return expect(c, s, K_DESCRIBE_P, 0, p, n, total)
+    if c.session:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Describe")
+    if nul == p + 6:
+        if not use_unnamed(c, s):
+            return stall(c)
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    st = lookup(c, p + 6, nul - p - 6)
+    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
+        return verify(c, s, st)
+    if c.judged and st is not None:
+        ready_to_describe(c, s, judge_statement(c, st))
+    elif c.judged:
+        made = made_by_sql(c, s, p[6:nul - p])
+        if made:
+            return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    return use_named(c, s, st, K_DESCRIBE_S, p, n, total, 6, nul - p)
+
+
+cdef int ready_to_describe(Client c, Server s, verdict) except -1:
+    """EXECUTE is described by the statement it executes."""
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        bring_sql(c, s, True)
+        bring_named(c, s, verdict)
+    return 0
+
+
+cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef int made
+    cdef bytes name
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if total < 7 or total > SHORT:
+        return broken(c, "Close")
+    if n < total:
+        return wait_for(c, total)
+    if p[5] != b"S" and p[5] != b"P":
+        return broken(c, "Close")
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Close")
+    if p[5] == b"P":
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if nul == p + 6:
+        remember(c, ("unnamed", c.unnamed))
+        c.unnamed = None
+        c.unnamed_here = True
+        s.unnamed = None
+        return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    name = p[6:nul - p]
+    st = None
+    if c.statements is not None:
+        st = c.statements.pop(name, None)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    if made:
+        forget_sql(c, s, name)
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if st is None:
+        s.plan.push(K_CLOSE, F_FAKE, 0)
+    else:
+        c.last_name = None
+        c.last_statement = None
+        remember(c, ("remove", name, st))
+        s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
+    advance(s, False)
+    return total
+
+
+cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t done
+    if not c.dropping and c.reset_due is None:
+        return expect(c, s, K_EXECUTE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
+    c.dropping = False
+    bring_base(c, s, True)
+    return done

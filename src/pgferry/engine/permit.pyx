@@ -1,0 +1,142 @@
+"""Whether a statement that was judged may be sent now; what is staged around it, or said in its place."""
+
+import re
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.ensure cimport bring_named, bring_sql, forget_sequences, refuse, sequences_ready, stage
+from pgferry.engine.judge cimport count, may_end_transaction, needs_of, note_unread
+from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Server
+from pgferry.engine.plan cimport F_REFUSED, K_PARSE, K_QUERY
+from pgferry.engine.state cimport base_script
+from pgferry.engine.sys cimport put32
+
+cdef enum:
+    PREPARED = 2           # session.verdict.Touch
+    ASKABLE = 63
+    ANYTHING = 191         # all of Touch but FOREVER: SQL that cannot be read beforehand
+    DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
+    NEED_PREPARED = 1      # session.verdict.Need
+    NEED_SEQUENCES = 2
+
+DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
+
+
+cdef int bring_base(Client c, Server s, bint extended) except -1:
+    """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet.
+
+    In a batch they are set at once, and stand or fall with it. Behind a Query they are set when that has succeeded;
+    the client is held until then.
+    """
+    cdef bytes text
+    cdef list tracked = []
+    if c.reset_due is None:
+        return 0
+    text = base_script(c, c.reset_due, tracked)
+    c.reset_due = None
+    if text and extended:
+        return stage(s, text, True, 0)
+    if text:
+        s.base = text
+        s.base_tracked = tracked
+        s.careful = True
+    return 0
+
+
+cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept:
+    """Whether a statement may be sent before the restore in front of it is known to have succeeded.
+
+    If that fails the server is left in a transaction that has failed, in which nothing is carried out; except what
+    ends the transaction, and what comes after that.
+    """
+    return s.plan.turns == 0 and not may_end_transaction(c.engine, text, n)
+
+
+cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
+    """Stage what the statement needs on the server. False: sequences cannot be told apart."""
+    cdef int needs = needs_of(c, s, verdict)
+    if needs & NEED_PREPARED or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL):
+        bring_sql(c, s, extended)
+        if extended:
+            bring_named(c, s, verdict)
+    return (not needs & NEED_SEQUENCES
+            or sequences_ready(c, s, extended, verdict.touch & <uint32_t>ANYTHING == <uint32_t>ANYTHING))
+
+
+cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
+    """A text that nobody has read, or functions that nobody knows yet: it may execute what is prepared, and read
+    sequences.
+    """
+    bring_sql(c, s, extended)
+    return forget_sequences(c, s, extended)
+
+
+cdef bint is_unknown(Client c) noexcept:
+    """Whether functions may have changed since the catalog was read."""
+    return c.db.everything & <uint32_t>ASKABLE == <uint32_t>ASKABLE
+
+
+cdef bint is_set(const char *text, size_t n) noexcept:
+    """SET calls no functions, and SET TRANSACTION allows no query in front of it."""
+    return n > 3 and text[0] | 32 == b"s" and text[1] | 32 == b"e" and text[2] | 32 == b"t"
+
+
+cdef int note_everything(Client c, Server s) except -1:
+    """The database has what any statement may set off, or is not known yet."""
+    if s.lone is None:
+        s.touched |= c.db.everything
+        s.any_name = True
+        if c.reason is None:
+            c.reason = "unknown functions"
+        return 0
+    return note_unread(c, s, "unknown functions")
+
+
+cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
+    """session_state = refuse, or statement mode."""
+    cdef str mode = "statement" if c.pool.mode == MODE_STATEMENT else "transaction"
+    count(c, "refusals", verdict.reason)
+    if c.pool.session_state == STATE_REFUSE:
+        text = (f"{verdict.reason} changes the session, which session_state = refuse does not allow "
+                f"in {mode} pooling mode")
+    else:
+        text = f"{verdict.reason} needs a server connection of its own, which statement pooling mode does not allow"
+    refuse(c, s, parse, text, "0A000")
+    return total
+
+
+cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0:
+    count(c, "refusals", "sequence of another session")
+    refuse(c, s, parse, "the server connection holds sequence values of another client as well: "
+           "run the transaction again", "55000")
+    return total
+
+
+cdef int send_refused(Client c, Server s, bint parse) except -1:
+    """Stage a statement that PostgreSQL cannot parse; its error is replaced by c.refusal."""
+    cdef bytes text = b"pgferry has refused a statement of its client\0"
+    cdef bytes message
+    cdef char size[4]
+    if parse:
+        text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
+    put32(size, <uint32_t>(4 + len(text)))
+    message = (b"P" if parse else b"Q") + size[:4] + text
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE if parse else K_QUERY, F_REFUSED, 0)
+    s.status = 0
+    return 0
+
+
+cdef bint may_drop(const char *text, size_t n) noexcept:
+    """Whether a statement may be DISCARD or DEALLOCATE."""
+    cdef const char *end = text + n
+    while text < end and (text[0] == b" " or text[0] == b"\n" or text[0] == b"\t" or text[0] == b"\r"):
+        text += 1
+    return (end - text > 3 and text[0] | 32 == b"d" and (
+        (text[1] | 32 == b"i" and text[2] | 32 == b"s") or (text[1] | 32 == b"e" and text[2] | 32 == b"a")))
+
+
+cdef bint drops_all(bytes body):
+    """Whether the text of a Parse (all behind the name) drops all prepared statements when it is executed."""
+    cdef const char *text = body
+    return may_drop(text, len(body)) and DROPS_ALL.match(body) is not None
