@@ -337,8 +337,8 @@ cdef bint bind_may_listen(Client c, verdict) except -1:
 cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) except -1:
     """Note what the statement behind a Bind may do; p[:n] are the message's bytes from its parameter formats on."""
     if c.db.everything:
-        if is_unknown(c):
-            ready_for_anything(c, s, True)
+        if is_unknown(c) and s.xact == b"T" and s.plan.turns == 0:
+            ready_for_anything(c, s, True)  # outside of a transaction it would begin one (see pooling.bring)
         note_everything(c, s)
     if verdict is None:
         return 0

@@ -34,6 +34,7 @@ from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.watching cimport count_end
 
 cdef enum:
+    ASKABLE = 63
     CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
@@ -127,9 +128,14 @@ cdef int link(Client c, Server s) except -1:
     pool.stats.server_assignment_count += 1
     if c.vars is not s.vars and c.vars == s.vars:
         c.vars = s.vars
-    if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and pool.db.sequences):
+    if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and may_read_sequences(c)):
         bring(c, s)
     return 0
+
+
+cdef inline bint may_read_sequences(Client c) noexcept:
+    """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
+    return c.judged and (c.db.sequences or c.db.everything & <uint32_t>ASKABLE == <uint32_t>ASKABLE)
 
 
 cdef int bring(Client c, Server s) except -1:
@@ -156,7 +162,7 @@ cdef int bring(Client c, Server s) except -1:
         own_query(s, text, P_VARS)
     if query:
         own_message(s, query, P_VARS)
-    if s.foreign and c.db.sequences and c.judged:
+    if s.foreign and may_read_sequences(c):
         s.foreign = False
         own_query(s, b"DISCARD SEQUENCES", P_VARS)
     if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
