@@ -74,12 +74,13 @@ def run(Engine engine, after_tick):
             next_tick = loop.now + TICK
             tick(engine)
             after_tick()
-        if engine.log.waiting:
-            if engine.log.urgent or (log_at and loop.now >= log_at):
-                log_at = 0
-                engine.log.flush()
-            elif log_at == 0:
-                log_at = loop.now + LOG_DELAY
+        if not engine.log.waiting:
+            log_at = 0          # a tick may have written the lines
+        elif engine.log.urgent or (log_at and loop.now >= log_at):
+            log_at = 0
+            engine.log.flush()
+        elif log_at == 0:
+            log_at = loop.now + LOG_DELAY
 
 
 def stop(Engine engine):
