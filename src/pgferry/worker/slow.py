@@ -10,7 +10,7 @@ from pgferry.engine.loop import Loop
 from pgferry.engine.plumbing import Watch
 
 Done = Callable[[Any, Exception | None], None]
-KEPT = 2.0  # seconds that the thread waits for more: while it lives the loop has to share the GIL with it
+KEPT = 0.2  # seconds that the thread waits for more: while it lives the loop has to share the GIL with it
 
 
 class SlowWork:
