@@ -649,16 +649,19 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     """Put the client's own name for a statement into an error text that names ours."""
     cdef dict names = {b'"PGFERRY_0_': b'"'}
     cdef bytes message
-    for name, st in (c.statements or {}).items():
+    cdef dict statements = dict(c.statements or {})
+    for op in reversed(c.pending or ()):        # as it was before what later messages have taken away or given anew
+        before = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
+        if before is not None:
+            statements[op[1]] = before
+        elif op[0] == "add":
+            statements.pop(op[1], None)
+    for name, st in statements.items():
         names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
-    for op in c.pending or ():         # names that later messages have taken away or given anew
-        gone = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
-        if gone is not None:
-            names.setdefault(b'"' + (<Statement>gone).wire_name[:-1] + b'"', b'"' + op[1] + b'"')
     for name, wire_name in (c.dropped or {}).items():
         names.setdefault(b'"' + <bytes>wire_name[:-1] + b'"', b'"' + name + b'"')
-    if c.last_name is not None:        # of several names for one text, the one used last
-        names[b'"' + c.last_statement.wire_name[:-1] + b'"'] = b'"' + c.last_name + b'"'
+    if c.last_name is not None:
+        names.setdefault(b'"' + c.last_statement.wire_name[:-1] + b'"', b'"' + c.last_name + b'"')
     for ours, theirs in names.items():
         body = body.replace(ours, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
