@@ -1,3 +1,6 @@
+from typing import final
+
+@final
 class WordSet:
     count: int
     def add(self, word: bytes, anywhere: int, first: int) -> int: ...
