@@ -1,5 +1,6 @@
 """What holds for all tests: the marks, and an end of session that leaves no server behind."""
 
+import resource
 from collections.abc import Iterator
 
 import pytest
@@ -15,6 +16,8 @@ MARKS = (
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))  # an ordinary account has 1024 at first
     for mark in MARKS:
         config.addinivalue_line("markers", mark)
 

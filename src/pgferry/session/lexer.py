@@ -27,11 +27,12 @@ _SKIP = rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+)*+"
 _STANDARD = rb"'[^']*+(?:''[^']*+)*+'"
 _BACKSLASH = rb"'[^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+'"
 _IDENTIFIER = rb'"[^"]*+(?:""[^"]*+)*+"'
+# (Where a possessive group could fail half-way it is not possessive: Python before 3.11.5 goes on in the wrong place.)
 # What matched is told by the number of the group: the order here is that of _WORD, _STRING, ... below.
 _REST = (
     rb"([A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+)"
     rb"|(%b)|(" + _IDENTIFIER + rb")"
-    rb"|((?:[0-9]++(?:\.(?!\.)[0-9]*+)?+|\.[0-9]++)(?:[eE][+-]?[0-9]++)?+)"
+    rb"|((?:[0-9]++(?:\.(?!\.)[0-9]*+)?|\.[0-9]++)(?:[eE][+-]?[0-9]++)?)"
     rb"|(\$[0-9]++)"
     rb"|(\$(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*+)?+\$)"
     rb"|(/\*)"
@@ -52,7 +53,7 @@ _STRING_BODY = {
 _QUOTED_BODY = re.compile(_IDENTIFIER)
 # A string goes on behind white space with a newline in it, by the rules of its beginning.
 _CONTINUED = re.compile(
-    rb"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*+(?=')", re.DOTALL
+    rb"(?:[ \t\f\v]++|--[^\n\r]*+)*+[\n\r](?:[ \t\n\r\f\v]++|--[^\n\r]*+[\n\r])*(?=')", re.DOTALL
 )
 _COMMENT_EDGE = re.compile(rb"/\*|\*/")
 _SPACE_OR_DASH = frozenset(b" \t\n\r\f\v-")
