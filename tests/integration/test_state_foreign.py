@@ -105,10 +105,30 @@ def test_functions_that_are_not_known_yet(
         sql = "SELECT run('EXECUTE q')" if what == "run" else "SELECT last()"
         wire.send(parse(sql) + bind() + execute() + sync() if how == "extended" else query(sql))
         answer = wire.until()
-        if what == "run":
+        if what == "run" and how == "in one transaction":  # nothing is prepared there that nobody has named
+            assert [m.sqlstate for m in answer if m.type == "E"] == ["26000"]
+        elif what == "run":
             assert [m.row for m in answer if m.type == "D"] == [[b"7"]]
         else:
             assert [m.text for m in answer if m.type == "E"] == ["lastval is not yet defined in this session"]
+
+
+def test_what_cannot_be_prepared_again_harms_no_other_transaction(
+    cluster: Cluster, make_pooler: Make, database: str
+) -> None:
+    """A prepared statement whose table is gone fails where it is named, not where functions are not known yet."""
+    pooler = make_pooler(cluster, settings=ONE)
+    cluster.sql("CREATE TABLE gone (a int)", database)
+    with Wire.login((pooler.host, pooler.port), database=database) as wire:
+        wire.query("PREPARE q AS SELECT * FROM gone")
+        cluster.sql("DROP TABLE gone", database)
+        pooler.admin("RECONNECT")
+        wire.query(MAKE["noise"])
+        wire.query(MAKE["last"])  # from here on the catalog is not known
+        for sql in ("BEGIN", "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "SELECT noise()", "COMMIT"):
+            assert "E" not in types(wire.query(sql)), sql
+        assert error(wire, "EXECUTE q").sqlstate == "42P01"
+        assert wire.rows("SELECT 1") == [[b"1"]]
 
 
 def test_own_values_of_before_are_not_the_last(cluster: Cluster, make_pooler: Make, database: str) -> None:

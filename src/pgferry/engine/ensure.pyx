@@ -61,24 +61,35 @@ cdef bytes framed(bytes kind, bytes body):
 
 cdef int bring_sql(Client c, Server s, bint extended) except -1:
     """Make the server's SQL-level prepared statements the client's own."""
-    cdef dict wanted, there
-    if s.xact == b"E":
-        return 0                # everything fails, except what needs nothing
-    if s.ensuring is None and c.sql is None and s.sql is None or "prepared" in c.engine.omit:
+    cdef dict there = clear_sql(c, s, extended)
+    if there is None:
         return 0
-    wanted = c.sql or {}
-    there = dict(s.sql or {})
-    for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
-        keep(there, name, text if name != GONE else None)
-    for name in [name for name, text in there.items() if wanted.get(name) != text]:
-        ensure_gone(s, extended, name)
-    for name, text in wanted.items():
+    for name, text in (c.sql or {}).items():
         if there.get(name) != text:
             command = prepared_statement(text, name)
             if command is not None:
                 count(c, "replays", "prepared statement")
                 ensure(s, command, extended, name, text)
     return 0
+
+
+cdef dict clear_sql(Client c, Server s, bint extended):
+    """Take away what others have prepared by SQL, which cannot fail; returns what the server then has, None when there
+    is nothing to do.
+    """
+    cdef dict wanted, there
+    if s.xact == b"E":
+        return None             # everything fails, except what needs nothing
+    if s.ensuring is None and c.sql is None and s.sql is None or "prepared" in c.engine.omit:
+        return None
+    wanted = c.sql or {}
+    there = dict(s.sql or {})
+    for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
+        keep(there, name, text if name != GONE else None)
+    for name in [name for name, text in there.items() if wanted.get(name) != text]:
+        ensure_gone(s, extended, name)
+        del there[name]
+    return there
 
 
 cdef int keep(dict statements, bytes name, bytes text) except -1:

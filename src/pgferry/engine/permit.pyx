@@ -4,7 +4,9 @@ import re
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.ensure cimport bring_named, bring_sql, forget_sequences, refuse, sequences_ready, stage
+from pgferry.engine.ensure cimport (
+    bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready, stage,
+)
 from pgferry.engine.judge cimport count, may_end_transaction, needs_of, note_unread
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Server
 from pgferry.engine.plan cimport F_REFUSED, K_PARSE, K_QUERY
@@ -65,9 +67,12 @@ cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
 
 cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
     """A text that nobody has read, or functions that nobody knows yet: it may execute what is prepared, and read
-    sequences.
+    sequences. In a transaction nothing is prepared for it: should that fail, the transaction would.
     """
-    bring_sql(c, s, extended)
+    if s.xact == b"I":
+        bring_sql(c, s, extended)
+    else:
+        clear_sql(c, s, extended)
     return forget_sequences(c, s, extended)
 
 

@@ -24,6 +24,7 @@ from pgferry.engine.model cimport (
 )
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_logged_in, own_login_failed, part_for_good, want_own
 from pgferry.engine.server_login cimport connected, start_login
@@ -34,7 +35,6 @@ from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.watching cimport count_end
 
 cdef enum:
-    ASKABLE = 63
     CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
@@ -135,7 +135,7 @@ cdef int link(Client c, Server s) except -1:
 
 cdef inline bint may_read_sequences(Client c) noexcept:
     """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
-    return c.judged and (c.db.sequences or c.db.everything & <uint32_t>ASKABLE == <uint32_t>ASKABLE)
+    return c.judged and (c.db.sequences or is_unknown(c))
 
 
 cdef int bring(Client c, Server s) except -1:

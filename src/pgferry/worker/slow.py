@@ -37,7 +37,12 @@ class SlowWork:
             if self._running:
                 return
             self._running = True
-        threading.Thread(target=self._work, name="slow", daemon=True).start()
+        try:
+            threading.Thread(target=self._work, name="slow", daemon=True).start()
+        except RuntimeError as error:  # no more threads to be had: the next call tries again
+            self._running = False
+            self._jobs.get_nowait()
+            self._answer(key, None, error)
 
     def _work(self) -> None:
         while True:
@@ -50,10 +55,13 @@ class SlowWork:
                         return
                 continue
             try:
-                self._results.put((key, job(), None))
+                self._answer(key, job(), None)
             except Exception as error:  # reported to whoever asked: a thread has nobody else to tell
-                self._results.put((key, None, error))
-            os.eventfd_write(self._wake_fd, 1)
+                self._answer(key, None, error)
+
+    def _answer(self, key: Any, result: Any, error: Exception | None) -> None:
+        self._results.put((key, result, error))
+        os.eventfd_write(self._wake_fd, 1)
 
     def _collect(self) -> None:
         try:

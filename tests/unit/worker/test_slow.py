@@ -56,3 +56,17 @@ def test_errors_come_back() -> None:
     while not got and time.monotonic() < end:
         loop.run_once(100)
     assert got == [(None, "no")]
+
+
+def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever asked is told so, and the next one gets an answer."""
+    loop = Loop()
+    work = slow.SlowWork(loop)
+
+    def start(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", start)
+        assert [str(error) for error in result(loop, work, 1)] == ["can't start new thread"]
+    assert result(loop, work, 1) == [2]
