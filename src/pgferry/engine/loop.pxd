@@ -29,6 +29,7 @@ cdef class Stream:
     cdef bint first                 # served before the others of a turn: an idle server, which may have died
     cdef double rest_until          # while PAUSE_BULK: monotonic seconds
     cdef bint muted                 # EPOLLIN is off: read by the clock as long as rests follow each other
+    cdef bint sip                   # of the next receive: see splicing
     # Unsent bytes are out[out_head:out_tail]; blocked: the kernel's buffer was full, EPOLLOUT will tell.
     cdef char *out
     cdef size_t out_head
@@ -107,6 +108,7 @@ cdef class Loop:
     cdef readonly size_t buffered   # bytes allocated for connections' own buffers
     cdef readonly int buffers       # how many such buffers
     cdef readonly uint64_t turns
+    cdef int[2] pipe                # of splicing; -1: none
     cdef bint stopping
     cdef public object sink         # takes sink(stream, bytes) -> how many for streams without a socket (tests)
     cdef public object on_bug       # called with (stream, exception) when serving a stream raised

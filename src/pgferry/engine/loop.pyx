@@ -45,6 +45,7 @@ cdef extern from "Python.h":
 cdef enum:
     RBUF = 256 * 1024       # large enough that bulk results cost few system calls, small enough for the cache
     MAX_EVENTS = 256
+    SIP = 8192
     ONE_RECORD = 16384      # plain bytes of a full TLS record
 
 
@@ -284,6 +285,8 @@ cdef class Stream:
             return receive_tls(self)
         while not self.closed and self.paused == 0:
             at = self.space(&room)
+            if self.sip:
+                room = min(room, <size_t>SIP)
             n = recv(self.fd, at, room, MSG_DONTWAIT)
             if n < 0:
                 if errno == EINTR:
@@ -299,6 +302,9 @@ cdef class Stream:
                 return self.on_eof()
             self.readable = <size_t>n == room or self.ending
             self.taken(n)
+            if self.sip:
+                self.sip = False
+                return loop.again(self)
             if not self.readable:
                 return 0
             rounds -= 1
@@ -439,7 +445,7 @@ cdef class Loop:
     """epoll and the buffers that all connections of a worker share."""
 
     def __cinit__(self):
-        self.epfd = -1
+        self.epfd = self.pipe[0] = self.pipe[1] = -1
         self.slots = []
         self.ready = []
         self.resting = []
@@ -458,10 +464,12 @@ cdef class Loop:
         self.now = monotonic()
 
     def __dealloc__(self):
+        cdef int fd
         free(self.rbuf)
         free(self.stage)
-        if self.epfd >= 0:
-            close(self.epfd)
+        for fd in (self.epfd, self.pipe[0], self.pipe[1]):
+            if fd >= 0:
+                close(fd)
 
     cdef int again(self, Stream s) except -1:
         """Run s again within this turn (once, however often asked)."""

@@ -20,6 +20,7 @@ from pgferry.engine.pooling cimport client_gone, client_hung_up, finish_closing,
 from pgferry.engine.prepared cimport ServerStatements, StatementTable
 from pgferry.engine.server_login cimport server_connected, server_login_feed, server_secure
 from pgferry.engine.server_relay cimport server_feed
+from pgferry.engine.splicing cimport splice_on
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT, realtime
 from pgferry.engine.text cimport Text
@@ -198,6 +199,11 @@ cdef class Server(Stream):
         if self.login is not None:
             return server_login_feed(self, data, n)
         return server_feed(self, data, n)
+
+    cdef int on_ready(self) except -1:
+        if self.muted and self.passing and splice_on(self):
+            return 0
+        return Stream.on_ready(self)
 
     cdef int on_eof(self) except -1:
         return server_gone(self)

@@ -137,7 +137,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 finish_turn(s, c)       # else what the client was held with comes first, on this server
         elif n > SMALL:
             s.streak += 1
-            if s.streak > PATIENCE and s.paused == 0:
+            if s.streak > PATIENCE and s.paused == 0 and not s.sip:
                 loop.rest(s, REST if n < LARGE else SHORT_REST)
         else:
             s.streak = 0

@@ -52,6 +52,23 @@ cdef extern from * nogil:
     int epoll_wait_ns "pgf_epoll_wait_ns" (int epfd, epoll_event *events, int maxevents, long ns)
 
 
+cdef extern from * nogil:
+    """
+    #include <fcntl.h>
+    #include <unistd.h>
+    """
+    enum:
+        F_SETPIPE_SZ
+        O_CLOEXEC
+        O_NONBLOCK
+        SPLICE_F_MOVE
+        SPLICE_F_NONBLOCK
+    int fcntl(int fd, int command, ...)
+    int pipe2(int *ends, int flags)
+    ssize_t read(int fd, void *buf, size_t n)
+    ssize_t splice(int source, void *at, int target, void *where, size_t n, unsigned int flags)
+
+
 cdef extern from "sys/uio.h" nogil:
     struct iovec:
         void *iov_base
