@@ -8,12 +8,11 @@ for suspect until it has read the catalog anew. Changes made behind pgferry's ba
 from pgferry.engine.judge cimport use_knowledge
 from pgferry.engine.model cimport P_CATALOG, P_VERSION, SV_TESTED, Database, Engine, Server
 from pgferry.engine.pooling cimport own_query
+from pgferry.engine.touch cimport ASKABLE
 from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, understand
 
 cdef double INTERVAL = 10.0     # seconds between looks at the version
 cdef double PAUSE = 0.2         # seconds between two scans of a database
-cdef enum:
-    ASKABLE = 63
 
 
 cdef int look_for_ddl(Database db) except -1:

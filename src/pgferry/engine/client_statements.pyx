@@ -28,13 +28,12 @@ from pgferry.engine.plan cimport (
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_relay cimport advance
 from pgferry.engine.sys cimport put32
+from pgferry.engine.touch cimport NEED_PREPARED, TEMP
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
-    TEMP = 8               # session.verdict.Touch
-    NEED_PREPARED = 1      # session.verdict.Need
 
 
 cdef Statement lookup(Client c, const char *name, size_t n):

@@ -16,12 +16,12 @@ from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE,
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
+from pgferry.engine.touch cimport PREPARED
 from pgferry.session.replay import prepared_statement
 from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
 
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
-    PREPARED = 2            # session.verdict.Touch
     ENSURES = 1             # number of the entry that ends a command of ensure()
 
 cdef bytes OURS = b"PGFERRY_OWN\0"

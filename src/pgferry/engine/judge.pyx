@@ -11,26 +11,23 @@ from libc.string cimport memchr
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32
+from pgferry.engine.touch cimport (
+    ALL_BITS, ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCKS, NEED_PREPARED, NEED_SEQUENCES, PINNING,
+    PREPARED, SETTINGS, TEMP, UNNAMED,
+)
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
-from pgferry.session.verdict import EDIT_EXECUTE, Touch
+from pgferry.session import verdict as verdicts
+from pgferry.session.verdict import EDIT_EXECUTE
 from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 
 cdef enum:
     REMEMBERED = 4096       # verdicts of a database
     LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
-    SETTINGS = 1
-    PREPARED = 2
-    TEMP = 8
-    PINNING = 120           # TEMP, LOCKS, CURSORS, FOREVER
-    FOREVER = 64
-    UNNAMED = 128
-    CANNOT_ASK = 192        # FOREVER, UNNAMED
-    ALL_BITS = 255
-    ASKABLE = 63
-    NEED_PREPARED = 1
 
-assert int(Touch.SETTINGS) == SETTINGS and int(Touch.FOREVER) == FOREVER and int(Touch.UNNAMED) == UNNAMED
+assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED]
+assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
+assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
 
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")

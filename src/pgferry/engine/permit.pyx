@@ -12,14 +12,10 @@ from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Server
 from pgferry.engine.plan cimport F_REFUSED, K_PARSE, K_QUERY
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
+from pgferry.engine.touch cimport ANYTHING, ASKABLE, NEED_PREPARED, NEED_SEQUENCES, PREPARED
 
 cdef enum:
-    PREPARED = 2           # session.verdict.Touch
-    ASKABLE = 63
-    ANYTHING = 191         # all of Touch but FOREVER: SQL that cannot be read beforehand
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
-    NEED_PREPARED = 1      # session.verdict.Need
-    NEED_SEQUENCES = 2
 
 DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
 

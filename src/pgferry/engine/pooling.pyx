@@ -32,10 +32,10 @@ from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_U
 from pgferry.engine.state cimport BEGIN, COMMIT, assignment, sql_of, way
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
+from pgferry.engine.touch cimport CANNOT_ASK
 from pgferry.engine.watching cimport count_end
 
 cdef enum:
-    CANNOT_UNDO = 192        # Touch.FOREVER, Touch.UNNAMED
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
 
@@ -266,7 +266,7 @@ cdef int leave_dirty(Client c, Server s) except -1:
     """The client has left and its server holds, or may hold, what nobody else may find there."""
     s.client = None
     c.server = None
-    if c.pins & CANNOT_UNDO or s.touched & CANNOT_UNDO:
+    if c.pins & CANNOT_ASK or s.touched & CANNOT_ASK:
         return close_server(s, "client left state that cannot be undone")
     if "scrub" in c.engine.omit:
         s.touched = 0
@@ -646,7 +646,7 @@ cdef int part_from_server(Client c, Server s) except -1:
         return maybe_release(s)
     s.client = None
     c.server = None
-    if only_probed(s) and not half_sent and not c.pins & CANNOT_UNDO and not s.asked & CANNOT_UNDO:
+    if only_probed(s) and not half_sent and not c.pins & CANNOT_ASK and not s.asked & CANNOT_ASK:
         count(c, "scrubs", "")
         return scrub(s)         # behind the probe
     if s.status == b"T" or s.status == b"E":

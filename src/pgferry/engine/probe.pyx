@@ -14,24 +14,16 @@ from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, C
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport intern_state, with_setting
 from pgferry.engine.sys cimport be16, be32
+from pgferry.engine.touch cimport CURSORS, FOREVER, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
 from pgferry.session.replay import REPLAY
 
 cdef enum:
-    SETTINGS = 1
-    PREPARED = 2
-    LISTEN = 4
-    TEMP = 8
-    LOCKS = 16
-    CURSORS = 32
-    FOREVER = 64
-    UNNAMED = 128
     CLEARS_SETTINGS = 1     # bits of session.clears
     CLEARS_ROLE = 2
     CLEARS_AUTHORIZATION = 4
     CLEARS_LISTEN = 8
     CLEARS_PREPARED = 16
     CLEARS_NAMED = 32
-    PINNING = 248           # TEMP, LOCKS, CURSORS, FOREVER, UNNAMED
 
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
              (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"))

@@ -1,0 +1,18 @@
+# session.verdict's Touch and Need, as numbers for the engine (judge.pyx compares them when it is loaded).
+
+cdef enum:
+    SETTINGS = 1
+    PREPARED = 2
+    LISTEN = 4
+    TEMP = 8
+    LOCKS = 16
+    CURSORS = 32
+    FOREVER = 64
+    UNNAMED = 128
+    ASKABLE = 63            # what a probe can ask for
+    PINNING = 120           # what keeps a server with its client: TEMP, LOCKS, CURSORS, FOREVER
+    ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand
+    CANNOT_ASK = 192        # FOREVER, UNNAMED
+    ALL_BITS = 255
+    NEED_PREPARED = 1
+    NEED_SEQUENCES = 2
