@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+from generated import write_or_check  # noqa: E402
 from pgferry.doctor.model import CHECKS  # noqa: E402
 from pgferry.doctor.run import MODULES  # noqa: E402
 
@@ -63,18 +63,5 @@ def render() -> str:
     return INTRO + "\n".join(["| check | needs | should hold | why |", "|---|---|---|---|", *rows]) + "\n"
 
 
-def main() -> int:
-    """Write the page, or with --check return 1 when it is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare, exit with 1 when out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(render())
-        return 0
-    if PAGE.exists() and PAGE.read_text() == render():
-        return 0
-    print(f"{PAGE} is out of date: run tools/gen_doctor_doc.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, render(), "gen_doctor_doc.py"))

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from pathlib import Path
 from typing import Any
+
+from generated import write_or_check
 
 PAGE = Path(__file__).resolve().parent.parent / "deploy" / "grafana" / "pgferry.json"
 SOURCE = {"type": "prometheus", "uid": "${datasource}"}
@@ -275,18 +276,5 @@ def render() -> str:
     return json.dumps(board, indent=2) + "\n"
 
 
-def main() -> int:
-    """Write the file, or with --check return 1 when it is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare, exit with 1 when out of date")
-    if not parser.parse_args().check:
-        PAGE.write_text(render())
-        return 0
-    if PAGE.exists() and PAGE.read_text() == render():
-        return 0
-    print(f"{PAGE} is out of date: run tools/gen_grafana.py", file=sys.stderr)
-    return 1
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, render(), "gen_grafana.py"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterable
@@ -11,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "src"))
 
+from generated import write_or_check  # noqa: E402
 from pgferry.config.kinds import INT_MAX, UINT_MAX  # noqa: E402
 from pgferry.config.setting import Setting  # noqa: E402
 from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER  # noqa: E402
@@ -54,21 +54,6 @@ PEERS_INTRO = """## Lines of [peers]
 cancel request that comes to the wrong one is passed on; see [Several poolers behind one
 address](service.md#several-poolers-behind-one-address).
 """
-
-
-def main() -> int:
-    """Write the page, or with --check return 1 when it is out of date."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--check", action="store_true", help="only compare, exit with 1 when out of date")
-    check = parser.parse_args().check
-    page = render()
-    if not check:
-        PAGE.write_text(page)
-        return 0
-    if not PAGE.exists() or PAGE.read_text() != page:
-        print(f"{PAGE.relative_to(ROOT)} is out of date: run tools/gen_settings_doc.py", file=sys.stderr)
-        return 1
-    return 0
 
 
 def render() -> str:
@@ -139,4 +124,4 @@ def _effect(setting: Setting) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_check(PAGE, render(), "gen_settings_doc.py"))

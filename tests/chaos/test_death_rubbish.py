@@ -11,7 +11,7 @@ from chaos.health import Health
 from pgferry.embedded import Cluster
 from support.fake_server import GREETING, READY, Conversation, FakeServer, result
 from support.pooler import Pooler, eventually
-from support.wire import Message, Wire, message, query, startup
+from support.wire import Message, Wire, last_words, message, query, said, startup
 
 MakePooler = Callable[..., Pooler]
 MakeHealth = Callable[[Pooler], Health]
@@ -25,21 +25,6 @@ SETTINGS = {
     "client_login_timeout": 2,
     "session_state": "ignore",  # nothing is asked but what the client asks
 }
-
-
-def last_words(wire: Wire) -> list[Message]:
-    seen = []
-    try:
-        while True:
-            seen.append(wire.recv())
-    except (EOFError, ConnectionResetError):
-        return seen
-    finally:
-        wire.close()
-
-
-def said(messages: list[Message]) -> list[tuple[str, str, str]]:
-    return [(m.fields["S"], m.sqlstate, m.text) for m in messages if m.type == "E"]
 
 
 def ask(pooler: Pooler) -> list[Message]:

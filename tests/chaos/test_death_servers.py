@@ -14,7 +14,7 @@ from chaos.health import Health
 from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.proxy import TO_CLIENT, FaultProxy
-from support.wire import Message, Wire, copy_data, query, terminate
+from support.wire import Wire, copy_data, last_words, query, said, terminate
 
 MakePooler = Callable[..., Pooler]
 MakeHealth = Callable[[Pooler], Health]
@@ -24,23 +24,6 @@ QUICK = {"server_login_retry": 0.2, "server_connect_timeout": 3}
 
 def login(pooler: Pooler, database: str = "postgres") -> Wire:
     return Wire.login((pooler.host, pooler.port), database=database)
-
-
-def last_words(wire: Wire) -> list[Message]:
-    """Everything the pooler says until it closes."""
-    seen = []
-    try:
-        while True:
-            seen.append(wire.recv())
-    except (EOFError, ConnectionResetError):
-        return seen
-    finally:
-        wire.close()
-
-
-def said(messages: list[Message]) -> list[tuple[str, str, str]]:
-    """Severity, SQLSTATE and text of the errors among them."""
-    return [(m.fields["S"], m.sqlstate, m.text) for m in messages if m.type == "E"]
 
 
 def busy(pooler: Pooler, count: int, database: str = "postgres") -> None:

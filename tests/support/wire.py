@@ -314,6 +314,23 @@ class Wire:
         self.close()
 
 
+def last_words(wire: Wire) -> list[Message]:
+    """Everything it is told until the connection is closed."""
+    seen = []
+    try:
+        while True:
+            seen.append(wire.recv())
+    except (EOFError, ConnectionResetError):
+        return seen
+    finally:
+        wire.close()
+
+
+def said(messages: list[Message]) -> list[tuple[str, str, str]]:
+    """Severity, SQLSTATE and text of the errors among them."""
+    return [(m.fields["S"], m.sqlstate, m.text) for m in messages if m.type == "E"]
+
+
 def types(messages: Iterable[Message]) -> str:
     """The type letters of an answer, for short assertions: "TDCZ"."""
     return "".join(m.type for m in messages)

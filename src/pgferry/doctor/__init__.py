@@ -1,2 +1,1 @@
-"""`pgferry doctor`: what the practice of pooling knows, checked against a configuration, a pooler, a "
-"PostgreSQL."""
+"""`pgferry doctor`: what the practice of pooling knows, checked against a configuration, a pooler, a server."""

@@ -46,8 +46,7 @@ def auth_open(facts: Facts) -> Iterator[Finding]:
     "config",
     title="Passwords are proven with SCRAM",
     why="plain sends the password itself, md5 a hash that can be guessed quickly and replayed from a stolen "
-    "auth_file. "
-    "PostgreSQL 18 warns that md5 goes away.",
+    "auth_file. PostgreSQL 18 warns that md5 goes away.",
 )
 def auth_weak(facts: Facts) -> Iterator[Finding]:
     kind = facts.settings.auth_type
@@ -158,9 +157,8 @@ def console_access(facts: Facts) -> Iterator[Finding]:
     "http-open",
     "config",
     title="Metrics are seen by those who may see them",
-    why="Metrics need no login and name databases, users and reasons of errors; the port speaks HTTP without "
-    "TLS, so a "
-    "login to the dashboard can be read on the way.",
+    why="Metrics need no login and name databases, users and reasons of errors; the port speaks HTTP "
+    "without TLS, so a login to the dashboard can be read on the way.",
 )
 def http_open(facts: Facts) -> Iterator[Finding]:
     host = facts.settings.http_listen.rpartition(":")[0].strip("[]")
@@ -177,8 +175,7 @@ def http_open(facts: Facts) -> Iterator[Finding]:
     "config",
     title="No start-up parameter is thrown away that changes what queries mean",
     why="A client that asks for a search_path, a role or `options` and does not get it works on the wrong "
-    "schema "
-    "without an error.",
+    "schema without an error.",
 )
 def ignored_parameters(facts: Facts) -> Iterator[Finding]:
     risky = [n for n in facts.settings.ignore_startup_parameters if n in ("options", "search_path", "role")]
@@ -215,8 +212,7 @@ def open_files(facts: Facts) -> Iterator[Finding]:
     "config",
     title="The kernel lets the listen queue be as long as wished",
     why="When thousands of clients reconnect at once, those beyond the queue are dropped and try again "
-    "seconds later. "
-    "The kernel cuts listen_backlog down to net.core.somaxconn.",
+    "seconds later. The kernel cuts listen_backlog down to net.core.somaxconn.",
 )
 def backlog(facts: Facts) -> Iterator[Finding]:
     if facts.console is not None and not facts.console.target.is_local:

@@ -17,10 +17,8 @@ POSTGRES_DEFAULT = 97  # max_connections = 100 without the three for superusers
     "config",
     title="The pools together fit into max_connections",
     why="Each (database, user) pair has a pool of its own. What they may open together, reserve included, "
-    "has to stay "
-    "below max_connections less the reserved slots, with room for migrations, monitoring and people; beyond "
-    "it logins "
-    "fail exactly when the load is highest.",
+    "has to stay below max_connections less the reserved slots, with room for migrations, monitoring and "
+    "people; beyond it logins fail exactly when the load is highest.",
 )
 def pool_sum(facts: Facts) -> Iterator[Finding]:
     found = list(demands(facts))
@@ -68,8 +66,7 @@ def _smaller(found: list[Demand], free: int) -> str:
     "config",
     title="The number of pools is known",
     why="Users that auth_query finds, and databases that `*` lets in, each bring a pool of their own. "
-    "Without a limit above them "
-    "nobody can say how many connections PostgreSQL will see.",
+    "Without a limit above them nobody can say how many connections PostgreSQL will see.",
 )
 def pools_uncounted(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -93,9 +90,8 @@ def pools_uncounted(facts: Facts) -> Iterator[Finding]:
     "server",
     title="No pool is far larger than the server can work on",
     why="A server works on about (cores x 2 + disks) queries at a time. More connections than that queue "
-    "inside "
-    "PostgreSQL instead of in the pooler, where they cost memory and slow down each other's snapshots and "
-    "locks.",
+    "inside PostgreSQL instead of in the pooler, where they cost memory and slow down each other's "
+    "snapshots and locks.",
 )
 def pool_cores(facts: Facts) -> Iterator[Finding]:
     assert facts.server is not None and facts.config is not None
@@ -121,8 +117,7 @@ def pool_cores(facts: Facts) -> Iterator[Finding]:
     "config",
     title="The reserve pool can engage",
     why="The reserve opens when the oldest client has waited reserve_pool_timeout. With 0 it never opens; "
-    "with a time "
-    "near query_wait_timeout the clients are turned away before it helps.",
+    "with a time near query_wait_timeout the clients are turned away before it helps.",
 )
 def reserve_never(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -154,8 +149,7 @@ def reserve_never(facts: Facts) -> Iterator[Finding]:
     "config",
     title="There is a reserve for bursts",
     why="Without a reserve a burst or one slow query holds up everybody in the pool. A tenth or two of the "
-    "pool, "
-    "opened after a few seconds, takes the top off.",
+    "pool, opened after a few seconds, takes the top off.",
 )
 def reserve_none(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -173,8 +167,7 @@ def reserve_none(facts: Facts) -> Iterator[Finding]:
     "config",
     title="Session mode is used only where it is needed",
     why="In session mode a client keeps its server until it leaves, so a pool of 20 serves 20 clients, "
-    "however idle "
-    "they are. Web applications want transaction mode.",
+    "however idle they are. Web applications want transaction mode.",
 )
 def session_mode(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -242,8 +235,8 @@ def _wanted_minimum(facts: Facts, database: Database) -> int:
     "workers-small-pool",
     "config",
     title="The pools are larger than the number of workers",
-    why="Server connections belong to one worker. When a pool has fewer of them than there are workers, they "
-    "move between workers, which takes up to a second each time.",
+    why="Server connections belong to one worker. When a pool has fewer of them than there are workers, "
+    "they move between workers, which takes up to a second each time.",
 )
 def workers_small_pool(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -262,8 +255,7 @@ def workers_small_pool(facts: Facts) -> Iterator[Finding]:
     "config",
     title="Prepared statements work in transaction mode",
     why="With max_prepared_statements = 0 a statement prepared in one transaction is gone in the next, so "
-    "drivers "
-    "have to switch their statement caches off, and PostgreSQL plans every query again.",
+    "drivers have to switch their statement caches off, and PostgreSQL plans every query again.",
 )
 def prepared_off(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
@@ -281,8 +273,7 @@ def prepared_off(facts: Facts) -> Iterator[Finding]:
     "config",
     title="No reset query after every transaction",
     why="server_reset_query_always adds a round trip to every transaction and throws away the prepared "
-    "statements of "
-    "the server. With session_state = track nothing is left that it would have to clean.",
+    "statements of the server. With session_state = track nothing is left that it would have to clean.",
 )
 def reset_always(facts: Facts) -> Iterator[Finding]:
     if facts.settings.server_reset_query_always:

@@ -94,8 +94,7 @@ def _most(clients: Iterable[Row]) -> str:
     "console",
     title="No client waits for a server",
     why="Waiting clients are usually a symptom of slow queries or forgotten transactions, not of a small "
-    "pool: a "
-    "larger pool helps only while PostgreSQL has idle cores. So look at who holds the servers first.",
+    "pool: a larger pool helps only while PostgreSQL has idle cores. So look at who holds the servers first.",
 )
 def clients_wait(facts: Facts) -> Iterator[Finding]:
     for pool in dicts(facts, "POOLS"):
@@ -148,8 +147,8 @@ def idle_in_transaction(facts: Facts) -> Iterator[Finding]:
     "long-query",
     "console",
     title="No query takes more than its share of the pool",
-    why="Queries of many seconds eat a pool made for queries of milliseconds. Give them a pool of their own, "
-    "or a replica.",
+    why="Queries of many seconds eat a pool made for queries of milliseconds. Give them a pool of their "
+    "own, or a replica.",
 )
 def long_query(facts: Facts) -> Iterator[Finding]:
     clients = {row["ptr"]: row for row in dicts(facts, "CLIENTS")}
@@ -245,8 +244,8 @@ def paused(facts: Facts) -> Iterator[Finding]:
     "server-logins",
     "console",
     title="PostgreSQL can be reached",
-    why="Clients that wait while a pool has no server, or only some that are logging in, wait for PostgreSQL "
-    "itself.",
+    why="Clients that wait while a pool has no server, or only some that are logging in, wait for "
+    "PostgreSQL itself.",
 )
 def server_logins(facts: Facts) -> Iterator[Finding]:
     failed = [

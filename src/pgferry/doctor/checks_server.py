@@ -57,8 +57,7 @@ def connections_used(facts: Facts) -> Iterator[Finding]:
     "server",
     title="max_connections is not used as a pool",
     why="Every connection is a process of 5 to 10 MB and a slot that every snapshot looks at. Thousands of "
-    "them are "
-    "slower than a few dozen behind a pooler.",
+    "them are slower than a few dozen behind a pooler.",
 )
 def max_connections_high(facts: Facts) -> Iterator[Finding]:
     limit = _server(facts).number("max_connections")
@@ -131,8 +130,7 @@ def blocked(facts: Facts) -> Iterator[Finding]:
     "server",
     title="The URL leads to PostgreSQL itself",
     why="A pooler in front of a pooler doubles the hops and the waiting. (The process id given at login was "
-    "not that of the "
-    "process that ran the query.)",
+    "not that of the process that ran the query.)",
 )
 def is_pooler(facts: Facts) -> Iterator[Finding]:
     server = _server(facts)
@@ -205,8 +203,7 @@ def server_tls(facts: Facts) -> Iterator[Finding]:
     "server",
     title="The application's user is no superuser",
     why="A superuser may take the slots reserved for repairs, ignores row-level security, and a hole in the "
-    "application is a "
-    "hole in the server.",
+    "application is a hole in the server.",
 )
 def superuser(facts: Facts) -> Iterator[Finding]:
     server = _server(facts)
@@ -227,8 +224,7 @@ def superuser(facts: Facts) -> Iterator[Finding]:
     "server",
     title="pg_stat_statements is there",
     why="Which query is slow, how often and since when: without it nobody knows, and doctor cannot see "
-    "session state or "
-    "statement caches.",
+    "session state or statement caches.",
 )
 def no_statements(facts: Facts) -> Iterator[Finding]:
     if _server(facts).statements is None:
@@ -257,8 +253,7 @@ def old_version(facts: Facts) -> Iterator[Finding]:
     "server",
     title="Queries of clients that are gone end",
     why="A pooler's connection that breaks leaves its query running, for nobody. "
-    "client_connection_check_interval makes "
-    "PostgreSQL look.",
+    "client_connection_check_interval makes PostgreSQL look.",
 )
 def abandoned_queries(facts: Facts) -> Iterator[Finding]:
     server = _server(facts)

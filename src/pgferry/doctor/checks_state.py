@@ -49,11 +49,9 @@ def _ignoring(facts: Facts) -> list[str]:
     "state-ignored",
     "config",
     title="Session state stays with the client that made it",
-    why="With session_state = ignore, what a client sets with SET, SET ROLE, LISTEN, a temporary table or an "
-    "advisory lock "
-    "stays on the server connection, where another client finds it: another tenant's search_path, a lock "
-    "nobody "
-    "releases.",
+    why="With session_state = ignore, what a client sets with SET, SET ROLE, LISTEN, a temporary table or "
+    "an advisory lock stays on the server connection, where another client finds it: another tenant's "
+    "search_path, a lock nobody releases.",
 )
 def state_ignored(facts: Facts) -> Iterator[Finding]:
     names = _ignoring(facts)
@@ -153,10 +151,8 @@ def state_errors(facts: Facts) -> Iterator[Finding]:
     "console",
     title="Drivers keep their prepared statements",
     why="A driver whose statement cache is off prepares the same text for each execution: one more message, "
-    "one more "
-    "parse and plan, and thousands of equal entries. Caches were switched off for poolers that could not "
-    "keep prepared "
-    "statements; pgferry keeps them.",
+    "one more parse and plan, and thousands of equal entries. Caches were switched off for poolers that "
+    "could not keep prepared statements; pgferry keeps them.",
 )
 def statement_cache(facts: Facts) -> Iterator[Finding]:
     for row in dicts(facts, "STATS"):
@@ -175,8 +171,7 @@ def statement_cache(facts: Facts) -> Iterator[Finding]:
     "console",
     title="Clients stay connected",
     why="A login costs hundreds of times as much as a transaction through a connection that is there: SCRAM "
-    "is slow on "
-    "purpose. Applications should keep a few connections to the pooler.",
+    "is slow on purpose. Applications should keep a few connections to the pooler.",
 )
 def login_storm(facts: Facts) -> Iterator[Finding]:
     for row in dicts(facts, "STATS"):

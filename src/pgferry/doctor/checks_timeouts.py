@@ -16,8 +16,8 @@ from pgferry.doctor.model import Facts, Finding, check, first, note, seconds, wa
     "config",
     title="A forgotten transaction does not hold its server for ever",
     why="BEGIN, an exception, no COMMIT: the client keeps its server, the pool loses them one by one, and "
-    "the open "
-    "transaction holds back vacuum everywhere. 10 to 60 s of idling in a transaction is never meant.",
+    "the open transaction holds back vacuum everywhere. 10 to 60 s of idling in a transaction is never "
+    "meant.",
 )
 def idle_transaction(facts: Facts) -> Iterator[Finding]:
     if facts.settings.idle_transaction_timeout or facts.settings.transaction_timeout:
@@ -37,10 +37,9 @@ def idle_transaction(facts: Facts) -> Iterator[Finding]:
     "statement-timeout",
     "config",
     title="A runaway query ends",
-    why="One query that became slow takes the pool along: servers are held longer, everybody queues, clients "
-    "retry. "
-    "30 s for applications and minutes for reports, set per role in PostgreSQL, so that the query ends and "
-    "not the connection.",
+    why="One query that became slow takes the pool along: servers are held longer, everybody queues, "
+    "clients retry. 30 s for applications and minutes for reports, set per role in PostgreSQL, so that the "
+    "query ends and not the connection.",
 )
 def statement_timeout(facts: Facts) -> Iterator[Finding]:
     if facts.settings.query_timeout:
@@ -117,9 +116,8 @@ def wait_for_ever(facts: Facts) -> Iterator[Finding]:
     "config",
     "server",
     title="PostgreSQL does not close idle connections under the pooler",
-    why="idle_session_timeout of PostgreSQL closes connections that the pool keeps on purpose; a client that "
-    "is given "
-    "one in that moment gets an error.",
+    why="idle_session_timeout of PostgreSQL closes connections that the pool keeps on purpose; a client "
+    "that is given one in that moment gets an error.",
 )
 def idle_session_timeout(facts: Facts) -> Iterator[Finding]:
     assert facts.server is not None
@@ -139,9 +137,8 @@ def idle_session_timeout(facts: Facts) -> Iterator[Finding]:
     "config",
     title="A dead server host is noticed",
     why="A host that vanishes closes nothing. Without TCP keepalive its connections stay in the pool until "
-    "the "
-    "kernel gives up, 15 minutes and more; and firewalls forget silent connections after 5 to 15 minutes "
-    "while the kernel's own first probe comes after two hours.",
+    "the kernel gives up, 15 minutes and more; and firewalls forget silent connections after 5 to 15 "
+    "minutes while the kernel's own first probe comes after two hours.",
 )
 def keepalive(facts: Facts) -> Iterator[Finding]:
     far = [d.name for d in entries(facts) if any(not _near(h) for h in d.hosts)]
@@ -167,8 +164,7 @@ def keepalive(facts: Facts) -> Iterator[Finding]:
     "config",
     title="A failover by DNS is followed",
     why="Names are looked up again after dns_max_ttl, and connections that exist stay where they are: a "
-    "former primary "
-    "goes on being used until its connections end.",
+    "former primary goes on being used until its connections end.",
 )
 def dns_ttl(facts: Facts) -> Iterator[Finding]:
     named = [d.name for d in entries(facts) if any(not _near(h) and not _is_address(h) for h in d.hosts)]
@@ -184,8 +180,8 @@ def dns_ttl(facts: Facts) -> Iterator[Finding]:
     "pooler-port",
     "config",
     title="No entry leads to another pooler",
-    why="A pooler in front of a pooler doubles the hops and the waiting, and two in session mode double "
-    "the connections. It is worth it only where many hosts each gather their own clients.",
+    why="A pooler in front of a pooler doubles the hops and the waiting, and two in session mode double the "
+    "connections. It is worth it only where many hosts each gather their own clients.",
 )
 def pooler_port(facts: Facts) -> Iterator[Finding]:
     behind = [d.name for d in entries(facts) if d.port in (6432, 6543)]

@@ -8,16 +8,13 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-import msgspec
-
+from pgferry.frames import Frames, Message, packed
 from pgferry.supervisor.errors import WorkerGone, WorkerRefused
 
-Message = dict[str, Any]
 Handler = Callable[[Message, int | None], Awaitable[Message | None]]
 """Gets a message of the worker and its descriptor; for a request it returns the fields of the answer.
 It raises CommandError-like exceptions never: a refusal is WorkerRefused(text)."""
 
-_MAX_FRAME = 256 * 1024 * 1024
 _ANCILLARY = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 
 
@@ -30,7 +27,7 @@ class Channel:
         self._handler = handler
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
-        self._in = bytearray()
+        self._frames = Frames()
         self._fds: deque[int] = deque()
         self._out = bytearray()
         self._next_id = 1
@@ -82,9 +79,8 @@ class Channel:
         self._on_close()
 
     def _send(self, message: Message) -> None:
-        body = msgspec.msgpack.encode(message)
         empty = not self._out
-        self._out += len(body).to_bytes(4, "big") + body
+        self._out += packed(message)
         if empty:
             self._flush()
 
@@ -117,24 +113,13 @@ class Channel:
         if not data:
             self.close()
             return
-        self._in += data
-        self._take_frames()
-
-    def _take_frames(self) -> None:
-        start = 0
-        while len(self._in) - start >= 4:
-            size = int.from_bytes(self._in[start : start + 4], "big")
-            if size > _MAX_FRAME:
-                self.close()
-                return
-            if len(self._in) - start < 4 + size:
-                break
-            message: Message = msgspec.msgpack.decode(bytes(self._in[start + 4 : start + 4 + size]))
-            start += 4 + size
-            self._take(message)
-            if self.closed:
-                return
-        del self._in[:start]
+        try:
+            for message in self._frames.feed(data):
+                self._take(message)
+                if self.closed:
+                    return
+        except ValueError:
+            self.close()
 
     def _take(self, message: Message) -> None:
         if "re" in message:

@@ -11,8 +11,9 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from pgferry.frames import Message
 from pgferry.observe.log import Log
-from pgferry.supervisor.channel import Channel, Message
+from pgferry.supervisor.channel import Channel
 from pgferry.supervisor.errors import StartError, WorkerGone, WorkerRefused
 from pgferry.supervisor.listeners import Listeners
 

@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from pgferry.config.model import Config
+from pgferry.frames import Message
 from pgferry.observe.events import Events
 from pgferry.observe.log import Log
 from pgferry.supervisor import merge
-from pgferry.supervisor.channel import Message
 from pgferry.supervisor.ends import Ends
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 from pgferry import __version__
 from pgferry.admin.server import Console
+from pgferry.frames import Message
 from pgferry.observe.log import Log
 from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
-from pgferry.supervisor.channel import Message
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet, Ledger, Predecessor
 from pgferry.supervisor.handover import Handover

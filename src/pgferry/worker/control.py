@@ -6,12 +6,10 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-import msgspec
-
 from pgferry.engine.loop import Loop
 from pgferry.engine.plumbing import Watch
+from pgferry.frames import Frames, Message, packed
 
-Message = dict[str, Any]
 Answer = Callable[[Message], None]
 
 
@@ -29,7 +27,7 @@ class Control:
         self._sock.setblocking(False)
         self._handler = handler
         self._on_lost = on_lost
-        self._in = bytearray()
+        self._frames = Frames()
         self._out: list[tuple[bytes, int | None]] = []
         self._waiting: dict[int, Answer] = {}
         self._next_id = 1
@@ -61,19 +59,8 @@ class Control:
                 self._watch.stop()
                 self._on_lost()
                 return
-            self._in += data
-            self._take_frames()
-
-    def _take_frames(self) -> None:
-        start = 0
-        while len(self._in) - start >= 4:
-            size = int.from_bytes(self._in[start : start + 4], "big")
-            if len(self._in) - start < 4 + size:
-                break
-            message: Message = msgspec.msgpack.decode(bytes(self._in[start + 4 : start + 4 + size]))
-            start += 4 + size
-            self._take(message)
-        del self._in[:start]
+            for message in self._frames.feed(data):
+                self._take(message)
 
     def _take(self, message: Message) -> None:
         if "re" in message:
@@ -94,8 +81,7 @@ class Control:
                 self._send({"re": number, "ok": False, "error": str(refusal)})
 
     def _send(self, message: Message, fd: int | None = None) -> None:
-        body = msgspec.msgpack.encode(message)
-        self._out.append((len(body).to_bytes(4, "big") + body, fd))
+        self._out.append((packed(message), fd))
         self._flush()
 
     def _flush(self) -> None:

@@ -15,8 +15,8 @@ from pgferry.config.rules import HbaRule, LdapOptions
 from pgferry.engine.client_login import Login
 from pgferry.engine.lookup import look_up, lookup_pool
 from pgferry.engine.model import Database
+from pgferry.frames import Message
 from pgferry.tls.certificate import Certificate
-from pgferry.worker.control import Message
 
 if TYPE_CHECKING:
     from pgferry.worker.host import Host

@@ -11,16 +11,13 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import Any
-
-import msgspec
 
 from pgferry.engine import handover
 from pgferry.engine.loop import Stream
 from pgferry.engine.model import Engine
 from pgferry.engine.plumbing import Watch
+from pgferry.frames import Frames, Message, packed
 
-Message = dict[str, Any]
 WINDOW = 200
 """How many may be on their way at the same time."""
 
@@ -35,7 +32,7 @@ class Link:
             raise PermissionError("the other end belongs to somebody else")
         self._engine = engine
         self._sock = sock
-        self._in = bytearray()
+        self._frames = Frames()
         self._fds: deque[int] = deque()
         self._out: deque[tuple[bytes, int | None]] = deque()
         self.closed = False
@@ -43,8 +40,7 @@ class Link:
 
     def send(self, message: Message, fd: int | None = None) -> None:
         """Send a frame; the descriptor stays ours."""
-        body = msgspec.msgpack.encode(message)
-        self._out.append((len(body).to_bytes(4, "big") + body, fd))
+        self._out.append((packed(message), fd))
         self._flush()
 
     def close(self) -> None:
@@ -77,21 +73,14 @@ class Link:
             if not data:
                 self.close()
                 return
-            self._in += data
-            self._take_frames()
-
-    def _take_frames(self) -> None:
-        start = 0
-        while len(self._in) - start >= 4 and not self.closed:
-            size = int.from_bytes(self._in[start : start + 4], "big")
-            if len(self._in) - start < 4 + size:
-                break
-            message: Message = msgspec.msgpack.decode(
-                bytes(self._in[start + 4 : start + 4 + size]), strict=False
-            )
-            start += 4 + size
-            self.on_message(message, self._fds.popleft() if message["op"] == "move" and self._fds else None)
-        del self._in[:start]
+            try:
+                for message in self._frames.feed(data):
+                    fd = self._fds.popleft() if message["op"] == "move" and self._fds else None
+                    self.on_message(message, fd)
+                    if self.closed:
+                        return
+            except ValueError:
+                self.close()
 
     def _flush(self) -> None:
         while self._out and not self.closed:

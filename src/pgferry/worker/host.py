@@ -12,8 +12,9 @@ from pgferry.config.model import Config
 from pgferry.engine import cancel, operations, peers
 from pgferry.engine.model import Client, Database, Engine, Pool, User
 from pgferry.engine.plumbing import Tunnel
+from pgferry.frames import Message
 from pgferry.worker import configure
-from pgferry.worker.control import Control, Message
+from pgferry.worker.control import Control
 from pgferry.worker.gate import Gate
 from pgferry.worker.handover import Door
 from pgferry.worker.slow import SlowWork

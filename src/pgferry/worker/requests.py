@@ -9,9 +9,10 @@ from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.engine import draining, handover, operations, peers, show, watching
 from pgferry.engine.model import Database, Engine
+from pgferry.frames import Message
 from pgferry.tls.files import TlsFault
 from pgferry.worker import configure
-from pgferry.worker.control import Answer, Message, Refusal
+from pgferry.worker.control import Answer, Refusal
 from pgferry.worker.handover import Giver
 from pgferry.worker.host import Host
 

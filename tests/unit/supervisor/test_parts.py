@@ -10,8 +10,9 @@ from typing import Any
 import msgspec
 import pytest
 
+from pgferry.frames import Message
 from pgferry.supervisor import merge
-from pgferry.supervisor.channel import Channel, Message
+from pgferry.supervisor.channel import Channel
 from pgferry.supervisor.errors import WorkerGone, WorkerRefused
 from pgferry.supervisor.state import PoolerState
 from pgferry.supervisor.state_counters import StateCounters
