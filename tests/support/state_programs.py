@@ -199,9 +199,6 @@ class StateMaker:
         end = self.rng.choice(ends)
         if end.endswith("CHAIN") and any(b"listen" in step.data.lower() for step in steps):
             end = "COMMIT"  # whether UNLISTEN counts is known only when the chain is over
-        sent = b" ".join(step.data.lower() for step in steps)
-        if b"unlisten" in sent and b"notify" in sent:
-            end = "ROLLBACK"  # that its own UNLISTEN comes first is known only when the server has been asked
         steps += self.send(end)
         if end == "COMMIT AND CHAIN":
             steps += [*self.action(), *self.send(self.rng.choice(["COMMIT", "ROLLBACK"]))]

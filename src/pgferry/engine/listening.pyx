@@ -5,7 +5,8 @@ afterwards is what a probe finds (Client.kept.channels). Before it is sent, this
 well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
 LISTEN is not yet known to have succeeded are kept aside. A client that listens and notifies has its ReadyForQuery
 held back until this connection has answered an empty query sent behind the commit: as on a direct connection it then
-has its own notifications already.
+has its own notifications already. This connection and the client's server are read in any order, so what comes for a
+client that has a server stays in its inbox until it is known whether the client still listens.
 """
 
 from pgferry.engine.loop cimport PAUSE_WAIT
@@ -16,7 +17,9 @@ from pgferry.engine.model cimport (
 )
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.server_login cimport start_login
+from pgferry.engine.touch cimport LISTEN
 
+from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
 cdef enum:
@@ -93,9 +96,9 @@ cdef int take_channels(Client c, frozenset channels) except -1:
     missing = [channel for channel in channels if channel not in hub.live]
     if missing:
         connect_or_ask(hub, missing)        # a LISTEN inside a function: nobody could see it come
-    for channel, message in early:
-        if channel in settled and channel in channels:
-            send(c, message)
+    inbox = [item for item in c.inbox or () if item[0] is None or item[0] in channels]
+    inbox += [item for item in early if item[0] in settled and item[0] in channels]
+    c.inbox = inbox or None         # maybe_release() comes next
     return 0
 
 
@@ -110,16 +113,17 @@ cdef int stop_listening(Client c) except -1:
         hub.blocked.discard(c)
     c.awaited = c.sent_listens = c.asked_listens = None
     c.early = c.inbox = None
+    c.fence_passed = False
     return 0
 
 
-cdef int send(Client c, bytes message) except -1:
-    """Give a client a message that it did not ask for, now or when its transaction is over."""
+cdef int send(Client c, bytes channel, bytes message) except -1:
+    """Give a client a notification (channel None: a notice), now or when its transaction is over and asked about."""
     if c.state >= CL_CLOSING:
         return 0
     if c.inbox is None:
         c.inbox = []
-    c.inbox.append(message)
+    c.inbox.append((channel, message))
     if c.server is None or (c.pins and c.xact_start == 0 and c.server.plan.size() == 0):
         flush_inbox(c)
     elif len(c.inbox) > 65536:
@@ -128,14 +132,20 @@ cdef int send(Client c, bytes message) except -1:
 
 
 cdef int flush_inbox(Client c) except -1:
+    """Give a client what has come for it meanwhile, and the ReadyForQuery that was held back."""
     cdef bytes messages
     if c.inbox:
-        messages = b"".join(c.inbox)
+        messages = b"".join([message for _channel, message in c.inbox])
         c.inbox = None
         c.put(messages, len(messages))
         c.flush()
         if c.unsent() > MOST_UNREAD:
-            close_client(c, "notifications left unread", "notifications left unread")
+            return close_client(c, "notifications left unread", "notifications left unread")
+    if c.fence_passed:
+        c.fence_passed = False
+        c.put(READY, 6)
+        c.flush()
+        return c.unpause(PAUSE_WAIT)
     return 0
 
 
@@ -151,13 +161,16 @@ cdef bint hold_ready(Client c) except -1:
 
 
 cdef int release(Client c) except -1:
-    """The fence is passed: what came before it goes first."""
+    """The fence is passed: what came before it goes first.
+
+    While PostgreSQL is asked what the client still listens to, that waits for maybe_release().
+    """
     if c.state >= CL_CLOSING:
         return 0
-    flush_inbox(c)
-    c.put(READY, 6)
-    c.flush()
-    return c.unpause(PAUSE_WAIT)
+    c.fence_passed = True
+    if c.server is not None and c.server.asked & <uint32_t>LISTEN:
+        return 0
+    return flush_inbox(c)
 
 
 # --- the connection ---------------------------------------------------------------------------------------------
@@ -258,7 +271,7 @@ cdef int tell(Hub hub, str text) except -1:
     """A warning to every client that listens."""
     cdef bytes message = notice("WARNING", "01000", text)
     for c in {c for group in hub.listeners.values() for c in group}:
-        send(<Client>c, message)
+        send(<Client>c, None, message)
     return 0
 
 
@@ -283,7 +296,7 @@ cdef int notified(Server s, const char *p, size_t n) except -1:
         if c.awaited is not None and channel in c.awaited:
             c.early.append((channel, message))
         elif channel in c.kept.channels:
-            send(c, message)
+            send(c, channel, message)
     return 0
 
 

@@ -356,7 +356,8 @@ cdef class Client(Stream):
     cdef set asked_listens               # the same, of the probe under way
     cdef list early                      # (channel, message) that came meanwhile
     cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that `early` does
-    cdef list inbox                      # messages for when its transaction is over; None: none
+    cdef list inbox                      # (channel, message) for when its transaction is over; None: none
+    cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
     cdef list deallocating               # names of protocol-level statements in DEALLOCATEs under way
 
 

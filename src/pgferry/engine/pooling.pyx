@@ -248,7 +248,7 @@ cdef int maybe_release(Server s) except -1:
     c.dropped = None
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
-    if c.inbox is not None and not session_over:
+    if (c.inbox is not None or c.fence_passed) and not session_over:
         flush_inbox(c)
     return after_use(s, c.session)
 

@@ -1,0 +1,114 @@
+"""Notifications while a client stops listening: what comes afterwards is not for it, whatever is read first."""
+
+import re
+from collections.abc import Callable
+
+import pytest
+
+from pgferry.embedded import Cluster
+from support.pooler import Pooler
+from support.wire import Message, Wire, bind, execute, parse, query, sync
+
+# With EXPLAIN nothing temporary is made; but it is asked about, by reading pg_depend.
+UNLISTEN_AND_ASK = "UNLISTEN a; EXPLAIN (COSTS OFF) SELECT 1 AS v INTO TEMP t"
+
+
+def raw(pooler: Pooler, database: str) -> Wire:
+    return Wire.login((pooler.host, pooler.port), user="postgres", database=database)
+
+
+def heard(messages: list[Message]) -> list[str]:
+    """First letters of the channels of notifications, and the other answers by type, without ParameterStatus."""
+    return [chr(m.body[4]) if m.type == "A" else m.type for m in messages if m.type != "S"]
+
+
+def extended(*texts: str) -> bytes:
+    return b"".join(parse(text) + bind() + execute() for text in texts) + sync()
+
+
+# What a client that listens to a and b sends at once: each line is one Query, or one batch of the extended protocol.
+SENT: dict[str, list[str | tuple[str, ...]]] = {
+    "one text": ["UNLISTEN a; NOTIFY a; NOTIFY b"],
+    "one text, notified first": ["NOTIFY a; NOTIFY b; UNLISTEN a"],
+    "one batch": [("UNLISTEN a", "NOTIFY a", "NOTIFY b")],
+    "a transaction": ["BEGIN", "NOTIFY a", "UNLISTEN a", "NOTIFY b", "COMMIT"],
+    "rolled back": ["BEGIN", "UNLISTEN a", "ROLLBACK", "NOTIFY a", "NOTIFY b"],
+    "a pipeline": [("UNLISTEN a",), ("NOTIFY a",), ("NOTIFY b",)],
+    "all of them": ["UNLISTEN *", "NOTIFY a", "NOTIFY b"],
+    "discarded": ["DISCARD ALL", "NOTIFY a", "NOTIFY b"],
+    "in a batch": [("DISCARD ALL",), ("SELECT pg_notify('a', ''), pg_notify('b', '')",)],
+    "one more": ["LISTEN c; UNLISTEN a; NOTIFY a; NOTIFY b; NOTIFY c"],
+}
+CHANNEL = re.compile(r"\b[abc]\b")
+
+
+@pytest.mark.parametrize("settled", [True, False], ids=["known", "unknown"])
+def test_the_same_as_directly(pooler: Pooler, cluster: Cluster, database: str, settled: bool) -> None:
+    """`settled`: whether pgferry knows what functions do when the client stops listening."""
+    for number, (name, sent) in enumerate(SENT.items()):
+        if not settled:
+            # The catalog is to be read again: any statement may have changed anything.
+            sent = ["CREATE OR REPLACE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'", *sent]
+        with Wire.login(("127.0.0.1", cluster.port), user="postgres", database=database) as direct:
+            one = play(direct, sent, f"{number}d")
+        with raw(pooler, database) as client:
+            other = play(client, sent, f"{number}p")
+        assert sorted(one) == sorted(other), name
+        assert in_order(one) == in_order(other), name
+        assert other[-1] == "Z", name
+
+
+def play(client: Wire, sent: list[str | tuple[str, ...]], mark: str) -> list[str]:
+    """All that it hears, on channels of its own."""
+
+    def own(text: str) -> str:
+        return CHANNEL.sub(lambda found: found[0] + mark, text)
+
+    client.query(own("LISTEN a"))
+    client.query(own("LISTEN b"))
+    client.query("SELECT 1")
+    client.send(*[query(own(x)) if isinstance(x, str) else extended(*map(own, x)) for x in sent])
+    return heard(client.until(count=len(sent)) + client.query("SELECT 1"))
+
+
+def in_order(got: list[str]) -> list[str]:
+    """The notifications alone."""
+    return [x for x in got if x in "abc"]
+
+
+@pytest.mark.workers(1)  # both clients hear from one listening connection
+def test_what_the_listening_connection_says_before_the_probe_is_answered(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    pooler = make_pooler(settings={"pool_mode": "transaction"})
+    direct = ("127.0.0.1", cluster.port)
+    with (
+        raw(pooler, database) as client,
+        raw(pooler, database) as witness,
+        Wire.login(direct, user="postgres", database=database) as locker,
+        Wire.login(direct, user="postgres", database=database) as notifier,
+    ):
+        for wire in (client, witness):
+            wire.query("LISTEN a")
+            wire.query("LISTEN b")
+        locker.query("BEGIN; LOCK TABLE pg_depend")
+        client.query(UNLISTEN_AND_ASK)  # it has stopped listening, but pgferry's question waits for the lock
+        notifier.query("NOTIFY a")
+        notifier.query("NOTIFY b")
+        assert [witness.recv().type, witness.recv().type] == ["A", "A"]
+        locker.query("ROLLBACK")
+        got = heard(client.query("SELECT 1"))
+        got += heard(client.query("SELECT 1"))
+    assert "a" not in got
+    assert got.count("b") == 1
+
+
+def test_its_own_notifications_come_before_ready_for_query(pooler: Pooler, database: str) -> None:
+    """Also when the channels are asked for at the same time."""
+    with raw(pooler, database) as client:
+        assert heard(client.query("LISTEN a; NOTIFY a")) == ["C", "C", "a", "Z"]
+        assert heard(client.query("NOTIFY a; LISTEN b; NOTIFY b")) == ["C", "C", "C", "a", "b", "Z"]
+        assert heard(client.query("UNLISTEN b; NOTIFY b; NOTIFY a")) == ["C", "C", "C", "a", "Z"]
+        assert heard(client.query("CREATE TEMP TABLE t (v int); NOTIFY a")) == ["C", "C", "a", "Z"]
+        assert heard(client.query("LISTEN c; NOTIFY c; UNLISTEN a")) == ["C", "C", "C", "c", "Z"]
+        assert heard(client.query("SELECT 1")) == ["T", "D", "C", "Z"]
