@@ -27,12 +27,11 @@ test: $(VENV)/.tests build  ## all tests: JOBS=4 at a time (they wait more than 
 test-all: $(VENV)/.tests build  ## the same, each on the oldest and the newest PostgreSQL, one worker and two
 	$(PYTEST) $(TESTS)
 
-# What may depend on the version: the protocol, logins, TLS, session state, replication. (Not the differential test of
-# session state: PostgreSQL 13 tells of changed parameters at once, of those in between as well, not at the end.)
+# What may depend on the version: the protocol, logins, TLS, session state, replication.
 VERSIONED := $(addprefix tests/integration/test_,auth_query.py client.py console_show.py doctor.py login.py login_startup.py \
 	pooling_limits.py pooling_modes.py pooling_timeouts.py pooling_upkeep.py protocol_copy.py protocol_extended.py \
 	protocol_startup.py replication.py replication_tools.py session_catalog.py session_verdicts.py smoke.py \
-	state_console.py tls_clients.py tls_servers.py upstream_flaws.py)
+	state_console.py state_differential.py state_listening.py tls_clients.py tls_servers.py upstream_flaws.py)
 VERSIONS ?= 13,14,16,17
 
 test-versions: $(VENV)/.tests build  ## some of the tests on each of PostgreSQL VERSIONS=13,14,16,17 (the others: test-all)

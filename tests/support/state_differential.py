@@ -168,7 +168,7 @@ def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
         return
     _let_in(script, direct, pooled)
     one, notes_one = _apart(direct)
-    other, notes_other = _apart(pooled)
+    other, notes_other = _apart(pooled, direct.parameters)
     _excuse_later(one, other)
     _excuse_known_text(one, other)
     compare(script, one, other)
@@ -197,7 +197,7 @@ def same_until_death(script: Script, direct: Transcript, pooled: Transcript) -> 
     if not direct.parameters:
         return
     one, notes_one = _apart(direct)
-    other, notes_other = _apart(pooled)
+    other, notes_other = _apart(pooled, direct.parameters)
     _excuse_later(one, other)
     _excuse_known_text(one, other)
     at = next((i for i, m in enumerate(other.messages) if _tells_death(m)), None)
@@ -218,19 +218,28 @@ def _tells_death(got: Message) -> bool:
     return got.type == "EOF" or (got.type == "E" and got.sqlstate.startswith(DEATH))
 
 
-def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
-    """Without notifications, and these by channel."""
+def _apart(
+    heard: Transcript, start: Mapping[str, str] | None = None
+) -> tuple[Transcript, dict[str, list[str]]]:
+    """Without notifications, and these by channel. `start`: parameters at login, as PostgreSQL writes them."""
     rest = Transcript(heard.parameters)
     notes: dict[str, list[str]] = defaultdict(list)
     places = [0]
+    at_once = _tells_at_once(heard)
+    known = told = dict(heard.parameters if start is None else start)
     for i, got in enumerate(heard.messages):
-        if got.type == "A":
+        if got.type == "S" and at_once:
+            told = {**told, **dict([got.parameter])}
+        elif got.type == "A":
             channel, payload, _ = got.body[4:].split(b"\0")
             notes[channel.decode()].append(payload.decode())
         elif got.type == "N" and b"notifications" in got.body:
             pass  # the listening connection was lost, or is there again
         elif not (got.type == "N" and got.sqlstate == "42622"):
             # (Whoever shares a prepared statement is not told again that PostgreSQL shortens a name in it.)
+            if got.type == "Z" and told != known:
+                rest.messages += [_parameter(k, v) for k, v in sorted(told.items()) if known.get(k) != v]
+                known = told
             rest.messages.append(_plain(got))
         places.append(len(rest.messages))
         if i + 1 == heard.settled:
@@ -238,6 +247,21 @@ def _apart(heard: Transcript) -> tuple[Transcript, dict[str, list[str]]]:
     _sort_parameters(rest.messages)
     rest.at_step = [(places[at], what) for at, what in heard.at_step if what != NOTES]
     return rest, notes
+
+
+def _tells_at_once(heard: Transcript) -> bool:
+    """Whether parameters are to be compared as they are at each ReadyForQuery.
+
+    That is when PostgreSQL tells of them from 14 on. PostgreSQL 13 tells of each assignment, and RESET ALL of each
+    parameter that has been set since the session began, changed or not; in a session that others have used before,
+    these are others.
+    """
+    version = heard.parameters.get("server_version", "14")
+    return int(version.split(".")[0]) < 14
+
+
+def _parameter(name: str, value: str) -> Message:
+    return Message("S", f"{name}\0{value}\0".encode())
 
 
 def _sort_parameters(messages: list[Message]) -> None:
