@@ -655,47 +655,6 @@ def test_many_idle_clients(make_pooler: Make, tls: dict[str, Any]) -> None:
 
 @pytest.mark.pg(18)
 @pytest.mark.workers(1)
-def test_a_storm_of_handshakes_holds_up_nobody(
-    make_pooler: Make, tls: dict[str, Any], pem_files: PemFiles
-) -> None:
-    """While 200 clients shake hands (RSA, a millisecond each), each query of another client is answered between two."""
-    cert, key = pem_files.pair("rsa", pair(rsa=True))
-    pooler = make_pooler(
-        settings={**tls, "client_tls_key_file": key, "client_tls_cert_file": cert, "max_client_conn": 1000}
-    )
-    hello = client_hello()
-    with pooler.connect(sslmode="disable") as db:
-        db.execute("SELECT 1")
-        socks = []
-        for _ in range(200):
-            sock = socket.create_connection((pooler.host, pooler.port), 30)
-            sock.sendall(SSL_REQUEST)
-            assert sock.recv(1) == b"S"
-            socks.append(sock)
-        for sock in socks:
-            sock.sendall(hello)
-        answered = 0
-        while not has_bytes(socks[-1]):
-            db.execute("SELECT 1")
-            answered += 1
-        assert answered > 10
-        for sock in socks:
-            assert sock.recv(1) == b"\x16"
-            sock.close()
-
-
-def has_bytes(sock: socket.socket) -> bool:
-    sock.setblocking(False)
-    try:
-        return bool(sock.recv(1, socket.MSG_PEEK))
-    except BlockingIOError:
-        return False
-    finally:
-        sock.setblocking(True)
-
-
-@pytest.mark.pg(18)
-@pytest.mark.workers(1)
 def test_certificates_in_hba_rules(
     make_pooler: Make, tls: dict[str, Any], pem_files: PemFiles, tmp_path: Path
 ) -> None:

@@ -332,6 +332,7 @@ cdef int welcome(Login login, Client c) except -1:
     put_key(c)
     c.put(engine.ready, len(engine.ready))
     c.login = None
+    c.newcomer = False
     c.state = CL_IDLE
     c.idle_since = c.loop.now
     c.session = pool.mode == MODE_SESSION
@@ -379,6 +380,7 @@ cdef int open_console(Client c, Login login) except -1:
     except OSError as error:
         raise Refused(f"the console cannot be reached: {error.strerror}") from error
     c.login = None
+    c.newcomer = False
     c.state = CL_IDLE
     engine.consoles.append(c)
     return c.flush()

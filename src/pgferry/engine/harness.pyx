@@ -241,6 +241,10 @@ cdef class Probe(Stream):
         """Its events are served before those of others."""
         self.first = True
 
+    def be_new(self):
+        """Its events wait for their turn, as those of a client that has not logged in."""
+        self.newcomer = True
+
     def go(self, int why):
         """Take the reason back."""
         self.unpause(why)

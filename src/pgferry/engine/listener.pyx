@@ -21,7 +21,7 @@ cdef extern from "sys/socket.h" nogil:
         int gid
 
 cdef enum:
-    BURST = 64       # connections accepted in one turn, so that those already in are served too
+    BURST = 16       # connections accepted in one turn, so that those already in are served too
     BACKLOG = 65536  # more than any kernel queues
     COMPLAINT = 10   # seconds
     HALF_OPEN = 100  # logins under way beyond max_client_conn; max_client_conn counts from the startup packet on
@@ -109,6 +109,7 @@ cdef class Listener(Stream):
         else:
             c.address = address
         new_login(c)
+        c.newcomer = True
         self.engine.logins.append(c)
         c.attach(fd, EPOLLIN)
         if self.engine.logins.count > self.engine.max_client_conn + HALF_OPEN:

@@ -27,6 +27,8 @@ cdef class Stream:
     cdef bint ending                # the kernel has told that the stream ends behind what is unread
     cdef bint queued                # is in loop.ready
     cdef bint first                 # served before the others of a turn: an idle server, which may have died
+    cdef bint newcomer              # its events wait in loop.newcomers: a client that has not logged in
+    cdef uint32_t came              # those that wait there
     cdef double rest_until          # while PAUSE_BULK: monotonic seconds
     cdef bint muted                 # EPOLLIN is off: read by the clock as long as rests follow each other
     cdef bint sip                   # of the next receive: see splicing
@@ -92,6 +94,7 @@ cdef class Loop:
     cdef list ready                 # streams to run again in this turn, whatever epoll says
     cdef list resting               # streams with PAUSE_BULK, earliest end first
     cdef object handshakes          # deque of streams whose TLS handshake can go on
+    cdef object newcomers           # deque of streams with events that wait: see newcomers
     cdef Channel channel            # for TLS; None until it is needed
     cdef bint coarse                # the kernel cannot wait for less than a millisecond
     cdef char *rbuf                 # the one receive buffer

@@ -8,7 +8,8 @@ the next byte, or the end of the stream, makes a new edge. An end that has been 
 no other, so such a stream is read until recv() gives it.
 
 With TLS (see secure and tls) the socket's bytes are records: receive_tls() takes the place of receive(), put() and
-deliver() turn what is sent into records first. Handshakes have a list of their own and a share of each turn.
+deliver() turn what is sent into records first. Handshakes have a list of their own and a share of each turn; so have
+clients that log in (see newcomers).
 
 All input goes through one buffer of the loop. A stream keeps bytes of its own only in two cases: input that
 ends within a message (held) and output that the kernel did not take (out). An idle connection has neither.
@@ -26,6 +27,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc, realloc
 from libc.string cimport memcpy, memmove
 
+from pgferry.engine.newcomers cimport defer, serve_newcomers
 from pgferry.engine.secure cimport receive_tls, say_goodbye, shake_hands
 from pgferry.engine.sys cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
@@ -450,6 +452,7 @@ cdef class Loop:
         self.ready = []
         self.resting = []
         self.handshakes = deque()
+        self.newcomers = deque()
         self.rounds = 5
         self.chunk = 4096
         self.rbuf_cap = RBUF
@@ -508,7 +511,7 @@ cdef class Loop:
         """epoll_wait, not longer than until the first resting stream is due."""
         cdef int n
         cdef double left
-        if self.ready or self.handshakes:
+        if self.ready or self.handshakes or self.newcomers:
             timeout_ms = 0
         elif self.resting and not self.coarse:
             left = (<Stream>self.resting[0]).rest_until - monotonic()
@@ -686,6 +689,8 @@ cdef class Loop:
                 self.serve(&events[i])
         if self.resting:
             self.wake_rested()
+        if self.newcomers:
+            serve_newcomers(self)
         if self.handshakes:
             shake_hands(self)
         if self.ready:
@@ -709,6 +714,8 @@ cdef class Loop:
             return 0
         s = <Stream>slot
         if s.generation == <uint32_t>(data >> 32):
+            if s.newcomer:
+                return defer(s, event.events)
             try:
                 s.on_event(event.events)
             except Exception as error:

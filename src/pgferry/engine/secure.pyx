@@ -1,18 +1,17 @@
 """Streams with TLS: handshakes in their turn, receiving, what TLS itself has to say.
 
 A handshake costs up to a millisecond of computing. Those that can go on wait in a list of the loop, first come, first
-served, and have HANDSHAKE_TIME of each turn (one step at least), so that a storm of new clients holds up nobody's
-queries for longer than that.
+served, and have the share of each turn that logins have (see newcomers), one step at least, so that a storm of new
+clients holds up nobody's queries for longer than that.
 """
 
 from pgferry.engine.loop cimport Loop, Stream
+from pgferry.engine.newcomers cimport share_end
 from pgferry.engine.sys cimport MSG_DONTWAIT, MSG_NOSIGNAL, monotonic, send
 from pgferry.engine.tls cimport Channel, Tls
 
 cdef enum:
     MAX_REPLIES = 1024 * 1024   # unsent bytes of a peer that makes TLS itself answer and does not read
-
-cdef double HANDSHAKE_TIME = 0.001      # seconds, about what an RSA signature takes
 
 
 cdef int start_tls(Stream s, object context, bint server_side, object hostname=None, bytes first=None) except -1:
@@ -37,7 +36,7 @@ cdef int wait_turn(Stream s) except -1:
 cdef int shake_hands(Loop loop) except -1:
     """A turn's share of the handshakes."""
     cdef Stream s
-    cdef double until = monotonic() + HANDSHAKE_TIME
+    cdef double until = share_end()
     while loop.handshakes:
         s = <Stream>loop.handshakes.popleft()
         if s.closed or s.tls is None or not s.tls.queued:

@@ -76,6 +76,34 @@ def test_idle_servers_come_before_others_in_a_turn(loop: Loop) -> None:
     assert order == [2, 0, 1, 3]
 
 
+def test_newcomers_come_after_others_and_only_for_a_share_of_the_turn(loop: Loop) -> None:
+    order: list[int] = []
+
+    def feed(n: int, data: bytes) -> int:
+        order.append(n)
+        if n < 3:
+            time.sleep(0.01)  # more than the share, on any machine
+        return len(data)
+
+    fars = [Far(loop, lambda _, data, n=n: feed(n, data)) for n in range(4)]
+    for far in fars[:3]:
+        far.probe.be_new()
+    for turn in range(3):
+        for far in fars if turn == 0 else fars[3:]:
+            far.sock.send(b"x")
+        loop.run_once(1000 if turn else 0)
+    assert order == [3, 0, 3, 1, 3, 2]
+    fars[0].sock.send(b"x")
+    fars[1].sock.close()
+    fars[2].sock.send(b"x")
+    loop.run_once(0)
+    fars[2].probe.close()
+    loop.run_once(0)
+    assert order[6:] == [0]
+    assert fars[1].probe.events == ["eof"]
+    fars[0].turns()
+
+
 def test_unconsumed_bytes_are_held_and_come_again_with_the_next(loop: Loop) -> None:
     far = Far(loop, lambda _, data: len(data) // 5 * 5)
     far.sock.send(b"1234567")
