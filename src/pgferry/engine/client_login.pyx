@@ -14,13 +14,14 @@ from pgferry.auth.errors import AuthError, Refused
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_auth cimport authenticate, password_message
+from pgferry.engine.connecting cimport want_servers
 from pgferry.engine.greeting cimport Greeting, greet, greet_as, new_key, put_key
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
 )
-from pgferry.engine.pooling cimport close_client, want_servers
+from pgferry.engine.pooling cimport close_client
 from pgferry.engine.replication cimport abandon_server, join, replication_pool
 from pgferry.engine.secure cimport start_tls
 from pgferry.engine.startup cimport Startup, read_startup

@@ -2,6 +2,7 @@
 
 from pgferry.engine.cancel cimport check_timeouts
 from pgferry.engine.catalog cimport scan, wants_scan
+from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.listening cimport hub_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
@@ -9,8 +10,7 @@ from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
-    close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting, start_server,
-    want_servers,
+    close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting,
 )
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.replication cimport ask_for_room

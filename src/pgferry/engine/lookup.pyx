@@ -8,8 +8,9 @@ logins of one user that come before the question has been sent share its answer.
 import struct
 
 from pgferry.engine.client_login cimport Login
+from pgferry.engine.connecting cimport want_servers
 from pgferry.engine.model cimport P_LOOKUP, SV_TESTED, Database, Engine, Pool, Server, User
-from pgferry.engine.pooling cimport close_server, make_available, may_start, want_servers
+from pgferry.engine.pooling cimport close_server, make_available, may_start
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 
 cdef enum:

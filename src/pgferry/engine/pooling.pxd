@@ -1,8 +1,5 @@
-# Who gets which server: checkout, the way back, waiting, connecting, closing.
+# Who gets which server: checkout, the way back, waiting, closing.
 from pgferry.engine.model cimport Client, Database, Engine, Pool, Server, User
-
-cdef enum:
-    PARALLEL_LOGINS = 4      # connection attempts of one pool at a time
 
 cdef bint acquire(Client c) except -1
 cdef int link(Client c, Server s) except -1
@@ -10,8 +7,6 @@ cdef bint clean(Server s) noexcept
 cdef int maybe_release(Server s) except -1
 cdef int make_available(Server s) except -1
 cdef bint may_start(Pool pool) except -1
-cdef int logged_in(Server s) except -1
-cdef int want_servers(Pool pool) except -1
 cdef int serve_waiting(Pool pool) except -1
 cdef int client_gone(Client c) except -1
 cdef int client_hung_up(Client c) except -1
@@ -23,5 +18,4 @@ cdef int close_server(Server s, str reason) except -1
 cdef int fail_server(Server s, str reason, str error) except -1
 cdef int own_query(Server s, bytes text, int purpose) except -1
 cdef int own_query_done(Server s, int purpose) except -1
-cdef bint start_server(Pool pool, bint only_free) except -1
-cdef bint take_place(Pool pool, bint by_user, bint only_free) except -1
+cdef int test(Server s, bytes text, int purpose) except -1

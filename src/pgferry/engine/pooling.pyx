@@ -1,4 +1,4 @@
-"""Who gets which server: checkout, the way back, waiting, connecting, closing.
+"""Who gets which server: checkout, the way back, waiting, closing.
 
 A server leaves its client in one place, maybe_release(), and only when it is proved clean: ReadyForQuery with
 status I was the last thing it said, its plan is empty, no message is half sent or half received. From there it
@@ -9,26 +9,25 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan, scanned, version_known, wants_scan
-from pgferry.engine.judge cimport count
+from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.ensure cimport ensured
-from pgferry.engine.ledger cimport Counter
+from pgferry.engine.judge cimport count
 from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
-from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.messages cimport error_message, quote_literal, simple_query
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG, P_CHECK,
+    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
     P_CONNECT, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
     SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
+from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
-from pgferry.engine.replication cimport lose_owner, own_logged_in, own_login_failed, part_for_good, want_own
-from pgferry.engine.server_login cimport connected, start_login
-from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
+from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
+from pgferry.engine.server_login cimport connected
 from pgferry.engine.state cimport BEGIN, COMMIT, assignment, sql_of, way
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
@@ -480,113 +479,6 @@ cdef int catalog_read(Server s, int purpose) except -1:
     else:
         version_known(s)
     return make_available(s)
-
-
-# --- connecting -------------------------------------------------------------------------------------------------
-
-cdef int logged_in(Server s) except -1:
-    """A new server has finished its login: it serves its first client."""
-    cdef Pool pool = s.pool
-    cdef Client c
-    if s.owner is not None:
-        return own_logged_in(s)
-    pool.last_connect_failed = pool.last_login_failed = False
-    pool.last_error = None
-    pool.retry_at = 0
-    for stream in pool.logging_in.items():
-        c = <Client>stream
-        c.login.finish(c)
-    make_available(s)
-    return want_servers(pool)
-
-
-cdef int want_servers(Pool pool) except -1:
-    """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
-    cdef Engine engine = pool.engine
-    cdef int need
-    if pool.ordinary is not None:
-        return want_own(pool)
-    pool.blocked = 0
-    if not may_start(pool) or pool.removed:
-        return 0
-    while True:
-        need = pool.waiting.count - pool.fresh.count - pool.tested.count
-        if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
-            need = max(need, 1)
-        if pool.lookups:
-            need += <int>len(pool.lookups)
-        if need <= 0:
-            return 0
-        if pool.used.count:
-            if engine.check_query is None:
-                make_available(<Server>pool.used.tail)
-            else:
-                test(<Server>pool.used.tail, engine.check_query, P_CHECK)
-            continue
-        if not start_server(pool, False):
-            return 0
-
-
-cdef bint start_server(Pool pool, bint only_free) except -1:
-    """Open one more connection if every limit allows it; only_free: evict nobody for it."""
-    cdef Engine engine = pool.engine
-    cdef int limit = pool.size
-    cdef double now = engine.loop.now
-    cdef Client oldest
-    cdef bint reserve = False
-    if engine.shutdown == 1 or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
-        return False
-    if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
-        return False
-    if limit > 0 and pool.reserve_size > 0 and engine.reserve_timeout > 0 and pool.waiting.count:
-        oldest = <Client>pool.waiting.head
-        if now - oldest.wait_start >= engine.reserve_timeout:
-            reserve = pool.slots.total() >= limit
-            limit += pool.reserve_size
-    if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):
-        pool.blocked = BLOCKED_BY_POOL
-        return False
-    if not take_place(pool, False, only_free):
-        pool.slots.give()
-        pool.blocked = BLOCKED_BY_DB
-        return False
-    if not take_place(pool, True, only_free):
-        pool.db.servers.give()
-        pool.slots.give()
-        pool.blocked = BLOCKED_BY_USER
-        return False
-    if reserve:
-        engine.log.write("LOG", f"taking connection from reserve_pool for {pool.name}")
-    start_login(pool)
-    return True
-
-
-cdef bint take_place(Pool pool, bint by_user, bint only_free) except -1:
-    """One more place under max_db_connections or max_user_connections; an idle server of another pool may go for it."""
-    cdef Counter wanting = pool.user.wanting if by_user else pool.db.wanting
-    cdef Counter held = pool.user.servers if by_user else pool.db.servers
-    cdef int limit = pool.user.max_servers if by_user else pool.db.max_servers
-    if not must_leave(pool.engine, wanting, held, limit) and held.take(limit):
-        return True
-    return not only_free and evict(pool, by_user) and held.take(limit)
-
-
-cdef bint evict(Pool pool, bint by_user) except -1:
-    """Close the longest idle server of another pool of the same database (or of the same user)."""
-    cdef Pool other
-    cdef Server s, found = None
-    for candidate in pool.engine.pools():
-        other = <Pool>candidate
-        if other is pool or (other.user is not pool.user if by_user else other.db is not pool.db):
-            continue
-        for group in (other.idle, other.used):
-            s = <Server>(<StreamList>group).head
-            if s is not None and (found is None or s.since < found.since):
-                found = s
-    if found is None:
-        return False
-    close_server(found, "evicted")
-    return True
 
 
 # --- endings ----------------------------------------------------------------------------------------------------

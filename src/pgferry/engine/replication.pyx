@@ -7,19 +7,18 @@ other as Login.server and Server.owner.
 They belong to a Pool of their own beside the ordinary one of the same database and user (Pool.ordinary), so that no
 other client can ever be given such a server; but both pools count in one counter of the ledger (Pool.slots), which is
 what pool_size limits. Clients wait in pool.logging_in. When all places are taken, an idle server of an ordinary pool is
-closed for them (take_place()), or the next one that comes back (ask_for_room()).
+closed for them (take_places()), or the next one that comes back (ask_for_room()).
 """
 
 from pgferry.engine.client_login cimport Login
+from pgferry.engine.connecting cimport PARALLEL_LOGINS, take_places, want_servers
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_IDLE, CL_LOGIN, COPY_BOTH, REPL_LOGICAL, Client, Database, Engine, Pool, Server, User,
 )
-from pgferry.engine.pooling cimport (
-    PARALLEL_LOGINS, close_client, close_server, link, may_start, take_place, want_servers,
-)
+from pgferry.engine.pooling cimport close_client, close_server, link, may_start
 from pgferry.engine.server_login cimport start_login
-from pgferry.engine.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
+from pgferry.engine.sharing cimport BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 
 cdef str FAILED = "login failed"
 cdef str REPLACED = "database configuration changed"
@@ -83,14 +82,7 @@ cdef bint start_own(Pool pool, Client c) except -1:
     if must_leave(engine, pool.wanting, pool.slots, pool.size) or not take_slot(pool):
         pool.blocked = BLOCKED_BY_POOL
         return False
-    if not take_place(pool, False, False):
-        pool.slots.give()
-        pool.blocked = BLOCKED_BY_DB
-        return False
-    if not take_place(pool, True, False):
-        pool.db.servers.give()
-        pool.slots.give()
-        pool.blocked = BLOCKED_BY_USER
+    if not take_places(pool, False):
         return False
     start_login(pool, None, c)
     return True

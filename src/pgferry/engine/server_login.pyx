@@ -15,12 +15,13 @@ from pgferry.tls.files import TlsFault
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.address cimport address_text, local_address
+from pgferry.engine.connecting cimport logged_in
 from pgferry.engine.listening cimport Hub, hub_logged_in
 from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
 from pgferry.engine.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Engine, Pool, Server
-from pgferry.engine.pooling cimport close_client, close_server, logged_in, own_query
+from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.replication cimport make_own, own_login_failed, own_parameters, take_reported
 from pgferry.engine.secure cimport start_tls
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
