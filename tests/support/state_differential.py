@@ -30,6 +30,7 @@ _VIEW = re.compile(
     rb"\(SELECT CASE WHEN p\.from_sql .*? OR m\.own IS NOT NULL\)(?: AS pg_prepared_statements)?"
     rb"|pg_catalog\.pg_prepared_statements"
 )
+_NAME = re.compile(rb'"PGFERRY_[0-9]+"|\bs[123]\b')  # of a prepared statement of the protocol, named in SQL
 PATIENCE = 3.0  # seconds for a notification to arrive
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server went away
 
@@ -282,7 +283,9 @@ def _plain(got: Message) -> Message:
         return Message(got.type, _PLACE.sub(b"", got.body.replace(b"function public.", b"function ")))
     if got.type == "T":
         return Message(got.type, _without_tables(got.body))
-    if got.type == "D" and (b"pg_catalog.set_config(" in got.body or b"pg_prepared_statement" in got.body):
+    if got.type == "D" and any(
+        x in got.body for x in (b"pg_catalog.set_config(", b"pg_prepared_statement", b"DECLARE ")
+    ):
         return Message(got.type, _without_inserts(got.body))
     return got
 
@@ -297,6 +300,8 @@ def _without_inserts(body: bytes) -> bytes:
             made.append(b"\xff\xff\xff\xff")
             continue
         value = _VIEW.sub(b"pg_prepared_statements", _INSERT.sub(b"", body[at : at + size]))
+        if b"DECLARE " in value:
+            value = _NAME.sub(b"statement", value)
         made += [struct.pack("!i", len(value)), value]
         at += size
     return b"".join(made)
