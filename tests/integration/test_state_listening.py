@@ -1,12 +1,14 @@
 """Notifications while a client stops listening: what comes afterwards is not for it, whatever is read first."""
 
+import os
 import re
+import signal
 from collections.abc import Callable
 
 import pytest
 
 from pgferry.embedded import Cluster
-from support.pooler import Pooler
+from support.pooler import Pooler, eventually
 from support.wire import Message, Wire, bind, execute, parse, query, sync
 
 # With EXPLAIN nothing temporary is made; but it is asked about, by reading pg_depend.
@@ -112,3 +114,64 @@ def test_its_own_notifications_come_before_ready_for_query(pooler: Pooler, datab
         assert heard(client.query("CREATE TEMP TABLE t (v int); NOTIFY a")) == ["C", "C", "a", "Z"]
         assert heard(client.query("LISTEN c; NOTIFY c; UNLISTEN a")) == ["C", "C", "C", "c", "Z"]
         assert heard(client.query("SELECT 1")) == ["T", "D", "C", "Z"]
+
+
+@pytest.mark.workers(1)
+def test_what_was_committed_before_it_listened(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    """However late the listening connection tells of it."""
+    pooler = make_pooler(settings={"pool_mode": "transaction"})
+    with (
+        raw(pooler, database) as witness,
+        raw(pooler, database) as client,
+        Wire.login(("127.0.0.1", cluster.port), user="postgres", database=database) as notifier,
+    ):
+        witness.query("LISTEN a")
+        witness.query("SELECT 1")
+        client.query("SELECT 1")
+        (pid,) = listening_pids(cluster, database)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            notifier.query("NOTIFY a, 'early'")
+            client.send(query("LISTEN a"))
+            client.silent(0.2)  # without its answer, or with it
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert witness.recv().type == "A"
+        got = client.until()
+        notifier.query("NOTIFY a, 'late'")
+        while not any(b"late" in m.body for m in got):
+            got.append(client.recv())
+    assert [m.type for m in got if m.type != "S"] == ["C", "Z", "A"]
+
+
+def listening_pids(cluster: Cluster, database: str, last: str = 'LISTEN "a";') -> list[int]:
+    """Of the server connections whose last query begins like this; pgferry writes its own with quotes."""
+    text = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '{last}%'"
+    return [int(row[0]) for row in cluster.sql(text)]
+
+
+@pytest.mark.workers(1)
+def test_clients_that_leave_while_their_listen_waits(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    pooler = make_pooler(settings={"pool_mode": "transaction"})
+    with raw(pooler, database) as witness, raw(pooler, database) as client:
+        witness.query("LISTEN a")
+        witness.query("SELECT 1")
+        client.query("SELECT 1")
+        (pid,) = listening_pids(cluster, database)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            client.send(query("LISTEN a"))
+            client.silent(0.2)
+            client.close()
+            eventually(lambda: len(pooler.show("CLIENTS", database=database)) == 1)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert heard(witness.query("NOTIFY a")) == ["C", "a", "Z"]
+        witness.query("UNLISTEN a")
+        witness.query("SELECT 1")
+        # Nobody listens any more, not even the one that has left.
+        eventually(lambda: listening_pids(cluster, database, 'UNLISTEN "a";') == [pid])

@@ -30,7 +30,10 @@ _VIEW = re.compile(
     rb"\(SELECT CASE WHEN p\.from_sql .*? OR m\.own IS NOT NULL\)(?: AS pg_prepared_statements)?"
     rb"|pg_catalog\.pg_prepared_statements"
 )
-_NAME = re.compile(rb'"PGFERRY_[0-9]+"|\bs[123]\b')  # of a prepared statement of the protocol, named in SQL
+_NAME = re.compile(
+    rb'((?:DEALLOCATE|PREPARE|EXECUTE) )(?:"PGFERRY_[0-9]+"|s[123]\b)'
+)  # in SQL, of one of the protocol
+_INSERTED = (b"pg_catalog.set_config(", b"pg_prepared_statement", b"DEALLOCATE ", b"EXECUTE ")
 PATIENCE = 3.0  # seconds for a notification to arrive
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server went away
 
@@ -283,9 +286,7 @@ def _plain(got: Message) -> Message:
         return Message(got.type, _PLACE.sub(b"", got.body.replace(b"function public.", b"function ")))
     if got.type == "T":
         return Message(got.type, _without_tables(got.body))
-    if got.type == "D" and any(
-        x in got.body for x in (b"pg_catalog.set_config(", b"pg_prepared_statement", b"DECLARE ")
-    ):
+    if got.type == "D" and any(x in got.body for x in _INSERTED):
         return Message(got.type, _without_inserts(got.body))
     return got
 
@@ -300,8 +301,7 @@ def _without_inserts(body: bytes) -> bytes:
             made.append(b"\xff\xff\xff\xff")
             continue
         value = _VIEW.sub(b"pg_prepared_statements", _INSERT.sub(b"", body[at : at + size]))
-        if b"DECLARE " in value:
-            value = _NAME.sub(b"statement", value)
+        value = _NAME.sub(rb"\1statement", value)
         made += [struct.pack("!i", len(value)), value]
         at += size
     return b"".join(made)

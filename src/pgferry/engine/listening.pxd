@@ -1,4 +1,6 @@
 # Notifications in transaction mode: one listening server connection for each database.
+from libc.stdint cimport int64_t
+
 from pgferry.engine.model cimport Client, Database, Engine, Pool, Server
 
 
@@ -11,6 +13,9 @@ cdef class Hub:
     cdef dict listeners              # channel -> set of clients
     cdef set live                    # channels PostgreSQL has confirmed
     cdef list asked                  # channels of each LISTEN under way, oldest first; None: a fence
+    cdef int64_t sent                # queries so far, and how many of them are answered
+    cdef int64_t answered
+    cdef dict due                    # client whose LISTEN is held -> the query that has to be answered first
     cdef set blocked                 # clients whose LISTEN waits for this connection
     cdef list fences                 # clients whose ReadyForQuery is held back, oldest first
     cdef double retry_at

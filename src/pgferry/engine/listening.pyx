@@ -3,10 +3,11 @@
 A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL judges it; what counts
 afterwards is what a probe finds (Client.kept.channels). Before it is sent, this connection listens to the channel as
 well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
-LISTEN is not yet known to have succeeded are kept aside. A client that listens and notifies has its ReadyForQuery
-held back until this connection has answered an empty query sent behind the commit: as on a direct connection it then
-has its own notifications already. This connection and the client's server are read in any order, so what comes for a
-client that has a server stays in its inbox until it is known whether the client still listens.
+LISTEN is not yet known to have succeeded are kept aside; before it is sent, this connection has answered a query, so
+that what was committed earlier is not taken for something that came after it. A client that listens and notifies has
+its ReadyForQuery held back until this connection has answered an empty query sent behind the commit: as on a direct
+connection it then has its own notifications already. This connection and the client's server are read in any order,
+so what comes for a client that has a server stays in its inbox until it is known whether the client still listens.
 """
 
 from pgferry.engine.loop cimport PAUSE_WAIT
@@ -41,29 +42,40 @@ cdef class Hub:
         self.live = set()
         self.asked = []
         self.blocked = set()
+        self.due = {}
         self.fences = []
 
 
 # --- clients ----------------------------------------------------------------------------------------------------
 
 cdef bint may_listen(Client c, tuple channels) except -1:
-    """Whether a LISTEN may be sent. False: the client waits until this connection listens too."""
+    """Whether a LISTEN may be sent. False: the client waits until this connection listens too, and is up to date."""
     cdef Database db = c.db
     cdef Hub hub
+    cdef list missing
+    cdef bint new
     if db.hub is None:
         db.hub = Hub(c.engine, db, c.pool)
     hub = db.hub
     for channel in channels:
         hub.listeners.setdefault(channel, set()).add(c)
-    if c.awaited is None:
-        c.awaited = set()
-        c.early = []
-    c.awaited.update(channels)
-    if hub.live.issuperset(channels):
+    missing = [channel for channel in channels if channel not in hub.live]
+    new = not (c.kept.channels | (c.awaited or frozenset())).issuperset(channels)
+    if not missing and (not new or 0 < hub.due.get(c, 0) <= hub.answered):
+        hub.due.pop(c, None)
+        if c.awaited is None:
+            c.awaited = set()
+            c.early = []
+        c.awaited.update(channels)
         return True
     hub.blocked.add(c)
     c.pause(PAUSE_WAIT)
-    connect_or_ask(hub, [channel for channel in channels if channel not in hub.live])
+    if new and c not in hub.due:
+        hub.due[c] = hub.sent + 1
+        if hub.up:
+            listen(hub, missing)
+            return False
+    connect_or_ask(hub, missing)
     return False
 
 
@@ -111,6 +123,10 @@ cdef int stop_listening(Client c) except -1:
             if group is not None:
                 group.discard(c)
         hub.blocked.discard(c)
+    if hub is not None and hub.due.pop(c, None) is not None:
+        hub.blocked.discard(c)
+        for group in hub.listeners.values():
+            group.discard(c)        # what it wants to listen to is not noted anywhere else yet
     c.awaited = c.sent_listens = c.asked_listens = None
     c.early = c.inbox = None
     c.fence_passed = False
@@ -205,6 +221,7 @@ cdef int listen(Hub hub, list channels) except -1:
 
 cdef int query(Hub hub, bytes text, list channels) except -1:
     hub.asked.append(channels)
+    hub.sent += 1
     own_query(hub.server, text, P_LISTEN)
     return hub.server.flush()
 
@@ -226,6 +243,7 @@ cdef int hub_answered(Server s) except -1:
     cdef Hub hub = s.hub
     cdef Client c
     channels = hub.asked.pop(0)
+    hub.answered += 1
     if s.error is not None:
         return close_server(s, "LISTEN failed on the listening connection")
     if channels is None:
@@ -253,6 +271,7 @@ cdef int hub_down(Server s, str reason) except -1:
     hub.up = False
     hub.live.clear()
     hub.asked = []
+    hub.answered = hub.sent
     fences, hub.fences = hub.fences, []
     for c in fences:
         release(<Client>c)
