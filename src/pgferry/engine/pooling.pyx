@@ -25,7 +25,7 @@ from pgferry.engine.model cimport (
 from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.probe cimport answered_probe, ask, scrub, scrubbed, unpin
+from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
 from pgferry.engine.server_login cimport connected
 from pgferry.engine.state cimport BEGIN, COMMIT, assignment, sql_of, way
@@ -546,10 +546,15 @@ cdef int part_from_server(Client c, Server s) except -1:
     return close_server(s, "client disconnected with query in progress")
 
 
+cdef bint asks_only(Server s) noexcept:
+    """Whether the server owes the answer to a probe and nothing else."""
+    return (s.plan.size() == 1 and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW
+            and s.plan.front().number == P_PROBE)
+
+
 cdef bint only_probed(Server s) noexcept:
     """Whether nothing but a probe is under way."""
-    return (s.plan.size() == 1 and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW
-            and s.plan.front().number == P_PROBE and s.xact == b"I" and s.held_len == 0 and s.passing == 0
+    return (asks_only(s) and s.xact == b"I" and s.held_len == 0 and s.passing == 0
             and s.out_head == s.out_tail and not s.broken and not s.closed)
 
 
@@ -692,4 +697,25 @@ cdef int server_gone(Server s) except -1:
         return 0
     if s.streamed and s.plan.size():
         return fail_server(s, "end of replication", None)   # so PostgreSQL ends a stream when it is shut down
+    if s.client is not None and s.xact == b"I" and s.client.state == CL_ACTIVE and (
+            asks_only(s) or (s.client.pins and s.plan.size() == 0)):
+        return state_lost(s)
     return fail_server(s, "server conn crashed?", "server conn crashed?")
+
+
+cdef int state_lost(Server s) except -1:
+    """The client waits for nothing, but its session state has gone, or nobody can tell any more what it is."""
+    cdef Client c = s.client
+    cdef str text
+    if s.plan.size():
+        text = f"server connection lost before PostgreSQL told what it held of the session, after {c.reason}"
+    else:
+        text = f"server connection lost, and with it session state: {pin_reasons(c)}, by {c.reason}"
+    if s.error is not None:
+        text += f": {s.error.get('M', '?')}"
+    count(c, "losses", c.reason or "")
+    s.client = None
+    s.status = 0
+    c.server = None
+    close_server(s, "server conn crashed?")
+    return close_client(c, "session state lost with its server", text, "08006")

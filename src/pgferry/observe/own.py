@@ -31,6 +31,7 @@ _STATE = {
     "replay_failures": "Restores that PostgreSQL refused",
     "refusals": "Statements refused because of session state",
     "scrubs": "Servers cleaned after a client with session state",
+    "losses": "Clients closed because their session state went with its server",
     "pins_refused": "Clients closed because of max_pinned",
 }
 
