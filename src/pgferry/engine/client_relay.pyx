@@ -14,7 +14,7 @@ from pgferry.engine.client_statements cimport (
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.ensure cimport edited
-from pgferry.engine.judge cimport is_refused, judge, note, note_unread
+from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
 from pgferry.engine.listening cimport may_listen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
@@ -185,6 +185,8 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             if verdict is not None and verdict.listens and not may_listen(c, verdict.listens):
                 return 0
             if verdict is not None and not ready_for(c, s, verdict, False):
+                if verdict.listens:
+                    note_listens(c, s, verdict)     # awaited since may_listen(): the server is asked
                 return refused_sequence(c, s, False, total)
         if c.db.everything:
             if is_unknown(c) and not is_set(p + 5, min(n, total) - 5):

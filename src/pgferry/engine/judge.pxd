@@ -12,6 +12,7 @@ cdef object judge_statement(Client c, Statement st)
 cdef object judge_unnamed(Client c)
 cdef int note(Client c, Server s, object verdict) except -1
 cdef int note_parameters(Client c, Server s, object verdict, const char *p, size_t n) except -1
+cdef int note_listens(Client c, Server s, object verdict) except -1
 cdef int note_unread(Client c, Server s, str reason) except -1
 cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept
 cdef bint is_refused(Client c, object verdict)

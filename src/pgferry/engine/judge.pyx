@@ -185,6 +185,14 @@ cdef int note(Client c, Server s, object verdict) except -1:
     return 0
 
 
+cdef int note_listens(Client c, Server s, object verdict) except -1:
+    """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
+    c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
+    if s.lone is not None:
+        doubt_lone(s)
+    return touches(s, verdict, LISTEN)
+
+
 cdef int note_names(Server s, object names) except -1:
     if names is None:
         s.any_name = True
