@@ -313,8 +313,9 @@ def test_being_canceled_is_not_handed_out(
         with Held(proxy) as held, Wire((pooler.host, pooler.port)) as asking:
             asking.send(cancel_request(wire.pid, wire.key))
             assert errors(wire.until()) == []
-            pool = pooler.show("POOLS", database="postgres")[0]
-            assert (pool["sv_being_canceled"], pool["cl_active_cancel_req"]) == (1, 1)
+            # Not at once where the worker does not know the functions yet: it asks for session state first.
+            waiting = {"sv_being_canceled": 1, "cl_active_cancel_req": 1}
+            eventually(lambda: pooler.show("POOLS", database="postgres", **waiting))
             other.send(query("SELECT pg_sleep(0.3)"))
             assert other.silent(0.3)
             assert asking.silent(0.01)
