@@ -188,6 +188,7 @@ cdef int note(Client c, Server s, object verdict) except -1:
 cdef int note_listens(Client c, Server s, object verdict) except -1:
     """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
     c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
+    c.reason = verdict.reason
     if s.lone is not None:
         doubt_lone(s)
     return touches(s, verdict, LISTEN)
