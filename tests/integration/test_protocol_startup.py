@@ -1,6 +1,7 @@
 """Startup packets, protocol versions, tracked parameters, listeners, ways to the server; drivers."""
 
 import asyncio
+import random
 import struct
 import subprocess
 from collections.abc import Callable
@@ -98,6 +99,36 @@ def test_parameters_belong_to_the_client(make_pooler: Callable[..., Pooler], wor
     assert clients[0].rows("SHOW TimeZone") == [[b"America/Caracas"]]
     for client in clients:
         client.close()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_changing_differences(make_pooler: Callable[..., Pooler], workers: int) -> None:
+    """What a server needs for a client is remembered: it must not be used once other values differ."""
+    pooler = make_pooler(settings={"default_pool_size": 2 * workers, "server_round_robin": 1})
+    values = {
+        "application_name": ["one", "two", "three"],
+        "TimeZone": ["UTC", "Asia/Tokyo", "America/Caracas"],
+        "DateStyle": ["ISO, MDY", "German, DMY", "SQL, DMY"],
+        "search_path": ["public", "pg_catalog, public", '"Odd", public'],
+        "work_mem": ["5MB", "6MB", "7MB"],
+    }
+    chance = random.Random(7)
+    clients = [Wire.login((pooler.host, pooler.port)) for _ in range(3)]
+    held = [{name: options[0] for name, options in values.items()} for _ in clients]
+    for wire, present in zip(clients, held, strict=True):
+        for name, value in present.items():
+            wire.query(f"SET {name} = {value if name == 'search_path' else repr(value)}")
+    for _ in range(40):
+        wire, present = chance.choice(list(zip(clients, held, strict=True)))
+        name = chance.choice(list(values))
+        present[name] = chance.choice(values[name])
+        wire.query(f"SET {name} = {present[name] if name == 'search_path' else repr(present[name])}")
+        for wire, present in zip(clients, held, strict=True):
+            shown = ", ".join(f"current_setting('{name}')" for name in present)
+            assert wire.rows(f"SELECT {shown}") == [[value.encode() for value in present.values()]]
+    assert [r for r in pooler.show("STATE_COUNTERS") if r["counter"] == "restores" and r["count"] > 0]
+    for wire in clients:
+        wire.close()
 
 
 def test_client_encoding_is_the_clients(pooler: Pooler) -> None:

@@ -7,6 +7,7 @@ from pgferry.engine.log cimport Log
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.restoring cimport Restore
 from pgferry.engine.state cimport State
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport Times
@@ -199,6 +200,7 @@ cdef class Pool:
     cdef public int give_back        # servers to close for the sake of other workers
     cdef Counter pins                # pinned servers of this pool over all workers
     cdef readonly dict state_counts  # (counter, reason) -> count, for SHOW STATE_COUNTERS
+    cdef int64_t restores            # one of them, counted apart: it may be every transaction
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
@@ -249,6 +251,8 @@ cdef class Server(Stream):
     cdef public double query_start       # monotonic, 0: no query runs
     cdef public object error             # fields of the last error to a query of pgferry's own
     cdef list pending_vars               # [(index, value)] being set
+    cdef Restore restore                 # they are part of it; None: none, or Server.vars tells all that was reported
+    cdef uint64_t reported               # which of them PostgreSQL has reported as they were sent (bit: index)
     # Session state (see state, judge, probe)
     cdef State kept                      # what the session holds, as far as it was brought here or asked for
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
@@ -335,6 +339,7 @@ cdef class Client(Stream):
     # Session state (see state, judge, probe)
     cdef bint judged                     # statements are looked at: not in session mode, not with `ignore`
     cdef State kept                      # what its session holds, apart from tracked parameters
+    cdef Restore restore                 # what it needed last; None: nothing yet
     cdef State start                     # what its startup packet asked for
     cdef tuple start_vars                # tracked parameters as its session began
     cdef bint kept_unchecked             # no server has accepted `start` yet
@@ -384,6 +389,7 @@ cdef class Engine:
     cdef bytes ready                     # ReadyForQuery of a finished login, a notice in front of it
     cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
     cdef public dict tracked_index       # lower-case name -> index
+    cdef dict spelled                    # name as some server has reported it -> index
     cdef int always_tracked              # so many of them every server reports
     cdef public set reported_by_some     # tracked where the server reports them; not to be asked for with `ignore`
     cdef Counter client_count
@@ -434,6 +440,7 @@ cdef class Engine:
 
     cdef int64_t new_id(self) noexcept
     cdef tuple same_vars(self, tuple values)
+    cdef object index_of(self, bytes name)
     cdef Pool pool_for(self, Database db, User user)
     cdef int say(self, Stream who, str level, str text) except -1
     cdef Text begin_line(self, Stream who, str level)

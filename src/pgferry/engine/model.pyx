@@ -302,6 +302,7 @@ cdef class Engine:
         self.peers = {}
         self.tracked = list(ALWAYS_TRACKED)
         self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
+        self.spelled = {}
         self.always_tracked = len(ALWAYS_TRACKED)
         self.reported_by_some = set()
         self.client_count = ledger.counter("clients")
@@ -325,6 +326,15 @@ cdef class Engine:
         if len(self.seen_vars) >= 1024:
             self.seen_vars.clear()
         return self.seen_vars.setdefault(values, values)
+
+    cdef object index_of(self, bytes name):
+        """The index of a tracked parameter as a server names it; None: it is not tracked."""
+        found = self.spelled.get(name)
+        if found is None:
+            found = self.tracked_index.get(name.decode("utf-8", "replace").lower())
+            if found is not None and len(self.spelled) < 1024:
+                self.spelled[name] = found
+        return found
 
     cdef Pool pool_for(self, Database db, User user):
         """The pool of this pair; made on first use."""

@@ -16,6 +16,8 @@ cdef int server_gone(Server s) except -1
 cdef int close_client(Client c, str reason, str error=*, str sqlstate=*) except -1
 cdef int close_server(Server s, str reason) except -1
 cdef int fail_server(Server s, str reason, str error) except -1
+cdef bint may_read_sequences(Client c) noexcept
+cdef int own_message(Server s, bytes message, int purpose) except -1
 cdef int own_query(Server s, bytes text, int purpose) except -1
 cdef int own_query_done(Server s, int purpose) except -1
 cdef int test(Server s, bytes text, int purpose) except -1

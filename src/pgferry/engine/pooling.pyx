@@ -15,7 +15,7 @@ from pgferry.engine.judge cimport count
 from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
-from pgferry.engine.messages cimport error_message, quote_literal, simple_query
+from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
     P_CONNECT, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
@@ -27,8 +27,8 @@ from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
+from pgferry.engine.restoring cimport bring, brought, not_brought
 from pgferry.engine.server_login cimport connected
-from pgferry.engine.state cimport BEGIN, COMMIT, assignment, sql_of, way
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.touch cimport CANNOT_ASK
@@ -125,70 +125,14 @@ cdef int link(Client c, Server s) except -1:
     if c.judged and pool.engine.workers > 1:
         look_for_ddl(pool.db)
     pool.stats.server_assignment_count += 1
-    if c.vars is not s.vars and c.vars == s.vars:
-        c.vars = s.vars
     if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and may_read_sequences(c)):
         bring(c, s)
     return 0
 
 
-cdef inline bint may_read_sequences(Client c) noexcept:
+cdef bint may_read_sequences(Client c) noexcept:
     """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
     return c.judged and (c.db.sequences or is_unknown(c))
-
-
-cdef int bring(Client c, Server s) except -1:
-    """Queue what brings the server to the client's tracked parameters (COMPAT 4.2) and session state.
-
-    Session state is set in a transaction: if it fails, that one stays open and failed, and nothing that the client
-    has sent behind it is carried out (see permit.may_go).
-    """
-    cdef list todo = []
-    cdef bytes text = differing_vars(c, s, todo)
-    cdef bytes query = b""
-    if c.kept is not s.kept:
-        query = way(s.kept, c.kept, c.engine.omit)
-        s.kept = c.kept                 # if this fails the server is closed
-    if todo:
-        s.pending_vars = todo
-    if query:
-        count(c, "restores", "")
-        s.restoring = True
-        if text and query.isascii():    # else the client's encoding has to be in force when the rest is read
-            query = simple_query(BEGIN + text + sql_of(query) + COMMIT)
-            text = b""
-    if text:
-        own_query(s, text, P_VARS)
-    if query:
-        own_message(s, query, P_VARS)
-    if s.foreign and may_read_sequences(c):
-        s.foreign = False
-        own_query(s, b"DISCARD SEQUENCES", P_VARS)
-    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
-        # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
-        c.pause(PAUSE_WAIT)
-        s.flush()
-    return 0
-
-
-cdef bytes differing_vars(Client c, Server s, list todo):
-    """The SETs of tracked parameters whose values differ; (index, value) of each goes to todo."""
-    cdef list parts = []
-    cdef Engine engine = c.engine
-    if c.vars is s.vars:
-        return b""
-    for i, value in enumerate(c.vars):
-        if value is not None and i < len(s.vars) and s.vars[i] is not None and value != s.vars[i]:
-            name = engine.tracked[i]
-            if name.lower() == "search_path":
-                parts.append(assignment(b"search_path", value))
-            else:
-                parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
-            if name.lower() == "datestyle" and b"," not in value:
-                # Half of it comes from the value before: that is to be the server's own.
-                parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(c.pool.base_vars[i]))
-            todo.append((i, value))
-    return b"".join(parts)
 
 
 cdef int own_query(Server s, bytes text, int purpose) except -1:
@@ -401,44 +345,6 @@ cdef int own_query_done(Server s, int purpose) except -1:
 cdef bint resets_all(bytes query):
     """Whether server_reset_query leaves nothing of a session."""
     return query.strip(b" \t\r\n;").upper() == b"DISCARD ALL"
-
-
-cdef int brought(Server s, Client c) except -1:
-    """The client's parameters and state are set, or not."""
-    cdef Pool pool = s.pool
-    if c is None:
-        return close_server(s, "client went away while its parameters were set")
-    if s.error is not None:
-        return not_brought(s, c)
-    if s.pending_vars is not None:
-        for i, value in s.pending_vars:
-            pool.learn(i, value, s.vars[i])
-        s.pending_vars = None
-    if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
-        if s.plan.front().number == P_VARS:
-            return 0                    # the second half is still to come
-    s.restoring = False
-    if c.start_vars is c.vars:
-        c.start_vars = s.vars           # as PostgreSQL writes them
-    c.vars = s.vars
-    c.vars_unchecked = c.kept_unchecked = False
-    return c.unpause(PAUSE_WAIT)
-
-
-cdef int not_brought(Server s, Client c) except -1:
-    """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
-    cdef bint start = c is None or c.kept_unchecked or c.vars_unchecked
-    fields = s.error
-    text = fields.get("M", "invalid server parameter")
-    if c is None:
-        return close_server(s, "client went away while its parameters were set")
-    s.client = None
-    c.server = None
-    if not start:
-        text = f"session state could not be restored: {text}"
-        count(c, "replay_failures", fields.get("M", ""))
-    close_server(s, "invalid server parameter")
-    return close_client(c, "invalid server parameter", text, fields.get("C", "08P01"))
 
 
 cdef int probed(Server s, Client c) except -1:

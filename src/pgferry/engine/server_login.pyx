@@ -420,7 +420,7 @@ cdef int ready(Server s, login) except -1:
     cdef Engine engine = pool.engine
     cdef list values = [None] * len(engine.tracked), untracked = []
     for name, value in login.params:
-        index = engine.tracked_index.get(name.decode("utf-8", "replace").lower())
+        index = engine.index_of(name)
         if index is None:
             untracked.append(parameter_status(name, value))
         else:

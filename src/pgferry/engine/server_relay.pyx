@@ -26,6 +26,7 @@ from pgferry.engine.pooling cimport (
 )
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport keep_row, settle_lone
+from pgferry.engine.restoring cimport is_expected, settle_reported
 from pgferry.engine.server_errors cimport ends_command_of_ensure, on_error
 from pgferry.engine.sys cimport be32
 from pgferry.engine.times cimport TIME_QUERY, TIME_XACT, record
@@ -97,6 +98,9 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 break
             if total > WHOLE and always_short(kind):
                 return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
+            if kind == b"C" and k == total and is_restore(front):
+                pos += total                # one of several SETs: only the end of the Query says anything
+                continue
             s.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
@@ -176,6 +180,11 @@ cdef Server detached(Server s, Client c):
     s.client = None
     c.server = None
     return s
+
+
+cdef inline bint is_restore(Entry *front) noexcept:
+    """Whether the answer is to what restoring.bring() has sent."""
+    return front != NULL and front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW
 
 
 cdef inline bint must_be_whole(char kind) noexcept:
@@ -479,7 +488,11 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         return -2
     name = p[5:nul - p]
     value = nul + 1
-    index = s.pool.engine.tracked_index.get(name.decode("utf-8", "replace").lower())
+    index = s.pool.engine.index_of(name)
+    if own and index is not None and s.restore is not None:
+        if is_expected(s, index, value):
+            return 0
+        settle_reported(s)
     if index is not None and index < len(s.vars):
         vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
         if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:

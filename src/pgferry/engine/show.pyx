@@ -274,8 +274,14 @@ def pins(Engine engine):
 
 def state_counters(Engine engine):
     """SHOW STATE_COUNTERS."""
-    return [{"database": pool.db.name, "user": pool.user.name, "counter": counter, "reason": reason, "count": n}
-            for pool in engine.pools() for (counter, reason), n in sorted((<Pool>pool).state_counts.items())]
+    cdef Pool pool
+    cdef list rows = []
+    for item in engine.pools():
+        pool = <Pool>item
+        counts = pool.state_counts | ({("restores", ""): pool.restores} if pool.restores else {})
+        rows += [{"database": pool.db.name, "user": pool.user.name, "counter": counter, "reason": reason, "count": n}
+                 for (counter, reason), n in sorted(counts.items())]
+    return rows
 
 
 def client_state(Engine engine, int64_t client_id):

@@ -1,4 +1,6 @@
 # What a session holds that can be brought to another server: settings, role, listening channels.
+from libc.stdint cimport int64_t
+
 from pgferry.engine.model cimport Client, Engine, Server
 
 
@@ -8,14 +10,14 @@ cdef class State:
     cdef readonly frozenset channels
     cdef bytes role                  # two of the settings
     cdef bytes authorization
-    cdef object shape                # a number that stands for names and channels
-    cdef dict ways                   # shape of the old state, negative if the role changes -> the Query that leads here
+    cdef int64_t shape               # a number that stands for names and channels
+    cdef dict ways                   # origin() -> the SQL that leads here
 
-cdef bytes BEGIN, COMMIT             # around what a way() does
 cdef State intern_state(Engine engine, dict settings, frozenset channels)
 cdef State with_setting(Engine engine, State old, bytes name, bytes value)
 cdef bytes assignment(bytes name, bytes value)
 cdef bytes way(State old, State new, set omit)
-cdef bytes sql_of(bytes query)
+cdef int64_t origin(State old, State new) except 0
+cdef bytes in_transaction(bytes sql)
 cdef bytes base_script(Client c, object names, list tracked)
 cdef bint can_fail(State new)

@@ -8,7 +8,7 @@ SQL-level prepared statements are not either: they are brought only when a state
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from pgferry.engine.messages cimport quote_identifier, quote_literal, simple_query
+from pgferry.engine.messages cimport quote_identifier, quote_literal
 from pgferry.engine.model cimport Client, Engine
 from pgferry.session.lists import as_literals
 from pgferry.session.replay import REPLAY
@@ -18,8 +18,6 @@ LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_librar
                    b"shared_preload_libraries", b"unix_socket_directories"))
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
-cdef bytes BEGIN = b"BEGIN ISOLATION LEVEL READ COMMITTED;"
-cdef bytes COMMIT = b"COMMIT"
 MANY = 1024          # remembered states, and ways to each
 
 
@@ -59,7 +57,7 @@ cdef State intern_state(Engine engine, dict settings, frozenset channels):
     return found
 
 
-cdef object shape_of(frozenset names, frozenset channels):
+cdef int64_t shape_of(frozenset names, frozenset channels) except -1:
     """A number for this content. One is never used again for another; the same content may get a second one."""
     global last_shape
     found = shapes.get((names, channels))
@@ -97,32 +95,41 @@ cdef bytes assignment(bytes name, bytes value):
     return b"SET " + quote_identifier(name) + b"=" + quote_literal(value) + b";"
 
 
-cdef bytes way(State old, State new, set omit):
-    """The Query that leads from `old` to `new`, b"" for none. old None: unknown, everything is set.
+cdef int64_t origin(State old, State new) except 0:
+    """What way() depends on: the names in `old`, not their values, and whether the role changes. Never 0."""
+    cdef State known = NOTHING if old is None else old
+    return -known.shape if changes_person(known, new) else known.shape
 
-    In a transaction: if it fails, that one stays open and failed. It depends on the names in `old` only, not on their
-    values, so that few ways have to be remembered where every client has values of its own.
+
+cdef bint changes_person(State old, State new) noexcept:
+    return not (same(old.role, new.role) and same(old.authorization, new.authorization))
+
+
+cdef bytes way(State old, State new, set omit):
+    """The SQL that leads from `old` to `new`, b"" for none. old None: unknown, everything is set.
+
+    Few ways have to be remembered, even where every client has values of its own: see origin().
     """
-    cdef bint person
-    cdef bytes found
-    if old is None:
-        old = NOTHING
-    person = not (same(old.role, new.role) and same(old.authorization, new.authorization))
-    key = -old.shape if person else old.shape
-    found = new.ways.get(key)
+    cdef object key = origin(old, new)
+    cdef bytes found = new.ways.get(key)
     if found is None:
-        found = make_way(old, new, person, omit)
-        if found:
-            found = simple_query(BEGIN + found + COMMIT)
+        if old is None:
+            old = NOTHING
+        found = make_way(old, new, changes_person(old, new), omit)
         if len(new.ways) >= MANY:
             new.ways.clear()
         new.ways[key] = found
     return found
 
 
-cdef bytes sql_of(bytes query):
-    """What a Query of way() does within its transaction."""
-    return query[5 + len(BEGIN):-1 - len(COMMIT)]
+cdef bytes in_transaction(bytes sql):
+    """The text of a Query that does this in a transaction: if it fails, that one stays open and failed.
+
+    The isolation level matters only to what takes a snapshot: as DEFERRABLE, it could wait for others.
+    """
+    if b"SELECT " in sql or b"LISTEN " in sql:
+        return b"BEGIN ISOLATION LEVEL READ COMMITTED;" + sql + b"COMMIT"
+    return b"BEGIN;" + sql + b"COMMIT"
 
 
 cdef inline bint same(bytes a, bytes b) noexcept:
