@@ -32,7 +32,22 @@ class Job:
 
 
 def callgrind(pooler: Pooler, job: Job, folder: Path) -> str:
-    """Count instructions per transaction by function with callgrind; exact, and slow.
+    """Count instructions per transaction by function with callgrind; exact, and slow."""
+    text, done = _counted(pooler, job.protocol, job.clients, job.transactions, folder)
+    return _per_transaction(text, done, job)
+
+
+def instructions(pooler: Pooler, protocol: str, clients: int, transactions: int) -> float:
+    """Return how many instructions a transaction takes, as callgrind() counts them."""
+    text, done = _counted(pooler, protocol, clients, transactions, pooler.folder)
+    total = re.search(r"([\d,]+)\s.*PROGRAM TOTALS", text)
+    if total is None:
+        raise BenchError(f"callgrind_annotate gives no total: {text[-300:]}")
+    return int(total[1].replace(",", "")) / done
+
+
+def _counted(pooler: Pooler, protocol: str, clients: int, transactions: int, folder: Path) -> tuple[str, int]:
+    """Return the table of callgrind_annotate and the number of transactions.
 
     Logins and warm-up are not counted. Only the process that serves clients is (pgferry: its first worker).
     Raises BenchError when valgrind is missing or the pooler does not come up.
@@ -42,25 +57,28 @@ def callgrind(pooler: Pooler, job: Job, folder: Path) -> str:
     output = folder / "callgrind.out"
     pooler.prefix = [valgrind, "--tool=callgrind", "--trace-children=yes", "--instr-atstart=no", "-q"]
     pooler.prefix += [f"--callgrind-out-file={output}.%p"]
+    for old in folder.glob("callgrind.out.*"):
+        old.unlink()
     pooler.start(TRUST, START_UNDER_VALGRIND_S)
-    load = SteadyLoad(pooler.port, job.protocol, job.clients)
+    load = SteadyLoad(pooler.port, protocol, clients)
     try:
-        load.run(job.clients * WARM_UP_ROUNDS)
+        load.run(clients * WARM_UP_ROUNDS)
         pid = pooler.serving_process()
         _control(pooler, control, "-i", "on", pid)
-        done = load.run(job.transactions)
+        done = load.run(transactions)
         _control(pooler, control, "-i", "off", pid)
         _control(pooler, control, "-d", "", pid)
     finally:
         load.close()
         pooler.stop()
+        pooler.prefix = []
     dumps = sorted(folder.glob(f"callgrind.out.{pid}*"), key=lambda path: path.stat().st_size)
     if not dumps:
         raise BenchError(f"callgrind left no figures: {pooler.log_tail()}")
     text = subprocess.run(
         [annotate, "--show-percs=no", str(dumps[-1])], capture_output=True, text=True, check=False
     )
-    return _per_transaction(text.stdout, done, job)
+    return text.stdout, done
 
 
 def perf(pooler: Pooler, job: Job, folder: Path) -> str:

@@ -215,22 +215,32 @@ def _state(results: Results) -> str:
             ]
             for title, name in (("none", "without"), ("search_path, role and a custom setting", "with"))
         ]
-        text = (
-            f"{cell.clients} clients of pgferry, each of which sets its own once; ratio of the throughputs: "
-        )
-        text += f"{1 / (results.median(cell, 'pgferry', 'slowdown') or 1):.2f}.\n\n"
+        slowdown = results.median(cell, "pgferry", "slowdown")
+        slowdown = slowdown or results.median(cell, "pgferry", "extreme_slowdown")
+        if slowdown is None:
+            continue
+        text = f"{cell.clients} clients of pgferry, each of which sets its own once; {cell.variant}; "
+        text += f"ratio of the throughputs: {1 / slowdown:.2f}.\n\n"
         parts.append(text + _table(["state", "tps", "p50 µs", "pgferry µs"], rows))
     rows = [
         [
             cell.variant,
-            *(_value(results, cell, "pgferry", f"{name}_cpu_us", _hundredth) for name in ("ignore", "track")),
-            _value(results, cell, "pgferry", "cost", _hundredth),
+            *(
+                _value(results, cell, "pgferry", f"{name}_instructions", _whole)
+                for name in ("ignore", "track")
+            ),
+            _value(results, cell, "pgferry", "ignore_cpu_us", _tenth),
+            _value(results, cell, "pgferry", "cost", lambda value: f"{value:.3f}"),
         ]
         for cell in results.cells("policies")
     ]
     if rows:
-        text = "Clients that keep no state, µs of pgferry for each transaction by `session_state`:\n\n"
-        parts.append(text + _table(["protocol", "ignore", "track", "ratio"], rows))
+        text = "Clients that keep no state, instructions of pgferry for each transaction by `session_state`, "
+        text += (
+            "µs with ignore, and the ratio of the processor times if an instruction took a whole cycle:\n\n"
+        )
+        head = ["protocol", "ignore", "track", "µs", "ratio"]
+        parts.append(text + _table(head, rows))
     return "## Session state\n\n" + "\n".join(parts) if parts else ""
 
 

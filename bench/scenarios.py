@@ -173,9 +173,10 @@ SCENARIOS = (
         "tenants",
         "200 tenants, each with its own search_path, role and custom setting",
         TRUST,
-        lambda _: [Cell("state", "tenants", TENANTS)],
+        lambda _: [Cell("state", script, TENANTS) for script in state.SCRIPTS],
         lambda target, cell, size: state.tenants(target, cell, size.seconds),
         pgferry_only=True,
+        rounds=3,
     ),
     Scenario(
         "policies",

@@ -8,6 +8,7 @@ from .system import BenchError, require
 
 MAX_CONNECTIONS = 300
 TENANTS = 200
+ACCOUNTS_OF_A_TENANT = 1000
 DIRECT_CLIENTS = MAX_CONNECTIONS - 60  # the rest is for the pools of both poolers
 DATABASE = "bench"
 TRUST_USER = "bench"
@@ -49,15 +50,20 @@ def make_server(scale: int) -> Cluster:
 
 
 def _make_tenants(cluster: Cluster) -> None:
-    """A schema and a role for each tenant, as TRUST_USER may take it."""
+    """A role for each tenant, which TRUST_USER may take, and a schema with a table of its own."""
     cluster.sql("CREATE ROLE tenants; GRANT SELECT ON ALL TABLES IN SCHEMA public TO tenants", DATABASE)
     for number in range(TENANTS):
         tenant = f"tenant_{number}"
         cluster.sql(
             f"CREATE ROLE {tenant} IN ROLE tenants; GRANT {tenant} TO {TRUST_USER}; "
-            f"CREATE SCHEMA {tenant} AUTHORIZATION {tenant}",
+            f"CREATE SCHEMA {tenant} AUTHORIZATION {tenant}; "
+            f"CREATE TABLE {tenant}.accounts AS SELECT aid, {number} AS tenant, abalance, filler "
+            f"FROM pgbench_accounts WHERE aid <= {ACCOUNTS_OF_A_TENANT}; "
+            f"ALTER TABLE {tenant}.accounts ADD PRIMARY KEY (aid); "
+            f"ALTER TABLE {tenant}.accounts OWNER TO {tenant}",
             DATABASE,
         )
+    cluster.sql("VACUUM ANALYZE", DATABASE)
 
 
 def _fill(cluster: Cluster, scale: int) -> None:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from statistics import median
 
-from . import pgbench
+from . import pgbench, profile
 from .results import Cell
-from .server import TENANTS
-from .system import BenchError
+from .server import ACCOUNTS_OF_A_TENANT, TENANTS
+from .system import BenchError, clock_mhz
 from .targets import TRUST, Pooler, Target
 
-# Each client sets its state once and then only reads, through its search_path and with the rights of its role.
+# Each client sets its state once; where it keeps none it skips that with the same `\if`.
 SET_UP = """\
 \\if :ready = 0
 SET search_path = tenant_:client_id, public;
@@ -19,39 +19,76 @@ SET app.tenant_id = ':client_id';
 \\set ready 1
 \\endif
 """
-TRANSACTION = """\
-\\set aid random(1, 100000 * :scale)
-SELECT abalance FROM pgbench_accounts WHERE aid = :aid;
-"""
-ALTERNATIONS = 3
+AID = f"\\set aid random(1, {ACCOUNTS_OF_A_TENANT})\n"
+# Another tenant's row would end the run with a division by zero.
+SELECT = "SELECT abalance / (tenant = :client_id)::int FROM {schema}accounts WHERE aid = :aid;\n"
+OTHER = "\\set other random(1, 1000)\n\\set delta random(-5000, 5000)\n"
+# What tenants do, with {schema} for those who keep no search_path.
+SCRIPTS = {
+    "own tables, one select": AID + SELECT,
+    "own tables, a transaction": AID
+    + OTHER
+    + "BEGIN;\n"
+    + SELECT
+    + "UPDATE {schema}accounts SET abalance = abalance + :delta WHERE aid = :aid;\n"
+    + SELECT.replace(":aid", ":other")
+    + "COMMIT;\n",
+    "one table for all, one select": "\\set aid random(1, 100000 * :scale)\n"
+    + "SELECT abalance FROM pgbench_accounts WHERE aid = :aid;\n",
+}
+# The least that a query can be is no load that anybody has, but shows what restoring costs.
+WITHOUT_GOAL = ("one table for all, one select",)
+ALTERNATIONS = 2
+INSTRUCTIONS_OVER = 4000  # transactions
 
 
 def tenants(target: Target, cell: Cell, seconds: float) -> dict[str, float]:
-    """Return `without_tps` and `with_tps`: the same load of `cell.clients` tenants without and with their state."""
+    """Return figures of the same load of `cell.clients` tenants without and with their state, and their ratio.
+
+    The ratio of the throughputs is `slowdown`, where there is a goal for it, or `extreme_slowdown`.
+    """
     if cell.clients > TENANTS:
         raise BenchError(f"there are {TENANTS} tenants only")
-    figures: dict[str, float] = {}
-    for name, script in (("without", TRANSACTION), ("with", SET_UP + TRANSACTION)):
-        load = pgbench.Load(cell.clients, "simple", seconds, script=script, variables={"ready": 0})
-        found = pgbench.run(load, target.port, TRUST, target.root)
-        figures |= {f"{name}_{figure}": found[figure] for figure in ("tps", "p50_us", "cpu_us")}
-    figures["slowdown"] = figures["without_tps"] / figures["with_tps"]
-    return figures
+    found: dict[str, list[float]] = {}
+    _load(target, cell, seconds, keeps=True)  # every server has to see every tenant once
+    for _ in range(ALTERNATIONS):
+        pair = {name: _load(target, cell, seconds, keeps=name == "with") for name in ("without", "with")}
+        for name, figures in pair.items():
+            for figure in ("tps", "p50_us", "cpu_us"):
+                found.setdefault(f"{name}_{figure}", []).append(figures[figure])
+        ratio = pair["without"]["tps"] / pair["with"]["tps"]
+        name = "extreme_slowdown" if cell.variant in WITHOUT_GOAL else "slowdown"
+        found.setdefault(name, []).append(ratio)
+    return {figure: median(values) for figure, values in found.items()}
+
+
+def _load(target: Target, cell: Cell, seconds: float, *, keeps: bool) -> dict[str, float]:
+    script = SET_UP + SCRIPTS[cell.variant].format(schema="" if keeps else "tenant_:client_id.")
+    load = pgbench.Load(
+        cell.clients, "simple", seconds, script=script, variables={"ready": 0 if keeps else 1}
+    )
+    return pgbench.run(load, target.port, TRUST, target.root)
 
 
 def policies(target: Target, cell: Cell, seconds: float) -> dict[str, float]:
-    """Return the processor time of a transaction that keeps nothing, with `track` and with `ignore`."""
+    """Return what a transaction that keeps nothing costs with `track` and with `ignore`.
+
+    Processor time varies by a tenth from load to load, which hides a hundredth: so instructions are counted. `cost`
+    is the ratio of processor times if each of those that `track` has more took a whole cycle; 1 for no difference.
+    """
     assert isinstance(target, Pooler)
-    found: dict[str, list[float]] = {"track": [], "ignore": []}
+    figures: dict[str, float] = {}
     try:
-        for _ in range(ALTERNATIONS):
-            for policy, values in found.items():
-                target.settings["session_state"] = policy
-                target.start(TRUST)
-                load = pgbench.Load(cell.clients, cell.variant, seconds)
-                values.append(pgbench.run(load, target.port, TRUST, target.root)["cpu_us"])
+        for policy in ("track", "ignore"):
+            target.settings["session_state"] = policy
+            figures[f"{policy}_instructions"] = profile.instructions(
+                target, cell.variant, cell.clients, INSTRUCTIONS_OVER
+            )
+        target.start(TRUST)
+        load = pgbench.Load(cell.clients, cell.variant, seconds)
+        figures["ignore_cpu_us"] = pgbench.run(load, target.port, TRUST, target.root)["cpu_us"]
     finally:
         target.settings.pop("session_state", None)
-    figures = {f"{policy}_cpu_us": median(values) for policy, values in found.items()}
-    figures["cost"] = figures["track_cpu_us"] / figures["ignore_cpu_us"]
+    more_us = (figures["track_instructions"] - figures["ignore_instructions"]) / clock_mhz()
+    figures["cost"] = 1 + more_us / figures["ignore_cpu_us"]
     return figures

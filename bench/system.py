@@ -52,6 +52,14 @@ def describe_machine() -> dict[str, str]:
     }
 
 
+def clock_mhz() -> float:
+    """Return the processor's clock rate; raises BenchError where the kernel does not tell it."""
+    mhz = float(_first_field("/proc/cpuinfo", "cpu MHz"))
+    if not mhz:
+        raise BenchError("/proc/cpuinfo does not tell the clock rate")
+    return mhz
+
+
 def repository_version() -> str:
     """Return the short commit of this checkout, marked when files differ from it, or 'unknown'."""
     git = shutil.which("git")

@@ -98,9 +98,6 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 break
             if total > WHOLE and always_short(kind):
                 return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
-            if kind == b"C" and k == total and is_restore(front):
-                pos += total                # one of several SETs: only the end of the Query says anything
-                continue
             s.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
@@ -182,11 +179,6 @@ cdef Server detached(Server s, Client c):
     return s
 
 
-cdef inline bint is_restore(Entry *front) noexcept:
-    """Whether the answer is to what restoring.bring() has sent."""
-    return front != NULL and front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW
-
-
 cdef inline bint must_be_whole(char kind) noexcept:
     return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
             or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I"
@@ -261,6 +253,8 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         lost(s, n, f"message {chr(<uint8_t>kind)!r} that nothing asked for")
         return -2
     if kind == b"C":
+        if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
+            return 0                # one of the SETs of restoring.bring(): only the end of the Query says anything
         return on_complete(s, front, p, n, total)
     if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
             kind == b"1" or kind == b"2" or kind == b"s"):

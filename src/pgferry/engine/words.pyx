@@ -8,11 +8,24 @@ behind a semicolon, behind the end of a comment, and the start of a line in a te
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy, memset
+from libc.string cimport memcpy
 
 cdef extern from * nogil:
     """
     #include <stdint.h>
+    #include <string.h>
+    /* The n < 64 bytes at p and NULs behind them, 64 in all. */
+    static inline void pgf_pad(char *to, const char *p, size_t n) {
+        memset(to, 0, 64);
+        if (n >= 32) {
+            char head[32], tail[32];
+            memcpy(head, p, 32);
+            memcpy(tail, p + n - 32, 32);
+            memcpy(to, head, 32);
+            memcpy(to + n - 32, tail, 32);
+        } else
+            memcpy(to, p, n);
+    }
     /* A bit for each of 64 bytes: is it part of a word, is it a digit, is it one of ; & - / (which may matter
        between words). Bytes from 128 on are part of words. */
     #ifdef __SSE2__
@@ -49,6 +62,7 @@ cdef extern from * nogil:
     }
     #endif
     """
+    void pad "pgf_pad" (char *to, const char *p, size_t n)
     void kinds "pgf_kinds" (const uint8_t *p, uint64_t *words, uint64_t *digits, uint64_t *marks)
     int lowest "__builtin_ctzll" (uint64_t bits)
     int leading "__builtin_clzll" (uint64_t bits)
@@ -173,15 +187,14 @@ cdef class WordSet:
         cdef const char *block
         cdef char rest[64]
         cdef uint32_t found = 0, before = 0
-        cdef uint64_t words, digits, starts, marks
+        cdef uint64_t words, digits, starts, marks, after
         cdef int at, k, done
         cdef bint last, first = True
         while True:
             last = end - p < 64
             block = p
             if last:
-                memset(rest, 0, 64)
-                memcpy(rest, p, end - p)
+                pad(rest, p, end - p)
                 block = rest
             kinds(<const uint8_t *>block, &words, &digits, &marks)
             # Digits do not begin a word: a run of them at the start of one is added to, and carries into what follows.
@@ -197,13 +210,17 @@ cdef class WordSet:
             done = 63       # what is between words is looked at with its neighbour
             while starts:
                 at = lowest(starts)
-                k = lowest(~(words >> at)) if ~words else 64 - at
-                if at + k == 64 and not last:
+                after = ~words >> at
+                if after == 0:          # the word may go on; the last block ends with bytes that are in none
                     if at == 0:
                         return self.scan_closely(begin, n)
                     done = at
                     break
-                found |= self.meaning(block + at, k, first, &before)
+                k = lowest(after)
+                if self.lengths[ends(block + at, k)] >> (k & 31) & 1:
+                    found |= self.meaning(block + at, k, first, &before)
+                else:
+                    before = 0
                 first = False
                 starts &= starts - 1
             if last:
