@@ -3,7 +3,7 @@
 import os
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -40,6 +40,10 @@ SENT: dict[str, list[str | tuple[str, ...]]] = {
     "discarded": ["DISCARD ALL", "NOTIFY a", "NOTIFY b"],
     "in a batch": [("DISCARD ALL",), ("SELECT pg_notify('a', ''), pg_notify('b', '')",)],
     "one more": ["LISTEN c; UNLISTEN a; NOTIFY a; NOTIFY b; NOTIFY c"],
+    "to and fro": ["LISTEN c", "UNLISTEN c", "LISTEN c", "NOTIFY c"],
+    "to and fro in a pipeline": [("LISTEN c",), ("UNLISTEN c",), ("LISTEN c",), ("NOTIFY c",)],
+    "and fro": ["LISTEN c", "NOTIFY c", "UNLISTEN c", "NOTIFY c"],
+    "rolled back, and again": ["BEGIN", "LISTEN c", "ROLLBACK", "LISTEN c", "NOTIFY c"],
 }
 CHANNEL = re.compile(r"\b[abc]\b")
 
@@ -116,28 +120,59 @@ def test_its_own_notifications_come_before_ready_for_query(pooler: Pooler, datab
         assert heard(client.query("SELECT 1")) == ["T", "D", "C", "Z"]
 
 
+def test_what_others_notify_before_it_stops(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """Of a client that does not wait for answers."""
+    direct = ("127.0.0.1", cluster.port)
+    for address in (direct, (pooler.host, pooler.port)):
+        with (
+            Wire.login(address, user="postgres", database=database) as client,
+            Wire.login(direct, user="postgres", database=database) as other,
+        ):
+            client.query("LISTEN a")
+            client.query("SELECT 1")
+            other.query("SELECT pg_advisory_lock(1)")
+            client.send(query("SELECT pg_advisory_xact_lock(1)"), query("UNLISTEN a"), query("SELECT 1"))
+            eventually(lambda: cluster.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+            other.query("NOTIFY a")
+            other.query("SELECT pg_advisory_unlock(1)")
+            other.query("NOTIFY a")  # before or after it has stopped
+            got = heard(client.until(count=3))
+            assert 1 <= got.count("a") <= 2
+            assert got[-4:] == ["T", "D", "C", "Z"]
+
+
+@pytest.fixture
+def listener(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> Iterator[tuple[Pooler, Wire, int]]:
+    """A pooler with a client that listens to channel a, and the process that listens for it, which is made to wait."""
+    pooler = make_pooler(settings={"pool_mode": "transaction"})
+    with raw(pooler, database) as witness:
+        witness.query("LISTEN a")
+        witness.query("SELECT 1")
+        (pid,) = listening_pids(cluster, database)
+        try:
+            yield pooler, witness, pid
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+
 @pytest.mark.workers(1)
 def test_what_was_committed_before_it_listened(
-    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+    listener: tuple[Pooler, Wire, int], cluster: Cluster, database: str
 ) -> None:
     """However late the listening connection tells of it."""
-    pooler = make_pooler(settings={"pool_mode": "transaction"})
+    pooler, witness, pid = listener
     with (
-        raw(pooler, database) as witness,
         raw(pooler, database) as client,
         Wire.login(("127.0.0.1", cluster.port), user="postgres", database=database) as notifier,
     ):
-        witness.query("LISTEN a")
-        witness.query("SELECT 1")
         client.query("SELECT 1")
-        (pid,) = listening_pids(cluster, database)
         os.kill(pid, signal.SIGSTOP)
-        try:
-            notifier.query("NOTIFY a, 'early'")
-            client.send(query("LISTEN a"))
-            client.silent(0.2)  # without its answer, or with it
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        notifier.query("NOTIFY a, 'early'")
+        client.send(query("LISTEN a"))
+        client.silent(0.2)  # without its answer, or with it
+        os.kill(pid, signal.SIGCONT)
         assert witness.recv().type == "A"
         got = client.until()
         notifier.query("NOTIFY a, 'late'")
@@ -146,32 +181,47 @@ def test_what_was_committed_before_it_listened(
     assert [m.type for m in got if m.type != "S"] == ["C", "Z", "A"]
 
 
-def listening_pids(cluster: Cluster, database: str, last: str = 'LISTEN "a";') -> list[int]:
-    """Of the server connections whose last query begins like this; pgferry writes its own with quotes."""
-    text = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '{last}%'"
-    return [int(row[0]) for row in cluster.sql(text)]
-
-
 @pytest.mark.workers(1)
 def test_clients_that_leave_while_their_listen_waits(
-    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+    listener: tuple[Pooler, Wire, int], cluster: Cluster, database: str
 ) -> None:
-    pooler = make_pooler(settings={"pool_mode": "transaction"})
-    with raw(pooler, database) as witness, raw(pooler, database) as client:
-        witness.query("LISTEN a")
-        witness.query("SELECT 1")
+    pooler, witness, pid = listener
+    with raw(pooler, database) as client:
         client.query("SELECT 1")
-        (pid,) = listening_pids(cluster, database)
         os.kill(pid, signal.SIGSTOP)
-        try:
-            client.send(query("LISTEN a"))
-            client.silent(0.2)
-            client.close()
-            eventually(lambda: len(pooler.show("CLIENTS", database=database)) == 1)
-        finally:
-            os.kill(pid, signal.SIGCONT)
+        client.send(query("LISTEN a"))
+        client.silent(0.2)
+        client.close()
+        eventually(lambda: len(pooler.show("CLIENTS", database=database)) == 1)
+        os.kill(pid, signal.SIGCONT)
         assert heard(witness.query("NOTIFY a")) == ["C", "a", "Z"]
         witness.query("UNLISTEN a")
         witness.query("SELECT 1")
         # Nobody listens any more, not even the one that has left.
         eventually(lambda: listening_pids(cluster, database, 'UNLISTEN "a";') == [pid])
+
+
+@pytest.mark.workers(1)
+def test_a_listen_that_is_refused(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    """In a text that asks for a sequence value which another client may have left on the server."""
+    pooler = make_pooler(settings={"pool_mode": "transaction", "default_pool_size": 1})
+    cluster.sql("CREATE SEQUENCE numbers", database)
+    with raw(pooler, database) as other, raw(pooler, database) as client:
+        other.query("SELECT nextval('numbers')")
+        client.query("BEGIN")
+        client.query("SELECT 1")
+        (error,) = [m for m in client.query("LISTEN a; SELECT lastval()") if m.type == "E"]
+        assert "sequence values of another client" in error.text
+        client.query("ROLLBACK")
+        assert heard(client.query("NOTIFY a")) == ["C", "Z"]
+        assert heard(other.query("NOTIFY a")) == ["C", "Z"]
+        assert heard(client.query("SELECT 1")) == ["T", "D", "C", "Z"]
+        assert heard(client.query("LISTEN a; NOTIFY a")) == ["C", "C", "a", "Z"]
+
+
+def listening_pids(cluster: Cluster, database: str, last: str = 'LISTEN "a";') -> list[int]:
+    """Of the server connections whose last query begins like this; pgferry writes its own with quotes."""
+    text = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND query LIKE '{last}%'"
+    return [int(row[0]) for row in cluster.sql(text)]

@@ -15,7 +15,7 @@ from pgferry.engine.client_statements cimport (
 from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.ensure cimport edited
 from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
-from pgferry.engine.listening cimport may_listen
+from pgferry.engine.listening cimport listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
@@ -26,6 +26,7 @@ from pgferry.engine.permit cimport (
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
 from pgferry.engine.sys cimport be32, put32
+from pgferry.engine.touch cimport LISTEN
 from pgferry.engine.watching cimport remember_text
 
 cdef enum:
@@ -102,6 +103,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if not is_request(kind):
         close_client(c, "unknown pkt", "unknown pkt")
         return 0
+    if s is not None and s.touched & LISTEN and listens(c) and not settled(c, s):
+        return stall(c) if c.state < CL_CLOSING else 0
     if c.query_start == 0:
         c.query_start = c.request_time = now
         if c.awaited is not None and s is not None and not s.asked and not c.chained:
@@ -182,6 +185,9 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
                 return refused(c, s, False, verdict, total)
             if verdict is not None and verdict.edits and s.plan.unsettled():
                 return stall(c)
+            if verdict is not None and verdict.touch & LISTEN and listens(c) and not may_stop(
+                    c, s, bool(verdict.listens)):
+                return 0
             if verdict is not None and verdict.listens and not may_listen(c, verdict.listens):
                 return 0
             if verdict is not None and not ready_for(c, s, verdict, False):

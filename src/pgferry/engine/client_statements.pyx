@@ -13,7 +13,7 @@ from pgferry.engine.ensure cimport bring_named, bring_sql, edited, forget_sql, m
 from pgferry.engine.judge cimport (
     is_refused, judge, judge_statement, judge_unnamed, note, note_parameters, note_unread,
 )
-from pgferry.engine.listening cimport may_listen
+from pgferry.engine.listening cimport listens, may_listen, may_stop
 from pgferry.engine.messages cimport plan_changed
 from pgferry.engine.model cimport Client, Server
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
@@ -28,7 +28,7 @@ from pgferry.engine.plan cimport (
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.server_relay cimport advance
 from pgferry.engine.sys cimport put32
-from pgferry.engine.touch cimport NEED_PREPARED, TEMP
+from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
@@ -295,7 +295,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
                 c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
             return stall(c)
-        if c.judged and not bind_may_listen(c, judge_unnamed(c)):
+        if c.judged and not bind_may_listen(c, s, judge_unnamed(c)):
             return 0
         if not use_unnamed(c, s):
             return stall(c)
@@ -321,7 +321,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
                 return expect(c, s, K_BIND, 0, p, n, total)
         if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
-        if st is not None and not bind_may_listen(c, judge_statement(c, st)):
+        if st is not None and not bind_may_listen(c, s, judge_statement(c, st)):
             return 0
         if st is not None:
             judged_bind(c, s, judge_statement(c, st), p + name_end + 1, have - name_end - 1)
@@ -329,7 +329,10 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
 
 
-cdef bint bind_may_listen(Client c, verdict) except -1:
+cdef bint bind_may_listen(Client c, Server s, verdict) except -1:
+    """Whether a Bind may go on as far as LISTEN and UNLISTEN are concerned; False: the client is held."""
+    if verdict is not None and verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+        return False
     return verdict is None or not verdict.listens or may_listen(c, verdict.listens)
 
 

@@ -22,7 +22,10 @@ cdef class Hub:
     cdef double idle_since
     cdef bint lost                   # clients were told that notifications may be missing
 
+cdef bint listens(Client c) except -1
 cdef bint may_listen(Client c, tuple channels) except -1
+cdef bint settled(Client c, Server s) except -1
+cdef bint may_stop(Client c, Server s, bint also_listens) except -1
 cdef int take_channels(Client c, frozenset channels) except -1
 cdef int stop_listening(Client c) except -1
 cdef int flush_inbox(Client c) except -1

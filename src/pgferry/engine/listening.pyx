@@ -8,15 +8,18 @@ that what was committed earlier is not taken for something that came after it. A
 its ReadyForQuery held back until this connection has answered an empty query sent behind the commit: as on a direct
 connection it then has its own notifications already. This connection and the client's server are read in any order,
 so what comes for a client that has a server stays in its inbox until it is known whether the client still listens.
+A client that does not wait for answers is held where it would otherwise change what it listens to too early (settled(),
+may_stop()).
 """
 
-from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.loop cimport PAUSE_STALL, PAUSE_WAIT
 from pgferry.engine.messages import notice
 from pgferry.engine.messages cimport quote_identifier
 from pgferry.engine.model cimport (
     CL_CLOSING, P_LISTEN, SV_LISTEN, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport close_client, close_server, own_query
+from pgferry.engine.probe cimport ask
 from pgferry.engine.server_login cimport start_login
 from pgferry.engine.touch cimport LISTEN
 
@@ -48,6 +51,11 @@ cdef class Hub:
 
 # --- clients ----------------------------------------------------------------------------------------------------
 
+cdef bint listens(Client c) except -1:
+    """Whether the client listens, or may be listening soon."""
+    return c.awaited is not None or bool(c.kept.channels)
+
+
 cdef bint may_listen(Client c, tuple channels) except -1:
     """Whether a LISTEN may be sent. False: the client waits until this connection listens too, and is up to date."""
     cdef Database db = c.db
@@ -77,6 +85,45 @@ cdef bint may_listen(Client c, tuple channels) except -1:
             return False
     connect_or_ask(hub, missing)
     return False
+
+
+cdef bint settled(Client c, Server s) except -1:
+    """Whether it is known what the client listens to. False: it waits until what it sent before is answered.
+
+    Outside of a transaction a LISTEN or UNLISTEN counts before the next statement begins, also in a pipeline.
+    """
+    if s.plan.turns and not s.copy_in:
+        return False
+    if s.plan.size() == 0 and s.status == b"I":
+        ask(c, s)
+        return s.plan.size() == 0 and s.client is c
+    return True
+
+
+cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
+    """Whether a statement that may end a LISTEN may be sent. False: the client waits.
+
+    What it sent before is answered first, and what was committed meanwhile has come for it (unless the statement
+    listens as well: then may_listen() sees to that), for nobody looks for it afterwards.
+    """
+    cdef Hub hub = c.db.hub
+    if s.plan.turns or s.asked & <uint32_t>LISTEN:
+        c.pause(PAUSE_STALL)
+        return False
+    if s.xact != b"I":
+        return True
+    if hub is not None and hub.up and not also_listens:
+        if c not in hub.due:
+            hub.due[c] = hub.sent + 1
+            query(hub, b"", [])
+        if hub.due[c] > hub.answered:
+            hub.blocked.add(c)
+            c.pause(PAUSE_WAIT)
+            return False
+        del hub.due[c]
+    if c.inbox is not None:
+        flush_inbox(c)
+    return True
 
 
 cdef int take_channels(Client c, frozenset channels) except -1:
