@@ -117,7 +117,7 @@ cdef class Loop:
     cdef public object on_bug       # called with (stream, exception) when serving a stream raised
 
     cdef int again(self, Stream s) except -1
-    cdef int rest(self, Stream s, double seconds) except -1
+    cdef int rest(self, Stream s, bint brief) except -1
     cdef int wake_rested(self) except -1
     cdef int wait(self, epoll_event *events, int timeout_ms) except? -2
     cdef int emit_run(self, const char *data, size_t n) except -1

@@ -50,6 +50,9 @@ cdef enum:
     SIP = 8192
     ONE_RECORD = 16384      # plain bytes of a full TLS record
 
+cdef double REST = 300e-6       # seconds
+cdef double SHORT_REST = 150e-6
+
 
 cdef bint alone() noexcept:
     """Whether this is the only Python thread: nobody waits for the GIL then, and giving it away and taking it back
@@ -481,8 +484,8 @@ cdef class Loop:
             self.ready.append(s)
         return 0
 
-    cdef int rest(self, Stream s, double seconds) except -1:
-        """Leave a stream unread for a moment.
+    cdef int rest(self, Stream s, bint brief) except -1:
+        """Leave a stream unread for a moment; a brief one is enough where it fills what is received into.
 
         PostgreSQL sends results in pieces of 8 kB, and a relay that keeps up receives and sends each of them by
         itself. Letting a long result gather for up to 0.3 ms between receives makes them ten times larger and costs a
@@ -491,7 +494,7 @@ cdef class Loop:
         """
         if not s.muted:
             s.watch(0)
-        s.rest_until = monotonic() + seconds
+        s.rest_until = monotonic() + (SHORT_REST if brief else REST)
         s.paused |= PAUSE_BULK
         self.resting.append(s)
         return 0

@@ -39,9 +39,6 @@ cdef enum:
     ROW = 1 << 26       # a row of an answer to pgferry itself
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
-cdef double REST = 300e-6       # seconds
-cdef double SHORT_REST = 150e-6
-
 
 cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     """Consume what can be consumed of p[:n]; returns how many bytes."""
@@ -130,7 +127,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         elif n > SMALL:
             s.streak += 1
             if s.streak > PATIENCE and s.paused == 0 and not s.sip:
-                loop.rest(s, REST if n < LARGE else SHORT_REST)
+                loop.rest(s, n >= LARGE)
         else:
             s.streak = 0
             s.unmute()

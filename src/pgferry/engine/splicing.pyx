@@ -22,9 +22,6 @@ cdef enum:
     PORTION = 512 * 1024    # bytes at once: what a client that reads slowly may have to have kept for it
     PIPE = 1024 * 1024      # bytes of its pages, which need not be full
 
-cdef double REST = 300e-6       # seconds, see Loop.rest
-cdef double SHORT_REST = 150e-6
-
 
 cdef bint splice_on(Server s) except -1:
     """Move some of the message that is passing. False: it has to be received."""
@@ -45,7 +42,7 @@ cdef bint splice_on(Server s) except -1:
     if c.blocked:
         s.pause(PAUSE_PEER)
     else:
-        loop.rest(s, REST if n < PORTION else SHORT_REST)
+        loop.rest(s, n >= PORTION)
     return True
 
 
