@@ -131,6 +131,27 @@ def test_changing_differences(make_pooler: Callable[..., Pooler], workers: int) 
         wire.close()
 
 
+@pytest.mark.usefixtures("cluster")
+def test_very_many_tracked_parameters(make_pooler: Callable[..., Pooler], workers: int) -> None:
+    names = ", ".join(f"nobody.reports_{number}" for number in range(70))
+    settings = {"default_pool_size": workers, "track_extra_parameters": f"{names}, IntervalStyle"}
+    pooler = make_pooler(settings=settings)
+    styles = ("postgres", "iso_8601", "sql_standard")
+    clients = [
+        Wire.login((pooler.host, pooler.port), IntervalStyle=style, TimeZone="UTC") for style in styles
+    ]
+    for _ in range(3):
+        for wire, style in zip(clients, styles, strict=True):
+            assert wire.rows("SHOW IntervalStyle") == [[style.encode()]]
+            assert wire.rows("SHOW TimeZone") == [[b"UTC"]]
+    clients[0].query("SET IntervalStyle = sql_standard; SET TimeZone = 'Asia/Tokyo'")
+    assert clients[1].rows("SHOW IntervalStyle") == [[b"iso_8601"]]
+    assert clients[0].rows("SHOW IntervalStyle") == [[b"sql_standard"]]
+    assert clients[0].rows("SHOW TimeZone") == [[b"Asia/Tokyo"]]
+    for wire in clients:
+        wire.close()
+
+
 def test_client_encoding_is_the_clients(pooler: Pooler) -> None:
     with (
         Wire.login((pooler.host, pooler.port), client_encoding="LATIN1") as latin,

@@ -132,7 +132,9 @@ def test_what_others_notify_before_it_stops(pooler: Pooler, cluster: Cluster, da
             client.query("SELECT 1")
             other.query("SELECT pg_advisory_lock(1)")
             client.send(query("SELECT pg_advisory_xact_lock(1)"), query("UNLISTEN a"), query("SELECT 1"))
-            eventually(lambda: cluster.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"))
+            eventually(
+                lambda: cluster.sql("SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted")
+            )
             other.query("NOTIFY a")
             other.query("SELECT pg_advisory_unlock(1)")
             other.query("NOTIFY a")  # before or after it has stopped

@@ -107,7 +107,7 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
     listens as well: then may_listen() sees to that), for nobody looks for it afterwards.
     """
     cdef Hub hub = c.db.hub
-    if s.plan.turns or s.asked & <uint32_t>LISTEN:
+    if (s.plan.turns and not s.copy_in) or s.asked & <uint32_t>LISTEN:
         c.pause(PAUSE_STALL)
         return False
     if s.xact != b"I":

@@ -13,7 +13,7 @@ from pgferry.engine.pooling cimport close_client, close_server, may_read_sequenc
 from pgferry.engine.state cimport assignment, in_transaction, origin, way
 
 cdef enum:
-    BITS = 64           # tracked parameters that a mask has room for
+    PLAIN = 63          # tracked parameters that have a bit of their own in a mask; the last bit is for all others
 
 
 cdef int bring(Client c, Server s) except -1:
@@ -36,7 +36,7 @@ cdef int bring(Client c, Server s) except -1:
         start = origin(s.kept, kept)
     if mask or kept is not None:
         if (r is None or r.vars is not c.vars or r.mask != mask or r.kept is not kept or r.origin != start
-                or r.exact != exact or r.base is not c.pool.base_vars):
+                or r.exact != exact or r.base is not c.pool.base_vars or mask >> PLAIN):
             r = make_restore(c, s, mask, exact, kept, start)
         send(c, s, r)
     if s.foreign and may_read_sequences(c):
@@ -54,8 +54,8 @@ cdef bint compare(tuple wanted, tuple present, uint64_t *mask) except -1:
 
     None is a parameter that a server does not report: it is left alone.
     """
-    cdef Py_ssize_t i, n = min(len(wanted), len(present), BITS)
-    cdef bint exact = len(wanted) == len(present) and n == len(wanted)
+    cdef Py_ssize_t i, n = min(len(wanted), len(present))
+    cdef bint exact = len(wanted) == len(present)
     mask[0] = 0
     for i in range(n):
         if wanted[i] is present[i]:
@@ -63,7 +63,7 @@ cdef bint compare(tuple wanted, tuple present, uint64_t *mask) except -1:
         if wanted[i] is None or present[i] is None:
             exact = False
         elif wanted[i] != present[i]:
-            mask[0] |= <uint64_t>1 << i
+            mask[0] |= <uint64_t>1 << min(i, PLAIN)
     return exact
 
 
@@ -78,7 +78,7 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
     r.kept = kept
     r.origin = start
     r.pending = []
-    text = set_vars(c, mask, r.pending)
+    text = set_vars(c, s, mask, r.pending)
     if kept is not None:
         sql = way(s.kept, kept, c.engine.omit)
     if text and sql and sql.isascii():
@@ -93,12 +93,12 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
     return r
 
 
-cdef bytes set_vars(Client c, uint64_t mask, list pending):
+cdef bytes set_vars(Client c, Server s, uint64_t mask, list pending):
     """The SETs of the tracked parameters in `mask`; (index, value) of each goes to `pending`."""
     cdef list parts = []
     cdef Engine engine = c.engine
-    for i, value in enumerate(c.vars[:BITS]):
-        if mask >> <uint64_t>i & 1:
+    for i, (value, present) in enumerate(zip(c.vars, s.vars)):
+        if mask >> <uint64_t>min(i, PLAIN) & 1 and (i < PLAIN or (None not in (value, present) and value != present)):
             name = engine.tracked[i]
             if name.lower() == "search_path":
                 parts.append(assignment(b"search_path", value))
@@ -132,7 +132,7 @@ cdef int send(Client c, Server s, Restore r) except -1:
 cdef bint is_expected(Server s, Py_ssize_t index, bytes value) except -1:
     """Whether PostgreSQL reports what it was just sent; Server.vars then takes it with settle_reported()."""
     cdef Restore r = s.restore
-    if index >= BITS or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
+    if index >= PLAIN or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
         return False
     s.reported |= <uint64_t>1 << index
     return True
@@ -146,7 +146,7 @@ cdef int settle_reported(Server s) except -1:
         s.vars = r.vars
     elif s.reported:
         values = list(s.vars)
-        for i, value in enumerate(r.vars[:BITS]):
+        for i, value in enumerate(r.vars[:PLAIN]):
             if s.reported >> <uint64_t>i & 1:
                 values[i] = value
         s.vars = s.pool.engine.same_vars(tuple(values))
