@@ -19,6 +19,7 @@ _MOMENT = re.compile(
 PATIENCE_S = 4.0
 _LATEST = 0.7  # seconds, the most that is waited for a line of the log: pgferry's workers write in bulk
 _MOMENT_S = 0.02  # within which the other lines of a command come
+_BULK_S = 0.2  # within which pgferry's workers have written what they have
 
 
 class Witness:
@@ -29,6 +30,7 @@ class Witness:
         self.record: Record = {}
         self._other = other
         self._mark = 0
+        self._noted = True  # of the last command, what the log says
 
     # --- what can be done
 
@@ -65,6 +67,9 @@ class Witness:
 
     def ask(self, wire: Wire, step: str, *texts: str, log: bool = False) -> None:
         """Queries one after the other, and their whole answers as one step."""
+        if log and not self._noted:
+            time.sleep(_BULK_S)  # what the commands before have caused is not of this step
+        self._noted = log
         self._mark = self.log_end()
         lines: list[str] = []
         for text in texts:

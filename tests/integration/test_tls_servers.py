@@ -466,6 +466,8 @@ def test_a_server_that_closes_politely(make_pooler: Make, server: Cluster) -> No
     with pooler.connect(user="app") as db:
         row = db.execute("SELECT pg_backend_pid()").fetchone()
         assert row is not None
+        # A server that is still asked for session state would take the client along.
+        eventually(lambda: pooler.show("SERVERS", remote_pid=row[0], state="idle"))
         server.sql(f"SELECT pg_terminate_backend({row[0]})")
         limit = time.monotonic() + 10
         while pooler.show("SERVERS", remote_pid=row[0]):
