@@ -303,5 +303,5 @@ def said_before_the_end(got: bytes, want: bytes) -> bool:
 
 TestPool = Pool.TestCase
 TestPool.settings = settings(
-    max_examples=600, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=400, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )
