@@ -125,7 +125,7 @@ def test_busy_ones_finish_first(upgrade: Callable[..., Upgrade]) -> None:
 
 
 def test_under_load(upgrade: Callable[..., Upgrade]) -> None:
-    """Three upgrades while clients come, stay and prepare without a pause between: no error, no lost or double answer."""
+    """Three upgrades while clients come, stay, prepare: no error, no lost or double answer."""
     up = upgrade(settings={"default_pool_size": 4, "max_client_conn": 500, "listen_addr": "127.0.0.1"})
     pooler = up.pooler
     stop = threading.Event()
