@@ -59,7 +59,10 @@ def _counted(pooler: Pooler, protocol: str, clients: int, transactions: int, fol
     pooler.prefix += [f"--callgrind-out-file={output}.%p"]
     for old in folder.glob("callgrind.out.*"):
         old.unlink()
-    pooler.start(TRUST, START_UNDER_VALGRIND_S)
+    try:
+        pooler.start(TRUST, START_UNDER_VALGRIND_S)
+    finally:
+        pooler.prefix = []  # the next start is an ordinary one
     load = SteadyLoad(pooler.port, protocol, clients)
     try:
         load.run(clients * WARM_UP_ROUNDS)
@@ -71,7 +74,6 @@ def _counted(pooler: Pooler, protocol: str, clients: int, transactions: int, fol
     finally:
         load.close()
         pooler.stop()
-        pooler.prefix = []
     dumps = sorted(folder.glob(f"callgrind.out.{pid}*"), key=lambda path: path.stat().st_size)
     if not dumps:
         raise BenchError(f"callgrind left no figures: {pooler.log_tail()}")

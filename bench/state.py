@@ -22,7 +22,7 @@ SET app.tenant_id = ':client_id';
 AID = f"\\set aid random(1, {ACCOUNTS_OF_A_TENANT})\n"
 # Another tenant's row would end the run with a division by zero.
 SELECT = "SELECT abalance / (tenant = :client_id)::int FROM {schema}accounts WHERE aid = :aid;\n"
-OTHER = "\\set other random(1, 1000)\n\\set delta random(-5000, 5000)\n"
+OTHER = AID.replace("aid", "other") + "\\set delta random(-5000, 5000)\n"
 # What tenants do, with {schema} for those who keep no search_path.
 SCRIPTS = {
     "own tables, one select": AID + SELECT,

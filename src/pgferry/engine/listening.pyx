@@ -120,7 +120,8 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
             hub.blocked.add(c)
             c.pause(PAUSE_WAIT)
             return False
-        del hub.due[c]
+    if hub is not None and not also_listens:
+        hub.due.pop(c, None)        # also when the connection was lost meanwhile: the next wait is for a query of its own
     if c.inbox is not None:
         flush_inbox(c)
     return True
