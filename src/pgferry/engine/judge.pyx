@@ -12,8 +12,8 @@ from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.touch cimport (
-    ALL_BITS, ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCKS, NEED_PREPARED, NEED_SEQUENCES, PINNING,
-    PREPARED, SETTINGS, TEMP, UNNAMED,
+    ALL_BITS, ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
+    PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
@@ -25,7 +25,8 @@ cdef enum:
     REMEMBERED = 4096       # verdicts of a database
     LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
 
-assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED]
+assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
+                                           UNREADABLE, LOCAL]
 assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
 assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
 

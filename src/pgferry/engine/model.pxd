@@ -260,6 +260,7 @@ cdef class Server(Stream):
     cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
     cdef set names                       # settings among them; None: none
     cdef bint any_name                   # settings of any name
+    cdef bint unlisted                   # custom settings whose names nobody knows may be set: RESET ALL for others
     cdef uint32_t asked                  # the same three, of the probe under way
     cdef set asked_names
     cdef bint asked_any

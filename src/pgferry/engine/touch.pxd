@@ -9,6 +9,8 @@ cdef enum:
     CURSORS = 32
     FOREVER = 64
     UNNAMED = 128
+    UNREADABLE = 256
+    LOCAL = 512
     ASKABLE = 63            # what a probe can ask for
     PINNING = 120           # what keeps a server with its client: TEMP, LOCKS, CURSORS, FOREVER
     ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand

@@ -16,6 +16,8 @@ class Touch(enum.IntFlag):
     CURSORS = 32  # holdable cursors
     FOREVER = 64  # what can be neither asked for nor undone: LOAD, setseed, dblink_connect, temporary slots
     UNNAMED = 128  # a setting whose name the text does not tell: set_config with a computed name
+    UNREADABLE = 256  # code that cannot be read: custom settings of names that nobody knows may have been set
+    LOCAL = 512  # settings until the end of the transaction: they matter to what is parsed in it
 
 
 class Need(enum.IntFlag):
