@@ -79,6 +79,23 @@ def test_the_configuration_for_kubernetes(tmp_path: Path) -> None:
     assert ports == {config.settings.listen_port, int(config.settings.http_listen.rpartition(":")[2])}
 
 
+@pytest.mark.parametrize("name", ["central", "sidecar"])
+def test_the_http_port_is_not_for_every_pod(name: str) -> None:
+    found = {d["kind"]: d for d in documents(f"kubernetes/{name}.yaml")}
+    pod = found["Deployment"]["spec"]["template"]
+    policy = found["NetworkPolicy"]["spec"]
+    assert policy["podSelector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    names = {
+        p["name"]: p["containerPort"]
+        for each in pod["spec"]["containers"] + pod["spec"].get("initContainers", [])
+        for p in each.get("ports", [])
+    }
+    for rule in policy["ingress"]:
+        ranges = [(p["port"], p.get("endPort", p["port"])) for p in rule["ports"] if p["protocol"] == "TCP"]
+        if any(names.get(low, low) <= 9127 <= names.get(high, high) for low, high in ranges):
+            assert rule["from"], "only from the monitoring"
+
+
 def variables() -> Iterator[tuple[str, str]]:
     yield from re.findall(
         r"^(?:ENV|   ) ([A-Z_]+)=(\S+)", (DEPLOY / "Containerfile").read_text(), re.MULTILINE

@@ -124,6 +124,7 @@ default_pool_size = {self.pool_size}
 max_client_conn = {self.clients + 100}
 workers = {self.workers}
 http_listen = {HOST}:{self.http_port}
+dashboard_trust = 1
 statement_text_length = 200
 transaction_log_threshold = 5
 log_connections = 0

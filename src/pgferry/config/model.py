@@ -103,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     http_listen: str = _default("http_listen")
     metrics_path: str = _default("metrics_path")
     dashboard: bool = _default("dashboard")
+    dashboard_trust: bool = _default("dashboard_trust")
     otlp_endpoint: str = _default("otlp_endpoint")
     otlp_interval: float = _default("otlp_interval")
     transaction_log_threshold: float = _default("transaction_log_threshold")

@@ -36,6 +36,16 @@ OBSERVE: tuple[Setting, ...] = (
         "log in there.",
     ),
     Setting(
+        name="dashboard_trust",
+        default="0",
+        kind=BOOL,
+        group=_OBSERVE,
+        own=True,
+        text="Log in to the dashboard without a password where the console asks this machine for none "
+        "(auth_type trust or any, a trust line of the HBA file). Only for a browser on this machine at 127.0.0.1, "
+        "[::1] or localhost; never with a proxy in front of http_listen, whose visitors would all be this machine.",
+    ),
+    Setting(
         name="otlp_endpoint",
         default="",
         kind=TEXT,

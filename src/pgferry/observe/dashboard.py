@@ -7,17 +7,17 @@ import contextlib
 from collections.abc import AsyncIterator
 from dataclasses import asdict, replace
 from importlib import resources
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 import msgspec
 
 from pgferry.admin.commands import execute
 from pgferry.admin.context import Context
 from pgferry.admin.grammar import Command, parse
-from pgferry.observe.http import Handler, HttpError, Request, Response
+from pgferry.observe.http import Handler, HttpError, Request, Response, split_url
 from pgferry.observe.login import LoginRefused, Rate, Session, Sessions, is_near, rights
 from pgferry.observe.metrics import show
+from pgferry.observe.places import owner_of
 from pgferry.observe.sampler import Sampler
 from pgferry.supervisor.errors import CommandError
 
@@ -43,6 +43,18 @@ COMMANDS = ("PAUSE", "RESUME", "RELOAD", "RECONNECT", "DISABLE", "ENABLE", "KILL
 _WAIT_SECONDS = 2.0
 _MAX_ROWS = 500
 _TABLE_SECONDS = 1.5
+
+
+class _Login(msgspec.Struct):
+    user: str
+    password: str = ""
+
+
+class _Command(msgspec.Struct):
+    command: str
+
+
+_Form = TypeVar("_Form", _Login, _Command)
 
 
 class Dashboard:
@@ -105,33 +117,33 @@ class Dashboard:
     def _check_origin(self, request: Request) -> None:
         """A request that changes something comes from our own page. Raises HttpError."""
         origin = request.headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc != request.headers.get("host"):
+        if origin is not None and split_url(origin).netloc != request.headers.get("host"):
             raise HttpError(403, "another site's page must not do that")
         if request.headers.get("content-type", "").partition(";")[0].strip() != _JSON:
             raise HttpError(415, "JSON is needed")
 
     async def _login(self, request: Request) -> Response:
         self._check_origin(request)
-        fields = _fields(request)
-        user, password = str(fields.get("user", "")), str(fields.get("password", ""))
-        if not self._logins.take(request.peer):
+        fields = _decoded(request, _Login)
+        user, password = fields.user, fields.password
+        if not self._logins.take(owner_of(request.peer)):
             raise HttpError(429, "too many logins, wait a minute")
-        near = is_near(request.peer, request.headers.get("host", ""), dict(request.headers))
+        settings = self._pooler.config.settings
+        trusted = settings.dashboard_trust and is_near(request.peer, request.headers)
         log = self._pooler.log
         try:
-            found = await asyncio.to_thread(rights, self._pooler.config.settings, user, password, near=near)
+            found = await asyncio.to_thread(rights, settings, user, password, trusted=trusted)
         except LoginRefused as error:
             log.warning(f"dashboard: login of {user[:63]!r} from {request.peer} refused: {error}")
             raise HttpError(403, str(error)) from error
         log.log(f"dashboard: login of {user!r} from {request.peer} ({found})")
         session = self._sessions.open(user, found)
-        cookie = f"{_COOKIE}={session.token}; Path=/; HttpOnly; SameSite=Strict; Max-Age=28800"
-        return _json(_about(session), [("set-cookie", cookie)])
+        return _json(_about(session), [_cookie(request, session.token, 28800)])
 
     async def _logout(self, request: Request) -> Response:
         self._check_origin(request)
         self._sessions.close(request.cookie(_COOKIE))
-        return _json({}, [("set-cookie", f"{_COOKIE}=; Path=/; HttpOnly; SameSite=Strict; Max-Age=0")])
+        return _json({}, [_cookie(request, "", 0)])
 
     async def _whoami(self, request: Request) -> Response:
         return _json(_about(self._session(request)))
@@ -204,7 +216,7 @@ class Dashboard:
             raise HttpError(403, "the page is out of date, load it again")
         if not self._commands.take(session.token):
             raise HttpError(429, "too many commands, wait a minute")
-        text = str(_fields(request).get("command", ""))
+        text = _decoded(request, _Command).command
         try:
             command = parse(text)
             if command.verb not in COMMANDS:
@@ -249,12 +261,21 @@ def _json(data: object, headers: list[tuple[str, str]] | None = None) -> Respons
     return Response(msgspec.json.encode(data), content_type=_JSON, headers=headers or [])
 
 
-def _fields(request: Request) -> dict[str, Any]:
+def _cookie(request: Request, token: str, seconds: int) -> tuple[str, str]:
+    """The header that sets the cookie. A browser that came through TLS keeps it from connections without.
+
+    Anybody may send X-Forwarded-Proto; who lies gets a cookie that his own browser does not send.
+    """
+    secure = "; Secure" if request.headers.get("x-forwarded-proto", "").strip().lower() == "https" else ""
+    return "set-cookie", f"{_COOKIE}={token}; Path=/; HttpOnly; SameSite=Strict; Max-Age={seconds}{secure}"
+
+
+def _decoded(request: Request, form: type[_Form]) -> _Form:
+    """The JSON object in a request's body. Raises HttpError (400)."""
     try:
-        fields: dict[str, Any] = msgspec.json.decode(request.body, type=dict[str, Any])
-    except msgspec.DecodeError as error:
-        raise HttpError(400, "not a JSON object") from error
-    return fields
+        return msgspec.json.decode(request.body, type=form)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise HttpError(400, "not the JSON object that is needed here") from error
 
 
 def _holds(row: dict[str, Any], needles: list[str]) -> bool:

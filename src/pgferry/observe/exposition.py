@@ -7,6 +7,7 @@ written here is the same to the byte (tests/unit/observe).
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from prometheus_client import CollectorRegistry
@@ -16,6 +17,8 @@ from prometheus_client.samples import Sample
 
 Buckets = Sequence[tuple[str, float]]
 _OPENMETRICS = "application/openmetrics-text"
+_VERSION = re.compile(r"version=([^,;]*)")
+_VERSIONS = ("0.0.1", "0.0.4", "1.0.0")
 _PLAIN_NAMES = ("underscores", "allow-utf-8")
 """Of what scrapers can ask to be done with names: these leave ours as they are."""
 
@@ -65,7 +68,9 @@ def registry(families: Sequence[Metric]) -> CollectorRegistry:
 
 def writer(accept: str) -> tuple[Callable[[Sequence[Metric]], bytes], str]:
     """(what writes, content type) for the Accept header of a scraper."""
-    theirs, content_type = choose_encoder(accept)
+    # The version is a stranger's text that comes back in the content type: only those that there are.
+    known = _VERSION.sub(lambda match: match[0] if match[1] in _VERSIONS else "version=1.0.0", accept)
+    theirs, content_type = choose_encoder(known)
     escaping = content_type.partition("escaping=")[2]
     if escaping and escaping not in _PLAIN_NAMES:
         return lambda families: theirs(registry(families)), content_type

@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server for the operator's port: parsing is h11's, the limits are here.
 
 Not a web framework: a dozen routes for a few people and a scraper, in a process whose signals, log and end belong
-to the supervisor. Nobody can hold it up: heads and bodies are small and have to come soon, connections are counted.
+to the supervisor. Nobody can hold it up: heads and bodies are small and have to come soon, and who does nothing makes
+room for others (observe/places.py). What cannot be read as a request is answered with 400, whatever reads it.
 """
 
 from __future__ import annotations
@@ -13,16 +14,19 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import h11
 
 from pgferry.observe.log import Log
+from pgferry.observe.places import Place, Places
 from pgferry.supervisor.errors import StartError
 
 _MAX_HEAD = 16 * 1024
 _MAX_BODY = 64 * 1024
-_MAX_CONNECTIONS = 256
+_BACKLOG = 1024
+_AT_A_TIME = 8
+_FIRST_HEAD_SECONDS = 5.0
 _REQUEST_SECONDS = 10.0
 _IDLE_SECONDS = 75.0
 _SEND_SECONDS = 30.0
@@ -100,19 +104,35 @@ def _listen(host: str, port: int, item: str) -> socket.socket:
         raise StartError(f"cannot listen on http_listen {item}: {error.strerror or error}") from error
 
 
-class HttpServer:
-    """Serves `routes` ((method, path) -> handler) on listening sockets."""
+def split_url(text: str) -> SplitResult:
+    """The parts of a URL that a client has sent. Raises HttpError (400)."""
+    try:
+        return urlsplit(text)
+    except ValueError as error:
+        raise HttpError(400) from error
 
-    def __init__(self, log: Log, routes: Callable[[str, str], Handler | None]) -> None:
+
+class HttpServer:
+    """Serves `routes` ((method, path) -> handler) on listening sockets.
+
+    Paths that begin with `health` are served at once, whoever else is connected; what they run does not wait.
+    """
+
+    def __init__(self, log: Log, routes: Callable[[str, str], Handler | None], health: str) -> None:
         self._log = log
         self._routes = routes
+        self._health = health
+        self._places = Places()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def start(self, sockets: list[socket.socket]) -> None:
         """Take connections from now on."""
         for sock in sockets:
-            self._servers.append(await asyncio.start_server(self._accept, sock=sock, limit=_MAX_HEAD))
+            # asyncio accepts so many at a time: few, so that who comes with a request is heard before it is dropped.
+            server = await asyncio.start_server(self._accept, sock=sock, limit=_MAX_HEAD, backlog=_AT_A_TIME)
+            sock.listen(_BACKLOG)
+            self._servers.append(server)
 
     async def stop(self) -> None:
         """End: listeners, then the connections that are left."""
@@ -125,19 +145,30 @@ class HttpServer:
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None
-        if len(self._tasks) >= _MAX_CONNECTIONS:
-            writer.close()
-            return
+        peer = writer.get_extra_info("peername")
+        address = str(peer[0]) if peer else ""
+
+        def drop() -> None:
+            writer.transport.abort()  # what the peer has not read is not kept for it
+            task.cancel()
+
+        place = self._places.enter(address, drop)
         self._tasks.add(task)
         try:
-            await _Connection(reader, writer, self._answer).run()
+            await _Connection(reader, writer, address, place, self._places, self._answer).run()
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             return
+        except Exception as error:
+            self._log.error(f"internal error in an HTTP connection\n{_trace(error)}")
         finally:
+            self._places.leave(place)
             self._tasks.discard(task)
             writer.close()
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, place: Place) -> Response:
+        """The answer to a request; errors become one, too."""
+        if place.surplus and not request.path.startswith(self._health):
+            return Response(b"too many connections\n", 503, headers=[("connection", "close")])
         handler = self._routes(request.method if request.method != "HEAD" else "GET", request.path)
         try:
             if handler is None:
@@ -149,9 +180,12 @@ class HttpServer:
         except (ConnectionError, TimeoutError):
             raise
         except Exception as error:
-            trace = "".join(traceback.format_exception(error))
-            self._log.error(f"internal error in {request.method} {request.path}\n{trace}")
+            self._log.error(f"internal error in {request.method} {request.path}\n{_trace(error)}")
             return Response(b"internal error, see the log\n", 500)
+
+
+def _trace(error: Exception) -> str:
+    return "".join(traceback.format_exception(error))
 
 
 class _Connection:
@@ -161,20 +195,25 @@ class _Connection:
         self,
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
-        answer: Callable[[Request], Awaitable[Response]],
+        peer: str,
+        place: Place,
+        places: Places,
+        answer: Callable[[Request, Place], Awaitable[Response]],
     ) -> None:
         self._reader = reader
         self._writer = writer
+        self._peer = peer
+        self._place = place
+        self._places = places
         self._answer = answer
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
-        peer = writer.get_extra_info("peername")
-        self._peer = str(peer[0]) if peer else ""
 
     async def run(self) -> None:
         """Serve until one side closes."""
+        patience = _FIRST_HEAD_SECONDS
         while True:
             try:
-                async with asyncio.timeout(_IDLE_SECONDS):
+                async with asyncio.timeout(patience):
                     first = await self._event()
                 if not isinstance(first, h11.Request):
                     return
@@ -186,14 +225,21 @@ class _Connection:
             except HttpError as error:
                 await self._refuse(error.status)
                 return
-            await self._respond(request, await self._answer(request))
+            self._places.moved(self._place, waits=False)
+            response = await self._answer(request, self._place)
+            await self._respond(request, response)
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
                 return
+            self._places.moved(self._place, waits=True)
             self._h11.start_next_cycle()
+            patience = _IDLE_SECONDS
 
     async def _event(self) -> object:
         while True:
-            event = self._h11.next_event()
+            try:
+                event = self._h11.next_event()
+            except ValueError as error:
+                raise HttpError(400) from error  # a number with thousands of digits
             if event is not h11.NEED_DATA:
                 return event
             if self._h11.they_are_waiting_for_100_continue:
@@ -201,6 +247,11 @@ class _Connection:
             self._h11.receive_data(await self._reader.read(_MAX_HEAD))
 
     async def _request(self, head: h11.Request) -> Request:
+        headers = {k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers}
+        if "transfer-encoding" in headers and ("content-length" in headers or head.http_version == b"1.0"):
+            # Two lengths: a proxy in front may have believed the other one, and what follows is not its request.
+            raise HttpError(400)
+        target = split_url(head.target.decode("latin-1"))
         body = bytearray()
         while True:
             event = await self._event()
@@ -211,12 +262,11 @@ class _Connection:
             body += event.data
             if len(body) > _MAX_BODY:
                 raise HttpError(413)
-        target = urlsplit(head.target.decode("latin-1"))
         return Request(
             method=head.method.decode("latin-1"),
             path=unquote(target.path),
             query=dict(parse_qsl(target.query)),
-            headers={k.decode("latin-1"): v.decode("latin-1") for k, v in head.headers},
+            headers=headers,
             body=bytes(body),
             peer=self._peer,
         )
@@ -253,14 +303,12 @@ class _Connection:
     async def _stream(self, parts: AsyncIterator[bytes]) -> None:
         """Send parts as they come; a client that says anything meanwhile, or leaves, has enough."""
         gone = asyncio.ensure_future(self._reader.read(1))
+        part: asyncio.Future[bytes | None] | None = None
         try:
             while True:
                 part = asyncio.ensure_future(anext(parts, None))
                 await asyncio.wait({part, gone}, return_when=asyncio.FIRST_COMPLETED)
                 if gone.done():
-                    part.cancel()
-                    with contextlib.suppress(asyncio.CancelledError):
-                        await part
                     raise ConnectionResetError("the client has left the stream")
                 data = part.result()
                 if data is None:
@@ -268,10 +316,16 @@ class _Connection:
                 await self._send(h11.Data(data=data))
         finally:
             gone.cancel()
+            if part is not None and part.cancel():
+                with contextlib.suppress(asyncio.CancelledError):
+                    await part
 
     async def _send(self, event: h11.Event) -> None:
         data = self._h11.send(event)
         if data:
             self._writer.write(data)
+            waits = self._place.waits
+            self._place.waits = True
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._writer.drain()
+            self._places.moved(self._place, waits=waits)

@@ -1,7 +1,8 @@
 """Who may use the dashboard: whoever may use the console, found out by logging in there.
 
 A login is made to pgferry's own port with the name and password given, so that auth_type, auth_file, the HBA file and
-admin_users decide here exactly as for psql on this machine. From another machine a password must have been asked for.
+admin_users decide here exactly as for psql on this machine. A password must have been asked for: who comes through a
+proxy would else have the rights of the proxy's address (dashboard_trust allows the exception).
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import ipaddress
 import secrets
 import time
 from collections import deque
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgferry.client.connection import Connection, ConnectionFailed
@@ -26,6 +28,14 @@ _EVERYWHERE = {"*": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}
 _TOUCHSTONE = "ENABLE"
 
 
+_NO_PASSWORD = (
+    "the console asks for no password here, which is not enough for the dashboard: give the user a password and a "
+    "method that asks for it, or set dashboard_trust"
+)
+# What proxies add. A proxy need not add any: that is why dashboard_trust is off unless somebody sets it.
+_FORWARDED = ("forwarded", "via", "true-client-ip", "cf-connecting-ip", "x-real-ip", "x-client-ip")
+
+
 class LoginRefused(Exception):
     """The name or password is not good for the console."""
 
@@ -40,14 +50,14 @@ class _Probe(Connection):
         super()._login(code, data)
 
 
-def rights(settings: Settings, user: str, password: str, *, near: bool) -> str:
-    """admin or stats. Blocking. Raises LoginRefused. `near`: the browser is on this machine."""
+def rights(settings: Settings, user: str, password: str, *, trusted: bool) -> str:
+    """admin or stats. Blocking. Raises LoginRefused. `trusted`: no password is needed where the console needs none."""
     if not user or len(user) > 63 or "\0" in user + password:
         raise LoginRefused("a user name is required")
     try:
         with _Probe(_own_console(settings, user, password), timeout=_TIMEOUT) as probe:
-            if not probe.asked and not (near and isinstance(probe.target.address, tuple)):
-                raise LoginRefused("a login without a password is possible on this machine only")
+            if not probe.asked and not (trusted and isinstance(probe.target.address, tuple)):
+                raise LoginRefused(_NO_PASSWORD)
             try:
                 probe.query(_TOUCHSTONE)
             except QueryError as error:
@@ -78,13 +88,15 @@ def _own_console(settings: Settings, user: str, password: str) -> Target:
     )
 
 
-def is_near(peer: str, host: str, headers: dict[str, str]) -> bool:
+def is_near(peer: str, headers: Mapping[str, str]) -> bool:
     """Whether a request comes from this machine itself, and by its own name.
 
-    Not through a proxy, and not from a page that has made its own name lead here: such a page sends its own Host.
+    Not through a proxy that says so, and not from a page that has made its own name lead here: such a page sends its
+    own Host.
     """
-    if "x-forwarded-for" in headers or "forwarded" in headers or "via" in headers:
+    if any(name in _FORWARDED or name.startswith("x-forwarded-") for name in headers):
         return False
+    host = headers.get("host", "")
     name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
     return _is_loopback(peer) and (name == "localhost" or _is_loopback(name.strip("[]")))
 

@@ -41,11 +41,14 @@ def process_usage(pooler: Pooler) -> dict[str, Usage]:
 
 
 class Metrics:
-    """Makes expositions; several scrapes at the same time share one round of questions."""
+    """Makes expositions; several scrapes at the same time share one round of questions and one text."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._lock = asyncio.Lock()
+        self._writing = asyncio.Lock()
+        self._written: list[Metric] = []
+        self._texts: dict[str, bytes] = {}
         self._families: list[Metric] = []
         self._made = -_FRESH_SECONDS
 
@@ -61,8 +64,13 @@ class Metrics:
         """(text, content type) for the Accept header of a scraper."""
         families = await self.families()
         write, content_type = exposition.writer(accept)
-        # With thousands of pools this takes a while, in which the supervisor has other things to do.
-        return await asyncio.to_thread(write, families), content_type
+        async with self._writing:
+            if self._written is not families:
+                self._written, self._texts = families, {}
+            if content_type not in self._texts:
+                # With thousands of pools this takes a while, in which the supervisor has other things to do.
+                self._texts[content_type] = await asyncio.to_thread(write, families)
+            return self._texts[content_type], content_type
 
     async def _collect(self) -> list[Metric]:
         try:

@@ -23,7 +23,7 @@ class Web:
         self._sampler = Sampler(context, context.pooler.events)
         self._dashboard = Dashboard(context, self._sampler)
         self._sampling: asyncio.Task[None] | None = None
-        self._server = HttpServer(context.pooler.log, self._route)
+        self._server = HttpServer(context.pooler.log, self._route, health="/health/")
         self._routes: dict[tuple[str, str], Handler] = {
             ("GET", "/health/live"): self._live,
             ("GET", "/health/ready"): self._ready,

@@ -75,6 +75,7 @@ OWN = {
     "http_listen",
     "metrics_path",
     "dashboard",
+    "dashboard_trust",
     "otlp_endpoint",
     "otlp_interval",
     "client_tls_crl_file",
