@@ -3,6 +3,7 @@
 from pgferry.engine.cancel cimport check_timeouts
 from pgferry.engine.catalog cimport scan, wants_scan
 from pgferry.engine.connecting cimport start_server, want_servers
+from pgferry.engine.internal cimport internal_tick
 from pgferry.engine.listening cimport hub_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
@@ -40,6 +41,8 @@ def tick(Engine engine):
     for item in list(engine.databases.values()):
         if (<Database>item).hub is not None:
             hub_tick(<Database>item)
+        if (<Database>item).sessions:
+            internal_tick(<Database>item)
     if engine.workers > 1:
         balance(engine)
     ask_for_room(engine)
@@ -255,7 +258,7 @@ cdef int drop_unused(Engine engine, double now) except -1:
 
 
 cdef bint is_unused(Pool pool) except -1:
-    return (not pool.lookups and pool.server_count() == 0 and pool.clients.count == 0 and pool.waiting.count == 0
+    return (not pool.lookups and pool.server_count() == 0 and pool.internals.count == 0 and pool.clients.count == 0 and pool.waiting.count == 0
             and pool.logging_in.count == 0 and not pool.cancels_waiting and not pool.cancels_sent)
 
 

@@ -12,15 +12,13 @@ A client that does not wait for answers is held where it would otherwise change 
 may_stop()).
 """
 
+from pgferry.engine.internal cimport InternalSession, SessionOwner
 from pgferry.engine.loop cimport PAUSE_STALL, PAUSE_WAIT
 from pgferry.engine.messages import notice
 from pgferry.engine.messages cimport quote_identifier
-from pgferry.engine.model cimport (
-    CL_CLOSING, P_LISTEN, SV_LISTEN, Client, Database, Engine, Pool, Server,
-)
-from pgferry.engine.pooling cimport close_client, close_server, own_query
+from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine, Server
+from pgferry.engine.pooling cimport close_client
 from pgferry.engine.probe cimport ask
-from pgferry.engine.server_login cimport start_login
 from pgferry.engine.touch cimport LISTEN
 
 from libc.stdint cimport uint32_t
@@ -29,24 +27,97 @@ from libc.string cimport memchr
 cdef enum:
     MOST_UNREAD = 1 << 24       # bytes of notifications a client may leave unread
 
-cdef double RETRY = 1.0         # seconds between attempts to connect
-cdef double LINGER = 30.0       # seconds that the connection stays without a listener
 cdef bytes READY = b"Z\0\0\0\5I"
 
 
-cdef class Hub:
+cdef class Hub(SessionOwner):
     """The listening connection of a database in this worker."""
 
-    def __init__(self, Engine engine, Database db, Pool pool):
+    def __init__(self, Engine engine, Database db):
         self.engine = engine
         self.db = db
-        self.pool = pool
+        self.session = InternalSession(engine, db, "listens for clients", self)
         self.listeners = {}
         self.live = set()
         self.asked = []
         self.blocked = set()
         self.due = {}
         self.fences = []
+
+    cdef bint wants_session(self) except -1:
+        return bool(self.listeners) or bool(self.blocked)
+
+    cdef int session_up(self) except -1:
+        """The connection is up: listen to everything that clients listen to."""
+        channels = [channel for channel, group in self.listeners.items() if group]
+        if channels or self.blocked:
+            listen(self, channels)      # its answer wakes who waits, to ask again if need be
+        return 0
+
+    def answered_query(self, rows, error):
+        """A query on the connection is answered, or never will be."""
+        cdef Client c
+        if not self.session.up:
+            return
+        channels = self.asked.pop(0)
+        self.answered += 1
+        if error is not None:
+            self.session.close("LISTEN failed on the listening connection")
+            return
+        if channels is None:
+            release(<Client>self.fences.pop(0))
+            return
+        self.live.update(channels)
+        if self.lost:
+            self.lost = False
+            tell(self, "notifications arrive again; those of the meantime are lost")
+        blocked, self.blocked = self.blocked, set()
+        for item in blocked:
+            c = <Client>item
+            if c.state < CL_CLOSING:
+                c.unpause(PAUSE_WAIT)
+
+    cdef int session_lost(self, str reason) except -1:
+        self.live.clear()
+        self.asked = []
+        self.answered = self.sent
+        fences, self.fences = self.fences, []
+        for c in fences:
+            release(<Client>c)
+        if not self.lost and any(self.listeners.values()):
+            self.lost = True
+            self.engine.log.write("WARNING", f"{self.db.name}: the connection that listens for clients is lost: {reason}")
+            tell(self, "the server connection that carries notifications was lost: some may be missing")
+        return 0
+
+    cdef int session_failed(self, str reason) except -1:
+        blocked, self.blocked = self.blocked, set()
+        for c in blocked:
+            close_client(<Client>c, "cannot listen", f"no server connection to listen on: {reason}", "08006")
+        return 0
+
+    cdef int session_notified(self, const char *p, size_t n) except -1:
+        """A NotificationResponse: to everybody who listens to its channel."""
+        cdef Client c
+        cdef const char *nul
+        cdef bytes channel, message
+        if n < 10:
+            return 0
+        nul = <const char *>memchr(p + 9, 0, n - 9)
+        if nul == NULL:
+            return 0
+        channel = p[9:nul - p]
+        group = self.listeners.get(channel)
+        if not group:
+            return 0
+        message = p[:n]
+        for item in list(group):
+            c = <Client>item
+            if c.awaited is not None and channel in c.awaited:
+                c.early.append((channel, message))
+            elif channel in c.kept.channels:
+                send(c, channel, message)
+        return 0
 
 
 # --- clients ----------------------------------------------------------------------------------------------------
@@ -63,7 +134,7 @@ cdef bint may_listen(Client c, tuple channels) except -1:
     cdef list missing
     cdef bint new
     if db.hub is None:
-        db.hub = Hub(c.engine, db, c.pool)
+        db.hub = Hub(c.engine, db)
     hub = db.hub
     for channel in channels:
         hub.listeners.setdefault(channel, set()).add(c)
@@ -80,7 +151,7 @@ cdef bint may_listen(Client c, tuple channels) except -1:
     c.pause(PAUSE_WAIT)
     if new and c not in hub.due:
         hub.due[c] = hub.sent + 1
-        if hub.up:
+        if hub.session.up:
             listen(hub, missing)
             return False
     connect_or_ask(hub, missing)
@@ -112,7 +183,7 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
         return False
     if s.xact != b"I":
         return True
-    if hub is not None and hub.up and not also_listens:
+    if hub is not None and hub.session.up and not also_listens:
         if c not in hub.due:
             hub.due[c] = hub.sent + 1
             query(hub, b"", [])
@@ -146,7 +217,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
     if hub is None:
         if not channels:
             return 0
-        hub = c.db.hub = Hub(c.engine, c.db, c.pool)
+        hub = c.db.hub = Hub(c.engine, c.db)
     for channel in before - channels:
         group = hub.listeners.get(channel)
         if group is not None and (c.awaited is None or channel not in c.awaited):
@@ -216,7 +287,7 @@ cdef int flush_inbox(Client c) except -1:
 cdef bint hold_ready(Client c) except -1:
     """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
     cdef Hub hub = c.db.hub
-    if hub is None or not hub.up or not (c.kept.channels or c.awaited is not None):
+    if hub is None or not hub.session.up or not (c.kept.channels or c.awaited is not None):
         return False
     hub.fences.append(c)
     c.pause(PAUSE_WAIT)
@@ -240,27 +311,13 @@ cdef int release(Client c) except -1:
 # --- the connection ---------------------------------------------------------------------------------------------
 
 cdef int connect_or_ask(Hub hub, list channels) except -1:
-    if hub.up:
+    if hub.session.up:
         waited_for = [channel for group in hub.asked if group is not None for channel in group]
         channels = [channel for channel in channels if channel not in waited_for]
         if channels:
             listen(hub, channels)
         return 0
-    if hub.server is None and hub.engine.loop.now >= hub.retry_at:
-        connect(hub)
-    return 0
-
-
-cdef int connect(Hub hub) except -1:
-    cdef Pool pool = hub.pool
-    if pool.removed:
-        for pool in hub.db.pools.values():
-            if pool.lookups is None and pool.ordinary is None:
-                hub.pool = pool
-                break
-    hub.retry_at = hub.engine.loop.now + RETRY
-    start_login(hub.pool, hub)
-    return 0
+    return hub.session.connect()
 
 
 cdef int listen(Hub hub, list channels) except -1:
@@ -270,68 +327,7 @@ cdef int listen(Hub hub, list channels) except -1:
 cdef int query(Hub hub, bytes text, list channels) except -1:
     hub.asked.append(channels)
     hub.sent += 1
-    own_query(hub.server, text, P_LISTEN)
-    return hub.server.flush()
-
-
-cdef int hub_logged_in(Server s) except -1:
-    """The connection is up: listen to everything that clients listen to."""
-    cdef Hub hub = s.hub
-    hub.up = True
-    hub.idle_since = s.loop.now
-    s.state = SV_LISTEN
-    channels = [channel for channel, group in hub.listeners.items() if group]
-    if channels or hub.blocked:
-        listen(hub, channels)       # its answer wakes who waits, to ask again if need be
-    return 0
-
-
-cdef int hub_answered(Server s) except -1:
-    """A query on the connection is answered."""
-    cdef Hub hub = s.hub
-    cdef Client c
-    channels = hub.asked.pop(0)
-    hub.answered += 1
-    if s.error is not None:
-        return close_server(s, "LISTEN failed on the listening connection")
-    if channels is None:
-        return release(<Client>hub.fences.pop(0))
-    hub.live.update(channels)
-    if hub.lost:
-        hub.lost = False
-        tell(hub, "notifications arrive again; those of the meantime are lost")
-    blocked = hub.blocked
-    hub.blocked = set()
-    for item in blocked:
-        c = <Client>item
-        if c.state < CL_CLOSING:
-            c.unpause(PAUSE_WAIT)
-    return 0
-
-
-cdef int hub_down(Server s, str reason) except -1:
-    """The connection is lost, or could not be made."""
-    cdef Hub hub = s.hub
-    cdef bint was_up = hub.up
-    if hub.server is not s:
-        return 0
-    hub.server = None
-    hub.up = False
-    hub.live.clear()
-    hub.asked = []
-    hub.answered = hub.sent
-    fences, hub.fences = hub.fences, []
-    for c in fences:
-        release(<Client>c)
-    if was_up and not hub.lost and any(hub.listeners.values()):
-        hub.lost = True
-        hub.engine.log.write("WARNING", f"{hub.db.name}: the connection that listens for clients is lost: {reason}")
-        tell(hub, "the server connection that carries notifications was lost: some may be missing")
-    if not was_up:
-        blocked, hub.blocked = hub.blocked, set()
-        for c in blocked:
-            close_client(<Client>c, "cannot listen", f"no server connection to listen on: {reason}", "08006")
-    return 0
+    return hub.session.query(text, hub.answered_query)
 
 
 cdef int tell(Hub hub, str text) except -1:
@@ -342,50 +338,14 @@ cdef int tell(Hub hub, str text) except -1:
     return 0
 
 
-cdef int notified(Server s, const char *p, size_t n) except -1:
-    """A NotificationResponse on the listening connection: to everybody who listens to its channel."""
-    cdef Hub hub = s.hub
-    cdef Client c
-    cdef const char *nul
-    cdef bytes channel, message
-    if n < 10:
-        return 0
-    nul = <const char *>memchr(p + 9, 0, n - 9)
-    if nul == NULL:
-        return 0
-    channel = p[9:nul - p]
-    group = hub.listeners.get(channel)
-    if not group:
-        return 0
-    message = p[:n]
-    for item in list(group):
-        c = <Client>item
-        if c.awaited is not None and channel in c.awaited:
-            c.early.append((channel, message))
-        elif channel in c.kept.channels:
-            send(c, channel, message)
-    return 0
-
-
 cdef int hub_tick(Database db) except -1:
-    """Upkeep: connect again, let go of channels nobody listens to, and of a connection nobody needs."""
+    """Upkeep: let go of channels nobody listens to."""
     cdef Hub hub = db.hub
-    cdef double now = hub.engine.loop.now
     unused = [channel for channel, group in hub.listeners.items() if not group]
     for channel in unused:
         del hub.listeners[channel]
-    if hub.listeners or hub.blocked:
-        hub.idle_since = now
-    if hub.server is None:
-        if (hub.listeners or hub.blocked) and now >= hub.retry_at:
-            connect(hub)
+    if not hub.session.up:
         return 0
-    if not hub.up:
-        if hub.engine.connect_timeout > 0 and now - hub.server.created > hub.engine.connect_timeout:
-            close_server(hub.server, "connect timeout")
-        return 0
-    if now - hub.idle_since > LINGER:
-        return close_server(hub.server, "nobody listens")
     gone = [channel for channel in unused if channel in hub.live]
     if gone:
         hub.live.difference_update(gone)

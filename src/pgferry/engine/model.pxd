@@ -37,7 +37,7 @@ cpdef enum ServerState:
     SV_ACTIVE = 4     # linked to a client (pool.active)
     SV_BEING_CANCELED = 5   # free, but a cancel request may still be on its way to it (pool.being_canceled)
     SV_GONE = 6
-    SV_LISTEN = 7     # listens for the clients of its database (pool.listeners)
+    SV_INTERNAL = 7   # a connection of pgferry's own (pool.internals)
 
 
 cpdef enum Purpose:
@@ -52,7 +52,7 @@ cpdef enum Purpose:
     P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
     P_CATALOG = 9     # which functions and relations may change a session
     P_VERSION = 10    # whether that has changed
-    P_LISTEN = 11     # LISTEN on the listening connection, or a fence there
+    P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
 
 
@@ -131,6 +131,7 @@ cdef class Database:
     cdef dict verdicts               # text -> Verdict or None
     cdef uint32_t everything         # Touch bits that any statement may have
     cdef object hub                  # listening.Hub, None: nobody has listened yet
+    cdef list sessions               # internal.InternalSession: pgferry's own connections
     cdef bint sequences              # currval or lastval are used here
     cdef Counter ddl                 # counts changes of functions and the like, seen by all workers
     cdef int ddl_seen
@@ -177,7 +178,7 @@ cdef class Pool:
     cdef readonly StreamList tested
     cdef readonly StreamList active
     cdef readonly StreamList being_canceled
-    cdef readonly StreamList listeners   # not counted in pool_size
+    cdef readonly StreamList internals   # of pgferry's own, not counted in pool_size (see internal)
     # Cancel requests (see cancel)
     cdef readonly list cancels_waiting
     cdef readonly list cancels_sent
@@ -284,7 +285,7 @@ cdef class Server(Stream):
     cdef readonly int version            # of PostgreSQL: 15; 0: not known
     cdef readonly uint8_t replication    # a Replication
     cdef Client owner                    # the replication client it logs in for; None: none, or linked to it
-    cdef object hub                      # of the listening connection
+    cdef object internal                 # the internal.InternalSession it is for; None: it serves clients
     cdef bint fence                      # its client has notified
     cdef bint scanning                   # it reads the catalog
     cdef int tries                       # probes cut short by a timeout, in a row

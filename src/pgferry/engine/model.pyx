@@ -91,6 +91,7 @@ cdef class Database:
         self.servers = engine.ledger.counter("db-servers", name)
         self.wanting = engine.ledger.counter("db-wanting", name)
         self.used_at = engine.loop.now
+        self.sessions = []
         self.ddl = engine.ledger.counter("ddl", name)
         self.ddl_seen = self.ddl.total()
         use_knowledge(self, engine, None)
@@ -114,7 +115,7 @@ cdef class Pool:
         self.tested = StreamList()
         self.active = StreamList()
         self.being_canceled = StreamList()
-        self.listeners = StreamList()
+        self.internals = StreamList()
         self.cancels_waiting = []
         self.cancels_sent = []
         self.greeted = object()
@@ -134,7 +135,7 @@ cdef class Pool:
         """All servers, in the order of SHOW SERVERS."""
         cdef list found = []
         for group in (self.active, self.idle, self.used, self.tested, self.fresh, self.being_canceled,
-                      self.listeners):
+                      self.internals):
             found.extend(group.items())
         return found
 

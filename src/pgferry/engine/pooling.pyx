@@ -12,13 +12,14 @@ from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport count
-from pgferry.engine.listening cimport flush_inbox, hub_answered, hub_down, stop_listening
+from pgferry.engine.internal cimport internal_answered, internal_down
+from pgferry.engine.listening cimport flush_inbox, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
-    P_CONNECT, P_ENSURE, P_LISTEN, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
+    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
     SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
@@ -321,8 +322,8 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return 0
     if purpose == P_BASE:
         return not_brought(s, c)
-    if purpose == P_LISTEN:
-        return hub_answered(s)
+    if purpose == P_INTERNAL:
+        return internal_answered(s)
     if purpose == P_CONNECT:
         return connected(s)
     if purpose == P_LOOKUP:
@@ -546,8 +547,8 @@ cdef int close_server(Server s, str reason) except -1:
         s.home.remove(s)
     s.prepared.clear()
     s.detach()
-    if s.hub is not None:
-        return hub_down(s, reason)      # it is outside the limits of the pool
+    if s.internal is not None:
+        return internal_down(s, reason)     # it is outside the limits of the pool
     pool.slots.give()
     pool.db.servers.give()
     pool.user.servers.give()

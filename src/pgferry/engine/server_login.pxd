@@ -1,7 +1,7 @@
 # Connecting to PostgreSQL and logging in.
 from pgferry.engine.model cimport Client, Pool, Server
 
-cdef int start_login(Pool pool, object hub=*, Client owner=*) except -1
+cdef int start_login(Pool pool, object internal=*, Client owner=*) except -1
 cdef int connected(Server s) except -1
 cdef int server_connected(Server s) except -1
 cdef int server_secure(Server s) except -1

@@ -16,7 +16,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.connecting cimport logged_in
-from pgferry.engine.listening cimport Hub, hub_logged_in
+from pgferry.engine.internal cimport InternalSession, internal_logged_in, internal_login_failed
 from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.messages cimport error_fields, parameter_status
@@ -107,8 +107,8 @@ class ServerLogin:
         (<Server>s).unpause(PAUSE_WAIT)
 
 
-cdef int start_login(Pool pool, object hub=None, Client owner=None) except -1:
-    """Begin one more connection of this pool (its slots are taken already), or the listening one of a Hub.
+cdef int start_login(Pool pool, object internal=None, Client owner=None) except -1:
+    """Begin one more connection of this pool (its slots are taken already), or the one of an InternalSession.
 
     owner: the replication client that it is for.
     """
@@ -117,12 +117,12 @@ cdef int start_login(Pool pool, object hub=None, Client owner=None) except -1:
     s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
     if owner is not None:
         make_own(s, owner)
-    if hub is None:
+    if internal is None:
         pool.fresh.append(s)
     else:
-        s.hub = hub
-        (<Hub>hub).server = s
-        pool.listeners.append(s)
+        s.internal = internal
+        (<InternalSession>internal).server = s
+        pool.internals.append(s)
     return next_host(s, login)
 
 
@@ -281,16 +281,26 @@ cdef int introduce(Server s) except -1:
             pool.engine.say(s, "LOG", f"SSL established: {s.tls.info}")
     params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),
               b"database", (pool.db.conf.dbname or pool.db.name).encode("utf-8", "surrogateescape")]
-    for name in ("client_encoding", "datestyle", "timezone", "application_name"):
-        value = getattr(pool.db.conf, name)
-        if value is not None:
-            params += [name.encode(), value.encode("utf-8", "surrogateescape")]
+    if s.internal is not None:
+        params += [b"client_encoding", b"SQL_ASCII", b"application_name", b"pgferry " + s.internal.purpose.encode()]
+    else:
+        params += configured_parameters(pool.db.conf)
     if s.replication:
         params += own_parameters(s)
     body = struct.pack("!I", 196608) + b"\0".join(params) + b"\0\0"
     message = struct.pack("!I", len(body) + 4) + body
     s.put(message, len(message))
     return s.flush()
+
+
+cdef list configured_parameters(conf):
+    """What the database's entry has for the startup packet."""
+    cdef list params = []
+    for name in ("client_encoding", "datestyle", "timezone", "application_name"):
+        value = getattr(conf, name)
+        if value is not None:
+            params += [name.encode(), value.encode("utf-8", "surrogateescape")]
+    return params
 
 
 cdef int send(Server s, bytes kind, bytes body) except -1:
@@ -433,6 +443,8 @@ cdef int ready(Server s, login) except -1:
     s.since = s.loop.now
     record(pool.times.counts[TIME_CONNECT], s.since - s.created)
     pool.times.seconds += s.since - s.created
+    if s.internal is not None:
+        return internal_logged_in(s)
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
@@ -452,7 +464,7 @@ cdef int connected(Server s) except -1:
     else:
         s.vars = pool.base_vars
     s.told = None
-    return logged_in(s) if s.hub is None else hub_logged_in(s)
+    return logged_in(s)
 
 
 cdef int major_version(list params) except -1:
@@ -471,10 +483,8 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     cdef Client c
     if s.state == SV_GONE:
         return 0
-    if s.hub is not None:
-        text = fields.get("M", reason) if fields is not None else reason
-        engine.say(s, "WARNING", f"listening connection: {text}")
-        return close_server(s, text)
+    if s.internal is not None:
+        return internal_login_failed(s, reason, fields)
     told = fields is None and reason.startswith("server login failed")
     if fields is not None:
         text, code = fields.get("M", "login failed"), fields.get("C", "08P01")

@@ -11,11 +11,12 @@ from libc.string cimport memchr, strncmp
 from pgferry.engine.command_tags cimport look_at_tag
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport doubt_lone
-from pgferry.engine.listening cimport hold_ready, notified
+from pgferry.engine.internal cimport internal_notified
+from pgferry.engine.listening cimport hold_ready
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
 from pgferry.engine.messages cimport parameter_status
 from pgferry.engine.model cimport (
-    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_LISTEN, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
+    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
@@ -131,7 +132,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         else:
             s.streak = 0
             s.unmute()
-    elif pos < n and s.client is None and s.plan.head == s.plan.tail:
+    elif pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and s.internal is None:
         return lost(s, n, "half a message that nothing asked for")
     return pos
 
@@ -245,7 +246,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     if kind == b"N":
         return on_notice(s, front)
     if kind == b"A":
-        return on_notification(s, p, total)
+        return on_notification(s, p, n, total)
     if front == NULL:
         lost(s, n, f"message {chr(<uint8_t>kind)!r} that nothing asked for")
         return -2
@@ -399,7 +400,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
-        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_LISTEN:
+        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_INTERNAL:
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
         own_query_done(s, purpose)
@@ -472,7 +473,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
         lost(s, n, "broken ParameterStatus")
         return -2
-    if s.hub is not None:
+    if s.internal is not None:
         return 0
     if c is None and not own:
         close_server(s, "idle server got dirty")
@@ -499,7 +500,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
 
 
 cdef int on_notice(Server s, Entry *front) except? -1:
-    if s.hub is not None:
+    if s.internal is not None:
         return 0
     if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got dirty")
@@ -509,12 +510,15 @@ cdef int on_notice(Server s, Entry *front) except? -1:
     return 1
 
 
-cdef int on_notification(Server s, const char *p, size_t total) except? -1:
+cdef int on_notification(Server s, const char *p, size_t n, size_t total) except? -1:
     """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
     if s.client is not None and s.client.session:
         return 1
-    if s.hub is not None:
-        notified(s, p, total)
+    if s.internal is not None:
+        if n != total:
+            lost(s, n, "broken NotificationResponse")
+            return -2
+        internal_notified(s, p, n)
         return 0
     if s.client is None or s.client.judged:
         return 0                    # clients get theirs from the database's listening connection

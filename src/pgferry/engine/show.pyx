@@ -8,7 +8,7 @@ from pgferry.engine.cancel import Cancel
 from pgferry.engine.client_login cimport Login
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_LISTEN, SV_LOGIN, SV_TESTED, SV_USED,
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED,
     Client, Database, Engine, Pool, Server, Stats, User,
 )
 from pgferry.engine.probe cimport pin_reasons
@@ -17,7 +17,7 @@ from pgferry.engine.model import MODE_NAMES
 REPLICATION = ("none", "logical", "physical")       # by model.Replication
 SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"), SV_USED: ("used", "sv_used"),
                  SV_TESTED: ("tested", "sv_tested"), SV_LOGIN: ("new", "sv_login"),
-                 SV_LISTEN: ("active", "sv_active")}
+                 SV_INTERNAL: ("internal", "sv_internal")}
 
 
 cdef dict stream_fields(Stream s):
