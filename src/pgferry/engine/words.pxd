@@ -9,7 +9,8 @@ cdef struct Word:
 
 
 cdef enum:
-    SHIELD = 1 << 30    # in `anywhere`: takes the meaning of a SHIELDED word directly behind it
+    # In `anywhere`: where a statement begins with it, takes the meaning of a SHIELDED word directly behind it.
+    SHIELD = 1 << 30
     SHIELDED = 1 << 31
 
 
@@ -22,6 +23,8 @@ cdef class WordSet:
     cpdef int add(self, bytes word, uint32_t anywhere, uint32_t first) except -1
     cdef int enter(self, uint64_t hash, uint32_t anywhere, uint32_t first) except -1
     cdef uint32_t look_up(self, const char *word, size_t n, bint first) noexcept
-    cdef uint32_t meaning(self, const char *word, size_t n, bint first, uint32_t *before) noexcept
+    cdef uint32_t meaning(self, const char *word, size_t n, bint first, bint sure, const char **shield) noexcept
+    cdef uint32_t behind_exponent(self, const char *word, size_t n, const char *end) noexcept
+    cdef uint32_t escaped(self, const char *word, size_t n, const char *end) noexcept
     cdef uint32_t scan_closely(self, const char *p, size_t n) noexcept
     cdef uint32_t scan(self, const char *p, size_t n) noexcept

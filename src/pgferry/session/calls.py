@@ -154,7 +154,7 @@ class Calls:
     def _into(self, at: int, _edits: bool, _params: bool) -> None:
         tokens = self._tokens
         before = tokens.words[at - 1] if at else b""
-        if tokens.kinds[at] == IDENT and before not in UNLESS_AFTER[b"into"][1]:
+        if tokens.kinds[at] == IDENT and (before not in UNLESS_AFTER[b"into"][1] or self._in_select(at)):
             temporary = {b"temp", b"temporary"} & {tokens.words[at + 1], tokens.words[at + 2]}
             self._findings.add(Touch.TEMP, "temporary table" if temporary else "SELECT INTO")
             if SELECT_INTO in self._catalog:
@@ -193,6 +193,22 @@ class Calls:
             self._findings.because("pg_prepared_statement")
 
     # How the tokens around a name are read.
+
+    def _in_select(self, at: int) -> bool:
+        """Whether INTO is that of a SELECT, although it stands behind INSERT or MERGE: `SELECT 1 insert INTO t`."""
+        tokens = self._tokens
+        depth = 0
+        for k in range(at - 1, -1, -1):
+            word = tokens.words[k]
+            if word == b")":
+                depth += 1
+            elif word == b"(":
+                depth -= 1
+            elif depth == 0 and word == b"select" and tokens.kinds[k] == IDENT:
+                return True
+            if depth < 0 or (depth == 0 and word == b";"):
+                return False
+        return False
 
     def _in_from(self, at: int) -> bool:
         """Whether the relation at this place stands in a FROM clause."""
