@@ -28,8 +28,9 @@ is wrong with a file.
 
 - On/off settings are `0` or `1`. Whole numbers may be written as in C (`10`, `0x0a`, `012`). Times are
   seconds without a unit, fractions allowed.
-- *reload*: `yes` is taken over by `RELOAD`, SIGHUP and the console's `SET`; `start` counts only when the
-  process starts, and a later change is reported as such.
+- *reload*: `yes` is taken over by `RELOAD`, SIGHUP and the console's `SET`; `file` by `RELOAD` and SIGHUP,
+  while `SET` is an error (SQLSTATE 55P02); `start` counts only when the process starts, and a later change is
+  reported as such.
 - *not yet*: this version of pgferry refuses to start when the setting is given another value than its
   default. Nothing is accepted and then ignored without a word.
 - Settings marked *own* do not exist in PgBouncer.
@@ -71,7 +72,7 @@ def _global_table(settings: Iterable[Setting]) -> str:
     lines = ["| name | default | value | reload | effect |", "|---|---|---|---|---|"]
     for setting in settings:
         name = f"`{setting.name}`" + _own(setting)
-        reload = "yes" if setting.reload else "start"
+        reload = ("file" if setting.file_only else "yes") if setting.reload else "start"
         lines.append(f"| {name} | {_default(setting)} | {_value(setting)} | {reload} | {_effect(setting)} |")
     return "\n".join(lines) + "\n"
 

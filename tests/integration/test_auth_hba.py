@@ -125,7 +125,7 @@ def test_reload_is_all_or_nothing(ruled: Callable[..., Pooler]) -> None:
     pooler.account.write(pooler.hba_file, before.replace("app all password", "app all reject"))
     pooler.reload()
     assert refusal(pooler, user="app", secret=SECRET) == REJECTED
-    with pytest.raises(psycopg.Error, match="SET failed"):
+    with pytest.raises(psycopg.Error, match="only be changed in the configuration file"):
         pooler.admin(f"SET auth_hba_file = '{pooler.directory}/gone'")
     assert refusal(pooler, user="app", secret=SECRET) == REJECTED
 

@@ -7,11 +7,15 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 
+import psycopg
 import pytest
 
-from support.pooler import eventually
+from pgferry.config.settings import GLOBAL
+from support.clients import raw
+from support.pooler import Pooler, eventually
 from support.web import Browser, Web
 
+Make = Callable[..., Pooler]
 MakeWeb = Callable[..., Web]
 
 
@@ -188,7 +192,7 @@ def test_trust_in_the_hba_file_is_no_trust_in_a_proxy(make_web: MakeWeb) -> None
     for headers in ({}, {"host": f"127.0.0.1:{web.port}", "x_real_ip": "10.0.0.1"}):
         status, answer, _ = web.post("/api/login", {"user": "admin", "password": "x"}, **headers)
         assert (status, "dashboard_trust" in answer) == (403, True), answer
-    web.pooler.admin("SET dashboard_trust = 1")
+    web.pooler.set({"dashboard_trust": 1})
     assert Browser(web, "admin").rights == "admin"
     for name in ("x_real_ip", "x_forwarded_proto", "forwarded", "via"):
         assert web.post("/api/login", {"user": "admin"}, **{name: "10.0.0.1"})[0] == 403, name
@@ -201,3 +205,71 @@ def test_the_cookie_is_secure_behind_tls(make_web: MakeWeb) -> None:
         status, _, headers = web.post("/api/login", login, **({"x_forwarded_proto": proto} if proto else {}))
         assert (status, headers["set-cookie"].endswith("; Secure")) == (200, secure), proto
     assert json.dumps(web.pooler.log()).count("login of 'admin'") == 4
+
+
+# --- the console
+
+
+def test_what_names_files_is_set_in_the_file_only(make_pooler: Make) -> None:
+    """A console admin could have lines with a key in them written to authorized_keys."""
+    pooler = make_pooler()
+    target = pooler.directory / "authorized_keys"
+    for setting in GLOBAL:
+        if not setting.file_only:
+            continue
+        with pytest.raises(psycopg.Error, match="only be changed in the configuration file") as caught:
+            pooler.admin(f"SET {setting.name} = '{target}'")
+        assert caught.value.sqlstate == "55P02", setting.name
+    with contextlib.suppress(psycopg.Error):
+        pooler.connect(user="x\nssh-ed25519 AAAA", dbname="nowhere\n")
+    assert not target.exists()
+    names = {setting.name for setting in GLOBAL if setting.file_only}
+    assert names >= {setting.name for setting in GLOBAL if setting.unit == "path"}
+    assert names >= {"logfile", "pidfile", "auth_file", "auth_hba_file", "auth_ident_file", "resolv_conf"}
+    assert names >= {"auth_query", "auth_user", "syslog_ident", "client_tls_key_file", "server_tls_ca_file"}
+
+
+@pytest.mark.usefixtures("cluster")
+def test_values_and_texts_are_hidden(make_pooler: Make) -> None:
+    pooler = make_pooler()
+    wire = raw(pooler, options="-c search_path=s3cret")
+    wire.query("SET application_name TO keeper")
+    for sql in (
+        "SET app.card TO 's3cret'",
+        "PREPARE q AS SELECT 's3cret'",
+        "LISTEN news",
+        "CREATE TEMP TABLE t ()",
+    ):
+        wire.query(sql)
+    eventually(lambda: pooler.show("PINS"))
+    number = pooler.show("CLIENTS", application_name="keeper")[0]["id"]
+
+    def shown(user: str) -> list[tuple[str, str, str | None]]:
+        rows = pooler.admin(f"SHOW CLIENT_STATE {number}", user=user)
+        return [(row["kind"], row["name"], row["value"]) for row in rows]
+
+    eventually(lambda: len(shown("admin")) >= 5)
+    for user in ("admin", "stats"):
+        assert {(kind, name) for kind, name, _ in shown(user)} >= {("setting", "app.card"), ("prepared", "q")}
+        assert {value for _, _, value in shown(user)} == {None}, user
+    pooler.admin("SET statement_text_length = 4")
+    assert {value for _, _, value in shown("stats")} == {None}
+    assert {value[:4] for _, name, value in shown("admin") if name == "app.card"} == {"s3cr"}
+    assert all(value is None or len(value) <= 4 for _, _, value in shown("admin"))
+    wire.close()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_counters_hold_no_values_and_do_not_grow(make_pooler: Make) -> None:
+    """What clients choose (names of settings, texts in errors) is in the reasons: so many of them, no values."""
+    pooler = make_pooler(settings={"session_state": "refuse"})
+    wire = raw(pooler)
+    for n in range(300):
+        wire.query(f"SET app.n{n} TO 's3cret'")
+    wire.query(f"SET app.{'x' * 5000} TO 's3cret'")
+    rows = pooler.show("STATE_COUNTERS")
+    assert sum(row["count"] for row in rows) == 301
+    assert len(rows) <= 201
+    assert max(len(row["reason"]) for row in rows) <= 64
+    assert "s3cret" not in str(rows)
+    wire.close()

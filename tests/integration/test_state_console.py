@@ -86,6 +86,7 @@ def test_the_oldest_pin_comes_first(pooler: Pooler, workers: int) -> None:
 
 @pytest.mark.parametrize("key", ["id", "ptr"])
 def test_the_state_of_one_client(pooler: Pooler, cluster: Cluster, key: str) -> None:
+    pooler.set({"statement_text_length": 100})
     cluster.sql("DO $$ BEGIN CREATE ROLE clerk; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     other, wire = raw(pooler), raw(pooler, options="-c geqo_threshold=7")
     wire.query("SET application_name TO keeper")

@@ -575,7 +575,7 @@ def test_set_of_tls_settings(make_pooler: Make, tls: dict[str, Any]) -> None:
         console.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
         console.execute("SET client_tls_protocols = 'tlsv1.2'")
         assert secure(pooler).version() == "TLSv1.2"
-        console.execute("SET client_tls_key_file = '/nowhere'")
+        console.execute("SET client_tls_ciphers = 'nonsense'")
         assert notices == ["TLS settings could not be applied, still using old configuration"]
         assert secure(pooler).version() == "TLSv1.2"
         console.execute("SET client_tls_sslmode = 'require'")

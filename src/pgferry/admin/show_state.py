@@ -29,8 +29,14 @@ async def _pins(context: Context) -> list[Sequence[Value]]:
 
 
 async def _client_state(context: Context, client: str) -> list[Sequence[Value]]:
+    """Names for everybody; values and texts for admins, as far as statement_text_length allows texts to be shown."""
     rows = await context.pooler.client_state(client_number(client))
     rows.sort(key=lambda row: (_place(row["kind"]), row["kind"], row["name"]))
+    length = context.pooler.config.settings.statement_text_length if context.admin else 0
+    for row in rows:
+        value = row.get("value")
+        # By characters, which is no more than by bytes; hidden is not the same as empty.
+        row["value"] = value[:length] if length and value is not None else None
     return [[row.get(column.name) for column in _CLIENT_STATE] for row in rows]
 
 

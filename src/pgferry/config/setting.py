@@ -17,6 +17,8 @@ class Setting:
     pending_values: keywords of an enum that are refused in the same way, for the reason in pending_reason.
     notice: a warning given when the setting is set to something else than its default (accepted on purpose).
     null_value: the value in force when default is None. field: attribute in the model if not `name`.
+    file_only: the console's SET is refused, because what the setting names would be opened or run by pgferry's account,
+    or decides whose secrets are believed: who may use the console is not for that reason the account's owner.
     inherit_below: a number below this means "as in the next outer level" and is stored as None.
     """
 
@@ -27,6 +29,7 @@ class Setting:
     unit: str = ""
     group: str = ""
     reload: bool = True
+    file_only: bool = False
     pending: str = ""
     pending_values: tuple[str, ...] = ()
     pending_reason: str = ""

@@ -31,6 +31,7 @@ LOGIN: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_LOGIN,
+        file_only=True,
         text='File with the users and their secrets, one `"user" "secret"` on each line, read again at '
         "RELOAD and when it has changed.",
     ),
@@ -40,6 +41,7 @@ LOGIN: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_LOGIN,
+        file_only=True,
         text="File with the rules of auth_type = hba.",
     ),
     Setting(
@@ -48,6 +50,7 @@ LOGIN: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_LOGIN,
+        file_only=True,
         text="File that maps system users to database users for auth_type = hba.",
     ),
     Setting(
@@ -55,6 +58,7 @@ LOGIN: tuple[Setting, ...] = (
         default=None,
         kind=TEXT,
         group=_LOGIN,
+        file_only=True,
         text="User that looks up users unknown to auth_file with auth_query.",
     ),
     Setting(
@@ -62,6 +66,7 @@ LOGIN: tuple[Setting, ...] = (
         default=AUTH_QUERY,
         kind=TEXT,
         group=_LOGIN,
+        file_only=True,
         text="Query that returns name and secret of the user $1, in two columns; a NULL secret fits no password.",
     ),
     Setting(
@@ -69,6 +74,7 @@ LOGIN: tuple[Setting, ...] = (
         default=None,
         kind=TEXT,
         group=_LOGIN,
+        file_only=True,
         text="Database in which auth_query runs; unset means the one that the client asks for.",
     ),
     Setting(
@@ -76,6 +82,7 @@ LOGIN: tuple[Setting, ...] = (
         default=None,
         kind=TEXT,
         group=_LOGIN,
+        file_only=True,
         text="Options of auth_type = ldap.",
     ),
     Setting(
@@ -128,6 +135,7 @@ DNS: tuple[Setting, ...] = (
         unit="path",
         group=_DNS,
         reload=False,
+        file_only=True,
         text="Resolver configuration to use instead of /etc/resolv.conf; the system's other sources of names "
         "(nsswitch.conf) are not asked then.",
     ),
@@ -139,7 +147,16 @@ NEGOTIATION = enum("postgres", "direct")
 
 
 def _tls(name: str, default: str | None, text: str, unit: str = "", *, own: bool = False) -> Setting:
-    return Setting(name=name, default=default, kind=TEXT, unit=unit, group=_TLS, text=text, own=own)
+    return Setting(
+        name=name,
+        default=default,
+        kind=TEXT,
+        unit=unit,
+        group=_TLS,
+        text=text,
+        own=own,
+        file_only=unit == "path",
+    )
 
 
 TLS: tuple[Setting, ...] = (

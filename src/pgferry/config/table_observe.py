@@ -15,6 +15,7 @@ OBSERVE: tuple[Setting, ...] = (
         group=_OBSERVE,
         reload=False,
         own=True,
+        file_only=True,
         text="Address and port of the HTTP server for metrics, health checks and the dashboard, for example "
         "`127.0.0.1:9127`, `[::1]:9127` or `*:9127`; empty means none.",
     ),
@@ -41,6 +42,7 @@ OBSERVE: tuple[Setting, ...] = (
         kind=BOOL,
         group=_OBSERVE,
         own=True,
+        file_only=True,
         text="Log in to the dashboard without a password where the console asks this machine for none "
         "(auth_type trust or any, a trust line of the HBA file). Only for a browser on this machine at 127.0.0.1, "
         "[::1] or localhost; never with a proxy in front of http_listen, whose visitors would all be this machine.",
@@ -52,6 +54,7 @@ OBSERVE: tuple[Setting, ...] = (
         group=_OBSERVE,
         reload=False,
         own=True,
+        file_only=True,
         text="URL of an OpenTelemetry collector that metrics are sent to over HTTP, for example "
         "`http://127.0.0.1:4318/v1/metrics`; needs the packages of `pip install 'pgferry[otel]'`. Empty sends none.",
     ),
@@ -83,6 +86,7 @@ OBSERVE: tuple[Setting, ...] = (
         group=_OBSERVE,
         own=True,
         text="How much of a statement may be shown, in SHOW LONGEST and in the log lines of "
-        "transaction_log_threshold; statements may contain data, so 0 shows nothing.",
+        "transaction_log_threshold, and of a value in SHOW CLIENT_STATE for admin_users; statements may contain "
+        "data, so 0 shows nothing.",
     ),
 )

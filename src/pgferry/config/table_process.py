@@ -25,6 +25,7 @@ PROCESS: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_PROCESS,
+        file_only=True,
         text="File to append the log to, besides the terminal; it is reopened at every RELOAD. "
         "Empty means no file.",
     ),
@@ -35,6 +36,7 @@ PROCESS: tuple[Setting, ...] = (
         unit="path",
         group=_PROCESS,
         reload=False,
+        file_only=True,
         text="File that holds the process number while pgferry runs; a stale one is replaced, a live one "
         "stops the start. Needed for -d.",
     ),
@@ -44,6 +46,7 @@ PROCESS: tuple[Setting, ...] = (
         kind=TEXT,
         group=_PROCESS,
         reload=False,
+        file_only=True,
         text="Unix account to change to after reading the configuration when started as root; -u on the "
         "command line has precedence.",
     ),
@@ -54,6 +57,7 @@ PROCESS: tuple[Setting, ...] = (
         group=_PROCESS,
         reload=False,
         notice="job_name names a Windows service and has no effect on this system",
+        file_only=True,
         text="Name of the Windows service; known so that existing files load, without effect on Linux.",
     ),
     Setting(
@@ -62,6 +66,7 @@ PROCESS: tuple[Setting, ...] = (
         kind=TEXT,
         unit="path",
         group=_PROCESS,
+        file_only=True,
         text="File that the next RELOAD reads; unset means the file of the command line.",
     ),
     Setting(
@@ -69,6 +74,7 @@ PROCESS: tuple[Setting, ...] = (
         default="0",
         kind=BOOL,
         group=_PROCESS,
+        file_only=True,
         text="Send log lines of normal level and above to syslog too.",
     ),
     Setting(
@@ -76,6 +82,7 @@ PROCESS: tuple[Setting, ...] = (
         default="pgbouncer",
         kind=TEXT,
         group=_PROCESS,
+        file_only=True,
         text="Program name under which the lines appear in syslog.",
     ),
     Setting(
@@ -83,6 +90,7 @@ PROCESS: tuple[Setting, ...] = (
         default="daemon",
         kind=TEXT,
         group=_PROCESS,
+        file_only=True,
         text="Facility of the syslog lines: auth, authpriv, daemon, user or local0 to local7; anything else "
         "counts as daemon.",
     ),
@@ -165,6 +173,7 @@ LISTEN: tuple[Setting, ...] = (
         unit="path",
         group=_LISTEN,
         reload=False,
+        file_only=True,
         text="Directory of the unix socket for clients, and of the server's socket for databases without "
         "host; `@name` is an abstract socket, empty means none.",
     ),
@@ -175,6 +184,7 @@ LISTEN: tuple[Setting, ...] = (
         unit="octal",
         group=_LISTEN,
         reload=False,
+        file_only=True,
         text="File mode of the unix socket; write it with a leading zero, otherwise the number is read as "
         "decimal.",
     ),
@@ -184,6 +194,7 @@ LISTEN: tuple[Setting, ...] = (
         kind=TEXT,
         group=_LISTEN,
         reload=False,
+        file_only=True,
         text="Group (name or number) that owns the unix socket; empty leaves it as created.",
     ),
     Setting(

@@ -24,6 +24,8 @@ from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 cdef enum:
     REMEMBERED = 4096       # verdicts of a database
     LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
+    MOST_REASONS = 200      # counted apart for each pool
+    REASON_LENGTH = 64
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
                                            UNREADABLE, LOCAL]
@@ -314,7 +316,10 @@ cdef int note_unread(Client c, Server s, str reason) except -1:
 
 
 cdef int count(Client c, str counter, str reason) except -1:
-    """One more in SHOW STATE_COUNTERS."""
+    """One more in SHOW STATE_COUNTERS. Reasons hold names that clients choose: so many of them, and no longer ones."""
     cdef dict counts = c.pool.state_counts
-    counts[(counter, reason)] = counts.get((counter, reason), 0) + 1
+    cdef tuple key = (counter, reason[:REASON_LENGTH])
+    if key not in counts and len(counts) >= MOST_REASONS:
+        key = (counter, "other")
+    counts[key] = counts.get(key, 0) + 1
     return 0

@@ -192,6 +192,6 @@ cdef int not_brought(Server s, Client c) except -1:
     c.server = None
     if not start:
         text = f"session state could not be restored: {text}"
-        count(c, "replay_failures", fields.get("M", ""))
+        count(c, "replay_failures", fields.get("C", ""))    # the text may hold a client's values
     close_server(s, "invalid server parameter")
     return close_client(c, "invalid server parameter", text, fields.get("C", "08P01"))

@@ -13,7 +13,6 @@ from pgferry.supervisor.errors import CommandError, WorkerRefused
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
-_LOG_SETTINGS = ("logfile", "syslog", "syslog_ident", "syslog_facility")
 _FAILED = "RELOAD failed, see logs for additional details"
 
 
@@ -122,13 +121,20 @@ class Reloader:
     async def set_value(self, key: str, text: str) -> str | None:
         """SET: one setting until the next reload. Returns a remark for the operator, if there is one.
 
-        Raises CommandError for an unknown name or a bad value. Settings only used at start change nothing.
+        Raises CommandError for an unknown name, a bad value, and for what only the file may say. Settings only used
+        at start change nothing.
         """
         setting = settings_by_name.get(key)
         if setting is None:
             nearest = nearest_name(key, settings_by_name)
             hint = f" (did you mean {nearest}?)" if nearest else ""
             raise CommandError("SET failed", detail=f"there is no setting {key}{hint}")
+        if setting.file_only:
+            raise CommandError(
+                f"{key} can only be changed in the configuration file",
+                "55P02",
+                "It decides what pgferry's account opens, runs or believes, which is not for the console to say.",
+            )
         async with self._lock:
             old = self._pooler.config
             try:
@@ -138,18 +144,8 @@ class Reloader:
             if not setting.reload:
                 return f"{key} is only used at start; the running value stays"
             await self._apply(new, old)
-            if key in _LOG_SETTINGS:
-                self._reopen_log(old)
         faults = [str(problem) for problem in new.warnings if TLS_KEPT in problem.message]
         if "_tls" in key and faults:
             self._pooler.log.error(faults[-1])
             return "TLS settings could not be applied, still using old configuration"
         return None
-
-    def _reopen_log(self, old: Config) -> None:
-        pooler = self._pooler
-        try:
-            pooler.log.open(destinations(pooler.config.settings, stderr=self._stderr))
-        except OSError as error:
-            pooler.config = old
-            raise CommandError("SET failed", detail=f"cannot open logfile: {error.strerror}") from error
