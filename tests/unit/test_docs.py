@@ -102,7 +102,9 @@ def source() -> str:
 
 @cache
 def settings() -> set[str]:
-    return {setting.name for table in (GLOBAL, DATABASE, USER, PEER) for setting in table}
+    """Names of settings, and words that are values of one."""
+    table = (*GLOBAL, *DATABASE, *USER, *PEER)
+    return {setting.name for setting in table} | {word for setting in table for word in setting.kind.choices}
 
 
 @cache

@@ -114,6 +114,11 @@ def session_state(config: Config, database: Database, user: User | None) -> str:
     return config.settings.session_state if database.session_state is None else database.session_state
 
 
+def scrub(config: Config, database: Database) -> str:
+    """Return on_user_change, always or when_needed: of the database, else global."""
+    return config.settings.scrub if database.scrub is None else database.scrub
+
+
 def max_pinned(config: Config, database: Database) -> int:
     """Return the most pinned servers of a pool: of the database, else global."""
     return config.settings.max_pinned if database.max_pinned is None else database.max_pinned

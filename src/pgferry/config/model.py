@@ -95,6 +95,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     # Session state
     session_state: str = _default("session_state")
+    scrub: str = _default("scrub")
     max_pinned: int = _default("max_pinned")
     pin_timeout: float = _default("pin_timeout")
     pin_log_threshold: float = _default("pin_log_threshold")
@@ -209,6 +210,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     server_lifetime: float | None = None
     query_wait_timeout: float | None = None
     session_state: str | None = None
+    scrub: str | None = None
     max_pinned: int | None = None
     pin_timeout: float | None = None
     transaction_log_threshold: float | None = None

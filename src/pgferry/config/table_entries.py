@@ -6,7 +6,7 @@ from pgferry.config.kinds import ENTRY_SECONDS, TEXT, TEXT_LIST, entry_integer, 
 from pgferry.config.setting import Setting
 from pgferry.config.table_access import NEGOTIATION, SSLMODE
 from pgferry.config.table_pooling import POOL_MODE
-from pgferry.config.table_state import SESSION_STATE
+from pgferry.config.table_state import SCRUB, SESSION_STATE
 
 _COUNT = entry_integer()
 _PORT = entry_integer(1, 65535)
@@ -117,6 +117,13 @@ DATABASE: tuple[Setting, ...] = (
         kind=SESSION_STATE,
         own=True,
         text="What is done about session state in this database; the global session_state if unset.",
+    ),
+    Setting(
+        name="scrub",
+        default=None,
+        kind=SCRUB,
+        own=True,
+        text="Between whom servers of this database are wiped; the global scrub if unset.",
     ),
     Setting(
         name="max_pinned",

@@ -6,6 +6,7 @@ from pgferry.config.kinds import TIME, enum, integer
 from pgferry.config.setting import Setting
 
 SESSION_STATE = enum("track", "refuse", "ignore")
+SCRUB = enum("on_user_change", "always", "when_needed")
 
 _STATE = "Session state"
 
@@ -20,6 +21,17 @@ STATE: tuple[Setting, ...] = (
         "(settings, role, SQL-level prepared statements, LISTEN, temporary tables, ...): `track` keeps it for "
         "the client, `refuse` answers such statements with an error, `ignore` leaves it on the server as "
         "PgBouncer does; a policy of the user or the database has precedence.",
+    ),
+    Setting(
+        name="scrub",
+        default="on_user_change",
+        kind=SCRUB,
+        group=_STATE,
+        own=True,
+        text="Between whom a server connection is wiped with DISCARD ALL, whatever is known of its session: "
+        "`on_user_change` between clients of different login users (which share servers where the database "
+        "has a `user` of its own), `always` between any two clients, `when_needed` only when a client has "
+        "left state behind that nobody else may find.",
     ),
     Setting(
         name="max_pinned",

@@ -111,6 +111,7 @@ def describe_server(Server s):
         "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.host,
         "peer": [s.peer_addr, s.peer_port], "own": [s.own_addr, s.own_port],
         "connected": s.connect_time, "created": s.created, "since": s.since,
+        "last_user": s.last_user.name if s.last_user is not None else None,
     }
 
 
@@ -226,6 +227,8 @@ def accept_server(Engine engine, about, int fd):
     s.kept = intern_state(engine, about["kept"], frozenset())
     s.sql = about["sql"]
     s.version = about["version"]
+    if about["last_user"] is not None:
+        s.last_user = engine.host.user(about["last_user"])
     s.foreign = True            # sequences may remember values of a client that nobody knows here
     for described in about["statements"]:
         s.prepared.add(statement(engine, db, described).number)

@@ -54,6 +54,7 @@ cpdef enum Purpose:
     P_VERSION = 10    # whether that has changed
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
+    P_SCRUB = 13      # DISCARD ALL in front of a client of another user
 
 
 cpdef enum Policy:
@@ -61,6 +62,13 @@ cpdef enum Policy:
     STATE_TRACK = 0
     STATE_REFUSE = 1
     STATE_IGNORE = 2
+
+
+cpdef enum Scrub:
+    # scrub: between whom a server is wiped, whatever is known of its session.
+    SCRUB_WHEN_NEEDED = 0
+    SCRUB_ON_USER_CHANGE = 1
+    SCRUB_ALWAYS = 2
 
 
 cdef enum:
@@ -164,6 +172,7 @@ cdef class Pool:
     cdef public double transaction_timeout
     cdef public double client_idle_timeout
     cdef public int session_state    # a Policy
+    cdef public int scrub            # a Scrub
     cdef public int max_pinned       # 0: no limit
     cdef public double pin_timeout   # seconds, 0: none
     cdef public double slow_after    # transaction_log_threshold, seconds, 0: none
@@ -279,8 +288,9 @@ cdef class Server(Stream):
     cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
     cdef bint ddl                        # functions or the like may have been changed
-    cdef bint scrubbing                  # DISCARD ALL is under way
+    cdef bint scrubbing                  # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
     cdef int64_t last_client             # id of the client it served last
+    cdef User last_user                  # login user of that client; None: nobody since it was new, or scrubbed
     cdef bint foreign                    # sequences may remember values of another client
     cdef readonly int version            # of PostgreSQL: 15; 0: not known
     cdef readonly uint8_t replication    # a Replication

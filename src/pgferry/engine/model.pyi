@@ -80,6 +80,7 @@ class Pool:
     transaction_timeout: float
     client_idle_timeout: float
     session_state: int
+    scrub: int
     max_pinned: int
     pin_timeout: float
     slow_after: float

@@ -19,8 +19,8 @@ from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAI
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
-    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_VARS, P_VERSION, STATE_IGNORE, SV_ACTIVE,
-    SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_VARS, P_VERSION, STATE_IGNORE,
+    SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.permit cimport is_unknown
@@ -29,6 +29,9 @@ from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
 from pgferry.engine.restoring cimport bring, brought, not_brought
+from pgferry.engine.scrubbing cimport (
+    begin_scrub, finish_alone, lose_scrubbed, needs_scrub, scrub_answered, scrubs_only,
+)
 from pgferry.engine.server_login cimport connected
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
@@ -42,27 +45,33 @@ cdef enum:
 # --- checkout ---------------------------------------------------------------------------------------------------
 
 cdef Server pick(Pool pool, Client c):
-    """The idle server to use: last used first, one with the client's parameters preferred (or round robin)."""
+    """The idle server to use: last used first (or round robin).
+
+    Preferred are those that need no scrub, and among them those with the client's parameters and state.
+    """
     cdef Server s, found = None
     cdef Stream at
-    cdef int n = 0
+    cdef int n = 0, fit, best = -1
     if pool.db.sequences:
         for item in pool.idle.items():
             if (<Server>item).last_client == c.id and (<Server>item).id == c.last_server:
                 return <Server>item     # it may know the client's sequence values
-    if pool.engine.round_robin:
-        return <Server>pool.idle.head
-    at = pool.idle.tail
+    at = pool.idle.head if pool.engine.round_robin else pool.idle.tail
     while at is not None and n < SCAN_IDLE:
         s = <Server>at
-        if s.vars is c.vars:
-            if s.kept is c.kept:
-                return s
-            if found is None:
-                found = s
-        at = at.prev
+        fit = 0 if needs_scrub(c, s) else 2
+        if pool.engine.round_robin:
+            at = at.next
+        else:
+            fit += s.vars is c.vars
+            at = at.prev
+        if fit == 3 and s.kept is c.kept or fit == 2 and pool.engine.round_robin:
+            return s
+        if fit > best:
+            best = fit
+            found = s
         n += 1
-    return found or <Server>pool.idle.tail
+    return found
 
 
 cdef bint may_start(Pool pool) except -1:
@@ -98,6 +107,7 @@ cdef int link(Client c, Server s) except -1:
     """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
     cdef Pool pool = s.pool
     cdef double now = c.loop.now
+    cdef bint scrub_due = needs_scrub(c, s)
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
@@ -123,9 +133,12 @@ cdef int link(Client c, Server s) except -1:
     if s.last_client != c.id or s.id != c.former_server:    # the client's own values of before are not the last ones
         s.foreign = s.foreign or s.last_client != 0
         s.last_client = c.id
+    s.last_user = c.user
     if c.judged and pool.engine.workers > 1:
         look_for_ddl(pool.db)
     pool.stats.server_assignment_count += 1
+    if scrub_due:
+        return begin_scrub(c, s)
     if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and may_read_sequences(c)):
         bring(c, s)
     return 0
@@ -215,7 +228,7 @@ cdef int leave_dirty(Client c, Server s) except -1:
     if "scrub" in c.engine.omit:
         s.touched = 0
         return make_available(s)
-    count(c, "scrubs", "")
+    count(c, "scrubs", "client left")
     return scrub(s)
 
 
@@ -303,7 +316,8 @@ cdef int serve_waiting(Pool pool) except -1:
     while pool.waiting.count and pool.idle.count:
         c = <Client>pool.waiting.head
         link(c, pick(pool, c))
-        if not ((c.vars_unchecked or c.kept_unchecked) and c.server is not None and c.server.plan.size()):
+        if c.server is None or not (c.server.scrubbing or (
+                (c.vars_unchecked or c.kept_unchecked) and c.server.plan.size())):
             c.unpause(PAUSE_WAIT)
     return 0
 
@@ -315,6 +329,8 @@ cdef int own_query_done(Server s, int purpose) except -1:
         return brought(s, c)
     if purpose == P_PROBE:
         return probed(s, c)
+    if purpose == P_SCRUB:
+        return scrub_answered(s)
     if purpose == P_ENSURE:
         failed, s.error = s.error is not None, None     # the next one has its own
         return ensured(s, not failed)
@@ -445,8 +461,10 @@ cdef int part_from_server(Client c, Server s) except -1:
         return maybe_release(s)
     s.client = None
     c.server = None
+    if scrubs_only(s):
+        return finish_alone(s)
     if only_probed(s) and not half_sent and not c.pins & CANNOT_ASK and not s.asked & CANNOT_ASK:
-        count(c, "scrubs", "")
+        count(c, "scrubs", "client left")
         return scrub(s)         # behind the probe
     if s.status == b"T" or s.status == b"E":
         return close_server(s, "client disconnect while server was not ready")
@@ -602,6 +620,8 @@ cdef int server_gone(Server s) except -1:
     if s.login is not None:
         s.login.failed(s, "server conn crashed?" if s.tls is None else s.tls.ending("server conn crashed?"), None)
         return 0
+    if scrubs_only(s):
+        return lose_scrubbed(s, "server conn crashed?")
     if s.streamed and s.plan.size():
         return fail_server(s, "end of replication", None)   # so PostgreSQL ends a stream when it is shut down
     if s.client is not None and s.xact == b"I" and s.client.state == CL_ACTIVE and (

@@ -315,5 +315,6 @@ cdef int scrubbed(Server s) except -1:
     s.lone = None
     s.sql = None
     s.foreign = False
+    s.last_user = None
     s.kept = s.pool.engine.no_state
     return 0

@@ -139,7 +139,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
 
 cdef inline bint is_held(Client c) noexcept:
     """Whether the client has sent what only waits for this server, and not, say, for a notification."""
-    return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (c.vars_unchecked or c.kept_unchecked))
+    return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (
+        c.vars_unchecked or c.kept_unchecked or (c.server is not None and c.server.scrubbing)))
 
 
 cdef int ask_base(Server s) except -1:

@@ -52,6 +52,8 @@ def towards_servers(config: Config) -> list[object]:
 
 POLICIES = ("track", "refuse", "ignore")
 """session_state by the number that the engine knows it by."""
+SCRUBS = ("when_needed", "on_user_change", "always")
+"""scrub by the number that the engine knows it by."""
 
 
 def settings_into_engine(engine: Engine, config: Config) -> None:
@@ -189,5 +191,6 @@ def configure_state(pool: Pool, config: Config) -> None:
     pool.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
     if pool.lookups is not None:
         pool.session_state = POLICIES.index("ignore")  # nobody changes sessions there
+    pool.scrub = SCRUBS.index(effective.scrub(config, db))
     pool.max_pinned = effective.max_pinned(config, db)
     pool.pin_timeout = effective.pin_timeout(config, db)

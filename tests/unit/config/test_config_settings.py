@@ -66,6 +66,7 @@ def sample(setting: Setting) -> str:
 OWN = {
     "workers",
     "session_state",
+    "scrub",
     "drain_timeout",
     "max_pinned",
     "pin_timeout",
@@ -88,9 +89,10 @@ def test_the_table_has_pgbouncers_hundred_settings_and_our_own() -> None:
     assert len([setting for setting in GLOBAL if not setting.own]) == 100
     assert {setting.name for setting in GLOBAL if setting.own} == OWN
     assert len(settings_by_name) == len(GLOBAL)
-    assert (len(DATABASE), len(USER), len(PEER)) == (28, 11, 3)
+    assert (len(DATABASE), len(USER), len(PEER)) == (29, 11, 3)
     assert {setting.name for setting in DATABASE if setting.own} == {
         "session_state",
+        "scrub",
         "max_pinned",
         "pin_timeout",
         "transaction_log_threshold",

@@ -1,0 +1,66 @@
+"""Scrubbing a server between two clients whatever is known of its session (setting scrub).
+
+Reading statements keeps applications from accidents; it is no wall between people who do not trust each other. So a
+server that has served one login user is wiped with DISCARD ALL before a client of another one gets it. That is done
+when the server is handed out, not when it is given back: one that returns to the same user costs nothing. The client
+waits for the answer; what it needs of session state is brought behind it, to a session that is as new.
+"""
+
+from pgferry.engine.judge cimport count
+from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.model cimport CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, SV_TESTED, Client, Pool, Server
+from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.pooling cimport clean, close_server, make_available, own_query
+from pgferry.engine.probe cimport scrubbed
+from pgferry.engine.restoring cimport bring
+
+
+cdef int begin_scrub(Client c, Server s) except -1:
+    """Wipe the server that was just linked to this client; the client goes on when that is answered."""
+    count(c, "scrubs", "another user" if s.pool.scrub == SCRUB_ON_USER_CHANGE else "another client")
+    s.scrubbing = True
+    c.pause(PAUSE_WAIT)
+    own_query(s, b"DISCARD ALL", P_SCRUB)
+    return s.flush()
+
+
+cdef int scrub_answered(Server s) except -1:
+    """DISCARD ALL has been answered: the client gets the server as new, or another one."""
+    cdef Client c = s.client
+    if s.error is not None:
+        return lose_scrubbed(s, "reset query failed")
+    scrubbed(s)
+    if c is None:
+        return make_available(s) if clean(s) else close_server(s, "server was not ready")
+    s.last_user = c.user
+    bring(c, s)
+    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
+        return 0                # restoring lets it go on
+    return c.unpause(PAUSE_WAIT)
+
+
+cdef int lose_scrubbed(Server s, str reason) except -1:
+    """The server could not be scrubbed, which is not its next client's fault: that one is served before all others."""
+    cdef Client c = s.client
+    cdef Pool pool = s.pool
+    s.client = None
+    if c is not None:
+        c.server = None
+        c.state = CL_WAITING
+        c.wait_start = c.loop.now
+        c.wait_notified = False
+        pool.waiting.push(c)
+    return close_server(s, reason)
+
+
+cdef bint scrubs_only(Server s) noexcept:
+    """Whether the server owes the answer to begin_scrub() and nothing else; its client may leave without harm then."""
+    return (s.scrubbing and s.plan.size() == 1 and s.plan.front().kind == K_QUERY
+            and s.plan.front().flags & F_SWALLOW and s.plan.front().number == P_SCRUB)
+
+
+cdef int finish_alone(Server s) except -1:
+    """The client has left while its server was scrubbed for it."""
+    s.state = SV_TESTED
+    s.since = s.loop.now
+    return s.pool.tested.append(s)
