@@ -157,7 +157,7 @@ cdef bint must_hold(Server s) noexcept:
     """Whether what was sent before has to be answered first."""
     if s.base is not None or s.ours is not None or s.verifying:
         return True
-    if s.ensuring is not None:
+    if s.ensuring is not None or s.resetting:
         return s.plan.turns != 0
     s.careful = False
     return False

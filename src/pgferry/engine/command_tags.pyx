@@ -49,6 +49,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
         s.sql = None
+        s.discarded = s.resetting and tag[1] == b"I" and not own
         if c is not None and not own:
             c.sql = None
             if c.statements:

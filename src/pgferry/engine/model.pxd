@@ -284,6 +284,8 @@ cdef class Server(Stream):
     cdef bint own_turn                   # what comes now is the answer to pgferry's own
     cdef bytes base                      # query that follows a RESET: the client's start values; None: none due
     cdef list base_tracked               # indexes of tracked parameters it sets
+    cdef int resetting                   # ReadyForQuery still due up to that of a batch with start values behind RESET ALL
+    cdef bint discarded                  # DISCARD ALL, which no later error undoes, is complete in the present batch
     cdef list rows                       # of a query of pgferry's own
     cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come

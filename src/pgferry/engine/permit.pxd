@@ -2,6 +2,7 @@
 from pgferry.engine.model cimport Client, Server
 
 cdef int bring_base(Client c, Server s, bint extended) except -1
+cdef int bring_base_again(Client c, Server s) except -1
 cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept
 cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1
 cdef int ready_for_anything(Client c, Server s, bint extended) except -1

@@ -23,21 +23,34 @@ DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s
 cdef int bring_base(Client c, Server s, bint extended) except -1:
     """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet.
 
-    In a batch they are set at once, and stand or fall with it. Behind a Query they are set when that has succeeded;
-    the client is held until then.
+    In a batch they are set at once, and stand or fall with it; only DISCARD ALL stands whatever follows it, see
+    bring_base_again(). Behind a Query they are set when that has succeeded; the client is held until then.
     """
     cdef bytes text
     cdef list tracked = []
     if c.reset_due is None:
         return 0
     text = base_script(c, c.reset_due, tracked)
-    c.reset_due = None
     if text and extended:
+        if c.reset_due is True:
+            s.resetting = s.plan.turns + 1
+            s.careful = True
+        c.reset_due = None
         return stage(s, text, True, 0)
+    c.reset_due = None
     if text:
         s.base = text
         s.base_tracked = tracked
         s.careful = True
+    return 0
+
+
+cdef int bring_base_again(Client c, Server s) except -1:
+    """A batch has failed behind its DISCARD ALL, and with it the start values: they are set when it is over."""
+    s.discarded = False
+    s.base_tracked = []
+    s.base = base_script(c, True, s.base_tracked) or None
+    s.careful = True
     return 0
 
 

@@ -9,6 +9,7 @@ from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport doubt_lone
 from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport P_BASE, P_ENSURE, P_LOOKUP, Client, Server
+from pgferry.engine.permit cimport bring_base_again
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_PARSE, K_QUERY, K_SYNC, Entry,
 )
@@ -60,6 +61,8 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW
     drop_batch(s)
+    if s.discarded and c is not None:
+        bring_base_again(c, s)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:

@@ -409,6 +409,9 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if c is not None:
         c.turns_here += 1
         s.failure = None
+        s.discarded = False
+        if s.resetting:
+            s.resetting -= 1
         c.deallocating = None
         if s.status:
             count_times(s, c, status)
