@@ -20,7 +20,7 @@ from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, is_set, is_unknown, may_drop, may_go, note_everything, ready_for, ready_for_anything, refused,
+    bring_base, is_set, is_unknown, may_drop, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
     refused_sequence,
 )
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
@@ -200,7 +200,9 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             note_everything(c, s)
     elif n < min(total, <size_t>HEAD) and c.tracking:
         return wait_for(c, min(total, <size_t>HEAD))
-    if not c.session:
+    if c.session:
+        note_default(c, p + 5, min(n, total) - 5)
+    else:
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
         c.unnamed_here = False
         if c.unnamed is not None or s.plan.unnamed:

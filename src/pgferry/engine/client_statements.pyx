@@ -18,7 +18,7 @@ from pgferry.engine.messages cimport plan_changed
 from pgferry.engine.model cimport Client, Server
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, is_unknown, may_go, note_everything, ready_for, ready_for_anything, refused,
+    bring_base, drops_all, is_unknown, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
     refused_sequence, send_refused,
 )
 from pgferry.engine.plan cimport (
@@ -136,6 +136,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef object verdict = None
     cdef int made
     if c.session:
+        note_default(c, p + 5, min(n, total) - 5)
         return expect(c, s, K_PARSE, 0, p, n, total)
     if n < total:
         return wait_for(c, total)

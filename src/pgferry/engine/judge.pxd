@@ -7,6 +7,7 @@ from pgferry.engine.words cimport WordSet
 
 cdef WordSet base_words()
 cdef WordSet ending_words()
+cdef WordSet only_default()
 cdef object judge(Client c, const char *text, size_t n)
 cdef object judge_statement(Client c, Statement st)
 cdef object judge_unnamed(Client c)

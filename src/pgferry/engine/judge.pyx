@@ -59,6 +59,13 @@ cdef WordSet ending_words():
     return words
 
 
+cdef WordSet only_default():
+    """The word that tells that a SET may set back."""
+    cdef WordSet words = WordSet()
+    words.add(b"default", 1, 0)
+    return words
+
+
 cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
     """Take over what is known of the database's functions; None: nothing yet, so any statement may do anything."""
     global last_version

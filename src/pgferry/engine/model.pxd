@@ -360,6 +360,7 @@ cdef class Client(Stream):
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
+    cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
     cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
     cdef bytes refusal                   # the error that takes the place of PostgreSQL's for a refused statement
     cdef uint32_t pins                   # Touch bits that hold it to its server
@@ -443,6 +444,7 @@ cdef class Engine:
     cdef readonly dict ends              # (kind, reason) -> connections that ended
     cdef WordSet base_words              # without those of a database's catalog
     cdef WordSet enders                  # words that begin a statement that ends a transaction
+    cdef WordSet default_word            # DEFAULT
     cdef dict states                     # what -> State: the same content is the same object
     cdef State no_state
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice

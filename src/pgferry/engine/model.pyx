@@ -11,7 +11,7 @@ import traceback
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.client_login cimport login_feed
 from pgferry.engine.client_relay cimport client_feed, tunnel_feed
-from pgferry.engine.judge cimport base_words, ending_words, use_knowledge
+from pgferry.engine.judge cimport base_words, ending_words, only_default, use_knowledge
 from pgferry.engine.ledger cimport Ledger
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop, Stream, StreamList
 from pgferry.engine.messages cimport notice_message
@@ -309,6 +309,7 @@ cdef class Engine:
         self.client_count = ledger.counter("clients")
         self.base_words = base_words()
         self.enders = ending_words()
+        self.default_word = only_default()
         self.states = {}
         self.no_state = intern_state(self, {}, frozenset())
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))

@@ -3,6 +3,7 @@ from pgferry.engine.model cimport Client, Server
 
 cdef int bring_base(Client c, Server s, bint extended) except -1
 cdef int bring_base_again(Client c, Server s) except -1
+cdef int reset_in_session(Client c, Server s) except -1
 cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept
 cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1
 cdef int ready_for_anything(Client c, Server s, bint extended) except -1
@@ -12,5 +13,6 @@ cdef int note_everything(Client c, Server s) except -1
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
 cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0
 cdef int send_refused(Client c, Server s, bint parse) except -1
+cdef int note_default(Client c, const char *text, size_t n) noexcept
 cdef bint may_drop(const char *text, size_t n) noexcept
 cdef bint drops_all(bytes body)

@@ -8,9 +8,9 @@ from pgferry.engine.ensure cimport (
     bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready, stage,
 )
 from pgferry.engine.judge cimport count, may_end_transaction, needs_of, note_unread
-from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Server
+from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
 from pgferry.engine.plan cimport F_REFUSED, K_PARSE, K_QUERY
-from pgferry.engine.state cimport base_script
+from pgferry.engine.state cimport base_again, base_script
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport ANYTHING, ASKABLE, NEED_PREPARED, NEED_SEQUENCES, PREPARED
 
@@ -51,6 +51,16 @@ cdef int bring_base_again(Client c, Server s) except -1:
     s.base_tracked = []
     s.base = base_script(c, True, s.base_tracked) or None
     s.careful = True
+    return 0
+
+
+cdef int reset_in_session(Client c, Server s) except -1:
+    """Session mode: a RESET has led to the server's own values; those of the client's startup packet come back."""
+    cdef bytes text = base_again(c) if c.pool.session_state != STATE_IGNORE else b""
+    if text:
+        s.base = text
+        s.base_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
+        s.careful = True
     return 0
 
 
@@ -138,6 +148,13 @@ cdef int send_refused(Client c, Server s, bint parse) except -1:
     c.loop.emit(<const char *>message, len(message))
     s.plan.push(K_PARSE if parse else K_QUERY, F_REFUSED, 0)
     s.status = 0
+    return 0
+
+
+cdef int note_default(Client c, const char *text, size_t n) noexcept:
+    """Session mode: from the first text with the word DEFAULT on, a SET may set a start value back."""
+    if not c.to_default and (c.start is not c.engine.no_state or c.start_vars is not c.pool.base_vars):
+        c.to_default = c.engine.default_word.scan(text, n) != 0
     return 0
 
 

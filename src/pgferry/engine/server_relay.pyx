@@ -18,6 +18,7 @@ from pgferry.engine.messages cimport parameter_status
 from pgferry.engine.model cimport (
     COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
+from pgferry.engine.permit cimport reset_in_session
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
     K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
@@ -500,6 +501,9 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
+    if own and c is not None and c.session and front.number == P_BASE:
+        c.vars = s.vars         # it knows the value that its RESET has led to
+        return 1
     return 0 if own else 1
 
 
@@ -564,6 +568,8 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             s.lone_done = True
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
+    if s.client is not None and s.client.session and not front.flags & F_SWALLOW and resets(s.client, tag):
+        reset_in_session(s.client, s)
     if s.copy_in:
         s.streamed = s.copy_in == COPY_BOTH
         s.copy_in = s.copy_ended = False
@@ -591,6 +597,12 @@ cdef bint sets(const char *tag) noexcept:
     """Whether this is the end of a statement that may be Server.lone."""
     return (strncmp(tag, b"SET", 4) == 0 or strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD", 7) == 0
             or strncmp(tag, b"UNLISTEN", 9) == 0 or strncmp(tag, b"DEALLOCATE ALL", 15) == 0)
+
+
+cdef bint resets(Client c, const char *tag) noexcept:
+    """Whether this is the end of a statement that may have set settings back to the server's own values."""
+    return (strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD ALL", 12) == 0
+            or (c.to_default and strncmp(tag, b"SET", 4) == 0))
 
 
 cdef bint ends(const char *tag) noexcept:

@@ -19,5 +19,6 @@ cdef bytes assignment(bytes name, bytes value)
 cdef bytes way(State old, State new, set omit)
 cdef int64_t origin(State old, State new) except 0
 cdef bytes in_transaction(bytes sql)
+cdef bytes base_again(Client c)
 cdef bytes base_script(Client c, object names, list tracked)
 cdef bint can_fail(State new)

@@ -196,6 +196,27 @@ cdef bytes base_script(Client c, object names, list tracked):
     return b"SELECT " + b",".join(parts) if parts else b""
 
 
+cdef bytes base_again(Client c):
+    """The query that gives start values back to those settings that a RESET in session mode has taken them from.
+
+    Start values are set like the client's own: PostgreSQL tells by the source of a setting whether it was reset since,
+    and of a custom setting by its being empty. b"" for a client that has none.
+    """
+    cdef list pairs = [(name, value) for name, value in c.start.settings.items() if name not in (ROLE, AUTHORIZATION)]
+    if c.start_vars is not c.pool.base_vars:
+        for i, value in enumerate(c.start_vars):
+            if value is not None and value != c.pool.base_vars[i]:
+                pairs.append((c.engine.tracked[i].lower().encode(), value))
+    if not pairs or "base" in c.engine.omit:
+        return b""
+    return (b"SELECT pg_catalog.set_config(v.n,v.x,false) FROM (VALUES "
+            + b",".join([b"(" + quote_literal(name) + b"," + quote_literal(value) + b")" for name, value in pairs])
+            + b") v(n,x) LEFT JOIN pg_catalog.pg_show_all_settings() s ON pg_catalog.lower(s.name) "
+              b"OPERATOR(pg_catalog.=) v.n WHERE CASE WHEN s.name IS NULL THEN "
+              b"pg_catalog.concat(pg_catalog.current_setting(v.n,true)) OPERATOR(pg_catalog.=) '' "
+              b"ELSE s.source OPERATOR(pg_catalog.<>) 'session' END")
+
+
 cdef bytes call(bytes name, bytes value):
     return b"pg_catalog.set_config(" + quote_literal(name) + b"," + quote_literal(value) + b",false)"
 
