@@ -11,7 +11,7 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist worksteal $(ARGS)
 # A separate tree for the sanitizers, so that their build and the release build do not replace each other.
 ASAN := .cache/asan
 
-.PHONY: help build demo test test-all test-versions lint format test-asan soak fuzz foreign drivers bench docs clean
+.PHONY: help build demo test test-all test-versions lint format test-asan soak adversary fuzz foreign drivers bench docs clean
 
 help:  ## this list (make ARGS="..." adds arguments to the command behind a target)
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' Makefile | expand -t 20
@@ -69,6 +69,10 @@ test-asan: $(VENV)/.tests build  ## the tests on an engine with AddressSanitizer
 soak: SECONDS ?= 600
 soak: $(VENV)/.tests build  ## the differential test for SECONDS=600
 	PGFERRY_SOAK_SECONDS=$(SECONDS) $(PYTEST) --timeout=0 -o faulthandler_timeout=0 -m soak $(TESTS)
+
+adversary: SECONDS ?= 600
+adversary: $(VENV)/.tests build  ## programs that try to leave session state behind, for SECONDS=600: ARGS="--each"
+	PYTHONPATH="$(CURDIR)/tests" $(BIN)/python -m support.adversary_run --seconds $(SECONDS) $(ARGS)
 
 fuzz: SECONDS ?= 300
 fuzz: $(VENV)/.tests build  ## the fuzz tests for SECONDS=300

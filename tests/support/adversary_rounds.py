@@ -1,0 +1,314 @@
+"""Rounds of the isolation adversary: attackers among witnesses, keepers and listeners on one small pool."""
+
+import contextlib
+import os
+import random
+import signal
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import psycopg
+
+from pgferry.embedded import Cluster
+from pgferry.embedded.client import Address
+from support import adversary_schema as schema
+from support.adversary_attacks import Attack, AttackMaker
+from support.adversary_bystanders import Keeper, Witness, right_answers, right_parameters
+from support.adversary_clients import Asker, Attacker, Stage
+from support.adversary_families import FAMILIES
+from support.adversary_news import Listener, Notifier
+from support.differential import Difference, Hang
+from support.pooler import SECRETS, Pooler
+
+STUCK = float(os.environ.get("PGFERRY_DIFF_STALLED", "30"))  # seconds without an answer for a bystander
+LOGINS = ("alice", "bob", "carol")
+SERVER_USERS = {"adv_app": schema.APP, "adv_super": "postgres"}  # by entry of [databases]
+KILLED = "worker.* died"  # what a killed worker logs
+# Kinds that are seen and not mended yet, with what is seen.
+PENDING: dict[str, str] = {
+    "news": "order of notifications, losses around LISTEN",
+    "codecs": "values in other encodings",
+    "literals": "prepared statements shared by text alone",
+    "long": "custom settings with names above 63 bytes",
+    "long_names": "the same",
+    "encodings": "0x5C as a second byte, values in other encodings",
+    "bind_pieces": "set_config of a name in a Bind that comes in pieces",
+    "blanks": "a setting's name with trailing blanks",
+    "long_text": "texts above 128 kB",
+    "comments": "a comment that ends at CR",
+    "prepared": "EXECUTE behind its PREPARE",
+    "ddl": "functions made and used at once",
+    "indirect": 'names like "9$9"; the owner loses a setting',
+    "domains": "a domain's CHECK by domain_in and the like",
+    "back": "RESET ROLE beside a procedure that rolls back",
+    "timeouts": "statement_timeout and idle_session_timeout end what is others'",
+    "functions": "FunctionCall of set_config",
+    "errors": "DISCARD ALL and an error in one batch",
+    "cancels": "not known to hold",
+    "several": "RESET ALL; RESET x in one text",
+}
+SETTINGS: dict[str, object] = {
+    "session_state": "track",
+    "default_pool_size": 2,
+    "server_round_robin": 1,
+    "max_prepared_statements": 8,
+    "query_wait_notify": 0,
+}
+
+
+@dataclass(slots=True)
+class Plan:
+    """A round: what is attacked, by whom. The same seed makes the same plan."""
+
+    seed: int
+    entry: str
+    attacks: list[Attack]
+    at_once: int
+    killing: bool = False
+
+    def __str__(self) -> str:
+        return f"seed {self.seed}, entry {self.entry}:\n" + "\n".join(map(str, self.attacks))
+
+
+@dataclass(slots=True)
+class Summary:
+    """What was done and checked in all rounds."""
+
+    rounds: int = 0
+    seconds: float = 0.0
+    counts: Counter[str] = field(default_factory=Counter)
+    attacks: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+
+    def __iadd__(self, other: "Summary") -> "Summary":
+        self.rounds += other.rounds
+        self.seconds += other.seconds
+        self.counts += other.counts
+        self.attacks += other.attacks
+        self.differences += other.differences
+        return self
+
+    def __str__(self) -> str:
+        lines = [f"{self.rounds} rounds in {self.seconds:.0f} s, {len(self.differences)} differences"]
+        lines.append("attacks: " + ", ".join(f"{k} {v}" for k, v in sorted(self.attacks.items())))
+        lines += [f"{v:8} {k}" for k, v in sorted(self.counts.items())]
+        return "\n".join(lines)
+
+
+class Arena:
+    """One database behind one pooler, for any number of rounds.
+
+    `without`: families of attacks that are left out, payloads, and "news", "literals", "codecs" of the bystanders.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        database: str,
+        make_pooler: Callable[..., Pooler],
+        without: Collection[str] = (),
+        **options: object,
+    ) -> None:
+        self.without = frozenset(without)
+        self.cluster, self.database = cluster, database
+        self.oids = schema.make_objects(cluster, database)
+        direct: Address = ("127.0.0.1", cluster.port)
+        users = SERVER_USERS.items()
+        self.right = {entry: right_answers(direct, database, user) for entry, user in users}
+        self.parameters = {entry: right_parameters(direct, database, user) for entry, user in users}
+        server = f"host=127.0.0.1 port={cluster.port} dbname={database}"
+        settings = {**SETTINGS, **options.pop("settings", {})}  # type: ignore[dict-item]
+        self.pooler = make_pooler(
+            settings=settings,
+            databases={entry: f"{server} user={user}" for entry, user in users},
+            userlist={**SECRETS, **dict.fromkeys(LOGINS, "")},
+            **options,
+        )
+        self.address: Address = (self.pooler.host, self.pooler.port)
+        self.summary = Summary()
+
+    def plan(self, seed: int, families: Sequence[str] = (), killing: bool = False) -> Plan:
+        """The plan of a round, of some families or all."""
+        rng = random.Random(seed)
+        entry = rng.choice([*SERVER_USERS])
+        attacks = []
+        names = [name for name in families or FAMILIES if name not in self.without]
+        for n in range(rng.randint(8, 14)):
+            tag = f"{seed}_{n}"
+            user, superuser = rng.choice(LOGINS[:2]), entry == "adv_super"
+            maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.without)
+            family = rng.choice(names)
+            attacks.append(maker.make(family, FAMILIES[family]))
+        return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing)
+
+    def play(self, plan: Plan) -> None:
+        """Difference or Hang when somebody heard what is not right."""
+        started = time.monotonic()
+        stage = Stage(self.address, plan.entry, plan.seed, plan.killing)
+        game = Game(self, stage, plan)
+        try:
+            with Chaos(self, plan.seed) if plan.killing else contextlib.nullcontext():
+                game.run()
+        except (Difference, Hang) as e:
+            recent = "\n".join(stage.events[-12:])
+            self.summary.differences.append(f"seed {plan.seed}: {str(e)[:300]}")
+            raise type(e)(
+                f"seed {plan.seed}, entry {plan.entry}: {e}\nattackers until then:\n{recent}"
+            ) from None
+        finally:
+            stage.close()
+            schema.clean(self.cluster, self.database)
+            self.summary.rounds += 1
+            self.summary.seconds += time.monotonic() - started
+            self.summary.counts += stage.counts
+            self.summary.attacks.update(a.family for a in plan.attacks)
+            for asker in game.askers:
+                self.summary.counts[f"answers checked, {type(asker).__name__}"] += asker.checked
+
+
+class Game:
+    """One round under way."""
+
+    def __init__(self, arena: Arena, stage: Stage, plan: Plan) -> None:
+        self.arena, self.stage, self.plan = arena, stage, plan
+        rng = stage.rng
+        role, right = SERVER_USERS[plan.entry], arena.right[plan.entry]
+        parameters = arena.parameters[plan.entry]
+
+        def some() -> random.Random:
+            return random.Random(rng.random())
+
+        without = arena.without
+        names = [schema.fresh(a.tag).setting for a in plan.attacks]
+        self.witnesses = [Witness(stage, f"witness {u}", u, some(), right, parameters, names) for u in LOGINS]
+        del self.witnesses[rng.choice([1, 2, 3]) :]
+        self.keepers = [
+            Keeper(stage, f"keeper {n}", rng.choice(LOGINS), some(), role, encoding, without)
+            for n, encoding in enumerate(["UTF8", "UTF8", rng.choice(["SJIS", "LATIN1", "GBK"])])
+        ]
+        del self.keepers[rng.choice([0, 1, 3]) :]
+        listening = () if "news" in without else LOGINS[:2]
+        self.listeners = [Listener(stage, f"listener {u}", u, some()) for u in listening]
+        self.notifier = Notifier(stage, "notifier", "carol", some())
+        self.notifier.resting = True
+        self.askers: list[Asker] = [*self.witnesses, *self.keepers, *self.listeners, self.notifier]
+        self.attackers: list[Attacker] = []
+
+    def run(self) -> None:
+        waiting = list(reversed(self.plan.attacks))
+        while waiting or self.attackers:
+            while waiting and len(self.attackers) < self.plan.at_once:
+                self.attackers.append(Attacker(self.stage, waiting.pop()))
+            if self.notifier.resting and self.listeners and all(x.listening for x in self.listeners):
+                self.notifier.resting = False
+            self._turn()
+            self.attackers = [a for a in self.attackers if not a.done]
+        # All are gone: what they have left is to be seen now, on each server.
+        before = [w.checked for w in self.witnesses]
+        self._until(lambda: all(w.checked >= n + 8 for w, n in zip(self.witnesses, before, strict=True)))
+        self._rest()
+
+    def _rest(self) -> None:
+        for asker in self.askers:
+            asker.resting = True
+        self._until(lambda: all(a.idle for a in self.askers))
+        if not self.stage.tolerant:
+            self._until(
+                lambda: all(x.last == self.notifier.last for x in self.listeners if self.notifier.last)
+            )
+
+    def _until(self, over: Callable[[], bool]) -> None:
+        limit = time.monotonic() + STUCK
+        while not over():
+            if time.monotonic() > limit:
+                raise Hang(f"nothing moves: {[(a.name, a.asking, a.checked) for a in self.askers]}")
+            self._turn()
+
+    def _turn(self) -> None:
+        self.stage.turn()
+        now = time.monotonic()
+        for attacker in self.attackers:
+            attacker.turn(now)
+        for asker in self.askers:
+            asker.turn(now)
+            if asker.asking and now - asker.since > STUCK:
+                raise Hang(f"{asker.name} was not answered for {STUCK:g} s")
+
+
+class Chaos:
+    """Ends servers, clients and workers, and commands the pooler, in a thread of its own, while it is entered."""
+
+    def __init__(self, arena: Arena, seed: int) -> None:
+        self.arena = arena
+        self.rng = random.Random(seed)
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self._work)
+
+    def _work(self) -> None:
+        doings = [self._server, self._server, self._server, self._client, self._command, self._worker]
+        while not self.over.wait(self.rng.uniform(0.03, 0.25)):
+            with contextlib.suppress(psycopg.Error, OSError):
+                self.rng.choice(doings)()
+
+    def _server(self) -> None:
+        database = self.arena.database
+        text = f"SELECT pid FROM pg_stat_activity WHERE datname = '{database}' AND pid <> pg_backend_pid() ORDER BY 1"
+        if rows := self.arena.cluster.sql(text):
+            self.arena.cluster.sql(f"SELECT pg_terminate_backend({self.rng.choice(rows)[0]})")
+
+    def _client(self) -> None:
+        clients = [c for c in self.arena.pooler.show("CLIENTS") if c["database"] in SERVER_USERS]
+        if clients:
+            self.arena.pooler.admin(f"KILL_CLIENT {self.rng.choice(clients)['id']}")
+
+    def _command(self) -> None:
+        self.arena.pooler.admin(self.rng.choice(["RELOAD", "RECONNECT"]))
+
+    def _worker(self) -> None:
+        if self.rng.random() < 0.2 and (pids := self.arena.pooler.worker_pids):
+            os.kill(self.rng.choice(pids), signal.SIGKILL)
+
+    def __enter__(self) -> "Chaos":
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        self.thread.join()
+
+
+def shrunk(arena: Arena, plan: Plan, tries: int = 3) -> str:
+    """The attacks that the difference needs, as far as taking some away finds out."""
+
+    def differs(attacks: Sequence[Attack]) -> str:
+        for _ in range(tries):
+            try:
+                arena.play(Plan(plan.seed, plan.entry, [*attacks], 1, plan.killing))
+            except (Difference, Hang) as e:
+                return str(e)
+        return ""
+
+    best, last = plan.attacks, "differs only now and then"
+    size = len(best) // 2
+    while size:
+        at = 0
+        while at < len(best):
+            fewer = best[:at] + best[at + size :]
+            if fewer and (found := differs(fewer)):
+                best, last = fewer, found
+            else:
+                at += size
+        size //= 2
+    return "\n".join([*map(str, best), last])
+
+
+def seeds(first: int, seconds: float) -> Iterator[int]:
+    """Seeds until the time is over."""
+    end = time.monotonic() + seconds
+    seed = first
+    while time.monotonic() < end:
+        yield seed
+        seed += 1
