@@ -52,7 +52,7 @@ SHELL = (
 )
 MESSAGES = ("pgferry should not run as root",)
 # These stay until they are ended.
-SERVERS = ("pgferry run --url", "pgferry pgbouncer.ini", "pgferry /etc/pgbouncer/pgbouncer.ini")
+SERVERS = ("pgferry run", "pgferry pgbouncer.ini", "pgferry /etc/pgbouncer/pgbouncer.ini")
 # Begins with -> the test here that runs it, or what can be said of it without.
 BY_ITSELF = {
     "pgferry run --env": "test_the_image",
@@ -156,6 +156,7 @@ class Place:
         self.environ = {
             **os.environ,
             "PGPASSWORD": "secret",
+            "DATABASE_URL": f"postgresql://alice:secret@127.0.0.1:{cluster.port}/shop",
             ALLOW_ROOT: "1",
             "PYTHONPATH": str(ROOT / "src"),
         }
@@ -249,7 +250,7 @@ with psycopg.connect(f"host=127.0.0.1 port={sys.argv[1]} user=alice dbname=shop"
 """
 
 
-@pytest.mark.parametrize("command", [c for c in RUN if not c.startswith(SERVERS)])
+@pytest.mark.parametrize("command", [c for c in RUN if c not in SERVERS])
 def test_a_command(place: Place, command: str) -> None:
     if command.startswith("psql") and not shutil.which("psql"):
         pytest.skip("psql is not installed")
@@ -263,11 +264,11 @@ def test_a_command(place: Place, command: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("command", [c for c in RUN if c.startswith(SERVERS)])
+@pytest.mark.parametrize("command", [c for c in RUN if c in SERVERS])
 def test_a_command_that_stays(server: Cluster, tmp_path: Path, command: str) -> None:
     with take_port() as port:
         place = Place(tmp_path, server, port)
-        process = place.start(f"{command} --listen 127.0.0.1:{port}" if " run " in command else command)
+        process = place.start(f"{command} --listen 127.0.0.1:{port}" if command == "pgferry run" else command)
         process.send_signal(2)
         assert process.wait(20) == 0, (tmp_path / "log").read_text()
 

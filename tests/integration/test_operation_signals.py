@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from pgferry.embedded import Cluster
-from pgferry.embedded.guard import alive
+from pgferry.embedded.guard import alive, descendants
 from support.clients import begin, fatal, one_of_each, pid_of, raw, raw_soon, refusal, worker_of
 from support.pooler import Pooler, eventually
 from support.ports import take_port
@@ -322,7 +322,7 @@ def test_check(tmp_path: Path) -> None:
 @pytest.mark.pg(18)
 def test_run_with_a_url(cluster: Cluster) -> None:
     with take_port() as port:
-        url = f"postgresql://postgres@127.0.0.1:{cluster.port}/postgres"
+        url = f"postgresql://postgres:hunter2@127.0.0.1:{cluster.port}/postgres"
         environment = {**os.environ, "PGFERRY_ALLOW_ROOT": "1"}
         process = subprocess.Popen(
             [sys.executable, "-m", "pgferry", "run", "--url", url, "--listen", f"127.0.0.1:{port}"],
@@ -338,13 +338,18 @@ def test_run_with_a_url(cluster: Cluster) -> None:
                     assert process.stdout is not None
                     raise AssertionError(process.stdout.read())
                 try:
-                    conninfo = f"host=127.0.0.1 port={port} user=postgres dbname=postgres"
+                    conninfo = f"host=127.0.0.1 port={port} user=postgres password=hunter2 dbname=postgres"
                     with psycopg.connect(conninfo) as conn:
                         return conn.execute("SELECT 1").fetchone() == (1,)
                 except psycopg.OperationalError:
                     return False
 
             eventually(works, 15)
+            family = [process.pid, *descendants(process.pid)]
+            assert len(family) > 1
+            shown = [Path(f"/proc/{pid}/cmdline").read_bytes() for pid in family]
+            assert b"postgresql://postgres:*******@" in shown[0], "the password is not for every account's ps"
+            assert not any(b"hunter2" in each for each in shown)
             process.send_signal(SIGINT)
             assert process.wait(10) == 0
         finally:

@@ -7,6 +7,8 @@ from typing import Any, NoReturn
 
 import click
 
+from pgferry.cli.hide import hide_passwords
+
 COMMANDS = {
     "run": ("pgferry.cli.run", "Pool the server of a URL, without any file."),
     "demo": ("pgferry.cli.demo", "Show pgferry at work on a PostgreSQL of its own."),
@@ -90,6 +92,11 @@ def load_command(name: str) -> click.Command:
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Entry point of the console script; ends the process."""
+    if not hide_passwords():
+        click.echo(
+            "pgferry: the password in the arguments can be seen in ps; use DATABASE_URL or ~/.pgpass",
+            err=True,
+        )
     args = sys.argv[1:] if arguments is None else arguments
     if args and args[0] in COMMANDS:
         name = args[0]

@@ -105,4 +105,9 @@ def test_the_command_line_imports_little() -> None:
         check=True,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
-    assert set(result.stdout.strip().split(",")) == {"pgferry", "pgferry.cli", "pgferry.cli.main"}
+    assert set(result.stdout.strip().split(",")) == {
+        "pgferry",
+        "pgferry.cli",
+        "pgferry.cli.hide",
+        "pgferry.cli.main",
+    }
