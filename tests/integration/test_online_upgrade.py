@@ -1,7 +1,10 @@
 """-R: a new pgferry takes sockets, clients and servers of the running one; no client sees an error."""
 
 import contextlib
+import os
 import re
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -206,6 +209,41 @@ def test_nobody_to_take_over_from(upgrade: Callable[..., Upgrade]) -> None:
     assert "normal start" in process.log()
     with login(up.pooler) as wire:
         assert wire.rows("SELECT 1") == [[b"1"]]
+
+
+STRANGER = """
+import os, socket, time
+os.setgroups([]), os.setgid(65533), os.setuid(65533)
+held = []
+while True:
+    for line in open("/proc/net/unix"):
+        name = line.rpartition(" ")[2].strip()
+        if name.startswith("@pgferry_") and len(held) < 5000:
+            sock = socket.socket(socket.AF_UNIX)
+            sock.setblocking(False)
+            try:
+                sock.connect("\\0" + name[1:])
+            except OSError:
+                continue
+            held.append(sock)
+            time.sleep(0.001)
+            print("connected", flush=True)
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be two accounts")
+def test_a_stranger_at_the_sockets_is_sent_away(upgrade: Callable[..., Upgrade]) -> None:
+    up = upgrade(workers=1)
+    with login(up.pooler) as wire:
+        before = wire.rows("SELECT pg_backend_pid()")
+        stranger = subprocess.Popen([sys.executable, "-c", STRANGER], stdout=subprocess.PIPE)
+        try:
+            up.start()
+            eventually(up.first_has_ended, 30)
+        finally:
+            stranger.kill()
+        assert b"connected" in stranger.communicate()[0]
+        assert wire.rows("SELECT pg_backend_pid()") == before
 
 
 def test_session_mode(upgrade: Callable[..., Upgrade]) -> None:

@@ -4,6 +4,9 @@ The new supervisor makes an abstract unix socket and names it to the old one's c
 there, sends its listening sockets, and waits. When the new workers listen, the new supervisor says `go` with the names
 of sockets on which each new worker waits for the old one of its index; from then on workers deal with each other
 (worker.handover). Until `go` the old process goes on as if nothing had been.
+
+Other accounts see the names of abstract sockets and can connect, too: whoever runs as another account is sent away, and
+the wait for the right one goes on.
 """
 
 import asyncio
@@ -11,7 +14,10 @@ import os
 import secrets
 import socket
 import struct
+import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,6 +29,7 @@ from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
+_CONNECT_SECONDS = 10.0
 _MAX_FDS = 250
 _GAP = 1_000_000
 
@@ -70,18 +77,23 @@ def take_over(unix_dir: str, port: int, workers: int, log: Log) -> Taken | None:
     if not unix_dir:
         raise StartError("-R needs unix_socket_dir to find the running process")
     path = f"{unix_dir}/.s.PGSQL.{port}"
-    with _abstract_listener() as listener:
-        listener.settimeout(_SECONDS)
+    ended = threading.Event()
+    with _abstract_listener() as listener, ThreadPoolExecutor(1) as beside:
         name = os.fsdecode(listener.getsockname()[1:])
+        # Beside the console's answer, which comes when the old process has connected: strangers must not fill it.
+        found = beside.submit(accept_own, listener, ended)
         try:
             _tell_console(path, f'TAKEOVER "{name}"')
+            sock = found.result()
         except (FileNotFoundError, ConnectionRefusedError):
             log.log(f"nobody to take over from at unix:{path}, normal start")
             return None
         except (OSError, EOFError) as error:
             raise StartError(f"cannot take over from the process at unix:{path}: {error}") from error
-        sock, _ = listener.accept()
-    _check_peer(sock)
+        finally:
+            ended.set()
+    if sock is None:
+        raise StartError(f"cannot take over from the process at unix:{path}: it did not connect in time")
     sock.settimeout(_SECONDS)
     data, fds, _flags, _peer = socket.recv_fds(sock, 65536, _MAX_FDS)
     header = msgspec.msgpack.decode(data)
@@ -98,6 +110,23 @@ def take_over(unix_dir: str, port: int, workers: int, log: Log) -> Taken | None:
     listeners.unix = [sockets.pop(0) for _ in range(header["unix"])]
     log.log(f"taking over from pid {header['pid']}")
     return Taken(sock, listeners, sockets, header["statements"] + _GAP, header["pid"], header["unix_path"])
+
+
+def accept_own(
+    listener: socket.socket, ended: threading.Event, seconds: float = _SECONDS
+) -> socket.socket | None:
+    """The first connection of a process of this account; None when there is none in time, or when it is `ended`."""
+    listener.settimeout(0.1)
+    limit = time.monotonic() + seconds
+    while not ended.is_set() and time.monotonic() < limit:
+        try:
+            sock, _ = listener.accept()
+        except TimeoutError:
+            continue
+        if _is_own(sock):
+            return sock
+        sock.close()
+    return None
 
 
 def _tell_console(path: str, command: str) -> None:
@@ -131,17 +160,32 @@ def _until_ready(answers: Any) -> None:
 def _abstract_listener() -> socket.socket:
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     sock.bind(f"\0pgferry_{secrets.token_hex(16)}")
-    sock.listen(1)
+    sock.listen(128)
     return sock
 
 
-def _check_peer(sock: socket.socket) -> None:
+def _is_own(sock: socket.socket) -> bool:
+    """Whether the process at the other end runs as our account."""
     _pid, uid, _gid = struct.unpack("3i", sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-    if uid != os.geteuid():
-        raise StartError("hand-over with a process of another account")
+    return bool(uid == os.geteuid())
 
 
 # --- the old process
+
+
+async def _connect(sock: socket.socket, name: str) -> None:
+    """Connect, without holding up everything else while strangers fill the queue there. Raises OSError."""
+    sock.setblocking(False)
+    limit = time.monotonic() + _CONNECT_SECONDS
+    while True:
+        try:
+            sock.connect("\0" + name)
+            break
+        except BlockingIOError:
+            if time.monotonic() > limit:
+                raise
+            await asyncio.sleep(0.02)
+    sock.setblocking(True)
 
 
 class Handover:
@@ -161,10 +205,11 @@ class Handover:
             raise CommandError("shutting down or handing over already")
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            sock.connect("\0" + name)
-            _check_peer(sock)
+            await _connect(sock, name)
+            if not _is_own(sock):
+                raise PermissionError("the other process belongs to another account")
             await self._send_listeners(sock)
-        except (OSError, StartError, WorkerRefused) as error:
+        except (OSError, WorkerRefused) as error:
             sock.close()
             raise CommandError(f"cannot hand over: {error}") from error
         self._task = asyncio.get_running_loop().create_task(self._wait_for_go(sock))
