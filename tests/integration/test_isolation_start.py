@@ -100,3 +100,55 @@ def test_reset_in_session_mode(cluster: Cluster, make_pooler: Make) -> None:
         wire.query("SET search_path = other")
         wire.query("RESET search_path")
         assert wire.rows("SHOW search_path") == [[b'"$user", public']]
+
+
+CONNECT = (
+    "'SET ROLE reader; SET statement_timeout = ''7s''; SET app.tenant = ''base''; PREPARE one AS SELECT 41 + 1;"
+    " SET TimeZone = ''Asia/Tokyo'''"
+)
+LOOK = (
+    "SELECT current_user, current_setting('statement_timeout'), current_setting('app.tenant', true),"
+    " current_setting('TimeZone')"
+)
+BASE = [b"reader", b"7s", b"base", b"Asia/Tokyo"]
+
+
+@pytest.fixture
+def reader(own_cluster: Cluster) -> str:
+    """The line of an entry whose connect_query sets all kinds of state."""
+    own_cluster.sql("CREATE ROLE reader")
+    return f"host=127.0.0.1 port={own_cluster.port} dbname=postgres pool_size=1 connect_query={CONNECT}"
+
+
+def test_connect_query_is_part_of_every_start(make_pooler: Make, reader: str) -> None:
+    """Whoever had the server before and whatever he did: a client starts with what connect_query sets."""
+    pooler = make_pooler(databases={"postgres": reader})
+    for spoil in (
+        "SELECT 1",
+        "DISCARD ALL",
+        "RESET ROLE; RESET statement_timeout",
+        "SET SESSION AUTHORIZATION reader",
+        "CREATE TEMP TABLE t ()",
+        "SELECT set_config('app.tenant', 'x', false)",
+        "DEALLOCATE ALL",
+    ):
+        with raw(pooler) as wire, raw(pooler) as other:
+            assert wire.rows(LOOK) == [BASE], spoil
+            assert wire.rows("EXECUTE one") == [[b"42"]]
+            assert "E" not in types(wire.query(spoil)), spoil
+            if "TEMP" not in spoil:
+                assert other.rows(LOOK) == [BASE], spoil
+                assert other.rows("EXECUTE one") == [[b"42"]]
+        with raw(pooler) as wire:
+            assert wire.rows(LOOK) == [BASE], spoil
+
+
+def test_reset_leads_to_what_connect_query_sets(make_pooler: Make, reader: str) -> None:
+    pooler = make_pooler(databases={"postgres": reader})
+    with raw(pooler, options="-c search_path=mine") as wire:
+        for reset in ("RESET ALL", "SET statement_timeout TO DEFAULT; RESET app.tenant; RESET TimeZone"):
+            wire.query("SET statement_timeout = '1s'; SET app.tenant = 'x'; SET TimeZone = 'UTC'")
+            assert wire.rows(LOOK) == [[b"reader", b"1s", b"x", b"UTC"]]
+            wire.query(reset)
+            assert wire.rows(LOOK) == [BASE]
+            assert wire.rows("SHOW search_path") == [[b"mine"]]

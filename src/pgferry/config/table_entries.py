@@ -177,7 +177,8 @@ DATABASE: tuple[Setting, ...] = (
         name="connect_query",
         default=None,
         kind=TEXT,
-        text="Query sent to each new server before its first use; an error in it is logged and ignored.",
+        text="Query sent to each new server before its first use; an error in it is logged and ignored."
+        " The settings, the role and the prepared statements that it leaves are part of what each client starts with.",
     ),
     Setting(
         name="client_encoding",

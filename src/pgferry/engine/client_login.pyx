@@ -24,8 +24,8 @@ from pgferry.engine.model cimport (
 from pgferry.engine.pooling cimport close_client
 from pgferry.engine.replication cimport abandon_server, join, replication_pool
 from pgferry.engine.secure cimport start_tls
+from pgferry.engine.session_start cimport start_of
 from pgferry.engine.startup cimport Startup, read_startup
-from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport be32
 from pgferry.engine.text cimport Text
 
@@ -324,9 +324,10 @@ cdef int welcome(Login login, Client c) except -1:
         greeting = startup.greeting = greet(pool, values, startup.greeting)
     c.vars = c.start_vars = greeting.vars
     c.vars_unchecked = greeting.unchecked
-    if settings:
-        c.kept = c.start = intern_state(engine, settings, frozenset())
-        c.kept_unchecked = True
+    if login.server is None:
+        c.kept = c.start = start_of(pool, settings)
+        c.sql = pool.start_sql if pool.session_state != STATE_IGNORE else None
+        c.kept_unchecked = bool(settings)
     put_rest(c, login)
     c.put(greeting.text, len(greeting.text))
     new_key(c, startup.long_key)

@@ -107,6 +107,8 @@ def describe_server(Server s):
         "kind": "server", "database": pool.db.name, "pool_user": pool.user.name,
         "vars": by_name(pool.engine, s.vars), "welcome": pool.welcome,
         "base_vars": by_name(pool.engine, pool.base_vars) if pool.base_vars is not None else None,
+        "reset_vars": by_name(pool.engine, pool.reset_vars) if pool.reset_vars is not None else None,
+        "start_settings": pool.start_settings, "start_sql": pool.start_sql,
         "kept": s.kept.settings, "sql": s.sql, "version": s.version, "statements": numbers, "key": s.cancel_key,
         "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.host,
         "peer": [s.peer_addr, s.peer_port], "own": [s.own_addr, s.own_port],
@@ -218,6 +220,8 @@ def accept_server(Engine engine, about, int fd):
     if pool.welcome is None and about["welcome"] is not None and about["base_vars"] is not None:
         pool.welcome = about["welcome"]
         pool.base_vars = in_order(engine, about["base_vars"])
+        pool.reset_vars = in_order(engine, about["reset_vars"])
+        pool.start_settings, pool.start_sql = about["start_settings"], about["start_sql"]
         pool.greet_anew()
     pool.slots.take(0)
     db.servers.take(0)

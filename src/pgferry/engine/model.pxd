@@ -54,6 +54,7 @@ cpdef enum Purpose:
     P_VERSION = 10    # whether that has changed
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
+    P_START = 14      # what connect_query has left (session_start)
     P_SCRUB = 13      # DISCARD ALL in front of a client of another user
 
 
@@ -195,7 +196,10 @@ cdef class Pool:
     cdef Counter slots               # servers of this pool over all workers
     cdef Counter wanting             # clients that pool_size keeps waiting, of all workers (see sharing)
     cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
-    cdef public tuple base_vars      # tracked parameters as the server reports them at login
+    cdef public tuple base_vars      # tracked parameters as the server reports them at login, connect_query included
+    cdef public tuple reset_vars     # the same without connect_query: what RESET leads to
+    cdef public dict start_settings  # what connect_query has left, see session_start
+    cdef public dict start_sql       # and its prepared statements; None: none
     cdef object greeted              # another object whenever a client would be greeted differently
     cdef readonly dict canon         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint removed
@@ -229,6 +233,7 @@ cdef class Server(Stream):
     cdef readonly uint8_t status         # of the last ReadyForQuery: I, T or E; 0: not ready
     cdef uint8_t xact                    # the same, kept while it is not ready
     cdef public tuple vars               # tracked parameters as last reported
+    cdef tuple reset_vars                # vars in front of connect_query
     cdef bytes told                      # ParameterStatus messages of the others, until the login is complete
     cdef object unnamed                  # the Parse body its unnamed statement came from; None: not known
     cdef public bint close_needed

@@ -120,6 +120,7 @@ cdef class Pool:
         self.cancels_sent = []
         self.greeted = object()
         self.canon = {}
+        self.start_settings = {}
         self.stats = Stats()
         self.times = Times()
         self.state_counts = {}

@@ -128,16 +128,22 @@ def kill_client(Engine engine, long long number):
 
 
 def welcome_of(Pool pool):
-    """What a new client of this pool is greeted with: untracked ParameterStatus messages and tracked values."""
-    return pool.welcome, pool.base_vars
+    """What a new client of this pool starts with, as a message: ParameterStatus messages, tracked values as a login
+    and as RESET leads to them, what connect_query has left. None: no server has logged in yet.
+    """
+    if pool.welcome is None:
+        return None
+    return {"untracked": pool.welcome, "values": pool.base_vars, "reset_values": pool.reset_vars,
+            "settings": list(pool.start_settings.items()), "prepared": list((pool.start_sql or {}).items())}
 
 
-def take_welcome(Pool pool, bytes untracked, tuple values):
-    """Another worker's welcome: clients of a full pool need not wait for a server just to log in."""
-    if pool.welcome is not None or pool.removed or len(values) != len(pool.engine.tracked):
+def take_welcome(Pool pool, message):
+    """Another worker's welcome_of(): clients of a full pool need not wait for a server just to log in."""
+    if pool.welcome is not None or pool.removed or len(message["values"]) != len(pool.engine.tracked):
         return
-    pool.welcome = untracked
-    pool.base_vars = values
+    pool.welcome = message["untracked"]
+    pool.base_vars, pool.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
+    pool.start_settings, pool.start_sql = dict(message["settings"]), dict(message["prepared"]) or None
     pool.greet_anew()
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)

@@ -153,7 +153,7 @@ cdef int send_refused(Client c, Server s, bint parse) except -1:
 
 cdef int note_default(Client c, const char *text, size_t n) noexcept:
     """Session mode: from the first text with the word DEFAULT on, a SET may set a start value back."""
-    if not c.to_default and (c.start is not c.engine.no_state or c.start_vars is not c.pool.base_vars):
+    if not c.to_default and (c.start is not c.engine.no_state or c.start_vars is not c.pool.reset_vars):
         c.to_default = c.engine.default_word.scan(text, n) != 0
     return 0
 

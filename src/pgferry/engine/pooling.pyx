@@ -19,7 +19,7 @@ from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAI
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
-    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_VARS, P_VERSION, STATE_IGNORE,
+    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, P_VERSION, STATE_IGNORE,
     SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
@@ -32,7 +32,8 @@ from pgferry.engine.restoring cimport bring, brought, not_brought
 from pgferry.engine.scrubbing cimport (
     begin_scrub, finish_alone, lose_scrubbed, needs_scrub, scrub_answered, scrubs_only,
 )
-from pgferry.engine.server_login cimport connected
+from pgferry.engine.server_login cimport connect_query_done
+from pgferry.engine.session_start cimport start_answered
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.touch cimport CANNOT_ASK
@@ -341,7 +342,9 @@ cdef int own_query_done(Server s, int purpose) except -1:
     if purpose == P_INTERNAL:
         return internal_answered(s)
     if purpose == P_CONNECT:
-        return connected(s)
+        return connect_query_done(s)
+    if purpose == P_START:
+        return start_answered(s, s.error)
     if purpose == P_LOOKUP:
         return lookup_answered(s)
     if purpose == P_CATALOG or purpose == P_VERSION:

@@ -106,7 +106,7 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, list pending):
                 parts.append(b'SET "%b"=%b;' % (name.encode(), quote_literal(value)))
             if name.lower() == "datestyle" and b"," not in value:
                 # Half of it comes from the value before: that is to be the server's own.
-                parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(c.pool.base_vars[i]))
+                parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(c.pool.reset_vars[i]))
             pending.append((i, value))
     return b"".join(parts)
 

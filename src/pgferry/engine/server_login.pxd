@@ -2,6 +2,7 @@
 from pgferry.engine.model cimport Client, Pool, Server
 
 cdef int start_login(Pool pool, object internal=*, Client owner=*) except -1
+cdef int connect_query_done(Server s) except -1
 cdef int connected(Server s) except -1
 cdef int server_connected(Server s) except -1
 cdef int server_secure(Server s) except -1

@@ -24,6 +24,7 @@ from pgferry.engine.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Eng
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.replication cimport make_own, own_login_failed, own_parameters, take_reported
 from pgferry.engine.secure cimport start_tls
+from pgferry.engine.session_start cimport ask_start
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 from pgferry.engine.times cimport TIME_CONNECT, record
 
@@ -447,9 +448,15 @@ cdef int ready(Server s, login) except -1:
         return internal_logged_in(s)
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
+        s.reset_vars = s.vars
         own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
     return connected(s)
+
+
+cdef int connect_query_done(Server s) except -1:
+    """connect_query has been answered."""
+    return ask_start(s, s.pool.db.conf.connect_query.encode("utf-8", "surrogateescape"))
 
 
 cdef int connected(Server s) except -1:
@@ -459,6 +466,7 @@ cdef int connected(Server s) except -1:
         take_reported(s, s.told)
     elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != s.told:
         pool.base_vars = s.vars
+        pool.reset_vars = s.reset_vars or s.vars
         pool.welcome = s.told
         pool.greet_anew()
     else:

@@ -187,10 +187,10 @@ cdef bytes base_script(Client c, object names, list tracked):
     for name, value in c.start.settings.items():
         if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
             parts.append(call(name, value))
-    if c.start_vars is not c.pool.base_vars:
+    if c.start_vars is not c.pool.reset_vars:
         for i, value in enumerate(c.start_vars):
             name = engine.tracked[i].lower().encode()
-            if value is not None and value != c.pool.base_vars[i] and (names is True or name in names):
+            if value is not None and value != c.pool.reset_vars[i] and (names is True or name in names):
                 parts.append(call(name, value))
                 tracked.append(i)
     return b"SELECT " + b",".join(parts) if parts else b""
@@ -203,9 +203,9 @@ cdef bytes base_again(Client c):
     and of a custom setting by its being empty. b"" for a client that has none.
     """
     cdef list pairs = [(name, value) for name, value in c.start.settings.items() if name not in (ROLE, AUTHORIZATION)]
-    if c.start_vars is not c.pool.base_vars:
+    if c.start_vars is not c.pool.reset_vars:
         for i, value in enumerate(c.start_vars):
-            if value is not None and value != c.pool.base_vars[i]:
+            if value is not None and value != c.pool.reset_vars[i]:
                 pairs.append((c.engine.tracked[i].lower().encode(), value))
     if not pairs or "base" in c.engine.omit:
         return b""

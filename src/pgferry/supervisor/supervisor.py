@@ -238,9 +238,9 @@ class Supervisor:
             "welcome", _WELCOME_SECONDS, db=message["db"], user=message["user"]
         )
         for answer in answers.values():
-            if answer.get("found"):
-                return {key: answer[key] for key in ("found", "untracked", "values")}
-        return {"found": False}
+            if answer["welcome"] is not None:
+                return {"welcome": answer["welcome"]}
+        return {"welcome": None}
 
     # Signals (COMPAT 2.9); asyncio runs these in the loop, not inside the interrupted code
 

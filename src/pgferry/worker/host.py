@@ -169,8 +169,8 @@ class Host:
 
         def answered(answer: Message) -> None:
             self._asked.discard(pool)
-            if answer.get("found"):
-                operations.take_welcome(pool, answer["untracked"], tuple(answer["values"]))
+            if answer["welcome"] is not None:
+                operations.take_welcome(pool, answer["welcome"])
 
         self.control.request("welcome", answered, db=pool.db.name, user=pool.user.name)
 

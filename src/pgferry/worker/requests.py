@@ -238,8 +238,7 @@ class Requests:
     def _welcome(self, message: Message, answer: Answer) -> None:
         db = self._engine.databases.get(message["db"])
         pool = db.pools.get(message["user"]) if db is not None else None
-        untracked, values = operations.welcome_of(pool) if pool is not None else (None, None)
-        answer({"found": untracked is not None, "untracked": untracked, "values": values})
+        answer({"welcome": operations.welcome_of(pool) if pool is not None else None})
 
     # SHOW
 
