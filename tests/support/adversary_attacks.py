@@ -83,7 +83,7 @@ def starting(rng: random.Random) -> dict[str, str]:
 
 
 class AttackMaker:
-    """Makes one program. `oids`: those of the domains (adversary_schema.make_objects)."""
+    """Makes one program. `oids`, `kinds`: of the objects (see adversary_schema.make_objects)."""
 
     def __init__(
         self,
@@ -92,12 +92,14 @@ class AttackMaker:
         user: str,
         superuser: bool,
         oids: Mapping[str, int],
+        kinds: Collection[str],
         without: Collection[str] = (),
     ) -> None:
         self.rng = random.Random(seed)
         self.tag = tag
         self.user = user
         self.oids = oids
+        self.kinds = kinds
         self.payloads = [
             p for p in schema.PAYLOADS if (superuser or not p.superuser) and p.name not in without
         ]

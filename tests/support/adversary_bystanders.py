@@ -248,7 +248,7 @@ class Keeper(Asker):
     def ask(self) -> tuple[bytes, int]:
         """One of the kinds of transactions, with what is expected of it."""
         kind: Callable[[], tuple[bytes, int]] = self.rng.choice(
-            [self.change, self.change, self.check, self.check, self.check, self.undone, self.statement]
+            [*[self.change] * 3, *[self.check] * 4, self.undone, self.statement, self.reset, self.discard]
         )
         return kind()
 
@@ -278,6 +278,29 @@ class Keeper(Asker):
             return self._sent("BEGIN") + self._sent(text) + self._sent("COMMIT"), 3
         return self._sent("BEGIN") + self._sent(text) + self._sent("ROLLBACK"), 3
 
+    def reset(self) -> tuple[bytes, int]:
+        """Back to the values of the startup packet, one or all."""
+        name = self.rng.choice(self.names)
+        self.asked = f"RESET {name}"
+        if self.rng.random() < 0.3:
+            twice = "RESET ALL" if "several" in self.without else f"RESET ALL; RESET {name}"
+            self.asked = self.rng.choice(["RESET ALL", twice])
+            self.state = dict(self.start)
+        else:
+            self.state.pop(name, None)
+            self.state.update({k: v for k, v in self.start.items() if k == name})
+        return self._sent(self.asked), 1
+
+    def discard(self) -> tuple[bytes, int]:
+        """Everything is gone but the start values, whatever fails behind it."""
+        self.asked = "DISCARD ALL"
+        self.begin()
+        if self.rng.random() < 0.4 or "discard" in self.without:
+            return self._sent("DISCARD ALL"), 1
+        self.asked = "DISCARD ALL and an error"
+        batch = [wire.parse(text) + wire.bind() + wire.execute() for text in ("DISCARD ALL", "SELECT 1/0")]
+        return b"".join(batch) + wire.sync(), 1
+
     def check(self) -> tuple[bytes, int]:
         self.asked = "check"
         if self.rng.random() < 0.5:
@@ -301,6 +324,8 @@ class Keeper(Asker):
 
     def judge(self, answer: list[Message]) -> None:
         failed = [m.fields for m in answer if m.type == "E"]
+        if self.asked.endswith("and an error"):
+            failed = [fields for fields in failed if fields["C"] != "22012"]
         told = [m for m in answer if m.type == "A"]
         rows = [
             [None if v is None else v.decode(self.codec, "replace") for v in m.row]

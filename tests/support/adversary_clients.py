@@ -18,6 +18,7 @@ from support.differential import Difference
 from support.wire import Message
 
 PATIENCE = 1.0  # seconds that an attacker waits for an answer: somebody else may hold all servers
+ASKS_FOR_IT = ("timeouts",)  # families whose sessions PostgreSQL may end
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server or the pooler went away
 
 
@@ -266,10 +267,13 @@ class Attacker(Client):
         self.stage.counts["own states checked"] += 1
 
     def heard(self, _: Connection, messages: Sequence[Message]) -> None:
+        """An attacker is an ordinary client, too: nobody cuts it off."""
         for got in messages:
             if got.type == "E" and got.fields.get("S") == "FATAL":
                 text = f"{self.attack.family}: {got.sqlstate} {got.text}"
                 self.stage.counts["cut off, " + text] += 1
+                if not self.stage.tolerant and self.attack.family not in ASKS_FOR_IT:
+                    raise Difference(f"an attacker was cut off: {text}\n{self.attack}")
 
     def leave(self, how: str) -> None:
         self.stage.events.append(f"{time.monotonic():.3f} leaves ({how}): {self.attack.tag}")

@@ -257,54 +257,48 @@ def indirect(m: AttackMaker) -> list[Move]:
     rng, p = m.rng, m.payload.name
     m.kept = True
     odd = rng.choice([f"!{p}", f"9$9{p}", f"1$abc{p}", f"é{p}"])
-    return [
-        m.one(
-            rng.choice(
-                [
-                    f"SELECT adv_evil.do_{p}()",
-                    f"SELECT adv_evil.check_{p}('x')",
-                    f'SELECT adv_evil."{odd}"()',
-                    f'SELECT adv_evil."{odd}"()',
-                    f"CALL adv_evil.proc_{p}()",
-                    f"SELECT * FROM adv_evil.view_{p}",
-                    f"TABLE adv_evil.view_{p}",
-                    f"INSERT INTO adv_evil.defaulted_{p} VALUES (1)",
-                    f"INSERT INTO adv_evil.triggered_{p} VALUES (1)",
-                    f"INSERT INTO adv_evil.ruled_{p} VALUES (1)",
-                    f"SELECT ROW('x')::adv_evil.type_{p}::int",
-                    f"SELECT ROW('x')::adv_evil.type_{p} OPERATOR(adv_evil.+) 1",
-                    f"SELECT * FROM adv_evil.secured_{p}",
-                ]
-            )
-        )
-    ]
+    ways = {
+        "function": [
+            f"SELECT adv_evil.do_{p}()",
+            f"SELECT adv_evil.check_{p}('x')",
+            f"CALL adv_evil.proc_{p}()",
+        ],
+        "odd": [f'SELECT adv_evil."{odd}"()'] * 2,
+        "view": [f"SELECT * FROM adv_evil.view_{p}", f"TABLE adv_evil.view_{p}"],
+        "default": [f"INSERT INTO adv_evil.defaulted_{p} VALUES (1)"],
+        "trigger": [f"INSERT INTO adv_evil.triggered_{p} VALUES (1)"],
+        "rule": [f"INSERT INTO adv_evil.ruled_{p} VALUES (1)"],
+        "type": [
+            f"SELECT ROW('x')::adv_evil.type_{p}::int",
+            f"SELECT ROW('x')::adv_evil.type_{p} OPERATOR(adv_evil.+) 1",
+        ],
+        "policy": [f"SELECT * FROM adv_evil.secured_{p}"],
+    }
+    return [m.one(rng.choice([text for kind, texts in ways.items() if kind in m.kinds for text in texts]))]
 
 
 def domains(m: AttackMaker) -> list[Move]:
     """A domain's CHECK through everything that makes a value of it."""
     rng, p = m.rng, m.payload.name
+    if p not in m.oids:
+        return indirect(m)
     m.kept = True
     oid, array = m.oids[p], m.oids["_" + p]
     if rng.random() < 0.35:
         text, kind = rng.choice([("SELECT $1", oid), ("SELECT $1", array), ("SELECT length($1)", oid)])
         value = "{x}" if kind == array else "x"
         return [Move(wire.parse(text, "", [kind]) + wire.bind([value]) + wire.execute() + wire.sync())]
-    return [
-        m.one(
-            rng.choice(
-                [
-                    f"SELECT 'x'::adv_evil.dom_{p}",
-                    f"SELECT domain_in('x', {oid}, -1)",
-                    f"SELECT array_in('{{x}}', {oid}, -1)",
-                    f"SELECT '{{x}}'::adv_evil._dom_{p}",
-                    f"SELECT CAST(ARRAY['x'] AS adv_evil.dom_{p}[])",
-                    f'SELECT * FROM jsonb_to_record(\'{{"a": "x"}}\') AS r(a adv_evil.dom_{p})',
-                    f"SELECT 'x' IS NULL OR 'x'::adv_evil.dom_{p} = 'x'",
-                    f"SELECT 'x'::text::adv_evil.dom_{p}",
-                ]
-            )
-        )
+    ways = [
+        f"SELECT 'x'::adv_evil.dom_{p}",
+        f"SELECT domain_in('x', {oid}, -1) IS NULL",
+        f"SELECT array_in('{{x}}', {oid}, -1)",
+        f"SELECT '{{x}}'::adv_evil._dom_{p}",
+        f"SELECT CAST(ARRAY['x'] AS adv_evil.dom_{p}[])",
+        f'SELECT * FROM jsonb_to_record(\'{{"a": "x"}}\') AS r(a adv_evil.dom_{p})',
+        f"SELECT 'x' IS NULL OR 'x'::adv_evil.dom_{p} = 'x'",
+        f"SELECT 'x'::text::adv_evil.dom_{p}",
     ]
+    return [m.one(rng.choice(ways))]
 
 
 def back(m: AttackMaker) -> list[Move]:

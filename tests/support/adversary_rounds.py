@@ -3,6 +3,7 @@
 import contextlib
 import os
 import random
+import re
 import signal
 import threading
 import time
@@ -48,6 +49,10 @@ PENDING: dict[str, str] = {
     "functions": "FunctionCall of set_config",
     "errors": "DISCARD ALL and an error in one batch",
     "cancels": "not known to hold",
+    "discard": "DISCARD ALL and an error in one batch: a keeper loses its start values",
+    "killing": "a new worker's first servers know no functions",
+    "startup": "RESET ALL; RESET x in one text",
+    "computed": "the owner loses a setting of a computed name",
     "several": "RESET ALL; RESET x in one text",
 }
 SETTINGS: dict[str, object] = {
@@ -114,7 +119,8 @@ class Arena:
     ) -> None:
         self.without = frozenset(without)
         self.cluster, self.database = cluster, database
-        self.oids = schema.make_objects(cluster, database)
+        self.kinds = schema.KINDS if random.random() < 0.4 else schema.QUIET
+        self.oids = schema.make_objects(cluster, database, self.kinds)
         direct: Address = ("127.0.0.1", cluster.port)
         users = SERVER_USERS.items()
         self.right = {entry: right_answers(direct, database, user) for entry, user in users}
@@ -135,11 +141,12 @@ class Arena:
         rng = random.Random(seed)
         entry = rng.choice([*SERVER_USERS])
         attacks = []
+        users = rng.choice([LOGINS[:1], LOGINS[:1], LOGINS[:2]])
         names = [name for name in families or FAMILIES if name not in self.without]
         for n in range(rng.randint(8, 14)):
             tag = f"{seed}_{n}"
-            user, superuser = rng.choice(LOGINS[:2]), entry == "adv_super"
-            maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.without)
+            user, superuser = rng.choice(users), entry == "adv_super"
+            maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.kinds, self.without)
             family = rng.choice(names)
             attacks.append(maker.make(family, FAMILIES[family]))
         return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing)
@@ -153,7 +160,7 @@ class Arena:
             with Chaos(self, plan.seed) if plan.killing else contextlib.nullcontext():
                 game.run()
         except (Difference, Hang) as e:
-            recent = "\n".join(stage.events[-12:])
+            recent = "\n".join([*stage.events[-12:], "pgferry's last warnings:", *self._warnings()])
             self.summary.differences.append(f"seed {plan.seed}: {str(e)[:300]}")
             raise type(e)(
                 f"seed {plan.seed}, entry {plan.entry}: {e}\nattackers until then:\n{recent}"
@@ -167,6 +174,11 @@ class Arena:
             self.summary.attacks.update(a.family for a in plan.attacks)
             for asker in game.askers:
                 self.summary.counts[f"answers checked, {type(asker).__name__}"] += asker.checked
+
+    def _warnings(self) -> list[str]:
+        """The last lines of the pooler's log that are not about connections that come and go."""
+        lines = [x for x in self.pooler.log().splitlines() if re.search(" (WARNING|ERROR|FATAL) ", x)]
+        return lines[-6:]
 
 
 class Game:

@@ -19,6 +19,8 @@ from support.adversary_rounds import KILLED, PENDING, Arena, Summary, shrunk
 from support.differential import Difference, Hang
 from support.pooler import Pooler
 
+EACH = 12  # rounds with one pooler and one database
+
 
 @dataclass(frozen=True, slots=True)
 class Variant:
@@ -76,13 +78,13 @@ class Wish:
 
 
 def play(variant: Variant, cluster: Cluster, wish: Wish) -> Summary:
-    """Rounds of one variant until the time is over; a new pooler after each difference."""
+    """Rounds of one variant until the time is over; a new pooler and database now and then, and after a difference."""
     total = Summary()
     end = time.monotonic() + wish.seconds
     seed = random.randrange(10**8) * 10 if wish.seed is None else wish.seed
     while time.monotonic() < end:
         with arena(variant, cluster, wish.without) as here:
-            while time.monotonic() < end:
+            while time.monotonic() < end and here.summary.rounds < EACH:
                 plan = here.plan(seed, wish.families, variant.killing)
                 seed += wish.seed is None
                 try:
