@@ -27,9 +27,12 @@ from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_C
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
 from pgferry.engine.sys cimport be32, put32
 from pgferry.engine.touch cimport LISTEN
+from pgferry.engine.turns cimport end_turn, turn_over
+from pgferry.engine.verdicts cimport awaits_verdict
 from pgferry.engine.watching cimport remember_text
 
 cdef enum:
+    MOST_OPEN = 2048       # answers that a client may have outstanding and still be read
     HEAD = 64              # bytes of a Query that tell what kind of statement it is
     READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
 
@@ -41,6 +44,7 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
     cdef Server s
     cdef size_t pos = 0, k
     cdef uint32_t length
+    cdef int messages = 0
     loop.stage_len = loop.run_len = 0
     while pos < n:
         if c.passing:
@@ -62,6 +66,9 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
         if k == 0:
             break
         pos += k
+        if turn_over(c, &messages) and pos < n:
+            end_turn(c)
+            break
     c.pool.stats.received += pos
     s = c.server
     if s is not None:
@@ -124,6 +131,11 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         if not acquire(c) or c.paused & PAUSE_WAIT:
             return 0
         s = c.server
+    if s.plan.size() > MOST_OPEN and not s.copy_in:
+        return crowded(c)
+    if c.loop.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
+        end_turn(c)
+        return 0
     if s.careful and must_hold(s):
         return stall(c)
     if s.skipping and kind != b"S":
@@ -151,6 +163,12 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         c.unnamed_here = False
         return expect(c, s, K_QUERY, 0, p, n, total)
     return forward(c, p, n, total)     # Flush: nothing answers it
+
+
+cdef size_t crowded(Client c) except? 0:
+    """Hold a client that has sent very much without waiting for answers, and have the server send those it keeps."""
+    c.loop.emit(b"H\0\0\0\4", 5)
+    return stall(c)
 
 
 cdef bint must_hold(Server s) noexcept:

@@ -10,6 +10,7 @@ cdef inline int remember(Client c, tuple op) except -1:
     return 0
 
 
+cdef Statement lookup(Client c, const char *name, size_t n)
 cdef int prepare_on(Client c, Server s, Statement st) except -1
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0

@@ -8,7 +8,7 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_login cimport new_login
 from pgferry.engine.ledger cimport Counter
-from pgferry.engine.loop cimport PAUSE_WAIT, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_TURN, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.model cimport Client, Engine, Server
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
@@ -66,7 +66,7 @@ def facts(Stream s):
     """What the loop knows of a stream."""
     return {
         "held": s.held_len, "held_cap": s.held_cap, "need": s.need, "unsent": s.unsent(), "blocked": s.blocked,
-        "broken": s.broken, "closed": s.closed, "paused": s.paused, "queued": s.queued,
+        "broken": s.broken, "closed": s.closed, "paused": s.paused, "queued": s.queued or s.paused & PAUSE_TURN,
     }
 
 

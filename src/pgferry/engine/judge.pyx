@@ -10,11 +10,13 @@ from libc.string cimport memchr
 
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.sys cimport be16, be32
+from pgferry.engine.sys cimport be16, be32, monotonic
 from pgferry.engine.touch cimport (
     ALL_BITS, ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
     PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
+from pgferry.engine.turns cimport spend
+from pgferry.engine.verdicts cimport remember_verdict
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
 from pgferry.session import verdict as verdicts
@@ -22,8 +24,6 @@ from pgferry.session.verdict import EDIT_EXECUTE
 from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 
 cdef enum:
-    REMEMBERED = 4096       # verdicts of a database
-    LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
     MOST_REASONS = 200      # counted apart for each pool
     REASON_LENGTH = 64
 
@@ -82,6 +82,7 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
     if knowledge is not None and knowledge.reads_sequences:
         db.sequences = True
     db.verdicts = {}
+    db.verdict_bytes = 0
     last_version += 1
     db.words_version = last_version
     return 0
@@ -91,19 +92,19 @@ cdef object judge(Client c, const char *text, size_t n):
     """The Verdict of a text; None: harmless."""
     cdef Database db = c.db
     cdef bytes key
+    cdef double began
     if db.words.scan(text, n) == 0:
         return None
     key = text[:n]
     if key in db.verdicts:
         return db.verdicts[key]
+    began = monotonic()
     if db.knowledge is None:
         verdict = classify(key)
     else:
         verdict = classify(key, db.knowledge.words, db.knowledge.names)
-    if n <= LONG_TEXT:
-        if len(db.verdicts) >= REMEMBERED:
-            db.verdicts.clear()
-        db.verdicts[key] = verdict
+    spend(c.loop, monotonic() - began)
+    remember_verdict(db, key, verdict)
     return verdict
 
 

@@ -12,6 +12,7 @@ cpdef enum Pause:
     PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be judged
     PAUSE_CLOSE = 8   # only the unsent bytes matter any more
     PAUSE_BULK = 16   # a long result: let the kernel collect more of it before the next receive
+    PAUSE_TURN = 32   # its share of the turn is used up: it is in loop.unfinished
 
 
 cdef class Stream:
@@ -95,6 +96,12 @@ cdef class Loop:
     cdef list resting               # streams with PAUSE_BULK, earliest end first
     cdef object handshakes          # deque of streams whose TLS handshake can go on
     cdef object newcomers           # deque of streams with events that wait: see newcomers
+    cdef object unfinished          # deque of streams with PAUSE_TURN: see turns
+    cdef Stream timed               # the stream whose share of the present turn ends at timed_until
+    cdef uint64_t timed_turn        # that turn
+    cdef double timed_until         # monotonic
+    cdef double judging             # seconds that verdicts have taken in this part of the turn
+    cdef bint judged_enough         # no verdict that is not known yet any more: see turns
     cdef Channel channel            # for TLS; None until it is needed
     cdef bint coarse                # the kernel cannot wait for less than a millisecond
     cdef char *rbuf                 # the one receive buffer

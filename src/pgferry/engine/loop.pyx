@@ -29,6 +29,7 @@ from libc.string cimport memcpy, memmove
 
 from pgferry.engine.newcomers cimport defer, serve_newcomers
 from pgferry.engine.secure cimport receive_tls, say_goodbye, shake_hands
+from pgferry.engine.turns cimport serve_unfinished
 from pgferry.engine.sys cimport (
     EPOLL_CLOEXEC, EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN,
     EPOLLOUT, EPOLLRDHUP, MSG_DONTWAIT, MSG_NOSIGNAL, close, epoll_create1, epoll_ctl, epoll_event,
@@ -456,6 +457,7 @@ cdef class Loop:
         self.resting = []
         self.handshakes = deque()
         self.newcomers = deque()
+        self.unfinished = deque()
         self.rounds = 5
         self.chunk = 4096
         self.rbuf_cap = RBUF
@@ -514,7 +516,7 @@ cdef class Loop:
         """epoll_wait, not longer than until the first resting stream is due."""
         cdef int n
         cdef double left
-        if self.ready or self.handshakes or self.newcomers:
+        if self.ready or self.handshakes or self.newcomers or self.unfinished:
             timeout_ms = 0
         elif self.resting and not self.coarse:
             left = (<Stream>self.resting[0]).rest_until - monotonic()
@@ -682,6 +684,8 @@ cdef class Loop:
             n = 0
         self.now = monotonic()
         self.turns += 1
+        self.judging = 0
+        self.judged_enough = bool(self.unfinished)
         for i in range(n if n > 1 else 0):
             slot = self.slots[<int><uint32_t>events[i].data.u64]
             if slot is not None and (<Stream>slot).first:
@@ -706,6 +710,8 @@ cdef class Loop:
                     s.on_ready()
                 except Exception as error:
                     self.failed(s, error)
+        if self.unfinished:
+            serve_unfinished(self)
         return 0
 
     cdef int serve(self, epoll_event *event) except -1:

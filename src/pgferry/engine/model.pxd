@@ -138,6 +138,7 @@ cdef class Database:
     cdef readonly object knowledge   # session.catalog.Knowledge; None: not known yet
     cdef int64_t words_version       # unique; changes with what verdicts depend on
     cdef dict verdicts               # text -> Verdict or None
+    cdef size_t verdict_bytes        # of these texts
     cdef uint32_t everything         # Touch bits that any statement may have
     cdef object hub                  # listening.Hub, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections

@@ -13,7 +13,7 @@ from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport doubt_lone
 from pgferry.engine.internal cimport internal_notified
 from pgferry.engine.listening cimport hold_ready
-from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Loop
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Loop
 from pgferry.engine.messages cimport parameter_status
 from pgferry.engine.model cimport (
     COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
@@ -32,6 +32,7 @@ from pgferry.engine.restoring cimport is_expected, settle_reported
 from pgferry.engine.server_errors cimport ends_command_of_ensure, on_error
 from pgferry.engine.sys cimport be32
 from pgferry.engine.times cimport TIME_QUERY, TIME_XACT, record
+from pgferry.engine.turns cimport end_turn, turn_over
 from pgferry.engine.watching cimport slow_transaction
 
 cdef enum:
@@ -52,6 +53,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef char kind
     cdef int verdict
     cdef bint held = c is not None and is_held(c)
+    cdef int messages = 0
     loop.stage_len = loop.run_len = 0
     while pos < n:
         if s.advance_due and s.passing == 0:
@@ -65,6 +67,9 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             pos += k
             continue
         if n - pos < 5:
+            break
+        if turn_over(s, &messages):
+            end_turn(s)
             break
         kind = p[pos]
         length = be32(p + pos + 1)
@@ -133,7 +138,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         else:
             s.streak = 0
             s.unmute()
-    elif pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and s.internal is None:
+    elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and s.internal is None
+            and not s.paused & PAUSE_TURN):
         return lost(s, n, "half a message that nothing asked for")
     return pos
 
