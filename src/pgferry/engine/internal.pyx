@@ -180,6 +180,9 @@ cdef int internal_answered(Server s) except -1:
     cdef InternalSession session = s.internal
     cdef list rows = s.rows
     cdef dict error = s.error
+    if rows is None:
+        rows = []
+        error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
     s.rows = []
     s.error = None
     session.used_at = session.engine.loop.now

@@ -115,6 +115,7 @@ cdef class Hub(SessionOwner):
             c = <Client>item
             if c.awaited is not None and channel in c.awaited:
                 c.early.append((channel, message))
+                hold(c, len(message))
             elif channel in c.kept.channels:
                 send(c, channel, message)
         return 0
@@ -259,11 +260,24 @@ cdef int send(Client c, bytes channel, bytes message) except -1:
     if c.inbox is None:
         c.inbox = []
     c.inbox.append((channel, message))
+    if not hold(c, len(message)):
+        return 0
     if c.server is None or (c.pins and c.xact_start == 0 and c.server.plan.size() == 0):
         flush_inbox(c)
     elif len(c.inbox) > 65536:
         close_client(c, "too many notifications in a transaction", "too many notifications in a transaction")
     return 0
+
+
+cdef bint hold(Client c, size_t size) except -1:
+    """Count a notification that is kept for a client; False: the client is closed, there are too many."""
+    c.held_size += size
+    if c.held_size > MOST_UNREAD:       # or some of them are not kept any more
+        c.held_size = sum([len(<bytes>message) for _channel, message in (c.early or []) + (c.inbox or [])])
+    if c.held_size <= MOST_UNREAD:
+        return True
+    close_client(c, "too many notifications in a transaction", "too many notifications in a transaction")
+    return False
 
 
 cdef int flush_inbox(Client c) except -1:

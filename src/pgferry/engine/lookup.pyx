@@ -133,6 +133,8 @@ cdef int lookup_answered(Server s) except -1:
     cdef list rows = s.rows
     cdef str error = None
     s.lookup = s.rows = None
+    if rows is None:
+        error = "the answer to auth_query is too large"
     if s.error is not None:
         # Bytes that are no text in the database's encoding: nobody has such a name.
         rows = []

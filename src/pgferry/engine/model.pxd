@@ -292,7 +292,8 @@ cdef class Server(Stream):
     cdef list base_tracked               # indexes of tracked parameters it sets
     cdef int resetting                   # ReadyForQuery still due up to that of a batch with start values behind RESET ALL
     cdef bint discarded                  # DISCARD ALL, which no later error undoes, is complete in the present batch
-    cdef list rows                       # of a query of pgferry's own
+    cdef list rows                       # of a query of pgferry's own; None: nobody wants them, or they were too large
+    cdef size_t rows_size                # bytes of their messages
     cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
     cdef bint ddl                        # functions or the like may have been changed
@@ -383,6 +384,7 @@ cdef class Client(Stream):
     cdef list early                      # (channel, message) that came meanwhile
     cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that `early` does
     cdef list inbox                      # (channel, message) for when its transaction is over; None: none
+    cdef size_t held_size                # bytes of the messages in `early` and `inbox`
     cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
     cdef list deallocating               # names of protocol-level statements in DEALLOCATEs under way
 
@@ -451,7 +453,7 @@ cdef class Engine:
     cdef WordSet base_words              # without those of a database's catalog
     cdef WordSet enders                  # words that begin a statement that ends a transaction
     cdef WordSet default_word            # DEFAULT
-    cdef dict states                     # what -> State: the same content is the same object
+    cdef object states                   # what -> State: the same content is the same object
     cdef State no_state
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS

@@ -7,6 +7,7 @@ clients are judged in `client_relay`, bytes of servers in `server_relay`; both o
 
 import os
 import traceback
+from weakref import WeakValueDictionary
 
 from pgferry.engine.address cimport address_text, local_address
 from pgferry.engine.client_login cimport login_feed
@@ -27,6 +28,9 @@ from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport Times
 
 from pgferry.tls.certificate import peer_certificate
+
+cdef enum:
+    SHORT = 4096        # bytes of values of tracked parameters that are remembered to be shared
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")
@@ -160,6 +164,8 @@ cdef class Pool:
     cdef int learn(self, int index, bytes value, bytes canonical) except -1:
         """PostgreSQL reports a value that was set for a client as `canonical`."""
         cdef tuple key = (index, value)
+        if len(value) + len(canonical) > SHORT:
+            return 0
         if self.canon.get(key) != canonical:
             if len(self.canon) > 4096:
                 self.canon.clear()
@@ -311,7 +317,7 @@ cdef class Engine:
         self.base_words = base_words()
         self.enders = ending_words()
         self.default_word = only_default()
-        self.states = {}
+        self.states = WeakValueDictionary()
         self.no_state = intern_state(self, {}, frozenset())
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
         self.max_packet_size = 2147483647
@@ -326,16 +332,22 @@ cdef class Engine:
 
     cdef tuple same_vars(self, tuple values):
         """These tracked values as the object that stands for them, so that equal ones are nearly always the same."""
+        found = self.seen_vars.get(values)
+        if found is not None:
+            return found
+        if sum([len(<bytes>value) for value in values if value is not None]) > SHORT:
+            return values
         if len(self.seen_vars) >= 1024:
             self.seen_vars.clear()
-        return self.seen_vars.setdefault(values, values)
+        self.seen_vars[values] = values
+        return values
 
     cdef object index_of(self, bytes name):
         """The index of a tracked parameter as a server names it; None: it is not tracked."""
         found = self.spelled.get(name)
         if found is None:
             found = self.tracked_index.get(name.decode("utf-8", "replace").lower())
-            if found is not None and len(self.spelled) < 1024:
+            if found is not None and len(self.spelled) < 1024 and len(name) < 256:
                 self.spelled[name] = found
         return found
 

@@ -12,9 +12,9 @@ from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport quote_literal
 from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, own_query
-from pgferry.engine.state cimport intern_state, with_setting
+from pgferry.engine.state cimport intern_state, size_of, with_setting
 from pgferry.engine.sys cimport be16, be32
-from pgferry.engine.touch cimport CURSORS, FOREVER, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
+from pgferry.engine.touch cimport CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
 from pgferry.session.replay import REPLAY
 
 cdef enum:
@@ -26,7 +26,9 @@ cdef enum:
     CLEARS_NAMED = 32
 
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
-             (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"))
+             (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
+             (LARGE, "more than 1 MB of settings or prepared statements"))
+LARGE_STATE = 1 << 20       # bytes
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
 # Belong to a transaction, or are no settings.
@@ -131,6 +133,8 @@ cdef int answered_probe(Server s) except -1:
     s.asked = 0
     if c is None:
         return 0
+    if rows is None:
+        return too_large(c, s, touched)
     for row in rows:
         if len(row) != 3:
             return close_server(s, "the answer to a probe makes no sense")
@@ -141,8 +145,7 @@ cdef int answered_probe(Server s) except -1:
     if touched & PREPARED:
         take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"})
     if touched & SETTINGS or channels != c.kept.channels:
-        take_settings(c, rows, any_name, channels)
-        s.kept = c.kept
+        found |= take_settings(c, s, rows, any_name, channels)
     for row in rows:
         if row[0] == b"t":
             found |= TEMP
@@ -172,11 +175,21 @@ cdef int take_statements(Client c, Server s, dict found) except -1:
     return 0
 
 
-cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) except -1:
-    """The client's new State from the rows of a probe."""
+cdef int too_large(Client c, Server s, uint32_t touched) except -1:
+    """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
+    if touched & (SETTINGS | PREPARED):
+        s.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
+        return pin(c, s, c.pins | LARGE)
+    s.touched |= touched            # for the scrub
+    return close_client(c, "session state too large", f"too much session state, by {c.reason}", "53400")
+
+
+cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozenset channels) except? 0:
+    """The client's new State from the rows of a probe. Returns LARGE when it is too large to be moved, else 0."""
     cdef Engine engine = c.engine
     cdef dict settings = {} if any_name else dict(c.kept.settings)
     cdef bytes value
+    cdef uint32_t large = 0
     for row in rows:
         kind, name, value = row
         if kind != b"s" and kind != b"a":
@@ -192,8 +205,10 @@ cdef int take_settings(Client c, list rows, bint any_name, frozenset channels) e
             continue            # another client's, reset: to this one it never was
         else:
             settings[name] = value
-    c.kept = intern_state(engine, settings, channels)
-    return 0
+    if size_of(settings, channels) > LARGE_STATE:
+        settings, large = c.kept.settings, <uint32_t>LARGE
+    c.kept = s.kept = intern_state(engine, settings, channels)
+    return large
 
 
 cdef int settle_lone(Client c, Server s, char status) except -1:
@@ -207,6 +222,8 @@ cdef int settle_lone(Client c, Server s, char status) except -1:
     name, text = verdict.plain
     if name in NOT_KEPT or is_reported(c.pool, name):
         return 0
+    if c.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
+        return touches(s, verdict, verdict.touch)
     c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
     return 0
 

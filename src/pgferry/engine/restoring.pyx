@@ -13,6 +13,7 @@ from pgferry.engine.pooling cimport close_client, close_server, may_read_sequenc
 from pgferry.engine.state cimport assignment, in_transaction, origin, way
 
 cdef enum:
+    MOST_REMEMBERED = 65536     # bytes of the Queries that a client remembers
     PLAIN = 63          # tracked parameters that have a bit of their own in a mask; the last bit is for all others
 
 
@@ -88,7 +89,7 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
         r.first = simple_query(text) if text else None
         r.second = simple_query(in_transaction(sql)) if sql else None
     r.stateful = bool(sql)
-    if r.first is not None or r.second is not None:
+    if len(r.first or b"") + len(r.second or b"") <= MOST_REMEMBERED and (r.first is not None or r.second is not None):
         c.restore = r
     return r
 

@@ -29,6 +29,8 @@ from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, g
 from pgferry.engine.times cimport TIME_CONNECT, record
 
 cdef enum:
+    MOST_MESSAGES = 1000        # of a login,
+    MOST_SAID = 1 << 20         # and their bytes
     LOGIN_MESSAGE = 65536       # longer messages have no place in a login
 
 cdef bytes SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -41,7 +43,8 @@ class ServerLogin:
     hosts: those still to be tried; addresses: (family, sockaddr) pairs still to be tried of the present one.
     """
 
-    __slots__ = ("addresses", "asking", "connecting", "exchange", "hosts", "keys", "left", "params", "secret")
+    __slots__ = ("addresses", "asking", "connecting", "exchange", "hosts", "keys", "left", "messages", "params",
+                 "said", "secret")
 
     def __init__(self, secret, hosts):
         self.secret = secret
@@ -57,6 +60,7 @@ class ServerLogin:
         self.keys = None
         self.exchange = None
         self.params = []
+        self.messages = self.said = 0       # how many have come, and their bytes
 
     def connect(self, s, targets):
         """Connect to one of the addresses of the present host; each new connection begins with another one."""
@@ -325,6 +329,11 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
         if n - pos < total:
             s.need = total
             return pos
+        s.login.messages += 1
+        s.login.said += total
+        if s.login.messages > MOST_MESSAGES or s.login.said > MOST_SAID:
+            s.login.failed(s, "server login failed: server says too much", None)
+            return n
         if p[pos] == b"Z" and pos + total < n:
             s.login.failed(s, "server says more than a login", None)
             return n

@@ -39,7 +39,9 @@ cdef enum:
     SMALL = 4096        # bytes; the chunks of a long result are larger
     LARGE = 65536       # from here on a shorter rest fills the receive buffer
     PATIENCE = 8        # such chunks in a row before the stream gets rests (Loop.rest)
-    ROW = 1 << 26       # a row of an answer to pgferry itself
+    MOST_PROBED = 4 << 20   # bytes of the answer to a probe,
+    MOST_READ = 64 << 20    # to another query of pgferry's own,
+    ROW_ITSELF = 100        # counted for each of its rows as well
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
 
@@ -82,10 +84,11 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
             s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
-            if not s.passing_on and s.rows is not None and front.kind == K_QUERY and total <= ROW:
+            if not s.passing_on and s.rows is not None and front.kind == K_QUERY and room_for_row(s, front, total):
                 if k < total:
                     s.need = total
                     break
+                s.rows_size += total + ROW_ITSELF
                 keep_row(s, p + pos + 5, total - 5)
                 pos += total
                 continue
@@ -142,6 +145,16 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             and not s.paused & PAUSE_TURN):
         return lost(s, n, "half a message that nothing asked for")
     return pos
+
+
+cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
+    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Server.rows)."""
+    if not s.rows:
+        s.rows_size = 0
+    if s.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
+        return True
+    s.rows = None
+    return False
 
 
 cdef inline bint is_held(Client c) noexcept:

@@ -12,6 +12,7 @@ from pgferry.engine.model cimport (
     Client, Database, Engine, Pool, Server, Stats, User,
 )
 from pgferry.engine.probe cimport pin_reasons
+from pgferry.engine.state cimport State, size_of
 from pgferry.engine.model import MODE_NAMES
 
 REPLICATION = ("none", "logical", "physical")       # by model.Replication
@@ -250,7 +251,39 @@ def mem(Engine engine):
                  "free": 0, "memtotal": (56 + 8 * len(engine.tracked)) * (n_clients + n_servers)})
     rows.append({"name": "server_prepared_statement_cache", "size": 16, "used": n_statements, "free": 0,
                  "memtotal": 16 * n_statements})
-    return rows
+    return rows + session_memory(engine)
+
+
+cdef list session_memory(Engine engine):
+    """The rows of SHOW MEM about session state: objects of sizes of their own, with the bytes of their texts."""
+    cdef dict found = {name: [0, 0] for name in ("session_state", "session_restore", "sql_prepared_statement",
+                                                 "pending_notification", "statement_verdict")}
+    cdef Client c
+    cdef Database db
+    cdef State state
+    for item in list(engine.states.values()):
+        state = <State>item
+        add(found, "session_state", 1, state.size + state.ways_size)
+    for pool in engine.pools():
+        for item in (<Pool>pool).clients.items() + (<Pool>pool).waiting.items():
+            c = <Client>item
+            if c.restore is not None:
+                add(found, "session_restore", 1, len(c.restore.first or b"") + len(c.restore.second or b""))
+            if c.sql is not None:
+                add(found, "sql_prepared_statement", len(c.sql), size_of(c.sql, frozenset()))
+            if c.early or c.inbox:
+                add(found, "pending_notification", len(c.early or ()) + len(c.inbox or ()), c.held_size)
+    for item in engine.databases.values():
+        db = <Database>item
+        add(found, "statement_verdict", len(db.verdicts), db.verdict_bytes)
+    return [{"name": name + "_cache", "size": total // used if used else 0, "used": used, "free": 0,
+             "memtotal": total} for name, (used, total) in found.items()]
+
+
+cdef int add(dict found, str name, size_t used, size_t total) except -1:
+    found[name][0] += used
+    found[name][1] += total
+    return 0
 
 
 # --- session state ----------------------------------------------------------------------------------------------

@@ -12,6 +12,9 @@ cdef class State:
     cdef bytes authorization
     cdef int64_t shape               # a number that stands for names and channels
     cdef dict ways                   # origin() -> the SQL that leads here
+    cdef size_t ways_size            # bytes of these texts
+    cdef readonly size_t size        # bytes of names, values and channels
+    cdef object __weakref__          # engine.states holds nothing alive
 
 cdef State intern_state(Engine engine, dict settings, frozenset channels)
 cdef State with_setting(Engine engine, State old, bytes name, bytes value)
@@ -21,4 +24,5 @@ cdef int64_t origin(State old, State new) except 0
 cdef bytes in_transaction(bytes sql)
 cdef bytes base_again(Client c)
 cdef bytes base_script(Client c, object names, list tracked)
+cdef size_t size_of(dict settings, frozenset channels) except? 0
 cdef bint can_fail(State new)

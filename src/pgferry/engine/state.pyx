@@ -18,7 +18,11 @@ LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_librar
                    b"shared_preload_libraries", b"unix_socket_directories"))
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
-MANY = 1024          # remembered states, and ways to each
+MANY = 1024          # remembered shapes, and ways to each state
+
+cdef enum:
+    FEW_NAMES = 256         # of a shape that is remembered
+    WAYS_SIZE = 65536       # bytes of the ways that a state remembers
 
 
 cdef class State:
@@ -49,17 +53,27 @@ cdef State intern_state(Engine engine, dict settings, frozenset channels):
         found.authorization = settings.get(AUTHORIZATION)
         found.shape = shape_of(found.names, channels)
         found.ways = {}
-        if len(engine.states) >= MANY:
-            # Sessions keep theirs; only the sameness with later ones is lost.
-            engine.states.clear()
-            engine.states[(frozenset(), frozenset())] = engine.no_state
-        engine.states[key] = found
+        found.size = size_of(settings, channels)
+        engine.states[key] = found      # for as long as a session, or what is restored for one, has it
     return found
+
+
+cdef size_t size_of(dict settings, frozenset channels) except? 0:
+    """Bytes of names, values and channels."""
+    cdef size_t size = 0
+    for name, value in settings.items():
+        size += len(<bytes>name) + len(<bytes>value)
+    for channel in channels:
+        size += len(<bytes>channel)
+    return size
 
 
 cdef int64_t shape_of(frozenset names, frozenset channels) except -1:
     """A number for this content. One is never used again for another; the same content may get a second one."""
     global last_shape
+    if len(names) + len(channels) > FEW_NAMES:
+        last_shape += 1
+        return last_shape
     found = shapes.get((names, channels))
     if found is None:
         if len(shapes) >= MANY:
@@ -116,9 +130,13 @@ cdef bytes way(State old, State new, set omit):
         if old is None:
             old = NOTHING
         found = make_way(old, new, changes_person(old, new), omit)
-        if len(new.ways) >= MANY:
+        if len(found) > WAYS_SIZE:
+            return found
+        if len(new.ways) >= MANY or new.ways_size + len(found) > WAYS_SIZE:
             new.ways.clear()
+            new.ways_size = 0
         new.ways[key] = found
+        new.ways_size += len(found)
     return found
 
 

@@ -11,6 +11,7 @@ cdef enum:
     UNNAMED = 128
     UNREADABLE = 256
     LOCAL = 512
+    LARGE = 1024            # of Client.pins only: more than may be kept of a session and moved with it
     ASKABLE = 63            # what a probe can ask for
     PINNING = 120           # what keeps a server with its client: TEMP, LOCKS, CURSORS, FOREVER
     ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand
