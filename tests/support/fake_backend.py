@@ -15,6 +15,8 @@ directly must produce the same answers. Statements of its small language, separa
     STREAM n END       the same, but the server says CopyDone first
     NOTICE word        a notice
     DISCARD ALL, DEALLOCATE ALL
+    RESET ALL          the parameters of the startup packet
+    RESET SESSION AUTHORIZATION, RESET ROLE
     ALTER TABLE        only its tag
 """
 
@@ -297,6 +299,11 @@ class FakeBackend:
             if sql == b"DISCARD ALL":
                 self.portals.clear()
             self._say(b"C", sql + b"\0")
+        elif sql in (b"RESET ALL", b"RESET ROLE", b"RESET SESSION AUTHORIZATION"):
+            if sql == b"RESET ALL":
+                for name, value in self._initial.items():
+                    self._change(name, value)
+            self._say(b"C", b"RESET\0")
         elif sql == b"ALTER TABLE":
             self._say(b"C", b"ALTER TABLE\0")
         elif sql == b"FAIL":

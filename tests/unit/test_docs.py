@@ -22,6 +22,9 @@ OPERATORS = [page for page in PAGES if page.name not in ("architecture.md", "set
 # Words with an underscore that are neither settings nor columns: libpq's and PostgreSQL's own, and states.
 FOREIGN = {
     "active_cancel",
+    "backslash_quote",
+    "idle_session_timeout",
+    "standard_conforming_strings",
     "being_canceled",
     "channel_binding",
     "pg_advisory_xact_lock",

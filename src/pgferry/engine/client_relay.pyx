@@ -13,7 +13,7 @@ from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
-from pgferry.engine.ensure cimport edited
+from pgferry.engine.ensure cimport edited, note_deallocated
 from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
 from pgferry.engine.listening cimport listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
@@ -244,6 +244,7 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
     else:
         text = edited(c, s, verdict, p[5:total], False)
         s.plan.push(K_QUERY, flags, 0)
+        note_deallocated(c, s)
         s.status = 0
         head[0] = b"Q"
         put32(head + 1, <uint32_t>(4 + len(text)))
@@ -256,6 +257,7 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     c.unnamed_here = False
     c.reset_due = None
+    c.deallocating = None
     s.skipping = False
     return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
 

@@ -9,7 +9,9 @@ round trip and happens only to clients that pipeline that way.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgferry.engine.ensure cimport bring_named, bring_sql, edited, forget_sql, made_by_sql
+from pgferry.engine.ensure cimport (
+    bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, note_deallocated,
+)
 from pgferry.engine.judge cimport (
     is_refused, judge, judge_statement, judge_unnamed, note, note_parameters, note_unread,
 )
@@ -203,6 +205,7 @@ cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t tota
     cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end], True)
     cdef bytes message
     cdef char size[4]
+    c.deallocating = None           # each Bind of it says so
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
     message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
     # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
@@ -284,6 +287,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     cdef Statement st
     if c.session:
         return expect(c, s, K_BIND, 0, p, n, total)
+    c.deallocating = None
     nul = <const char *>memchr(p + 5, 0, have - 5)
     if nul == NULL:
         return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
@@ -346,6 +350,8 @@ cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) excep
     if verdict is None:
         return 0
     note(c, s, verdict)
+    if verdict.edits:
+        c.deallocating = bound_deallocates(c, verdict)
     if verdict.params:
         note_parameters(c, s, verdict, p, n)
     if not ready_for(c, s, verdict, True):
@@ -373,8 +379,7 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
         s.status = 0
         return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
     if st.changed:
-        c.refusal = plan_changed()
-        send_refused(c, s, True)
+        send_refused(c, s, True, plan_changed())
         return skip(c, n, total)
     if not s.prepared.touch(st.number):
         prepare_on(c, s, st)
@@ -496,11 +501,12 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
 
 cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef size_t done
-    if not c.dropping and c.reset_due is None:
+    if not c.dropping and c.reset_due is None and c.deallocating is None:
         return expect(c, s, K_EXECUTE, 0, p, n, total)
     if n < total:
         return wait_for(c, total)
-    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping or c.deallocating is not None else 0, p, n, total)
+    note_deallocated(c, s)
     c.dropping = False
     bring_base(c, s, True)
     return done

@@ -56,7 +56,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
                 forget_statements(c)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None and not own:
-            dealt(c, s, tag)
+            dealt(c, s)
     elif strncmp(tag, b"COMMIT", 7) == 0:
         if c is not None:
             c.chained = c.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on

@@ -9,7 +9,9 @@ cdef dict clear_sql(Client c, Server s, bint extended)
 cdef int bring_sql(Client c, Server s, bint extended) except -1
 cdef int forget_sequences(Client c, Server s, bint extended) except -1
 cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except -1
-cdef int dealt(Client c, Server s, const char *tag) except -1
+cdef int note_deallocated(Client c, Server s) except -1
+cdef list bound_deallocates(Client c, object verdict)
+cdef int dealt(Client c, Server s) except -1
 cdef int ensured(Server s, bint succeeded) except -1
 cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1
 cdef int bring_named(Client c, Server s, object verdict) except -1

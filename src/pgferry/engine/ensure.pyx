@@ -9,10 +9,12 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.client_statements cimport prepare_on
 from pgferry.engine.judge cimport count
-from pgferry.engine.messages cimport error_message, quote_identifier, quote_literal, simple_query
+from pgferry.engine.messages cimport (
+    do_execute, error_message, quote_identifier, quote_literal, simple_query, sql_text, sql_text_in,
+)
 from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.permit cimport send_refused
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Note
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
@@ -33,7 +35,6 @@ cdef int stage_query(Server s, bytes text, int purpose) except -1:
     cdef bytes message = simple_query(text)
     s.plan.push(K_QUERY, F_SWALLOW, purpose)
     s.status = 0
-    s.error = None
     s.unnamed = None
     return s.loop.emit(<const char *>message, len(message))
 
@@ -69,6 +70,8 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
             command = prepared_statement(text, name)
             if command is not None:
                 count(c, "replays", "prepared statement")
+                if not command.isascii():
+                    command = do_execute(sql_text(command))
                 ensure(s, command, extended, name, text)
     return 0
 
@@ -124,9 +127,8 @@ cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
 
 cdef int sync_apart(Server s) except -1:
     """End what was staged of the extended protocol, in front of a Query."""
-    s.ensuring.append((None, None))
+    s.ensuring.append((GONE, None))
     s.plan.push(K_SYNC, F_SWALLOW, P_ENSURE)
-    s.error = None
     return s.loop.emit(b"S\0\0\0\4", 5)
 
 
@@ -151,9 +153,11 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
     """The client's text with the names servers know its protocol-level statements by; the statements are brought.
 
     Behind each RESET in a Query of several statements stands one that sets the client's start values.
+    What its DEALLOCATEs name goes to c.deallocating.
     """
     cdef list parts = []
     cdef int at = 0
+    cdef list deallocates = []
     cdef Statement st
     for start, end, kind, name in sorted(verdict.edits + start_values(c, s, verdict)):
         new = None
@@ -164,10 +168,8 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
             if st is not None and c.tracking:
                 bring_statement(c, s, st, extended)
                 new = quote_identifier(st.wire_name[:-1])
-                if kind == EDIT_DEALLOCATE:
-                    if c.deallocating is None:
-                        c.deallocating = []
-                    c.deallocating.append(name)
+            if kind == EDIT_DEALLOCATE:
+                deallocates.append((None, 0) if new is None else (name, st.number))
         elif kind == EDIT_RELATION or kind == EDIT_RELATION_WITH_ALIAS:
             new = own_view(c, s, extended)
             if kind == EDIT_RELATION:
@@ -176,6 +178,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
             parts.append(text[at:start])
             parts.append(new)
             at = end
+    c.deallocating = deallocates or None
     if not parts:
         return text
     parts.append(text[at:])
@@ -212,7 +215,7 @@ cdef int bring_named(Client c, Server s, verdict) except -1:
 
 cdef int made_by_sql(Client c, Server s, bytes name) except -1:
     """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen."""
-    if c.sql is not None and name in c.sql or s.touched & PREPARED:
+    if c.sql is not None and name in c.sql or s.touched & PREPARED or (c.pins & PREPARED and not name.isascii()):
         bring_sql(c, s, True)
         return 1
     return 2 if s.asked & PREPARED else 0
@@ -255,7 +258,8 @@ cdef bytes own_view(Client c, Server s, bint extended):
         for name, statement in (c.statements or {}).items():
             st = statement
             bring_statement(c, s, st, extended)
-            names.append(b"(" + quote_literal(st.wire_name[:-1]) + b"," + quote_literal(name) + b")")
+            names.append(b"(" + quote_literal(st.wire_name[:-1]) + b","
+                         + sql_text_in(name, b"pg_catalog.pg_client_encoding()") + b")")
     names.append(b"(NULL::pg_catalog.text,NULL::pg_catalog.text)")
     columns = (b"p.statement,p.prepare_time,p.parameter_types,"
                + (b"p.result_types," if s.version >= 16 else b"") + b"p.from_sql"
@@ -266,17 +270,46 @@ cdef bytes own_view(Client c, Server s, bint extended):
             + b" WHERE p.from_sql OR m.own IS NOT NULL)")
 
 
-cdef int dealt(Client c, Server s, const char *tag) except -1:
-    """A DEALLOCATE of one statement has succeeded."""
+cdef int note_deallocated(Client c, Server s) except -1:
+    """The entry pushed last is of the text with c.deallocating, or of the portal bound last that has it."""
+    cdef Note note
+    if c.deallocating is not None:
+        note = Note.__new__(Note)
+        note.deallocates = c.deallocating
+        c.deallocating = None
+        s.plan.note(note)
+    return 0
+
+
+cdef list bound_deallocates(Client c, object verdict):
+    """What the DEALLOCATE names that was bound: its text has names as servers know them; None: none."""
+    cdef list found = []
     cdef Statement st
-    if not c.deallocating:
+    for _start, _end, kind, name in verdict.edits:
+        if kind == EDIT_DEALLOCATE:
+            found.append((None, 0))
+            for own, statement in (c.statements or {}).items():
+                st = statement
+                if st.wire_name[:-1] == name:
+                    found[-1] = (own, st.number)
+    return found or None
+
+
+cdef int dealt(Client c, Server s) except -1:
+    """A DEALLOCATE of one statement has succeeded: it is of the oldest entry."""
+    cdef Note note = s.plan.front_note()
+    cdef Statement st
+    if note is None or not note.deallocates:
         return 0
-    name = c.deallocating.pop(0)
-    st = c.statements.pop(name, None) if c.statements is not None else None
-    if st is not None:
+    name, number = note.deallocates.pop(0)
+    if name is None:
+        return 0
+    s.prepared.discard(<uint32_t>number)
+    st = c.statements.get(name) if c.statements is not None else None
+    if st is not None and st.number == <uint32_t>number:
+        del c.statements[name]
         c.last_name = None
         c.last_statement = None
-        s.prepared.discard(st.number)
         c.engine.table.release(st)
     return 0
 
@@ -307,5 +340,4 @@ cdef int forget_sequences(Client c, Server s, bint extended) except -1:
 
 cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1:
     """Have the client's statement fail with this error: PostgreSQL gets a text that it cannot parse."""
-    c.refusal = error_message("ERROR", sqlstate, text)
-    return send_refused(c, s, parse)
+    return send_refused(c, s, parse, error_message("ERROR", sqlstate, text))

@@ -58,7 +58,7 @@ cdef bint is_movable(Client c) except -1:
         return False
     if c.pending or c.inbox or c.awaited or c.deallocating or c.early or getattr(c, "tls", None) is not None:
         return False
-    if c.kept.channels or c.start.channels or c.reset_due is not None or c.refusal is not None:
+    if c.kept.channels or c.start.channels or c.reset_due is not None:
         return False
     found = c.db.found.get(c.pool.user.name)
     return found is None or isinstance(found[0], str)
@@ -67,7 +67,9 @@ cdef bint is_movable(Client c) except -1:
 cdef bint is_movable_server(Server s) except -1:
     if s.state != SV_IDLE or s.client is not None or s.login is not None or not clean(s) or s.close_needed:
         return False
-    if s.cancels or s.internal is not None or s.touched or s.scanning or s.barrier_needed or s.restoring or s.fd < 0:
+    if s.cancels or s.internal is not None or s.touched or s.unlisted or s.scanning or s.barrier_needed or s.fd < 0:
+        return False
+    if s.restoring:
         return False
     return (getattr(s, "tls", None) is None and not s.kept.channels and not s.ddl and not s.fence
             and s.held_len == 0)

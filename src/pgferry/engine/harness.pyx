@@ -79,6 +79,11 @@ def server_facts(Server s):
     }
 
 
+def leave_unlisted(Server s):
+    """The client that it serves, or has served last, may have left settings there whose names nobody knows."""
+    s.unlisted = True
+
+
 def client_facts(Client c):
     """What the relay knows of a client."""
     statements = c.statements if c.statements is not None else {}

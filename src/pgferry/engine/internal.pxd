@@ -38,7 +38,7 @@ cdef class InternalSession:
 
 cdef int internal_logged_in(Server s) except -1
 cdef int internal_login_failed(Server s, str reason, dict fields) except -1
-cdef int internal_answered(Server s) except -1
+cdef int internal_answered(Server s, dict error) except -1
 cdef int internal_down(Server s, str reason) except -1
 cdef int internal_notified(Server s, const char *p, size_t n) except -1
 cdef int internal_tick(Database db) except -1

@@ -175,16 +175,14 @@ cdef int internal_login_failed(Server s, str reason, dict fields) except -1:
     return close_server(s, text)
 
 
-cdef int internal_answered(Server s) except -1:
-    """ReadyForQuery: a query is answered."""
+cdef int internal_answered(Server s, dict error) except -1:
+    """ReadyForQuery: a query is answered; `error`: its fields, None when there was none."""
     cdef InternalSession session = s.internal
     cdef list rows = s.rows
-    cdef dict error = s.error
     if rows is None:
         rows = []
         error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
     s.rows = []
-    s.error = None
     session.used_at = session.engine.loop.now
     if session.up:
         session.queries.popleft()(rows, error)

@@ -15,6 +15,6 @@ cdef class Lookup:
 cdef int serve_lookups(Pool pool) except -1
 cdef bint next_lookup(Pool pool) except -1
 cdef int start_lookup(Server s) except -1
-cdef int lookup_answered(Server s) except -1
+cdef int lookup_answered(Server s, dict failed) except -1
 cdef int lookup_lost(Server s, str reason) except -1
 cdef int fail_lookups(Pool pool, str error) except -1

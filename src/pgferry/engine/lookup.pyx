@@ -122,24 +122,24 @@ cdef int start_lookup(Server s) except -1:
     s.rows = []
     s.plan.push(K_QUERY, F_SWALLOW, P_LOOKUP)
     s.status = 0
-    s.error = s.unnamed = None
+    s.unnamed = None
     s.put(<const char *>lookup.message, len(lookup.message))
     return s.flush()
 
 
-cdef int lookup_answered(Server s) except -1:
-    """ReadyForQuery behind the answer."""
+cdef int lookup_answered(Server s, dict failed) except -1:
+    """ReadyForQuery behind the answer; `failed`: the fields of an error in it."""
     cdef Lookup lookup = s.lookup
     cdef list rows = s.rows
     cdef str error = None
     s.lookup = s.rows = None
     if rows is None:
         error = "the answer to auth_query is too large"
-    if s.error is not None:
+    if failed is not None:
         # Bytes that are no text in the database's encoding: nobody has such a name.
         rows = []
-        if s.error.get("C") not in ("22021", "22P05"):
-            rows, error = None, s.error.get("M", "error response from auth_query")
+        if failed.get("C") not in ("22021", "22P05"):
+            rows, error = None, failed.get("M", "error response from auth_query")
     if s.status == b"I":
         make_available(s)
     else:

@@ -52,11 +52,44 @@ cdef bytes quote_identifier(bytes name):
 
 
 cdef bytes quote_literal(bytes value):
-    """value as an SQL string constant, whatever standard_conforming_strings says on the server."""
-    cdef bytes quoted = value.replace(b"'", b"''")
+    """An ASCII value as an SQL string constant, whatever the settings of the session are. ValueError: not ASCII.
+
+    Where other bytes begin and end depends on the client's encoding: 0x5C may be half of a character. See sql_text().
+    """
+    cdef bytes quoted
+    if not value.isascii():
+        raise ValueError("an SQL string constant of bytes that are not ASCII")
+    quoted = value.replace(b"'", b"''")
     if b"\\" in value:
         return b"E'" + quoted.replace(b"\\", b"\\\\") + b"'"
     return b"'" + quoted + b"'"
+
+
+cdef bytes sql_text(bytes value):
+    """An SQL expression of type text for a value in the database's encoding; it is ASCII itself. None: NULL."""
+    if value is None:
+        return b"NULL"
+    if value.isascii():
+        return quote_literal(value)
+    return sql_text_in(value, b"pg_catalog.getdatabaseencoding()")
+
+
+cdef bytes sql_text_in(bytes value, bytes encoding):
+    """The same for a value in another encoding, which an SQL expression names."""
+    if value.isascii():
+        return quote_literal(value)
+    return (b"pg_catalog.convert_from(pg_catalog.decode('" + value.hex().encode() + b"','hex')," + encoding + b")")
+
+
+cdef bytes as_hex(bytes expression):
+    """SQL that gives a text as hexadecimal digits of its bytes in the database's encoding, whatever the client's."""
+    return (b"pg_catalog.encode(pg_catalog.convert_to(" + expression
+            + b",pg_catalog.getdatabaseencoding()),'hex')")
+
+
+cdef bytes do_execute(bytes expression):
+    """A DO statement that executes the command that an SQL expression gives: for commands that are not ASCII."""
+    return b"DO $pgferry$BEGIN EXECUTE " + expression + b";END$pgferry$"
 
 
 cdef bytes simple_query(bytes text):

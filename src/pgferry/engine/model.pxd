@@ -54,8 +54,9 @@ cpdef enum Purpose:
     P_VERSION = 10    # whether that has changed
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
-    P_START = 14      # what connect_query has left (session_start)
     P_SCRUB = 13      # DISCARD ALL in front of a client of another user
+    P_START = 14      # what connect_query has left (session_start)
+    P_LIMITS = 15     # time limits of the client that has left it are taken off
 
 
 cpdef enum Policy:
@@ -265,12 +266,15 @@ cdef class Server(Stream):
     cdef public double created           # monotonic
     cdef public double since             # monotonic, of the last change of state
     cdef public double query_start       # monotonic, 0: no query runs
-    cdef public object error             # fields of the last error to a query of pgferry's own
+    cdef public object error             # fields of the error to the query of pgferry's own that is ending; its
+                                         # ReadyForQuery is still to come, and nothing else may set or clear it
     cdef list pending_vars               # [(index, value)] being set
     cdef Restore restore                 # they are part of it; None: none, or Server.vars tells all that was reported
     cdef uint64_t reported               # which of them PostgreSQL has reported as they were sent (bit: index)
     # Session state (see state, judge, probe)
-    cdef State kept                      # what the session holds, as far as it was brought here or asked for
+    cdef State kept                      # what the session holds, as far as PostgreSQL has said so; None: not known
+    cdef State bringing                  # what the restore under way leads to; None: there is none
+    cdef bint anew                       # that restore begins with RESET ALL
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
     cdef list ensuring                   # (name, text) of commands that change `sql`, under way; None: none
     cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
@@ -280,6 +284,8 @@ cdef class Server(Stream):
     cdef uint32_t asked                  # the same three, of the probe under way
     cdef set asked_names
     cdef bint asked_any
+    cdef list asked_order                # the names in the order they are asked for
+    cdef bint guarded                    # it sets time limits aside for itself
     cdef object lone                     # Verdict of a statement under way whose success tells all
     cdef bint lone_done                  # its CommandComplete has come
     cdef bint careful                    # one of ensuring, base, ours may be set
@@ -294,6 +300,7 @@ cdef class Server(Stream):
     cdef bint discarded                  # DISCARD ALL, which no later error undoes, is complete in the present batch
     cdef list rows                       # of a query of pgferry's own; None: nobody wants them, or they were too large
     cdef size_t rows_size                # bytes of their messages
+    cdef int64_t rows_told               # how many its CommandComplete says they are; -1: it has not come
     cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
     cdef bint ddl                        # functions or the like may have been changed
@@ -308,7 +315,7 @@ cdef class Server(Stream):
     cdef bint fence                      # its client has notified
     cdef bint scanning                   # it reads the catalog
     cdef int tries                       # probes cut short by a timeout, in a row
-    cdef bytes failure                   # ErrorResponse of a failed P_ENSURE, the answer to what needed it
+    cdef dict failures                   # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
 
 
 cdef class Client(Stream):
@@ -364,12 +371,13 @@ cdef class Client(Stream):
     cdef State start                     # what its startup packet asked for
     cdef tuple start_vars                # tracked parameters as its session began
     cdef bint kept_unchecked             # no server has accepted `start` yet
+    cdef bint proving                    # nothing of it may be sent before its server has told that all is set
+    cdef int retries                     # servers closed in a row that its restore has failed on
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
     cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
     cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
-    cdef bytes refusal                   # the error that takes the place of PostgreSQL's for a refused statement
     cdef uint32_t pins                   # Touch bits that hold it to its server
     cdef double pinned_at                # monotonic
     cdef int64_t pinned_xacts            # transactions since
@@ -386,7 +394,7 @@ cdef class Client(Stream):
     cdef list inbox                      # (channel, message) for when its transaction is over; None: none
     cdef size_t held_size                # bytes of the messages in `early` and `inbox`
     cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
-    cdef list deallocating               # names of protocol-level statements in DEALLOCATEs under way
+    cdef list deallocating               # what DEALLOCATE names in the text or portal being passed on (plan.Note)
 
 
 cdef class Engine:

@@ -12,7 +12,7 @@ cdef bint is_set(const char *text, size_t n) noexcept
 cdef int note_everything(Client c, Server s) except -1
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
 cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0
-cdef int send_refused(Client c, Server s, bint parse) except -1
+cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1
 cdef int note_default(Client c, const char *text, size_t n) noexcept
 cdef bint may_drop(const char *text, size_t n) noexcept
 cdef bint drops_all(bytes body)

@@ -9,7 +9,7 @@ from pgferry.engine.ensure cimport (
 )
 from pgferry.engine.judge cimport count, may_end_transaction, needs_of, note_unread
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
-from pgferry.engine.plan cimport F_REFUSED, K_PARSE, K_QUERY
+from pgferry.engine.plan cimport K_PARSE, K_QUERY, Note
 from pgferry.engine.state cimport base_again, base_script
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport ANYTHING, ASKABLE, NEED_PREPARED, NEED_SEQUENCES, PREPARED
@@ -136,8 +136,9 @@ cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) excep
     return total
 
 
-cdef int send_refused(Client c, Server s, bint parse) except -1:
-    """Stage a statement that PostgreSQL cannot parse; its error is replaced by c.refusal."""
+cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
+    """Stage a statement that PostgreSQL cannot parse; `error` (an ErrorResponse) takes the place of what it says."""
+    cdef Note note = Note.__new__(Note)
     cdef bytes text = b"pgferry has refused a statement of its client\0"
     cdef bytes message
     cdef char size[4]
@@ -146,7 +147,9 @@ cdef int send_refused(Client c, Server s, bint parse) except -1:
     put32(size, <uint32_t>(4 + len(text)))
     message = (b"P" if parse else b"Q") + size[:4] + text
     c.loop.emit(<const char *>message, len(message))
-    s.plan.push(K_PARSE if parse else K_QUERY, F_REFUSED, 0)
+    s.plan.push(K_PARSE if parse else K_QUERY, 0, 0)
+    note.refusal = error
+    s.plan.note(note)
     s.status = 0
     return 0
 

@@ -23,7 +23,7 @@ cpdef enum Flag:
     F_UNNAMED = 16    # concerns the server's unnamed statement
     F_IN_COPY = 32    # a Sync that the server may have read, and dropped, while in copy-in mode
     F_DROPS = 64      # may drop all prepared statements, the client's and the server's
-    F_REFUSED = 128   # sent as a text that PostgreSQL cannot parse: client.refusal takes the place of its error
+    F_NOTED = 128     # Plan.notes has a Note of it
 
 
 cdef struct Entry:
@@ -32,8 +32,16 @@ cdef struct Entry:
     uint32_t number   # of a Statement (F_SERVER_OP, and K_BIND so that a stale plan can be told)
 
 
+cdef class Note:
+    # What belongs to one entry of a plan, and to no other, until it is answered.
+    cdef bytes refusal           # ErrorResponse in the place of PostgreSQL's: what was sent cannot be parsed; or None
+    # What its DEALLOCATEs name, in order: (client's name, or None when it is that of PREPARE; number of the Statement)
+    cdef list deallocates
+
+
 cdef class Plan:
     cdef Entry *ring
+    cdef list notes              # of the entries with F_NOTED, oldest first
     cdef uint32_t cap            # a power of two
     cdef uint32_t head           # index of the oldest entry, not reduced
     cdef uint32_t tail
@@ -44,6 +52,9 @@ cdef class Plan:
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1
+    cdef int note(self, Note note) except -1
+    cdef Note front_note(self)
+    cdef int drop_note(self) noexcept
     cdef int grow(self) except -1
     cdef int drop_syncs_in_copy(self) noexcept
 
@@ -65,6 +76,8 @@ cdef class Plan:
         if self.ring[self.head & (self.cap - 1)].kind <= K_SYNC and not flags & F_SWALLOW:
             self.turns -= 1
         if flags:
+            if flags & F_NOTED:
+                self.drop_note()
             if flags & F_UNNAMED:
                 self.unnamed -= 1
             if flags & F_DROPS:

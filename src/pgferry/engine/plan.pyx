@@ -11,6 +11,10 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.stdlib cimport free, malloc
 
 
+cdef class Note:
+    """What belongs to one entry of a plan, and to no other."""
+
+
 cdef class Plan:
     """A ring of entries that grows as needed."""
 
@@ -19,6 +23,7 @@ cdef class Plan:
         self.ring = <Entry *>malloc(self.cap * sizeof(Entry))
         if self.ring == NULL:
             raise MemoryError()
+        self.notes = []
 
     def __dealloc__(self):
         free(self.ring)
@@ -46,6 +51,21 @@ cdef class Plan:
         if kind <= K_SYNC and not flags & F_SWALLOW:
             self.batch = 0
             self.turns += 1
+        return 0
+
+    cdef int note(self, Note note) except -1:
+        """Add a Note to the entry pushed last."""
+        self.at(self.size() - 1).flags |= F_NOTED
+        self.notes.append(note)
+        return 0
+
+    cdef Note front_note(self):
+        """The Note of the oldest entry; None when it has none."""
+        cdef Entry *entry = self.front()
+        return self.notes[0] if entry != NULL and entry.flags & F_NOTED else None
+
+    cdef int drop_note(self) noexcept:
+        del self.notes[0]
         return 0
 
     cdef int grow(self) except -1:

@@ -19,5 +19,5 @@ cdef int fail_server(Server s, str reason, str error) except -1
 cdef bint may_read_sequences(Client c) noexcept
 cdef int own_message(Server s, bytes message, int purpose) except -1
 cdef int own_query(Server s, bytes text, int purpose) except -1
-cdef int own_query_done(Server s, int purpose) except -1
+cdef int own_query_done(Server s, int purpose, dict failed) except -1
 cdef int test(Server s, bytes text, int purpose) except -1

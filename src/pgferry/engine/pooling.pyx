@@ -19,21 +19,23 @@ from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAI
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
-    P_CONNECT, P_ENSURE, P_INTERNAL, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, P_VERSION, STATE_IGNORE,
+    P_CONNECT, P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, P_VERSION,
+    STATE_IGNORE,
     SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, scrub, scrubbed, unpin
+from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, probe_again, scrub, scrubbed, unpin
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
-from pgferry.engine.restoring cimport bring, brought, not_brought
+from pgferry.engine.restoring cimport bring, brought, not_brought, try_elsewhere
 from pgferry.engine.scrubbing cimport (
     begin_scrub, finish_alone, lose_scrubbed, needs_scrub, scrub_answered, scrubs_only,
 )
 from pgferry.engine.server_login cimport connect_query_done
 from pgferry.engine.session_start cimport start_answered
+from pgferry.engine.state cimport taken_off
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.touch cimport CANNOT_ASK
@@ -109,6 +111,7 @@ cdef int link(Client c, Server s) except -1:
     cdef Pool pool = s.pool
     cdef double now = c.loop.now
     cdef bint scrub_due = needs_scrub(c, s)
+    cdef bint anew = s.unlisted and s.last_client != c.id       # else what nobody knows of is the client's own
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
@@ -140,8 +143,8 @@ cdef int link(Client c, Server s) except -1:
     pool.stats.server_assignment_count += 1
     if scrub_due:
         return begin_scrub(c, s)
-    if c.vars is not s.vars or c.kept is not s.kept or (s.foreign and may_read_sequences(c)):
-        bring(c, s)
+    if c.vars is not s.vars or c.kept is not s.kept or anew or (s.foreign and may_read_sequences(c)):
+        bring(c, s, anew)
     return 0
 
 
@@ -159,7 +162,6 @@ cdef int own_message(Server s, bytes message, int purpose) except -1:
     """The same with a Query that is made already."""
     s.plan.push(K_QUERY, F_SWALLOW, purpose)
     s.status = 0
-    s.error = None
     s.unnamed = None
     return s.put(message, len(message))
 
@@ -246,6 +248,9 @@ cdef int after_use(Server s, bint session) except -1:
         return test(s, b"", P_BARRIER)
     if engine.reset_query and (session or engine.reset_always):
         return test(s, engine.reset_query, P_RESET)
+    if not session and s.kept is not None and s.kept.rest is not None:
+        s.bringing = s.kept.rest
+        return test(s, taken_off(s.kept), P_LIMITS)
     return make_available(s)
 
 
@@ -317,44 +322,44 @@ cdef int serve_waiting(Pool pool) except -1:
     while pool.waiting.count and pool.idle.count:
         c = <Client>pool.waiting.head
         link(c, pick(pool, c))
-        if c.server is None or not (c.server.scrubbing or (
-                (c.vars_unchecked or c.kept_unchecked) and c.server.plan.size())):
+        if c.server is None or not (c.server.scrubbing or (c.proving and c.server.plan.size())):
             c.unpause(PAUSE_WAIT)
     return 0
 
 
-cdef int own_query_done(Server s, int purpose) except -1:
-    """ReadyForQuery for a query of pgferry's own has come."""
+cdef int own_query_done(Server s, int purpose, dict failed) except -1:
+    """ReadyForQuery for a query of pgferry's own has come; `failed`: the fields of the error that it ended with."""
     cdef Client c = s.client
     if purpose == P_VARS:
-        return brought(s, c)
+        return brought(s, c, failed)
     if purpose == P_PROBE:
-        return probed(s, c)
+        return probed(s, c, failed)
     if purpose == P_SCRUB:
-        return scrub_answered(s)
+        return scrub_answered(s, failed)
     if purpose == P_ENSURE:
-        failed, s.error = s.error is not None, None     # the next one has its own
-        return ensured(s, not failed)
-    if purpose == P_BASE and (s.error is None or s.xact == b"E"):
+        return ensured(s, failed is None)
+    if purpose == P_BASE and (failed is None or s.xact == b"E"):
         return 0
     if purpose == P_BASE:
-        return not_brought(s, c)
+        return not_brought(s, c, failed)
     if purpose == P_INTERNAL:
-        return internal_answered(s)
+        return internal_answered(s, failed)
     if purpose == P_CONNECT:
         return connect_query_done(s)
     if purpose == P_START:
-        return start_answered(s, s.error)
+        return start_answered(s, failed)
     if purpose == P_LOOKUP:
-        return lookup_answered(s)
+        return lookup_answered(s, failed)
     if purpose == P_CATALOG or purpose == P_VERSION:
-        return catalog_read(s, purpose)
-    if s.error is not None:
+        return catalog_read(s, purpose, failed)
+    if failed is not None:
         return close_server(s, "reset query failed" if purpose == P_RESET else "test query failed")
     if not clean(s):
         return close_server(s, "server was not ready")
     if purpose == P_BARRIER:
         return after_use(s, s.reset_pending)
+    if purpose == P_LIMITS:
+        s.kept, s.bringing = s.bringing, None
     if purpose == P_RESET and (s.scrubbing or resets_all(s.pool.engine.reset_query)):
         scrubbed(s)
     elif purpose == P_RESET and s.pool.mode != MODE_SESSION and s.pool.session_state != STATE_IGNORE:
@@ -367,36 +372,27 @@ cdef bint resets_all(bytes query):
     return query.strip(b" \t\r\n;").upper() == b"DISCARD ALL"
 
 
-cdef int probed(Server s, Client c) except -1:
+cdef int probed(Server s, Client c, dict failed) except -1:
     """A probe is answered; without a client the server is scrubbed anyway."""
     if c is None:
         return 0
-    if s.error is None:
+    if failed is None:
         s.tries = 0
         return answered_probe(s)
-    s.tries += 1
-    if s.error.get("C") == "57014" and s.tries < 5:
-        # Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
-        s.touched |= s.asked
-        s.names = (s.names or set()) | (s.asked_names or set())
-        s.any_name = s.any_name or s.asked_any
-        s.rows = None
-        s.asked = 0
-        c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
+    if probe_again(c, s, failed):
         return 0
-    fields = s.error
     s.client = None
     c.server = None
     close_server(s, "session state could not be asked for")
     return close_client(c, "session state could not be asked for",
-                        f"session state could not be asked for: {fields.get('M', '?')}", fields.get("C", "08P01"))
+                        f"session state could not be asked for: {failed.get('M', '?')}", failed.get("C", "08P01"))
 
 
-cdef int catalog_read(Server s, int purpose) except -1:
+cdef int catalog_read(Server s, int purpose, dict failed) except -1:
     """The catalog, or its version, has been read."""
     cdef Pool pool = s.pool
     s.scanning = False
-    if s.error is not None:
+    if failed is not None:
         pool.engine.say(s, "WARNING", "what functions do to sessions cannot be read from the catalog: only the texts "
                         "of statements are looked at")
         catalog_unknown(pool.db, pool.engine)
@@ -627,6 +623,8 @@ cdef int server_gone(Server s) except -1:
         return lose_scrubbed(s, "server conn crashed?")
     if s.streamed and s.plan.size():
         return fail_server(s, "end of replication", None)   # so PostgreSQL ends a stream when it is shut down
+    if s.client is not None and s.plan.size() and try_elsewhere(s, s.client, "server conn crashed?"):
+        return 0
     if s.client is not None and s.xact == b"I" and s.client.state == CL_ACTIVE and (
             asks_only(s) or (s.client.pins and s.plan.size() == 0)):
         return state_lost(s)

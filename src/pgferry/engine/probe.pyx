@@ -1,21 +1,25 @@
 """Asking PostgreSQL what a session holds, and what follows: the client's state, pins, scrubbing.
 
 ask() stages one swallowed query behind the client's ReadyForQuery; until it is answered the server stays with its
-client, whose next statements go behind it. Every name in it is written with its schema: it runs in the session as
-the client has set it up.
+client, whose next statements go behind it. It runs in the session as the client has set it up: every name in it is
+written with its schema, names and values come as hexadecimal digits of their bytes in the database's encoding, and
+where a time limit may strike, it sets that aside for itself.
 """
+
+from binascii import unhexlify
 
 from libc.stdint cimport uint16_t, uint32_t
 
 from pgferry.engine.judge cimport count, doubt_lone, is_reported, touches
 from pgferry.engine.listening cimport take_channels
-from pgferry.engine.messages cimport quote_literal
+from pgferry.engine.messages cimport as_hex, sql_text
 from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport intern_state, size_of, with_setting
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.touch cimport CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
 from pgferry.session.replay import REPLAY
+from pgferry.session.settings import EXCLUSIVE, LIMITS
 
 cdef enum:
     CLEARS_SETTINGS = 1     # bits of session.clears
@@ -27,7 +31,8 @@ cdef enum:
 
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
              (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
-             (LARGE, "more than 1 MB of settings or prepared statements"))
+             (LARGE, "more than 1 MB of settings or prepared statements"),
+             (PREPARED, "prepared statements whose names are not ASCII"))
 LARGE_STATE = 1 << 20       # bytes
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
@@ -35,11 +40,13 @@ AUTHORIZATION = b"session_authorization"
 NOT_KEPT = frozenset((b"transaction_isolation", b"transaction_read_only", b"transaction_deferrable", b"is_superuser",
                       b"seed", b"server_version", b"lc_collate", b"lc_ctype"))
 
-NAMED = (b"SELECT 's', n, pg_catalog.current_setting(n, true) FROM (VALUES (%b)) v(n)")
-ANY_NAME = (b"SELECT 'a', name, setting FROM pg_catalog.pg_show_all_settings() "
-            b"WHERE source OPERATOR(pg_catalog.=) 'session'")
-IN_PREPARED = (b"SELECT 'p', name, statement FROM pg_catalog.pg_prepared_statement() WHERE from_sql")
-IN_LISTEN = b"SELECT 'n', c, NULL FROM pg_catalog.pg_listening_channels() l(c)"
+# The name by its place in Server.asked_order.
+NAMED = b"SELECT 's', i, %b FROM (VALUES %%b) v(i,n)" % as_hex(b"pg_catalog.current_setting(n,true)")
+ANY_NAME = (b"SELECT 'a', %b, %b FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
+            % (as_hex(b"name"), as_hex(b"setting")))
+IN_PREPARED = (b"SELECT 'p', %b, %b FROM pg_catalog.pg_prepared_statement() WHERE from_sql"
+               % (as_hex(b"name"), as_hex(b"statement")))
+IN_LISTEN = b"SELECT 'n', %b, NULL FROM pg_catalog.pg_listening_channels() l(c)" % as_hex(b"c")
 # Everything in a schema depends on it, and pg_depend has an index for that.
 IN_TEMP = (b"(SELECT 't', NULL, NULL FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) "
            b"2615::pg_catalog.oid AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1)")
@@ -47,6 +54,13 @@ IN_LOCKS = (b"(SELECT 'l', NULL, NULL FROM pg_catalog.pg_lock_status() WHERE loc
             b"'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() LIMIT 1)")
 IN_CURSORS = b"(SELECT 'h', NULL, NULL FROM pg_catalog.pg_cursor() WHERE is_holdable LIMIT 1)"
 PARTS = ((PREPARED, IN_PREPARED), (LISTEN, IN_LISTEN), (TEMP, IN_TEMP), (LOCKS, IN_LOCKS), (CURSORS, IN_CURSORS))
+
+
+# In front of a probe that a time limit of the client's own has cut short; without BEGIN it ends with the probe.
+GUARDS = ((b"statement_timeout", 0), (b"lock_timeout", 0), (b"transaction_timeout", 17))
+WAIT_FOR_NOBODY = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"     # a DEFERRABLE one may wait
+TRIES = 10              # of a probe that is cut short
+CUT_SHORT = frozenset(("57014", "55P03", "40001"))
 
 
 cdef bint ask(Client c, Server s) except -1:
@@ -59,12 +73,18 @@ cdef bint ask(Client c, Server s) except -1:
         s.any_name = False
         return False
     s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
+    if s.asked_names is not None:
+        for name in [name for name in s.asked_names if not name.isascii()]:
+            s.asked_names.discard(name)
+            s.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
     c.asked_listens, c.sent_listens = c.sent_listens, None
     s.touched = 0
     s.names = None
     s.any_name = False
+    s.guarded = s.tries != 0
     text = question(c, s)
     s.rows = []
+    s.rows_told = -1 if text else 0
     if not text:
         answered_probe(s)
         return False
@@ -75,8 +95,9 @@ cdef bint ask(Client c, Server s) except -1:
 
 
 cdef bytes question(Client c, Server s):
-    """The probe, and with it in s.asked_names the names it asks for."""
+    """The probe, and with it in s.asked_order the names it asks for."""
     cdef list parts = []
+    cdef bytes before = b""
     cdef Database db = c.db
     if s.asked & SETTINGS:
         if s.asked_names is None:
@@ -89,12 +110,43 @@ cdef bytes question(Client c, Server s):
                 s.asked_names.update(db.knowledge.custom)
         if AUTHORIZATION in s.asked_names:
             s.asked_names.add(ROLE)
-        if s.asked_names:
-            parts.append(NAMED % b"),(".join([quote_literal(name) for name in s.asked_names]))
+        s.asked_order = list(s.asked_names)
+        limits = [] if not s.guarded else list(LIMITS) if s.asked_any else [*LIMITS & s.asked_names]
+        if limits:
+            # Asked for before they are set aside.
+            s.asked_order = limits + [name for name in s.asked_order if name not in LIMITS]
+            before = named(s.asked_order, 0, len(limits)) + b";"
+        if len(s.asked_order) > len(limits):
+            parts.append(named(s.asked_order, len(limits), len(s.asked_order)))
     for bit, part in PARTS:
         if s.asked & <uint32_t>bit:
             parts.append(part)
-    return b" UNION ALL ".join(parts)
+    if not s.guarded or not (parts or before):
+        return b" UNION ALL ".join(parts)
+    return (WAIT_FOR_NOBODY + before + b"".join([b"SET LOCAL " + name + b"=0;" for name, version in GUARDS
+                                                 if s.version >= version]) + b" UNION ALL ".join(parts))
+
+
+cdef bytes named(list names, Py_ssize_t start, Py_ssize_t end):
+    """The question for these settings."""
+    return NAMED % b",".join([b"('%d',%b)" % (i, sql_text(names[i])) for i in range(start, end)])
+
+
+cdef bint probe_again(Client c, Server s, dict failed) except -1:
+    """A probe has failed: whether it is worth another try, in which time limits are set aside.
+
+    Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
+    """
+    s.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+        return False
+    s.touched |= s.asked
+    s.names = (s.names or set()) | (s.asked_names or set())
+    s.any_name = s.any_name or s.asked_any
+    s.rows = None
+    s.asked = 0
+    c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
+    return True
 
 
 cdef int keep_row(Server s, const char *p, size_t n) except -1:
@@ -122,6 +174,14 @@ cdef int keep_row(Server s, const char *p, size_t n) except -1:
     return 0
 
 
+cdef bint count_rows(Server s, const char *tag, size_t n) except? -1:
+    """CommandComplete of a probe (the tag with its NUL): how many rows it had. Nothing of it is forwarded: False."""
+    cdef bytes words = tag[:n]
+    if words.startswith(b"SELECT ") and words[7:-1].isdigit():
+        s.rows_told = max(s.rows_told, 0) + int(words[7:-1])
+    return False
+
+
 cdef int answered_probe(Server s) except -1:
     """The probe is answered: this is what the client's session holds."""
     cdef Client c = s.client
@@ -135,15 +195,16 @@ cdef int answered_probe(Server s) except -1:
         return 0
     if rows is None:
         return too_large(c, s, touched)
-    for row in rows:
-        if len(row) != 3:
-            return close_server(s, "the answer to a probe makes no sense")
+    if s.rows_told != len(rows) or any([len(row) != 3 for row in rows]):
+        return close_server(s, "the answer to a probe makes no sense")
     channels = c.kept.channels
     if touched & LISTEN:
-        channels = frozenset([row[1] for row in rows if row[0] == b"n"])
+        channels = frozenset([unhexlify(row[1]) for row in rows if row[0] == b"n"])
         take_channels(c, channels)
     if touched & PREPARED:
-        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"})
+        take_statements(c, s, {unhexlify(row[1]): unhexlify(row[2]) for row in rows if row[0] == b"p"})
+        if c.sql is not None and not all([name.isascii() for name in c.sql]):
+            found |= PREPARED
     if touched & SETTINGS or channels != c.kept.channels:
         found |= take_settings(c, s, rows, any_name, channels)
     for row in rows:
@@ -155,6 +216,7 @@ cdef int answered_probe(Server s) except -1:
             found |= CURSORS
     found |= touched & (FOREVER | UNNAMED)
     found |= c.pins & (FOREVER | UNNAMED | ~touched)
+    s.asked_order = None
     return pin(c, s, found)
 
 
@@ -192,8 +254,16 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
     cdef uint32_t large = 0
     for row in rows:
         kind, name, value = row
-        if kind != b"s" and kind != b"a":
+        if kind == b"s":
+            name = s.asked_order[int(name)]
+        elif kind != b"a":
             continue
+        else:
+            name = unhexlify(name)
+            if s.guarded and name in LIMITS:
+                continue            # set aside for the probe, and asked for before that
+        if value is not None:
+            value = unhexlify(value)
         name = name.lower()
         if name in NOT_KEPT or is_reported(c.pool, name):
             continue
@@ -224,6 +294,8 @@ cdef int settle_lone(Client c, Server s, char status) except -1:
         return 0
     if c.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
         return touches(s, verdict, verdict.touch)
+    if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
+        return touches(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
     c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
     return 0
 
@@ -333,5 +405,7 @@ cdef int scrubbed(Server s) except -1:
     s.sql = None
     s.foreign = False
     s.last_user = None
+    s.unlisted = False
+    s.tries = 0
     s.kept = s.pool.engine.no_state
     return 0

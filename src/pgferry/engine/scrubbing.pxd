@@ -10,7 +10,7 @@ cdef inline bint needs_scrub(Client c, Server s) noexcept:
 
 
 cdef int begin_scrub(Client c, Server s) except -1
-cdef int scrub_answered(Server s) except -1
+cdef int scrub_answered(Server s, dict failed) except -1
 cdef int lose_scrubbed(Server s, str reason) except -1
 cdef bint scrubs_only(Server s) noexcept
 cdef int finish_alone(Server s) except -1

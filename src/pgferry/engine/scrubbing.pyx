@@ -24,17 +24,17 @@ cdef int begin_scrub(Client c, Server s) except -1:
     return s.flush()
 
 
-cdef int scrub_answered(Server s) except -1:
-    """DISCARD ALL has been answered: the client gets the server as new, or another one."""
+cdef int scrub_answered(Server s, dict failed) except -1:
+    """DISCARD ALL is answered (`failed`: fields of its error): the client gets the server as new, or another one."""
     cdef Client c = s.client
-    if s.error is not None:
+    if failed is not None:
         return lose_scrubbed(s, "reset query failed")
     scrubbed(s)
     if c is None:
         return make_available(s) if clean(s) else close_server(s, "server was not ready")
     s.last_user = c.user
-    bring(c, s)
-    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked):
+    bring(c, s, False)
+    if s.plan.size() and c.proving:
         return 0                # restoring lets it go on
     return c.unpause(PAUSE_WAIT)
 

@@ -11,7 +11,7 @@ from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport P_BASE, P_ENSURE, P_LOOKUP, Client, Server
 from pgferry.engine.permit cimport bring_base_again
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_REFUSED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_PARSE, K_QUERY, K_SYNC, Entry,
+    F_CLIENT_OP, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_PARSE, K_QUERY, K_SYNC, Entry, Note,
 )
 from pgferry.engine.pooling cimport clean, close_server
 from pgferry.engine.prepared cimport Statement
@@ -27,6 +27,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     cdef dict fields = error_fields(p + 5, n - 5) if n == total else {}
     cdef str code = fields.get("C", "")
     cdef bint own
+    cdef bytes name
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got an error: " + fields.get("M", "?"))
         return -2
@@ -38,8 +39,6 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return 0                    # the client has had its answer, and needs this server no more
     if s.lone is not None:
         doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
-    if c is not None:
-        c.deallocating = None
     if s.base and s.plan.size() == 1:
         s.base = None               # the RESET has not succeeded
     s.own_turn = False
@@ -60,6 +59,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     end_copy(s)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW
+    name = b"PGFERRY_%d" % front.number if front.kind == K_PARSE else None
     drop_batch(s)
     if s.discarded and c is not None:
         bring_base_again(c, s)
@@ -67,6 +67,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         s.error = fields            # a Parse of pgferry's own in front of a Query (ensure.bring_statement)
+        keep_failure(s, name, p[:n])
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
@@ -79,8 +80,7 @@ cdef bint names_ours(Client c, const char *p, size_t n, size_t total) noexcept:
 cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message) except -1:
     """An error to a query of pgferry's own."""
     if purpose == P_ENSURE:
-        if s.failure is None:
-            s.failure = message         # PostgreSQL would have said this to the statement that needs it
+        keep_failure(s, s.ensuring[0][0] if s.ensuring else None, message)
         return 0
     if purpose == P_LOOKUP or (purpose == P_BASE and s.xact == b"E"):
         return 0
@@ -88,15 +88,28 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
     return 0
 
 
+cdef int keep_failure(Server s, bytes name, bytes message) except -1:
+    """What was to be known by this name could not be brought: to the statement that needs it PostgreSQL would have
+    said this.
+    """
+    if name is not None:
+        if s.failures is None:
+            s.failures = {}
+        s.failures[name] = message
+    return 0
+
+
 cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p, size_t n) except? -1:
     """Put an error of ours in the place of PostgreSQL's where that is the truth: 2 if so, 1 to forward it."""
     cdef bytes instead = None
     cdef bytes body
-    if front.flags & F_REFUSED and c is not None and c.refusal is not None:
-        instead = c.refusal
-        c.refusal = None
-    elif s.failure is not None and fields.get("C") == "26000":
-        instead = s.failure
+    cdef Note note = s.plan.front_note()
+    if note is not None and note.refusal is not None:
+        instead = note.refusal
+    elif s.failures is not None and fields.get("C") == "26000":
+        for name, message in s.failures.items():
+            if b'"' + name + b'"' in p[:n]:
+                instead = message
     elif fields.get("C") == "55000" and c is not None and c.judged and c.former_server != s.id and (
             "currval" in fields.get("M", "") or "lastval" in fields.get("M", "")):
         body = p[5:n - 1] + SEQUENCE_HINT

@@ -27,7 +27,7 @@ from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
 )
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.probe cimport keep_row, settle_lone
+from pgferry.engine.probe cimport count_rows, keep_row, settle_lone
 from pgferry.engine.restoring cimport is_expected, settle_reported
 from pgferry.engine.server_errors cimport ends_command_of_ensure, on_error
 from pgferry.engine.sys cimport be32
@@ -160,7 +160,7 @@ cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
 cdef inline bint is_held(Client c) noexcept:
     """Whether the client has sent what only waits for this server, and not, say, for a notification."""
     return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (
-        c.vars_unchecked or c.kept_unchecked or (c.server is not None and c.server.scrubbing)))
+        c.proving or (c.server is not None and c.server.scrubbing)))
 
 
 cdef int ask_base(Server s) except -1:
@@ -274,6 +274,8 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
     if kind == b"C":
         if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
             return 0                # one of the SETs of restoring.bring(): only the end of the Query says anything
+        if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
+            return count_rows(s, p + 5, n - 5)
         return on_complete(s, front, p, n, total)
     if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
             kind == b"1" or kind == b"2" or kind == b"s"):
@@ -424,15 +426,15 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_INTERNAL:
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
-        own_query_done(s, purpose)
+        failed, s.error = s.error, None
+        own_query_done(s, purpose, failed)
         return -2 if s.closed else 0
     if c is not None:
         c.turns_here += 1
-        s.failure = None
+        s.failures = None
         s.discarded = False
         if s.resetting:
             s.resetting -= 1
-        c.deallocating = None
         if s.status:
             count_times(s, c, status)
             if s.fence and status == b"I" and s.plan.head == s.plan.tail:

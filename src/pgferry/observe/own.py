@@ -29,6 +29,7 @@ _STATE = {
     "probes": "Questions to PostgreSQL what a session holds",
     "restores": "Transactions in front of which session state was restored",
     "replay_failures": "Restores that PostgreSQL refused",
+    "replays_elsewhere": "Restores that failed on one server and were done on another",
     "refusals": "Statements refused because of session state",
     "scrubs": "Servers cleaned after a client with session state",
     "losses": "Clients closed because their session state went with its server",
