@@ -1,10 +1,12 @@
 """`pgferry demo` from start to end, as a person at a terminal has it."""
 
 import os
+import pwd
 import re
 import shlex
 import signal
 import socket
+import stat
 import subprocess
 import sys
 import threading
@@ -60,6 +62,41 @@ def _a_slow_query_is_named(conn: "psycopg.Connection[Any]", doctor: list[str]) -
     assert re.search(r"runs\s+for\s+\S+\s+s:\s+SELECT\s+pg_sleep\(7\)", said), said
 
 
+STRANGER = """
+import os, socket, sys
+os.setgroups([]), os.setgid(65533), os.setuid(65533)
+for path in sys.argv[1:]:
+    try:
+        socket.socket(socket.AF_UNIX).connect(path)
+        print("connected to", path)
+    except PermissionError:
+        pass
+"""
+
+
+def _it_is_for_its_account_only(conn: "psycopg.Connection[Any]", output: str, family: list[int]) -> None:
+    """Who gets into the private PostgreSQL as superuser runs programs as its account."""
+    postmaster = next(p for p in family if b"/postgres\0-D\0" in Path(f"/proc/{p}/cmdline").read_bytes())
+    owner = pwd.getpwuid(Path(f"/proc/{postmaster}").stat().st_uid)
+    data = Path(Path(f"/proc/{postmaster}/cmdline").read_bytes().split(b"\0")[2].decode())
+    sockets = [data.parent / "run", Path(conn.info.host)]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in sockets] == [0o700] * 2
+    server_port = (data / "postmaster.pid").read_text().splitlines()[3]
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", int(server_port)), timeout=5)
+    if os.geteuid() == 0:
+        assert owner.pw_name in ("pgferry-demo", "nobody")
+        paths = [f"{sockets[0]}/.s.PGSQL.{server_port}", f"{sockets[1]}/.s.PGSQL.{conn.info.port}"]
+        assert subprocess.run([sys.executable, "-c", STRANGER, *paths], capture_output=True).stdout == b""
+    there = f"host=127.0.0.1 port={conn.info.port} user=demo dbname="
+    for name in ("demo", "pgbouncer"):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            psycopg.connect(there + name)
+    found = re.search(r"^    export PGPASSWORD=(\S+)$", output, re.MULTILINE)
+    assert found, output
+    psycopg.connect(f"{there}demo password={found[1]}").close()
+
+
 def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:
     process = demo("--port", str(port), "--clients", "20", "--seconds", "1")
     assert process.stdout is not None
@@ -75,7 +112,8 @@ def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:
         doctor = re.search(r"^    (.+ doctor --console \S+)$", output, re.MULTILINE)
         assert doctor, output
         _a_slow_query_is_named(conn, shlex.split(doctor[1]))
-    family = descendants(process.pid)
+        family = descendants(process.pid)
+        _it_is_for_its_account_only(conn, output, family)
     assert len(family) > 3
     os.kill(process.pid, signal.SIGINT)
     rest, _ = process.communicate(timeout=30)

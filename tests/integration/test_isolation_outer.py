@@ -133,6 +133,11 @@ BAD = {
     "bad origin": LOGIN + b'Origin: http://[x\r\nContent-Length: 12\r\n\r\n{"user": "a"}',
     "no host": b"GET /health/live HTTP/1.1\r\n\r\n",
     "two hosts": b"GET /health/live HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n",
+    "HEAD with two lengths": b"HEAD / HTTP/1.1\r\n"
+    + HEAD
+    + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    "HEAD with a body that ends early": b"HEAD / HTTP/1.1\r\n" + HEAD + b"Content-Length: 9\r\n\r\nx",
+    "HEAD with a bad chunk": b"HEAD / HTTP/1.1\r\n" + HEAD + b"Transfer-Encoding: chunked\r\n\r\nx\r\n",
     "a NUL in a header": b"GET /health/live HTTP/1.1\r\nHost: x\0\r\n\r\n",
     "a name with a blank": b"GET /health/live HTTP/1.1\r\nHost : x\r\n\r\n",
 }
@@ -162,6 +167,11 @@ def test_what_cannot_be_read_is_answered_with_400(make_web: MakeWeb) -> None:
     other.request("GET", "/health/live")
     assert other.getresponse().read() == b"alive\n", "a connection that was open all the time"
     other.close()
+    answer = exchange(web.port, b"HEAD / HTTP/1.1\r\nHost: x\r\n\r\nx y z\r\n\r\n")
+    assert [line for line in answer.split(b"\r\n") if b"HTTP/1.1 " in line] == [
+        b"HTTP/1.1 200 ",
+        b"HTTP/1.1 400 ",
+    ]
     assert "internal error" not in web.pooler.log()
 
 

@@ -1,5 +1,7 @@
 """`pgferry demo`: a private PostgreSQL, pgferry in front of it, a load that shows what pooling does."""
 
+import secrets
+import shlex
 import shutil
 import signal
 import sys
@@ -7,6 +9,7 @@ import time
 from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
+from urllib.parse import quote
 
 import click
 
@@ -75,7 +78,9 @@ class Demo:
         self.pool_size = pool_size
         self.workers = workers
         self.http_port = _free_port(min(port + HTTP_AWAY, 65000), port)
+        self.password = secrets.token_urlsafe(12)
         self.cluster: Cluster
+        self.folder: Path
         self.pooler: PoolerProcess
 
     # --- start
@@ -83,7 +88,7 @@ class Demo:
     def start(self) -> None:
         """PostgreSQL with a table, pgferry in front. Raises EmbeddedError."""
         _step("PostgreSQL: looking for a server on this machine, else fetching one ...")
-        self.cluster = Cluster(settings={"max_connections": MAX_CONNECTIONS})
+        self.cluster = Cluster(settings={"max_connections": MAX_CONNECTIONS}, private=True)
         self.stack.callback(self.cluster.close)
         self.cluster.start()
         self.cluster.sql(f"CREATE DATABASE {DATABASE}")
@@ -91,13 +96,13 @@ class Demo:
         self.cluster.sql(SETUP, DATABASE)
         _step(
             f"PostgreSQL {self.cluster.server.version} ({self.cluster.server.bindir}) runs as "
-            f"{self.cluster.account.name} on port {self.cluster.port}, max_connections = {MAX_CONNECTIONS}"
+            f"{self.cluster.account.name} at a socket of its own, max_connections = {MAX_CONNECTIONS}"
         )
         account = runner()
-        folder = account.make_dir("pgferry-demo-")
-        self.stack.callback(remove_tree, folder)
-        config = self._write_config(account, folder)
-        self.pooler = PoolerProcess(config, folder / "log")
+        self.folder = account.make_dir("pgferry-demo-")
+        self.stack.callback(remove_tree, self.folder)
+        config = self._write_config(account, self.folder)
+        self.pooler = PoolerProcess(config, self.folder / "log")
         self.stack.callback(self._stop_pooler)
         self.pooler.start(lambda: accepts((HOST, self.port)))
         _step(
@@ -106,17 +111,20 @@ class Demo:
         )
 
     def _write_config(self, account: Account, folder: Path) -> Path:
-        userlist, config = folder / "userlist.txt", folder / "pgferry.ini"
-        account.write(userlist, f'"{USER}" ""\n')
+        userlist, config, hba = folder / "userlist.txt", folder / "pgferry.ini", folder / "hba.conf"
+        account.write(userlist, f'"{USER}" "{self.password}"\n')
+        # Other accounts cannot enter the socket's directory, but they can connect to 127.0.0.1.
+        account.write(hba, "local all all trust\nhost all all all scram-sha-256\n")
         text = f"""\
 [databases]
-{DATABASE} = host={HOST} port={self.cluster.port}
+{DATABASE} = host={self.cluster.socket_dir} port={self.cluster.port}
 
 [pgbouncer]
 listen_addr = {HOST}
 listen_port = {self.port}
-unix_socket_dir =
-auth_type = trust
+unix_socket_dir = {folder}
+auth_type = hba
+auth_hba_file = {hba}
 auth_file = {userlist}
 admin_users = {USER}
 pool_mode = transaction
@@ -124,7 +132,6 @@ default_pool_size = {self.pool_size}
 max_client_conn = {self.clients + 100}
 workers = {self.workers}
 http_listen = {HOST}:{self.http_port}
-dashboard_trust = 1
 statement_text_length = 200
 transaction_log_threshold = 5
 log_connections = 0
@@ -146,10 +153,10 @@ log_disconnections = 0
         click.echo(
             f"\n{self.clients} clients, each running one SELECT by primary key after the other, {seconds:g} s"
         )
-        with spread(self._plan(self.cluster.port, seconds)) as load:
+        with spread(self._plan(self.cluster.socket_dir, self.cluster.port, seconds)) as load:
             direct, direct_servers = self._watch("direct", load)[:2]
         before = self.pooler.cpu_seconds()
-        with spread(self._plan(self.port, seconds)) as load:
+        with spread(self._plan(self.folder, self.port, seconds)) as load:
             pooled, pooled_servers, pools = self._watch("pgferry", load)
         cpu = self.pooler.cpu_seconds() - before
         click.echo("\nSHOW POOLS, while the load ran:\n")
@@ -177,8 +184,8 @@ log_disconnections = 0
                 f"Through pgferry something failed: {pooled.reason}\n{self.pooler.log()[-2000:]}"
             )
 
-    def _plan(self, port: int, seconds: float) -> Plan:
-        return Plan(HOST, port, USER, DATABASE, self.clients, seconds, ROWS)
+    def _plan(self, directory: Path, port: int, seconds: float) -> Plan:
+        return Plan(str(directory), port, USER, DATABASE, self.clients, seconds, ROWS)
 
     def _watch(self, name: str, load: Spread) -> tuple[Figures, int, list[dict[str, str | None]]]:
         """Progress lines until the load ends: its figures, the most server connections seen, the pools."""
@@ -204,7 +211,7 @@ log_disconnections = 0
 
     def _console(self, sql: str) -> Result:
         try:
-            with Client((HOST, self.port), USER, "pgbouncer") as console:
+            with Client(f"{self.folder}/.s.PGSQL.{self.port}", USER, "pgbouncer") as console:
                 return console.query(sql)
         except OSError as e:
             raise EmbeddedError(f"The console of pgferry cannot be reached: {e}") from e
@@ -214,16 +221,22 @@ log_disconnections = 0
     def stay(self) -> None:
         """Wait for Ctrl-C; raises EmbeddedError when pgferry or PostgreSQL ends before that."""
         click.echo("\nTry it from another terminal (the second line is the console; SHOW HELP there):\n")
-        click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} {DATABASE}")
-        click.echo(f"    psql -h {HOST} -p {self.port} -U {USER} pgbouncer")
+        click.echo(f"    psql -h {self.folder} -p {self.port} -U {USER} {DATABASE}")
+        click.echo(f"    psql -h {self.folder} -p {self.port} -U {USER} pgbouncer")
         click.echo(
-            f"\nThe dashboard, for user {USER} without a password; metrics for Prometheus; whether it is ready:\n"
+            f"\nOther accounts cannot enter that directory. At {HOST}:{self.port}, which they reach, user {USER} needs"
+            " a password:\n"
+        )
+        click.echo(f"    export PGPASSWORD={self.password}")
+        click.echo(
+            f"\nThe dashboard, for user {USER} with that password; metrics for Prometheus; whether it is ready:\n"
         )
         click.echo(f"    http://{HOST}:{self.http_port}/")
         click.echo(f"    curl http://{HOST}:{self.http_port}/metrics")
         click.echo(f"    curl http://{HOST}:{self.http_port}/health/ready")
         click.echo("\nWhat is wrong with it, if anything:\n")
-        click.echo(f"    {_program()} doctor --console postgresql://{USER}@{HOST}:{self.port}")
+        console = f"postgresql://{USER}@/pgbouncer?host={quote(str(self.folder))}&port={self.port}"
+        click.echo(f"    {_program()} doctor --console {shlex.quote(console)}")
         click.echo("\nCtrl-C ends it.")
         while True:
             time.sleep(0.5)

@@ -5,13 +5,26 @@ import pwd
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pgferry.embedded.errors import EmbeddedError
 
-CANDIDATES = ("postgres", "nobody")
+# For root: an account that owns nothing else. Who gets into the private server could become its account, and
+# `postgres` is let in by the machine's own cluster.
+OWN_ACCOUNT = "pgferry-demo"
+CANDIDATES = (OWN_ACCOUNT, "nobody")
+_USERADD = (
+    "useradd",
+    "--system",
+    "--no-create-home",
+    "--home-dir",
+    "/nonexistent",
+    "--shell",
+    "/usr/sbin/nologin",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +39,13 @@ class Account:
 
     @classmethod
     def choose(cls) -> "Account":
-        """The caller's own account, or for root the first of `postgres` and `nobody` that exists.
+        """The caller's own account; for root `pgferry-demo`, which is made when there is none, or else `nobody`.
 
         Raises EmbeddedError when root has neither.
         """
         if os.geteuid() != 0:
             return cls.caller()
+        _make_own_account()
         for name in CANDIDATES:
             try:
                 entry = pwd.getpwnam(name)
@@ -39,7 +53,8 @@ class Account:
                 continue
             return cls(name, entry.pw_uid, entry.pw_gid, entry.pw_dir, True)
         raise EmbeddedError(
-            f"PostgreSQL does not run as root, and no account {' or '.join(CANDIDATES)} exists to run it."
+            f"PostgreSQL does not run as root, and no account {' or '.join(CANDIDATES)} exists to run it: "
+            f"make one ({' '.join((*_USERADD, OWN_ACCOUNT))})."
         )
 
     @classmethod
@@ -155,6 +170,20 @@ class Account:
             if not info.st_mode & bit:
                 return False
         return True
+
+
+def _make_own_account() -> None:
+    """Make `pgferry-demo` where that can be done; several processes may want it at the same time."""
+    for _ in range(50):
+        try:
+            pwd.getpwnam(OWN_ACCOUNT)
+        except KeyError:
+            if shutil.which(_USERADD[0]) is None:
+                return
+            subprocess.run([*_USERADD, OWN_ACCOUNT], capture_output=True, check=False)
+            time.sleep(0.1)  # it fails, too, while another one changes the file of accounts
+        else:
+            return
 
 
 def remove_tree(path: Path) -> None:

@@ -38,8 +38,10 @@ class Cluster:
 
     It listens on 127.0.0.1, ::1 and a unix socket in `socket_dir`, always on `port`. Settings are
     postgresql.conf's. Superuser `postgres` may always log in over the unix socket; who else may is
-    said by the pg_hba.conf lines (everybody, by default). When the calling process ends in whatever way,
-    the server is ended and its directory removed. Methods raise EmbeddedError.
+    said by the pg_hba.conf lines (everybody, by default). With `private` there is only the unix socket,
+    in a directory that other accounts (but root) cannot enter: who may log in as superuser can run
+    programs as `account`. When the calling process ends in whatever way, the server is ended and its
+    directory removed. Methods raise EmbeddedError.
     """
 
     def __init__(
@@ -50,6 +52,7 @@ class Cluster:
         settings: Mapping[str, str | int] | None = None,
         hba: Sequence[str] = TRUST,
         server: Installation | None = None,
+        private: bool = False,
     ) -> None:
         self.account = Account.choose()
         self.server = installation(self.account, version) if server is None else server
@@ -60,6 +63,7 @@ class Cluster:
         self.data_dir = self.directory / "data"
         self.socket_dir = self.directory / "run"
         self.log_file = self.directory / "log"
+        self._private = private
         self._guard: Guarded | None = None
         try:
             self._create(hba)
@@ -208,9 +212,10 @@ class Cluster:
     def _create(self, hba: Sequence[str]) -> None:
         template = _template(self.account, self.server)
         self._as_account(["/bin/cp", "-R", "--reflink=auto", str(template), str(self.data_dir)], "copying")
-        self.socket_dir.mkdir(mode=0o755)
+        self.socket_dir.mkdir(mode=0o700 if self._private else 0o755)
         self.account.own(self.socket_dir)
-        self.directory.chmod(0o711)  # the socket is for everybody, as PostgreSQL's own default is
+        if not self._private:
+            self.directory.chmod(0o711)  # the socket is for everybody, as PostgreSQL's own default is
         with (self.data_dir / "postgresql.conf").open("a", encoding="utf-8") as conf:
             conf.write("\ninclude = 'pgferry.conf'\n")
         self._write_settings()
@@ -218,7 +223,7 @@ class Cluster:
 
     def _write_settings(self) -> None:
         fixed: dict[str, str | int] = {
-            "listen_addresses": "127.0.0.1,::1",
+            "listen_addresses": "" if self._private else "127.0.0.1,::1",
             "port": self.port,
             "unix_socket_directories": str(self.socket_dir),
         }

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from pgferry.embedded.client import error_fields, query_packet, startup_packet
+from pgferry.embedded.client import connect, error_fields, query_packet, startup_packet
 from pgferry.embedded.errors import EmbeddedError
 
 READY_IDLE = b"Z\0\0\0\5I"
@@ -23,7 +23,10 @@ BUCKETS_PER_DOUBLING = 16
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to do: `clients` connections, each running one SELECT by key after the other, for `seconds`."""
+    """What to do: `clients` connections, each running one SELECT by key after the other, for `seconds`.
+
+    A host with a leading / is the directory of a unix socket.
+    """
 
     host: str
     port: int
@@ -136,8 +139,8 @@ class Load:
     def open(self) -> socket.socket:
         """A connection that is logged in. Raises OSError or EmbeddedError with the reason."""
         plan = self.plan
-        sock = socket.create_connection((plan.host, plan.port), 30.0)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        unix = f"{plan.host}/.s.PGSQL.{plan.port}"
+        sock = connect(unix if plan.host.startswith("/") else (plan.host, plan.port), 30.0)
         sock.sendall(startup_packet(plan.user, plan.database, application_name="pgferry demo"))
         if reason := _greeted(sock):
             sock.close()

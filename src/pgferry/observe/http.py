@@ -206,17 +206,20 @@ class _Connection:
         self._place = place
         self._places = places
         self._answer = answer
+        self._head_only = False
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
 
     async def run(self) -> None:
         """Serve until one side closes."""
         patience = _FIRST_HEAD_SECONDS
         while True:
+            self._head_only = False
             try:
                 async with asyncio.timeout(patience):
                     first = await self._event()
                 if not isinstance(first, h11.Request):
                     return
+                self._head_only = first.method == b"HEAD"
                 async with asyncio.timeout(_REQUEST_SECONDS):
                     request = await self._request(first)
             except h11.RemoteProtocolError as error:
@@ -227,7 +230,7 @@ class _Connection:
                 return
             self._places.moved(self._place, waits=False)
             response = await self._answer(request, self._place)
-            await self._respond(request, response)
+            await self._respond(response)
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
                 return
             self._places.moved(self._place, waits=True)
@@ -280,10 +283,11 @@ class _Connection:
                 ("connection", "close"),
             ]
             await self._send(h11.Response(status_code=status, headers=headers))
-            await self._send(h11.Data(data=text))
+            if not self._head_only:
+                await self._send(h11.Data(data=text))
             await self._send(h11.EndOfMessage())
 
-    async def _respond(self, request: Request, response: Response) -> None:
+    async def _respond(self, response: Response) -> None:
         headers = [
             ("content-type", response.content_type),
             ("cache-control", "no-store"),
@@ -293,7 +297,7 @@ class _Connection:
         if response.stream is None:
             headers.append(("content-length", str(len(response.body))))
         await self._send(h11.Response(status_code=response.status, headers=headers))
-        if request.method != "HEAD":
+        if not self._head_only:
             if response.body:
                 await self._send(h11.Data(data=response.body))
             if response.stream is not None:

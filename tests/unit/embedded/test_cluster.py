@@ -2,6 +2,7 @@
 
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from pgferry.embedded import Cluster, EmbeddedError
+from pgferry.embedded import Account, Cluster, EmbeddedError
 from pgferry.embedded.client import QueryError
 from pgferry.embedded.guard import alive
 from support import cluster as clusters
@@ -23,6 +24,22 @@ def test_is_the_version_asked_for(server: Cluster) -> None:
 def test_never_runs_as_root(server: Cluster) -> None:
     assert server.pid is not None
     assert Path(f"/proc/{server.pid}").stat().st_uid != 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="others run it as themselves")
+def test_as_root_its_account_is_no_other_servers() -> None:
+    """`postgres` is let in by the machine's own cluster, and whoever is superuser here can run programs."""
+    assert Account.choose().name in ("pgferry-demo", "nobody")
+
+
+def test_a_private_one_is_for_its_account_only() -> None:
+    with Cluster(server=clusters.server(clusters.versions()[0]), private=True) as server:
+        assert server.sql("SHOW listen_addresses") == [("",)]
+        assert stat.S_IMODE(server.directory.stat().st_mode) == 0o700
+        with pytest.raises(psycopg.OperationalError, match="refused"):
+            psycopg.connect(server.conninfo())
+        with psycopg.connect(server.conninfo(host=str(server.socket_dir))) as conn:
+            assert conn.execute("SELECT 1").fetchone() == (1,)
 
 
 def test_listens_on_ipv4_and_unix_socket(server: Cluster) -> None:
