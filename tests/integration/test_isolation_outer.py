@@ -285,3 +285,25 @@ def test_counters_hold_no_values_and_do_not_grow(make_pooler: Make) -> None:
     assert max(len(row["reason"]) for row in rows) <= 64
     assert "s3cret" not in str(rows)
     wire.close()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_who_may_only_look_cannot_end_a_pause(make_pooler: Make) -> None:
+    """Ctrl-C on the console ends a PAUSE: an admin's does."""
+    pooler = make_pooler()
+    with pooler.console(user="stats") as looking, pooler.console() as admin:
+        admin.execute("PAUSE")
+        looking.cancel()
+        looking.execute("SHOW VERSION")
+        assert pooler.show("STATE", key="paused")[0]["value"] == "yes"
+        admin.cancel()
+        eventually(lambda: pooler.show("STATE", key="paused")[0]["value"] == "no")
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_long_rubbish_is_cut_in_the_log(make_pooler: Make) -> None:
+    pooler = make_pooler()
+    with pytest.raises(psycopg.Error, match="invalid command"):
+        pooler.admin("x y! " * 100_000)
+    eventually(lambda: "invalid command" in pooler.log())
+    assert len(pooler.log()) < 50_000

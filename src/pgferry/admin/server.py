@@ -40,12 +40,14 @@ class Console:
             self._sessions.discard(session)
 
     async def cancel(self, client_id: int) -> None:
-        """A cancel request for a console client: ends what it waits for, or else a global PAUSE."""
+        """A cancel request for a console client that is an admin: ends what it waits for, or else a global PAUSE."""
         session = next((s for s in self._sessions if s.client_id == client_id), None)
-        command = session.command if session is not None else None
+        if session is None or not session.admin:
+            return
+        command = session.command
         # A resume may have come first: then there is nothing left to cancel.
         with contextlib.suppress(CommandError):
-            if session is not None and command is not None and command.verb == "WAIT_CLOSE":
+            if command is not None and command.verb == "WAIT_CLOSE":
                 session.cancel()
             elif command is not None and command.verb == "PAUSE" and command.argument:
                 await self._operations.resume(command.argument)

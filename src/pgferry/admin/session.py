@@ -19,6 +19,7 @@ from pgferry.supervisor.errors import CommandError
 
 _MAX_MESSAGE = 1024 * 1024
 _QUEUED_MESSAGES = 100
+_LOGGED = 300
 _EXTENDED = frozenset(message.TYPE for message in KINDS)
 
 
@@ -30,6 +31,7 @@ class Session:
         self._context = context
         self._counters = context.pooler.stats.console
         self.client_id = int(client["client_id"])
+        self.admin = context.admin
         self._key: bytes = client.get("key") or self.client_id.to_bytes(4, "big") + secrets.token_bytes(4)
         self._queue: asyncio.Queue[tuple[bytes, bytes] | None] = asyncio.Queue(_QUEUED_MESSAGES)
         self._gone = asyncio.Event()
@@ -114,7 +116,8 @@ class Session:
         try:
             answer = await self._run(parse(query.query))
         except CommandError as error:
-            self._context.pooler.log.error(error.message)
+            # With what the client sent in it, which may be long.
+            self._context.pooler.log.error(error.message[:_LOGGED])
             self._write(wire.error(error) + wire.READY)
             return True
         if answer.tag is None:

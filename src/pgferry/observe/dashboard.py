@@ -40,6 +40,8 @@ _SECURITY = [
     ("x-frame-options", "DENY"),
 ]
 COMMANDS = ("PAUSE", "RESUME", "RELOAD", "RECONNECT", "DISABLE", "ENABLE", "KILL", "KILL_CLIENT")
+_LOGINS_AT_A_TIME = 2
+"""Each waits in a thread, and RELOAD needs one, too."""
 _WAIT_SECONDS = 2.0
 _MAX_ROWS = 500
 _TABLE_SECONDS = 1.5
@@ -66,6 +68,7 @@ class Dashboard:
         self._sampler = sampler
         self._sessions = Sessions()
         self._logins = Rate(8, 60.0)
+        self._logging_in = asyncio.Semaphore(_LOGINS_AT_A_TIME)
         self._commands = Rate(30, 60.0)
         self._tasks: set[asyncio.Task[Any]] = set()
         self._tables: dict[str, tuple[float, list[dict[str, Any]]]] = {}
@@ -132,7 +135,8 @@ class Dashboard:
         trusted = settings.dashboard_trust and is_near(request.peer, request.headers)
         log = self._pooler.log
         try:
-            found = await asyncio.to_thread(rights, settings, user, password, trusted=trusted)
+            async with self._logging_in:
+                found = await asyncio.to_thread(rights, settings, user, password, trusted=trusted)
         except LoginRefused as error:
             log.warning(f"dashboard: login of {user[:63]!r} from {request.peer} refused: {error}")
             raise HttpError(403, str(error)) from error

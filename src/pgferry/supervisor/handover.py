@@ -135,6 +135,10 @@ def _tell_console(path: str, command: str) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_SECONDS)
         sock.connect(address)
+        if not _is_own(sock):
+            raise StartError(
+                f"cannot take over from the process at unix:{path}: it belongs to another account"
+            )
         packet = struct.pack("!I", 196608) + b"user\0pgbouncer\0database\0pgbouncer\0\0"
         sock.sendall(struct.pack("!I", len(packet) + 4) + packet)
         with sock.makefile("rb") as answers:

@@ -1,6 +1,7 @@
 """The pid file: a live one refuses the start, a stale one is removed, ours goes away at exit."""
 
 import os
+import secrets
 from pathlib import Path
 
 from pgferry.supervisor.errors import StartError
@@ -29,21 +30,18 @@ def check(path: str) -> str | None:
 def write(path: str) -> None:
     """Create the file with our pid. Raises StartError when it exists or cannot be made."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        try:
-            os.write(fd, f"{os.getpid()}\n".encode())
-        finally:
-            os.close(fd)
+        _create(path)
     except OSError as error:
         raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
 
 
 def replace(path: str) -> None:
     """Put our pid in the place of the process we have taken over from. Raises StartError."""
-    fresh = Path(f"{path}.{os.getpid()}")
+    # In a directory that others may write to, too, nobody can have put a link there before.
+    fresh = f"{path}.{secrets.token_hex(8)}"
     try:
-        fresh.write_text(f"{os.getpid()}\n", encoding="ascii")
-        fresh.replace(path)
+        _create(fresh)
+        Path(fresh).replace(path)
     except OSError as error:
         raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
 
@@ -56,6 +54,15 @@ def remove(path: str) -> None:
             file.unlink()
     except OSError:
         return
+
+
+def _create(path: str) -> None:
+    """Raises OSError when there is anything of that name, a link too."""
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        os.write(fd, f"{os.getpid()}\n".encode())
+    finally:
+        os.close(fd)
 
 
 def _alive(pid: int) -> bool:
