@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from .goals import judge
 from .results import Cell, Ratio, Results
+from .state import SCRUBS
 
 TARGETS = ("direct", "pgbouncer", "pgferry")
 Format = Callable[[float], str]
@@ -240,6 +241,20 @@ def _state(results: Results) -> str:
             "µs with ignore, and the ratio of the processor times if an instruction took a whole cycle:\n\n"
         )
         head = ["protocol", "ignore", "track", "µs", "ratio"]
+        parts.append(text + _table(head, rows))
+    rows = [
+        [cell.variant, str(cell.clients)]
+        + [
+            _value(results, cell, "pgferry", f"{value}_{figure}", form)
+            for value in SCRUBS
+            for figure, form in (("tps", _whole), ("cpu_us", _tenth))
+        ]
+        for cell in results.cells("scrub")
+    ]
+    if rows:
+        text = "Two login users who share servers: transactions a second, and pgferry's processor time for each in "
+        text += "µs, by the value of `scrub`:\n\n"
+        head = ["protocol", "clients", *(f"{value}{unit}" for value in SCRUBS for unit in ("", ", µs"))]
         parts.append(text + _table(head, rows))
     return "## Session state\n\n" + "\n".join(parts) if parts else ""
 

@@ -188,6 +188,20 @@ SCENARIOS = (
         rounds=1,
     ),
     Scenario(
+        "scrub",
+        "two login users who share servers, by the value of scrub",
+        TRUST,
+        lambda size: [
+            Cell("scrub", protocol, clients)
+            for protocol in ("simple", "prepared")
+            for clients in size.clients
+            if clients > 1
+        ],
+        lambda target, cell, size: state.scrubs(target, cell, size.seconds),
+        pgferry_only=True,
+        rounds=1,
+    ),
+    Scenario(
         "memory",
         "memory of idle clients",
         TRUST,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from statistics import median
 
 from . import pgbench, profile
 from .results import Cell
-from .server import ACCOUNTS_OF_A_TENANT, TENANTS
+from .server import ACCOUNTS_OF_A_TENANT, SCRAM_USER, TENANTS, TRUST_USER
 from .system import BenchError, clock_mhz
-from .targets import TRUST, Pooler, Target
+from .targets import TRUST, Login, Pooler, Target
 
 # Each client sets its state once; where it keeps none it skips that with the same `\if`.
 SET_UP = """\
@@ -40,6 +41,7 @@ SCRIPTS = {
 WITHOUT_GOAL = ("one table for all, one select",)
 ALTERNATIONS = 2
 INSTRUCTIONS_OVER = 4000  # transactions
+SCRUBS = ("when_needed", "on_user_change", "always")
 
 
 def tenants(target: Target, cell: Cell, seconds: float) -> dict[str, float]:
@@ -92,3 +94,35 @@ def policies(target: Target, cell: Cell, seconds: float) -> dict[str, float]:
     more_us = (figures["track_instructions"] - figures["ignore_instructions"]) / clock_mhz()
     figures["cost"] = 1 + more_us / figures["ignore_cpu_us"]
     return figures
+
+
+def scrubs(target: Target, cell: Cell, seconds: float) -> dict[str, float]:
+    """Return tps, p50_us and cpu_us of two login users who share the servers of a third, by the value of `scrub`.
+
+    Half of `cell.clients` are one's, half the other's.
+    """
+    assert isinstance(target, Pooler)
+    figures: dict[str, float] = {}
+    try:
+        target.server_user = TRUST_USER
+        for value in SCRUBS:
+            target.settings["scrub"] = value
+            target.start(TRUST)
+            for name, figure in _two_users(target, cell, seconds).items():
+                figures[f"{value}_{name}"] = figure
+    finally:
+        target.server_user = ""
+        target.settings.pop("scrub", None)
+    return figures
+
+
+def _two_users(target: Pooler, cell: Cell, seconds: float) -> dict[str, float]:
+    load = pgbench.Load(cell.clients // 2, cell.variant, seconds)
+    logins = [Login("trust", user, "") for user in (TRUST_USER, SCRAM_USER)]
+    with ThreadPoolExecutor(len(logins)) as threads:
+        runs = [threads.submit(pgbench.run, load, target.port, login, target.root) for login in logins]
+    halves = [run.result() for run in runs]
+    tps = sum(half["tps"] for half in halves)
+    # Each has measured the processor time of both, and divided it by its own transactions.
+    cpu_us = sum(half["cpu_us"] * half["tps"] for half in halves) / len(halves) / tps
+    return {"tps": tps, "p50_us": median(half["p50_us"] for half in halves), "cpu_us": cpu_us}

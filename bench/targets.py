@@ -27,7 +27,7 @@ STOP_TIMEOUT_S = 5
 LOGIN_TIMEOUT_S = 5
 INI = """\
 [databases]
-{database} = host=127.0.0.1 port={server_port} dbname={database}
+{database} = host=127.0.0.1 port={server_port} dbname={database}{server_user}
 
 [pgbouncer]
 listen_addr = 127.0.0.1
@@ -99,6 +99,7 @@ class Pooler:
         self.account = account
         self.settings = dict(extra)
         self.env: dict[str, str] = {}
+        self.server_user = ""  # that all clients share; empty: each its own
         self.prefix: list[str] = []
         self.folder = folder
         self._server_port = server_port
@@ -194,6 +195,7 @@ class Pooler:
         text = INI.format(
             database=DATABASE,
             server_port=self._server_port,
+            server_user=f" user={self.server_user}" if self.server_user else "",
             port=self.port,
             auth=login.auth,
             userlist=userlist,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
+from pgferry.embedded import Cluster
 from support.clients import begin, pid_of, raw, refusal
 from support.fake_server import AUTH_OK, READY, Conversation, FakeServer
 from support.pooler import Pooler, eventually
@@ -170,6 +171,22 @@ def test_verdicts_are_bounded(pooler: Pooler) -> None:
         used, total = memory(pooler, "statement_verdict_cache")
         assert 0 < used < 700
         assert total <= 4 * MEGABYTE
+
+
+def test_a_large_catalog_is_understood(cluster: Cluster, database: str, make_pooler: Make) -> None:
+    """By a process of its own; what its functions do is known as that of a small one is."""
+    for number in range(20):
+        body = f"BEGIN PERFORM set_config('app.s{number}', 'x', false);\n-- {'x' * 4000}\nEND"
+        cluster.sql(f"CREATE FUNCTION f{number}() RETURNS void LANGUAGE plpgsql AS $${body}$$", database)
+    pooler = make_pooler(settings={"default_pool_size": 1})
+    with raw(pooler, database) as wire, raw(pooler, database) as other:
+
+        def is_kept_apart() -> bool:
+            wire.query("SELECT f7()")
+            return other.rows("SELECT coalesce(current_setting('app.s7', true), '')") == [[b""]]
+
+        eventually(is_kept_apart, 60)
+        assert wire.rows("SELECT current_setting('app.s7', true)") == [[b"x"]]
 
 
 # --- servers that say too much

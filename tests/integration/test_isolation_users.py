@@ -160,6 +160,18 @@ def test_both_keep_what_is_their_own(make_pooler: Make) -> None:
                 assert value(wire, "SHOW application_name") == b"ab"[number - 1 : number]
 
 
+@pytest.mark.parametrize("state", ["track", "ignore"])
+def test_what_connect_query_sets_is_set_again(make_pooler: Make, state: str) -> None:
+    pooler = shared(make_pooler, state)
+    line = pooler.server(dbname="postgres", user="postgres")
+    setting = "SET ROLE pg_monitor; SET work_mem = ''3MB''"
+    pooler.set(databases={"shared": f"{line} connect_query='{setting}'"})
+    with raw(pooler, "shared", "alice") as alice, raw(pooler, "shared", "bob") as bob:
+        for wire in (alice, bob, alice):
+            assert value(wire, "SELECT current_user || current_setting('work_mem')") == b"pg_monitor3MB"
+    assert scrubs(pooler)["another user"] == 2
+
+
 def test_session_mode_without_a_reset_query(make_pooler: Make) -> None:
     pooler = shared(make_pooler, pool_mode="session", server_reset_query="")
     with raw(pooler, "shared", "alice") as alice:

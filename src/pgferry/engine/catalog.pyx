@@ -61,7 +61,7 @@ cdef int scan(Server s) except -1:
 
 
 cdef int scanned(Server s) except -1:
-    """The catalog has been read: work out in the slow thread what it means."""
+    """The catalog has been read: have worked out what it means."""
     cdef Database db = s.pool.db
     cdef Engine engine = s.pool.engine
     cdef list rows = s.rows
@@ -77,7 +77,7 @@ cdef int scanned(Server s) except -1:
             return              # changed again meanwhile
         use_knowledge(db, engine, knowledge)
 
-    engine.host.run_slow(lambda: understand(rows), understood)
+    engine.host.understand(rows, understood)
     return 0
 
 

@@ -239,6 +239,7 @@ cdef int take_statements(Client c, Server s, dict found) except -1:
 
 cdef int too_large(Client c, Server s, uint32_t touched) except -1:
     """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
+    s.asked_order = None
     if touched & (SETTINGS | PREPARED):
         s.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
         return pin(c, s, c.pins | LARGE)

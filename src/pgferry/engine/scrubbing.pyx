@@ -8,7 +8,7 @@ waits for the answer; what it needs of session state is brought behind it, to a 
 
 from pgferry.engine.judge cimport count
 from pgferry.engine.loop cimport PAUSE_WAIT
-from pgferry.engine.model cimport CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, SV_TESTED, Client, Pool, Server
+from pgferry.engine.model cimport CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pooling cimport clean, close_server, make_available, own_query
 from pgferry.engine.probe cimport scrubbed
@@ -21,14 +21,22 @@ cdef int begin_scrub(Client c, Server s) except -1:
     s.scrubbing = True
     c.pause(PAUSE_WAIT)
     own_query(s, b"DISCARD ALL", P_SCRUB)
+    text = s.pool.db.conf.connect_query
+    if text and s.pool.session_state == STATE_IGNORE:   # else what it sets is part of the state that is brought
+        own_query(s, text.encode("utf-8", "surrogateescape"), P_SCRUB)
     return s.flush()
 
 
 cdef int scrub_answered(Server s, dict failed) except -1:
-    """DISCARD ALL is answered (`failed`: fields of its error): the client gets the server as new, or another one."""
+    """A query of begin_scrub() is answered (`failed`: fields of its error).
+
+    With the last answer the client gets the server as new; with an error, another one.
+    """
     cdef Client c = s.client
     if failed is not None:
         return lose_scrubbed(s, "reset query failed")
+    if s.plan.size():
+        return 0
     scrubbed(s)
     if c is None:
         return make_available(s) if clean(s) else close_server(s, "server was not ready")
@@ -54,8 +62,8 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
 
 
 cdef bint scrubs_only(Server s) noexcept:
-    """Whether the server owes the answer to begin_scrub() and nothing else; its client may leave without harm then."""
-    return (s.scrubbing and s.plan.size() == 1 and s.plan.front().kind == K_QUERY
+    """Whether the server owes the answers to begin_scrub() and nothing else; its client may leave without harm then."""
+    return (s.scrubbing and s.plan.size() and s.plan.front().kind == K_QUERY
             and s.plan.front().flags & F_SWALLOW and s.plan.front().number == P_SCRUB)
 
 

@@ -19,6 +19,7 @@ from pgferry.worker.handover import Door
 from pgferry.worker.host import Host
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
+from pgferry.worker.understanding import Understanding
 
 
 def fd_list(text: str) -> list[int]:
@@ -50,6 +51,7 @@ class Worker:
         self._engine = Engine(self._loop, ledger, args.index, args.workers, self._host, self._log)
         self._host.engine = self._engine
         self._host.slow = SlowWork(self._loop)
+        self._host.understanding = Understanding(self._loop)
         self._requests = Requests(self._engine, self._host, self._listen)
         self._requests.on_stop_listening(self._stop_tcp, self._leave_listeners)
         self._control = Control(self._loop, args.control_fd, self._requests.handle, self._lost)

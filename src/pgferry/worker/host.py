@@ -1,7 +1,7 @@
 """What the engine asks of the worker around it: names, secrets, slow work, the console, other workers."""
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from pgferry.auth import scram
@@ -13,11 +13,13 @@ from pgferry.engine import cancel, operations, peers
 from pgferry.engine.model import Client, Database, Engine, Pool, User
 from pgferry.engine.plumbing import Tunnel
 from pgferry.frames import Message
+from pgferry.session.catalog import Row
 from pgferry.worker import configure
 from pgferry.worker.control import Control
 from pgferry.worker.gate import Gate
 from pgferry.worker.handover import Door
 from pgferry.worker.slow import SlowWork
+from pgferry.worker.understanding import Understanding
 
 Done = Callable[[Any, Exception | None], None]
 WORKER_BYTE = 3
@@ -31,6 +33,7 @@ class Host:
     control: Control
     config: Config
     slow: SlowWork
+    understanding: Understanding
     door: Door | None = None
     """Where the worker that we take over from may call."""
 
@@ -83,6 +86,10 @@ class Host:
     def run_slow(self, job: Callable[[], Any], done: Done) -> None:
         """Run job() in the thread."""
         self.slow.run(object(), job, done)
+
+    def understand(self, rows: Sequence[Row], done: Done) -> None:
+        """Work out what the answer to session.catalog.SCAN_QUERY means: done(Knowledge, None), or (None, error)."""
+        self.understanding.run(rows, done)
 
     def mock_verifier(self, username: str) -> scram.Verifier:
         """A verifier that no password fits."""

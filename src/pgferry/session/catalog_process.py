@@ -1,0 +1,34 @@
+"""understand() in a process of its own: the rows on standard input, the Knowledge on standard output, as MessagePack.
+
+It has little memory and little time, others come before it, and it ends with whoever has started it.
+"""
+
+import ctypes
+import os
+import resource
+import signal
+import sys
+
+import msgspec
+
+from pgferry.session.catalog import understand
+
+MEMORY = 2 << 30
+"""Bytes of address space."""
+SECONDS = 60
+"""Of processor time."""
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Read, understand, write."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+    os.nice(10)
+    rows = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[tuple[bytes | None, ...]])
+    sys.stdout.buffer.write(msgspec.msgpack.encode(understand(rows)))
+
+
+if __name__ == "__main__":
+    main()
