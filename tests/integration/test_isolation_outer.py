@@ -51,15 +51,10 @@ def test_silent_connections_do_not_keep_health_checks_out(make_web: MakeWeb) -> 
         for path in ("/health/live", "/health/ready", "/metrics"):
             assert web.get(path)[0] == 200
         assert sum(map(closed, opened)) >= 300 - 64, "the idlest of an address have to leave"
-
-
-def test_who_says_nothing_or_half_a_head_has_five_seconds(make_web: MakeWeb) -> None:
-    web = make_web()
-    with silent(web.port, 2) as (quiet, slow):
-        slow.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
-        for sock in (quiet, slow):
+        opened[-2].sendall(b"GET / HTTP/1.1\r\nHost: x\r\n")
+        for sock in opened[-2:]:
             sock.settimeout(9)
-            assert sock.recv(100) == b""
+            assert sock.recv(100) == b"", "a head has to come within 5 s"
 
 
 def test_health_checks_get_through_a_flood_from_their_own_address(make_web: MakeWeb) -> None:
@@ -71,11 +66,11 @@ def test_health_checks_get_through_a_flood_from_their_own_address(make_web: Make
             with silent(web.port, 100):
                 pass
 
-    threads = [threading.Thread(target=flood) for _ in range(3)]
+    threads = [threading.Thread(target=flood) for _ in range(2)]
     for thread in threads:
         thread.start()
     try:
-        assert [web.get("/health/live")[0] for _ in range(20)] == [200] * 20
+        assert [web.get("/health/live")[0] for _ in range(12)] == [200] * 12
     finally:
         ends.set()
         for thread in threads:
@@ -175,22 +170,22 @@ def test_what_cannot_be_read_is_answered_with_400(make_web: MakeWeb) -> None:
     assert "internal error" not in web.pooler.log()
 
 
-@pytest.mark.parametrize(
-    "accept",
-    [
-        "application/openmetrics-text; version=x",
-        "application/openmetrics-text; version=" + "9" * 6000,
-        "text/plain; version=" + "9." * 3000,
-        "application/openmetrics-text; version=1.0.0\t<b>; escaping=x",
-        ";;,=,;version",
-    ],
+ACCEPTED = (
+    "application/openmetrics-text; version=x",
+    "application/openmetrics-text; version=" + "9" * 6000,
+    "text/plain; version=" + "9." * 3000,
+    "application/openmetrics-text; version=1.0.0\t<b>; escaping=x",
+    ";;,=,;version",
 )
-def test_what_a_scraper_accepts_is_a_strangers_text(make_web: MakeWeb, accept: str) -> None:
+
+
+def test_what_a_scraper_accepts_is_a_strangers_text(make_web: MakeWeb) -> None:
     web = make_web()
-    status, _, headers = web.get("/metrics", accept=accept)
-    assert status == 200
-    assert "<b>" not in headers["content-type"]
-    assert len(headers["content-type"]) < 100
+    for accept in ACCEPTED:
+        status, _, headers = web.get("/metrics", accept=accept)
+        assert status == 200, accept
+        assert "<b>" not in headers["content-type"]
+        assert len(headers["content-type"]) < 100
 
 
 # --- HTTP: who is let in
