@@ -276,3 +276,32 @@ def test_replication_connections_stay(upgrade: Callable[..., Upgrade]) -> None:
         eventually(up.first_has_ended)
         with login(pooler, replication="database") as again:
             assert again.rows("IDENTIFY_SYSTEM")
+
+
+def test_statements_of_every_kind_move(upgrade: Callable[..., Upgrade]) -> None:
+    """Of clients with settings of their own, under several names, that execute others, used under others."""
+    up = upgrade(settings={"default_pool_size": 2})
+    text = "SELECT '2024-01-01'::timestamptz = '2024-01-01 00:00+00'::timestamptz"
+    with login(up.pooler, TimeZone="UTC") as one, login(up.pooler, TimeZone="Asia/Tokyo") as two:
+        for wire in (one, two):
+            wire.query("SET search_path TO 'a', public")
+            wire.query("PREPARE by_sql AS SELECT 7")
+            wire.send(
+                parse(text, "first"), parse(text, "second"), parse("EXECUTE by_sql", "executes"), sync()
+            )
+            wire.until()
+            wire.send(parse(text), sync())
+            wire.until()
+        two.send(parse("SET TimeZone TO 'UTC'", "set"), bind(statement="set"), execute(), sync())
+        two.until()
+        two.send(bind(statement="first"), execute(), sync())
+        two.until()
+        up.start()
+        eventually(up.first_has_ended)
+        for wire, answer in ((one, b"t"), (two, b"f")):
+            for _ in range(2):
+                for name, row in (("", answer), ("first", answer), ("second", answer), ("executes", b"7")):
+                    wire.send(bind(statement=name), execute(), sync())
+                    assert [m.row for m in wire.until() if m.type == "D"] == [[row]], name
+            wire.send(parse("SELECT 1", "first"), sync())
+            assert [m.sqlstate for m in wire.until() if m.type == "E"] == ["42P05"]

@@ -314,8 +314,8 @@ PROTOCOL: tuple[Setting, ...] = (
         default="200",
         kind=integer(0),
         group=_PROTOCOL,
-        text="Named prepared statements kept on each server in transaction and statement mode; 0 turns their "
-        "support off.",
+        text="Named prepared statements kept on each server in transaction and statement mode; with 0 it is one at "
+        "a time, and with session_state = ignore none: names go to servers as they are.",
     ),
     Setting(
         name="scram_iterations",

@@ -254,15 +254,16 @@ def workers_small_pool(facts: Facts) -> Iterator[Finding]:
     "prepared-off",
     "config",
     title="Prepared statements work in transaction mode",
-    why="With max_prepared_statements = 0 a statement prepared in one transaction is gone in the next, so "
-    "drivers have to switch their statement caches off, and PostgreSQL plans every query again.",
+    why="With max_prepared_statements = 0 a server keeps one prepared statement at a time, so PostgreSQL plans "
+    "nearly every query again; with session_state = ignore a statement prepared in one transaction is gone in the "
+    "next.",
 )
 def prepared_off(facts: Facts) -> Iterator[Finding]:
     assert facts.config is not None
     modes = {effective.pool_mode(facts.config, d, None) for d in entries(facts)}
     if facts.settings.max_prepared_statements == 0 and modes & {"transaction", "statement"}:
         yield warning(
-            "max_prepared_statements = 0 in transaction mode: drivers that prepare get errors",
+            "max_prepared_statements = 0 in transaction mode: nearly every query is planned again",
             "max_prepared_statements = 200, and the drivers' statement caches on again",
             facts.places.setting("max_prepared_statements"),
         )

@@ -18,6 +18,7 @@ from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_un
 from pgferry.engine.listening cimport listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
+from pgferry.engine.parse_settings cimport settings_now
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.permit cimport (
     bring_base, is_set, is_unknown, may_drop, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
@@ -173,11 +174,14 @@ cdef size_t crowded(Client c) except? 0:
 
 cdef bint must_hold(Server s) noexcept:
     """Whether what was sent before has to be answered first."""
-    if s.base is not None or s.ours is not None or s.verifying:
+    if s.base is not None or s.ours is not None or s.verifying or s.asking:
         return True
+    if s.shown is not None and not s.shown_now:
+        s.shown = None
+    s.shown_now = False             # it is for the message at hand
     if s.ensuring is not None or s.resetting:
         return s.plan.turns != 0
-    s.careful = False
+    s.careful = s.shown is not None
     return False
 
 
@@ -201,7 +205,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             verdict = judge(c, p + 5, total - 6)
             if verdict is not None and is_refused(c, verdict):
                 return refused(c, s, False, verdict, total)
-            if verdict is not None and verdict.edits and s.plan.unsettled():
+            if verdict is not None and verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
                 return stall(c)
             if verdict is not None and verdict.touch & LISTEN and listens(c) and not may_stop(
                     c, s, bool(verdict.listens)):
@@ -224,7 +228,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
         c.unnamed_here = False
         if c.unnamed is not None or s.plan.unnamed:
-            remember(c, ("unnamed", c.unnamed))
+            remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
             c.unnamed = None
             flags = F_CLIENT_OP | F_UNNAMED
         if c.tracking and may_drop(p + 5, min(n, total) - 5):

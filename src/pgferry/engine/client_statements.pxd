@@ -1,6 +1,6 @@
 # A client's messages about prepared statements: Parse, Bind, Describe, Execute and Close.
 from pgferry.engine.model cimport Client, Server
-from pgferry.engine.prepared cimport Statement
+from pgferry.engine.prepared cimport ParseSettings, Statement
 
 
 cdef inline int remember(Client c, tuple op) except -1:
@@ -11,7 +11,8 @@ cdef inline int remember(Client c, tuple op) except -1:
 
 
 cdef Statement lookup(Client c, const char *name, size_t n)
-cdef int prepare_on(Client c, Server s, Statement st) except -1
+cdef bint is_here(Client c, Server s, Statement st) except -1
+cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) except -1
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0

@@ -6,7 +6,7 @@ than the unanswered one that defines it. The client is then held until the answe
 round trip and happens only to clients that pipeline that way.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
 from pgferry.engine.ensure cimport (
@@ -18,6 +18,9 @@ from pgferry.engine.judge cimport (
 from pgferry.engine.listening cimport listens, may_listen, may_stop
 from pgferry.engine.messages cimport plan_changed
 from pgferry.engine.model cimport Client, Server
+from pgferry.engine.parse_settings cimport (
+    is_settled, known_settings, literals_now, settings_now, stage_apart, strains, ways,
+)
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
     bring_base, drops_all, is_unknown, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
@@ -27,7 +30,7 @@ from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
     K_EXECUTE, K_PARSE,
 )
-from pgferry.engine.prepared cimport Statement
+from pgferry.engine.prepared cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.server_relay cimport advance
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
@@ -57,12 +60,35 @@ cdef Statement lookup(Client c, const char *name, size_t n):
     return st
 
 
-cdef int prepare_on(Client c, Server s, Statement st) except -1:
-    """Stage the Parse of a statement that the server lacks; its answer is swallowed."""
+cdef bint is_here(Client c, Server s, Statement st) except -1:
+    """Whether the server has the statement as it was parsed for this client. What another client's settings may have
+    given another meaning is closed.
+    """
+    cdef bint strained
+    if not s.prepared.touch(st.number):
+        return False
+    if s.prepared.strained is None and st.settings is c.parse_settings and is_settled(c, s):
+        return True
+    strained = strains(c, s, st.settings)
+    if s.prepared.fits(st.number, c.id, strained):
+        return True
+    close_on(c, s, st.number)
+    s.prepared.renew(st.number, c.id, strained)
+    return False
+
+
+cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) except -1:
+    """Stage the Parse of a statement that the server lacks, under the settings it was parsed under; the answer is
+    swallowed. `present`: those that are in force now.
+    """
     cdef const char *name = st.wire_name
     cdef const char *body = st.body
     cdef char head[5]
+    cdef list there, back
     make_room(c, s)
+    there, back = ways(c, s, present, st.settings, st.body)
+    for command in there:
+        stage_apart(s, command, 0)
     head[0] = b"P"
     put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
     c.loop.emit(head, 5)
@@ -70,6 +96,8 @@ cdef int prepare_on(Client c, Server s, Statement st) except -1:
     c.loop.emit(body, len(st.body))
     s.prepared.add(st.number)
     s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
+    for command in back:
+        stage_apart(s, command, 0)
     s.status = 0
     c.pool.stats.server_parse_count += 1
     return 0
@@ -83,7 +111,7 @@ cdef int make_room(Client c, Server s) except -1:
     return 0
 
 
-cdef int close_on(Client c, Server s, uint32_t number) except -1:
+cdef int close_on(Client c, Server s, uint64_t number) except -1:
     """Stage the Close of a statement that the server has; its answer is swallowed."""
     cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
     c.loop.emit(<const char *>message, len(message))
@@ -100,9 +128,10 @@ cdef bytes close_statement(bytes wire_name):
     return b"C" + size[:4] + b"S" + wire_name
 
 
-cdef int bring_unnamed(Client c, Server s) except -1:
+cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
     """Make the server's unnamed statement the client's own, in front of a message that uses it."""
     cdef bytes body, message
+    cdef list there, back
     cdef char head[6]
     if c.unnamed is None:
         # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
@@ -114,12 +143,17 @@ cdef int bring_unnamed(Client c, Server s) except -1:
         if c.judged:
             ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
         body = c.unnamed
+        there, back = ways(c, s, present, c.unnamed_settings, body)
+        for command in there:
+            stage_apart(s, command, 0)
         head[0] = b"P"
         put32(head + 1, <uint32_t>(5 + len(body)))
         head[5] = 0
         c.loop.emit(head, 6)
         c.loop.emit(<const char *>body, len(body))
         s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
+        for command in back:
+            stage_apart(s, command, 0)
         s.unnamed = c.unnamed
     s.status = 0
     c.unnamed_here = True
@@ -133,10 +167,7 @@ cdef inline bint unnamed_differs(Client c, Server s) noexcept:
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
     cdef size_t name_end
-    cdef bytes name
-    cdef Statement st
     cdef object verdict = None
-    cdef int made
     if c.session:
         note_default(c, p + 5, min(n, total) - 5)
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -154,42 +185,85 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         if verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict, total)
-            if verdict.edits and s.plan.unsettled():
+            if verdict.edits and (s.plan.unsettled() or settings_now(c, s, True) is None):
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
                 bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
-            if verdict.edits:
-                return edited_parse(c, s, verdict, p, total, name_end)
+    if name_end == 5 or not c.tracking:
+        return parse_as_sent(c, s, verdict, p, total, name_end)
+    return parse_named(c, s, verdict, p, total, name_end)
+
+
+cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """The Parse of the unnamed statement, or of a name that servers know as it is."""
+    cdef bytes message
+    cdef ParseSettings settings = None
     if name_end == 5:
-        if s.plan.unnamed == 0 and same_unnamed(c, p + 6, total - 6):
-            s.unnamed = c.unnamed          # nothing to undo, and no object to make
-            c.unnamed_here = True
-            return expect(c, s, K_PARSE, F_UNNAMED, p, n, total)
-        remember(c, ("unnamed", c.unnamed))
-        s.unnamed = c.unnamed = p[6:total]
+        settings = literals_now(c, s)
+        if settings is None:
+            return stall(c)
+    message = edited_parse(c, s, verdict, p, total, name_end)
+    if name_end > 5:
+        if message is not None:
+            return pass_edited(c, s, message, total, 0)
+        return expect(c, s, K_PARSE, 0, p, total, total)
+    if s.plan.unnamed == 0 and message is None and c.unnamed_settings is settings and (
+            same_unnamed(c, p + 6, total - 6)):
+        s.unnamed = c.unnamed          # nothing to undo, and no object to make
         c.unnamed_here = True
-        c.unnamed_version = 0
-        return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
-    if not c.tracking:
-        return expect(c, s, K_PARSE, 0, p, n, total)
+        return expect(c, s, K_PARSE, F_UNNAMED, p, total, total)
+    remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
+    s.unnamed = c.unnamed = p[6:total] if message is None else message[6:]
+    c.unnamed_settings = settings
+    c.unnamed_here = True
+    c.unnamed_version = 0
+    if message is not None:
+        return pass_edited(c, s, message, total, F_CLIENT_OP | F_UNNAMED)
+    return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, total, total)
+
+
+cdef size_t pass_edited(Client c, Server s, bytes message, size_t total, uint8_t flags) except? 0:
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, flags, 0)
+    s.status = 0
+    return total
+
+
+cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """The Parse of a statement with a name, which servers know by another."""
+    cdef bytes name = p[5:name_end], message
+    cdef Statement st
+    cdef ParseSettings present
+    cdef size_t size = total
+    cdef int made
     if s.plan.unsettled():
         return stall(c)
-    name = p[5:name_end]
+    present = settings_now(c, s, True)
+    if present is None:
+        return stall(c)
     st = lookup(c, p + 5, name_end - 5)
-    if st is not None and not s.plan.drops:
-        # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
-        if not s.prepared.touch(st.number):
-            prepare_on(c, s, st)
-        remember(c, ("again", name, st))
-        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
-        s.status = 0
-        return renamed(c, p, n, total, 5, name_end, st.wire_name)
     made = made_by_sql(c, s, name) if c.judged and st is None else 0
     if made == 2:
         return stall(c)
-    if made and c.sql is not None and name in c.sql:
-        return expect(c, s, K_PARSE, 0, p, n, total)        # an error, which PostgreSQL will say
-    return define(c, s, name, p, total, name_end, verdict)
+    message = edited_parse(c, s, verdict, p, total, name_end)
+    if message is not None:
+        p = message
+        size = len(message)
+    if st is not None and not s.plan.drops:
+        # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
+        if not is_here(c, s, st):
+            prepare_on(c, s, st, present)
+        remember(c, ("again", name, st))
+        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
+        s.status = 0
+        renamed(c, p, size, size, 5, name_end, st.wire_name)
+    elif made and c.sql is not None and name in c.sql:
+        expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
+    else:
+        define(c, s, name, p, size, name_end, verdict, present)
+    if message is not None:
+        c.loop.settle()             # it does not outlive this function
+    return total
 
 
 cdef object judge_parse(Client c, const char *body, size_t n):
@@ -198,47 +272,43 @@ cdef object judge_parse(Client c, const char *body, size_t n):
     return judge(c, body, nul - body) if nul != NULL else None
 
 
-cdef size_t edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
-    """A Parse whose text names the client's statements: PostgreSQL gets their names on the server."""
-    cdef const char *nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
-    cdef size_t text_end = nul - p
-    cdef bytes text = edited(c, s, verdict, p[name_end + 1:text_end], True)
-    cdef bytes message
+cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end):
+    """A Parse whose text names the client's statements, with their names on the server; None: this one does not.
+
+    The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
+    """
+    cdef const char *nul
+    cdef size_t text_end
+    cdef bytes text
     cdef char size[4]
+    if verdict is None or not verdict.edits:
+        return None
+    nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
+    text_end = nul - p
+    text = edited(c, s, verdict, p[name_end + 1:text_end], True)
     c.deallocating = None           # each Bind of it says so
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
-    message = b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
-    # The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
-    if name_end > 5 and c.tracking:
-        define(c, s, p[5:name_end], <const char *>message, len(message), name_end, verdict)
-        c.loop.settle()             # the message does not outlive this function
-        return total
-    remember(c, ("unnamed", c.unnamed))
-    s.unnamed = c.unnamed = message[name_end + 1:]
-    c.unnamed_here = True
-    c.unnamed_version = 0
-    c.loop.emit(<const char *>message, len(message))
-    s.plan.push(K_PARSE, F_CLIENT_OP | F_UNNAMED, 0)
-    s.status = 0
-    return total
+    return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
 
 
-cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end,
-                   verdict) except? 0:
+cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
+                ParseSettings present) except -1:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
     cdef bytes body = p[name_end + 1:total]
+    cdef StatementTable table = c.engine.table
     cdef Statement st
     cdef bint there
-    cdef object meaning = what_names_mean(c)
     if verdict is not None and verdict.needs & NEED_PREPARED:
         # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
-        meaning = (meaning, name, c.id)
-    st = c.engine.table.intern(meaning, body)
-    if st.refs and c.statements and st in c.statements.values():
-        # Two names of one client for one text: apart, so that an error text can be given the right name.
-        st = c.engine.table.intern((meaning, name), body)
-    there = s.prepared.touch(st.number)
-    c.engine.table.acquire(st)
+        table.last += 1
+        st = table.make(present, c.db.epoch, body, b"", True)
+    else:
+        st = table.intern(present, c.db.epoch, body, b"")
+        if st.refs and c.statements and st in c.statements.values():
+            # Two names of one client for one text: apart, so that an error text can be given the right name.
+            st = table.intern(present, c.db.epoch, body, name)
+    there = is_here(c, s, st)
+    table.acquire(st)
     if c.statements is None:
         c.statements = {}
     remember(c, ("add", name, st, c.statements.get(name)))
@@ -249,8 +319,7 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     if there and not s.plan.drops:
         if s.plan.turns == 0 and s.xact != b"E" and not (s.touched | s.asked | c.pins) & <uint32_t>TEMP:
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
-            advance(s, False)
-            return total
+            return advance(s, False)
         # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
         # statement was prepared before there was a temporary object that its text may now mean.
         close_on(c, s, st.number)
@@ -261,17 +330,8 @@ cdef size_t define(Client c, Server s, bytes name, const char *p, size_t total, 
     s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
     s.status = 0
     c.pool.stats.server_parse_count += 1
-    return renamed(c, p, total, total, 5, name_end, st.wire_name)
-
-
-cdef object what_names_mean(Client c):
-    """What the names in a text stand for: the DDL epoch, and the search_path of a client that has its own."""
-    cdef object index, path = c.kept.settings.get(b"search_path")
-    if path is None and c.vars is not c.pool.base_vars:
-        index = c.engine.tracked_index.get("search_path")
-        if index is not None and index < len(c.vars) and c.vars[index] != c.pool.base_vars[index]:
-            path = c.vars[index]
-    return c.db.epoch if path is None else (c.db.epoch, path)
+    renamed(c, p, total, total, 5, name_end, st.wire_name)
+    return 0
 
 
 cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
@@ -285,6 +345,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     cdef int made
     cdef const char *nul
     cdef Statement st
+    cdef ParseSettings present = None       # where the server lacks the statement
     if c.session:
         return expect(c, s, K_BIND, 0, p, n, total)
     c.deallocating = None
@@ -313,8 +374,12 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     if s.plan.unsettled():
         return stall(c)
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
-    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
-        return verify(c, s, st)
+    if st is not None and not is_here(c, s, st):
+        present = settings_now(c, s, True)
+        if present is None:
+            return stall(c)
+        if st.shape is not None:
+            return verify(c, s, st, present)
     c.pool.stats.bind_count += 1
     if c.judged:
         if st is None and not s.plan.drops:
@@ -331,7 +396,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         if st is not None:
             judged_bind(c, s, judge_statement(c, st), p + name_end + 1, have - name_end - 1)
     c.dropping = st is not None and drops_all(st.body)
-    return use_named(c, s, st, K_BIND, p, n, total, portal_end + 1, name_end)
+    return use_named(c, s, st, present, K_BIND, p, n, total, portal_end + 1, name_end)
 
 
 cdef bint bind_may_listen(Client c, Server s, verdict) except -1:
@@ -361,18 +426,26 @@ cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) excep
 
 cdef bint use_unnamed(Client c, Server s) except -1:
     """Ready the unnamed statement for the next message; False when the client must be held first."""
+    cdef ParseSettings present = None
     if c.unnamed_here and not unnamed_differs(c, s):
         return True
     if not c.unnamed_here and s.plan.unnamed:
         return False
-    if unnamed_differs(c, s):
-        bring_unnamed(c, s)
+    if not unnamed_differs(c, s):
+        return True
+    if c.unnamed is not None:
+        present = settings_now(c, s, True)
+        if present is None:
+            return False
+    bring_unnamed(c, s, present)
     return True
 
 
-cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char *p, size_t n, size_t total,
-                      size_t name_at, size_t name_end) except? 0:
-    """Pass on a message that names a statement, which is made to exist on the server first."""
+cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, uint8_t kind, const char *p, size_t n,
+                      size_t total, size_t name_at, size_t name_end) except? 0:
+    """Pass on a message that names a statement, which is made to exist on the server first; `present`: the settings now
+    in force, if it is not there.
+    """
     if st is None:
         # Under its own name it could be a statement that somebody has made with PREPARE.
         s.plan.push(kind, 0, UNKNOWN)
@@ -381,14 +454,14 @@ cdef size_t use_named(Client c, Server s, Statement st, uint8_t kind, const char
     if st.changed:
         send_refused(c, s, True, plan_changed())
         return skip(c, n, total)
-    if not s.prepared.touch(st.number):
-        prepare_on(c, s, st)
+    if not s.prepared.touch(st.number):     # or no more, since others were brought
+        prepare_on(c, s, st, known_settings(c, s) if present is None else present)
     s.plan.push(kind, 0, st.number)
     s.status = 0
     return renamed(c, p, n, total, name_at, name_end, st.wire_name)
 
 
-cdef size_t verify(Client c, Server s, Statement st) except? 0:
+cdef size_t verify(Client c, Server s, Statement st, ParseSettings present) except? 0:
     """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
     until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
     """
@@ -396,7 +469,7 @@ cdef size_t verify(Client c, Server s, Statement st) except? 0:
     cdef char size[4]
     if c.judged:
         ready_to_describe(c, s, judge_statement(c, st))
-    prepare_on(c, s, st)
+    prepare_on(c, s, st, present)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
     message = b"D" + size[:4] + b"S" + st.wire_name + b"H\0\0\0\4"
     c.loop.emit(<const char *>message, len(message))
@@ -408,6 +481,7 @@ cdef size_t verify(Client c, Server s, Statement st) except? 0:
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
     cdef Statement st
+    cdef ParseSettings present = None
     cdef int made
     if n < min(total, <size_t>6):
         return wait_for(c, min(total, <size_t>6))
@@ -431,15 +505,19 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
     if s.plan.unsettled():
         return stall(c)
     st = lookup(c, p + 6, nul - p - 6)
-    if st is not None and st.shape is not None and not s.prepared.touch(st.number):
-        return verify(c, s, st)
+    if st is not None and not is_here(c, s, st):
+        present = settings_now(c, s, True)
+        if present is None:
+            return stall(c)
+        if st.shape is not None:
+            return verify(c, s, st, present)
     if c.judged and st is not None:
         ready_to_describe(c, s, judge_statement(c, st))
     elif c.judged:
         made = made_by_sql(c, s, p[6:nul - p])
         if made:
             return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
-    return use_named(c, s, st, K_DESCRIBE_S, p, n, total, 6, nul - p)
+    return use_named(c, s, st, present, K_DESCRIBE_S, p, n, total, 6, nul - p)
 
 
 cdef int ready_to_describe(Client c, Server s, verdict) except -1:
@@ -469,7 +547,7 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if p[5] == b"P":
         return expect(c, s, K_CLOSE, 0, p, n, total)
     if nul == p + 6:
-        remember(c, ("unnamed", c.unnamed))
+        remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
         c.unnamed = None
         c.unnamed_here = True
         s.unnamed = None

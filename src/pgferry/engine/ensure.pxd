@@ -13,6 +13,8 @@ cdef int note_deallocated(Client c, Server s) except -1
 cdef list bound_deallocates(Client c, object verdict)
 cdef int dealt(Client c, Server s) except -1
 cdef int ensured(Server s, bint succeeded) except -1
+cdef bytes framed(bytes kind, bytes body)
+cdef int sync_apart(Server s) except -1
 cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1
 cdef int bring_named(Client c, Server s, object verdict) except -1
 cdef int made_by_sql(Client c, Server s, bytes name) except -1

@@ -5,16 +5,19 @@ All of it is staged in front of the client's message. In the extended protocol a
 implicit transaction of the batch, so there each command goes as Parse, Bind, Execute, Close of a statement of ours.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from pgferry.engine.client_statements cimport prepare_on
+from pgferry.engine.client_statements cimport is_here, prepare_on
 from pgferry.engine.judge cimport count
 from pgferry.engine.messages cimport (
     do_execute, error_message, quote_identifier, quote_literal, simple_query, sql_text, sql_text_in,
 )
 from pgferry.engine.model cimport P_ENSURE, Client, Server
+from pgferry.engine.parse_settings cimport known_settings
 from pgferry.engine.permit cimport send_refused
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Note
+from pgferry.engine.plan cimport (
+    ENSURES, F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Note,
+)
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.state cimport base_script
 from pgferry.engine.sys cimport put32
@@ -24,7 +27,6 @@ from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE,
 
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
-    ENSURES = 1             # number of the entry that ends a command of ensure()
 
 cdef bytes OURS = b"PGFERRY_OWN\0"
 cdef bytes GONE = b"\0"     # in Server.ensuring: that name has been taken away meanwhile; no statement is called so
@@ -190,9 +192,9 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
 
     In front of a Query its Parse needs a Sync of its own: if it fails, PostgreSQL skips everything up to there.
     """
-    if s.xact == b"E" or s.prepared.touch(st.number):
+    if s.xact == b"E" or is_here(c, s, st):
         return 0
-    prepare_on(c, s, st)
+    prepare_on(c, s, st, known_settings(c, s))
     if not extended:
         if s.ensuring is None:
             s.ensuring = []
@@ -208,8 +210,8 @@ cdef int bring_named(Client c, Server s, verdict) except -1:
         if name.startswith(b"PGFERRY_") and c.statements is not None:
             for statement in c.statements.values():
                 st = statement
-                if st.wire_name[:-1] == name and not s.prepared.touch(st.number):
-                    prepare_on(c, s, st)
+                if st.wire_name[:-1] == name and not is_here(c, s, st):
+                    prepare_on(c, s, st, known_settings(c, s))
     return 0
 
 
@@ -304,9 +306,9 @@ cdef int dealt(Client c, Server s) except -1:
     name, number = note.deallocates.pop(0)
     if name is None:
         return 0
-    s.prepared.discard(<uint32_t>number)
+    s.prepared.discard(<uint64_t>number)
     st = c.statements.get(name) if c.statements is not None else None
-    if st is not None and st.number == <uint32_t>number:
+    if st is not None and st.number == <uint64_t>number:
         del c.statements[name]
         c.last_name = None
         c.last_statement = None

@@ -6,14 +6,14 @@ told in data stays where it is until it is over: TLS, LISTEN, pins, session mode
 """
 
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint64_t
 
 from pgferry.engine.loop cimport PAUSE_WAIT, Stream
 from pgferry.engine.model cimport (
     CL_GONE, CL_IDLE, MODE_SESSION, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
 )
 from pgferry.engine.pooling cimport clean, forget_client, make_available
-from pgferry.engine.prepared cimport Statement, StatementTable
+from pgferry.engine.prepared cimport Statement, StatementTable, settings_as_data
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLIN
 
@@ -86,8 +86,9 @@ def describe_client(Client c):
         "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.start_vars),
         "kept": c.kept.settings, "start": c.start.settings, "sql": c.sql,
         "vars_unchecked": bool(c.vars_unchecked), "kept_unchecked": bool(c.kept_unchecked),
-        "statements": [[name, describe(st)] for name, st in (c.statements or {}).items()],
-        "unnamed": c.unnamed, "key": c.cancel_key, "address": c.address, "unix": bool(c.is_unix),
+        "statements": [[name, engine.table.describe(st)] for name, st in (c.statements or {}).items()],
+        "unnamed": c.unnamed, "unnamed_settings": (
+            settings_as_data(c.unnamed_settings) if c.unnamed_settings is not None else None), "key": c.cancel_key, "address": c.address, "unix": bool(c.is_unix),
         "peer": [c.peer_pid, c.peer_uid], "port": c.listen_port, "connected": c.connect_time,
         "accepted": c.accepted, "idle_since": c.idle_since, "requested": c.request_time,
         "keys": list(pool.user.keys) if pool.user.keys is not None else None,
@@ -98,20 +99,20 @@ def describe_client(Client c):
 def describe_server(Server s):
     """Everything about an idle server but its socket. It serves nobody any more: see forget_moved() and take_back()."""
     cdef Pool pool = s.pool
+    cdef StatementTable table
     pool.idle.remove(s)
     s.pause(PAUSE_WAIT)
     family, address = s.address
-    numbers = []
-    for number in s.prepared.table.by_number:
-        if s.prepared.touch(<uint32_t>number):
-            numbers.append(describe(s.prepared.table.get(<uint32_t>number)))
+    table = s.prepared.table
+    statements = [table.describe(st) for number, st in table.by_number.items() if s.prepared.touch(<uint64_t>number)]
     return {
         "kind": "server", "database": pool.db.name, "pool_user": pool.user.name,
         "vars": by_name(pool.engine, s.vars), "welcome": pool.welcome,
         "base_vars": by_name(pool.engine, pool.base_vars) if pool.base_vars is not None else None,
         "reset_vars": by_name(pool.engine, pool.reset_vars) if pool.reset_vars is not None else None,
         "start_settings": pool.start_settings, "start_sql": pool.start_sql,
-        "kept": s.kept.settings, "sql": s.sql, "version": s.version, "statements": numbers, "key": s.cancel_key,
+        "kept": s.kept.settings, "sql": s.sql, "version": s.version, "statements": statements,
+        "strained": list(s.prepared.strained or ()), "key": s.cancel_key,
         "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.host,
         "peer": [s.peer_addr, s.peer_port], "own": [s.own_addr, s.own_port],
         "connected": s.connect_time, "created": s.created, "since": s.since,
@@ -160,14 +161,6 @@ cdef dict by_name(Engine engine, tuple values):
     return {engine.tracked[i]: value for i, value in enumerate(values) if value is not None}
 
 
-cdef list describe(Statement st):
-    epoch, body = st.key
-    name = None
-    if isinstance(epoch, tuple):
-        epoch, name = epoch
-    return [st.number, epoch, name, body]
-
-
 # --- the new process ----------------------------------------------------------------------------------------------
 
 def accept_client(Engine engine, about, int fd):
@@ -197,6 +190,8 @@ def accept_client(Engine engine, about, int fd):
     c.sql = about["sql"]
     c.vars_unchecked, c.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
     c.unnamed = about["unnamed"]
+    if about["unnamed_settings"] is not None:
+        c.unnamed_settings = engine.table.described(about["unnamed_settings"])
     if about["statements"]:
         c.statements = {}
         for name, described in about["statements"]:
@@ -238,6 +233,8 @@ def accept_server(Engine engine, about, int fd):
     s.foreign = True            # sequences may remember values of a client that nobody knows here
     for described in about["statements"]:
         s.prepared.add(statement(engine, db, described).number)
+    if about["strained"]:
+        s.prepared.strained = dict.fromkeys(about["strained"], 0)
     s.cancel_key = about["key"]
     address = about["address"]
     s.address = (about["family"], tuple(address) if isinstance(address, list) else address)
@@ -272,23 +269,11 @@ cdef tuple in_order(Engine engine, dict values):
 
 
 cdef Statement statement(Engine engine, Database db, described):
-    """The Statement with this number, made when it is new here."""
+    """The Statement that the other process has described, under its number there."""
     cdef StatementTable table = engine.table
-    cdef Statement st
-    number, epoch, name, body = described
-    st = table.get(number)
-    if st is None:
-        st = Statement.__new__(Statement)
-        st.number = number
-        st.body = body
-        st.wire_name = b"PGFERRY_%d\x00" % st.number
-        st.key = (epoch if name is None else (epoch, name), body)
-        table.by_number[st.number] = st
-        table.by_key.setdefault(st.key, st)
-    if table.last < <uint32_t>number + GAP:
-        table.last = <uint32_t>number + GAP
-    if db.epoch < epoch:
-        db.epoch = epoch
+    cdef Statement st = table.take_over(described)
+    table.last = max(table.last, st.number + GAP)
+    db.epoch = max(db.epoch, st.epoch)
     return st
 
 
@@ -297,6 +282,6 @@ def last_statement(Engine engine):
     return engine.table.last
 
 
-def number_from(Engine engine, uint32_t first):
+def number_from(Engine engine, uint64_t first):
     """Give new statements numbers that no server of the former process can have."""
     engine.table.last = first

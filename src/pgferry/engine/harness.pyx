@@ -4,7 +4,7 @@ Input takes the way of received bytes (Stream.inject: held bytes, need, pause); 
 shows what is private to the compiled part, and gives Python the calls that only the engine itself makes.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pgferry.engine.client_login cimport new_login
 from pgferry.engine.ledger cimport Counter
@@ -101,7 +101,7 @@ def home(Stream s):
 
 # --- parts ------------------------------------------------------------------------------------------------------
 
-def plan_push(Plan plan, int kind, int flags=0, uint32_t number=0):
+def plan_push(Plan plan, int kind, int flags=0, uint64_t number=0):
     """Append an entry."""
     plan.push(kind, flags, number)
 
@@ -138,9 +138,30 @@ def list_remove(StreamList streams, Stream s):
     streams.remove(s)
 
 
-def intern(StatementTable table, object epoch, bytes body):
-    """The Statement of a body."""
-    return table.intern(epoch, body)
+def intern(StatementTable table, int64_t epoch, bytes body, dict values=None, bytes name=b""):
+    """The Statement of a body, parsed under these settings."""
+    return table.intern(table.described({"database": "d", "user": "u", "values": values or {}}), epoch, body, name)
+
+
+def intern_alone(StatementTable table, bytes body):
+    """A Statement of one client only."""
+    table.last += 1
+    return table.make(table.described({"database": "d", "user": "u", "values": {}}), 0, body, b"", True)
+
+
+def describe(StatementTable table, Statement st):
+    """A Statement as data."""
+    return table.describe(st)
+
+
+def take_over(StatementTable table, dict about):
+    """The Statement that describe() told of."""
+    return table.take_over(about)
+
+
+def number_from(StatementTable table, uint64_t last):
+    """The next new Statement has the number behind this one."""
+    table.last = last
 
 
 def acquire(StatementTable table, Statement st):
@@ -153,7 +174,7 @@ def release(StatementTable table, Statement st):
     table.release(st)
 
 
-def known(StatementTable table, uint32_t number):
+def known(StatementTable table, uint64_t number):
     """The Statement of this number, or None."""
     return table.get(number)
 
@@ -166,17 +187,17 @@ def prepared(ServerStatements statements):
     return [number for _, number in found]
 
 
-def prepared_touch(ServerStatements statements, uint32_t number):
+def prepared_touch(ServerStatements statements, uint64_t number):
     """Mark as used now; False when it is not there."""
     return statements.touch(number)
 
 
-def prepared_add(ServerStatements statements, uint32_t number):
+def prepared_add(ServerStatements statements, uint64_t number):
     """Add one."""
     statements.add(number)
 
 
-def prepared_discard(ServerStatements statements, uint32_t number):
+def prepared_discard(ServerStatements statements, uint64_t number):
     """Take one out."""
     statements.discard(number)
 
@@ -189,6 +210,27 @@ def prepared_oldest(ServerStatements statements):
 def prepared_clear(ServerStatements statements):
     """Take all out."""
     statements.clear()
+
+
+def prepared_fits(ServerStatements statements, uint64_t number, int64_t client, bint strains):
+    """Whether it means to this client what it should."""
+    return statements.fits(number, client, strains)
+
+
+def prepared_renew(ServerStatements statements, uint64_t number, int64_t client, bint strains):
+    """Its Close is sent, to be parsed anew for this client."""
+    statements.leaves(number)
+    statements.renew(number, client, strains)
+
+
+def prepared_closed(ServerStatements statements, uint64_t number):
+    """The Close has succeeded."""
+    statements.closed(number)
+
+
+def prepared_stays(ServerStatements statements, uint64_t number):
+    """The Close was not carried out."""
+    statements.stays(number)
 
 
 def own(Counter counter):

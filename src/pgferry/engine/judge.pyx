@@ -179,6 +179,10 @@ cdef int note(Client c, Server s, object verdict) except -1:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict)
+    if touch & LOCAL:
+        # No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile.
+        s.local = (s.local or set()).union((b"",) if verdict.names is None else verdict.names)
+        touch &= ~<uint32_t>LOCAL
     if touch:
         c.reason = verdict.reason
         lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None

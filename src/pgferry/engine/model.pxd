@@ -6,7 +6,7 @@ from pgferry.engine.ledger cimport Counter, Ledger
 from pgferry.engine.log cimport Log
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.plan cimport Plan
-from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.prepared cimport ParseSettings, ServerStatements, Statement, StatementTable
 from pgferry.engine.restoring cimport Restore
 from pgferry.engine.state cimport State
 from pgferry.engine.text cimport Text
@@ -291,6 +291,10 @@ cdef class Server(Stream):
     cdef bint careful                    # one of ensuring, base, ours may be set
     cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
     cdef int completed                   # statements of that query that are complete
+    cdef set local                       # settings set until the end of the transaction; b"" for any; None: none
+    cdef bint asking                     # what a text of its client's would be parsed under is being asked for
+    cdef ParseSettings shown             # the answer, for one message of the client; None: there is none
+    cdef bint shown_now                  # that message is the next one
     cdef bint verifying                  # a statement's parameter types and columns have been asked for again
     cdef bytes described                 # ParameterDescription of a Describe under way
     cdef bint own_turn                   # what comes now is the answer to pgferry's own
@@ -340,6 +344,10 @@ cdef class Client(Stream):
     cdef bytes last_name                 # the name looked up last, and its Statement
     cdef Statement last_statement
     cdef object unnamed                  # Parse body of its unnamed statement, or None
+    cdef ParseSettings unnamed_settings  # it was parsed under
+    cdef ParseSettings parse_settings    # what its texts are parsed under, with parse_vars and parse_kept
+    cdef tuple parse_vars
+    cdef State parse_kept
     cdef bint unnamed_here               # parsed in the present batch
     cdef bint dropping                   # the statement bound last drops all prepared statements
     cdef readonly bytes cancel_key

@@ -1,5 +1,5 @@
 # The response plan: what a server still owes, in order, and what becomes of each answer.
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
 
 cpdef enum Kind:
@@ -26,10 +26,16 @@ cpdef enum Flag:
     F_NOTED = 128     # Plan.notes has a Note of it
 
 
+cdef enum:
+    # Why pgferry executes a statement of its own in the extended protocol: the number of a swallowed K_EXECUTE or K_CLOSE.
+    ENSURES = 1       # it ends a command of ensure()
+    SHOWS = 2         # what a text is parsed under (parse_settings)
+
+
 cdef struct Entry:
     uint8_t kind
     uint8_t flags
-    uint32_t number   # of a Statement (F_SERVER_OP, and K_BIND so that a stale plan can be told)
+    uint64_t number   # of a Statement (F_SERVER_OP, and K_BIND so that a stale plan can be told)
 
 
 cdef class Note:
@@ -51,7 +57,7 @@ cdef class Plan:
     cdef readonly int drops      # entries that drop all
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
-    cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1
+    cdef int push(self, uint8_t kind, uint8_t flags, uint64_t number) except -1
     cdef int note(self, Note note) except -1
     cdef Note front_note(self)
     cdef int drop_note(self) noexcept

@@ -7,7 +7,7 @@ relay drops the entries up to there; entries that would have changed a map (F_CL
 undone as they are dropped. A server whose plan is empty owes nothing.
 """
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 
@@ -31,7 +31,7 @@ cdef class Plan:
     def __len__(self):
         return self.size()
 
-    cdef int push(self, uint8_t kind, uint8_t flags, uint32_t number) except -1:
+    cdef int push(self, uint8_t kind, uint8_t flags, uint64_t number) except -1:
         cdef Entry *entry
         if self.tail - self.head == self.cap:
             self.grow()

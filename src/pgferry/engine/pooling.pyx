@@ -129,8 +129,8 @@ cdef int link(Client c, Server s) except -1:
     c.linked_at = now
     c.state = CL_ACTIVE
     c.session = pool.mode == MODE_SESSION
-    c.tracking = not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
     c.judged = not c.session and pool.session_state != STATE_IGNORE
+    c.tracking = c.judged or not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
     c.turns_here = 0
     c.former_server = c.last_server
     c.last_server = s.id

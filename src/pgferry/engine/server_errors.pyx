@@ -11,10 +11,11 @@ from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport P_BASE, P_ENSURE, P_LOOKUP, Client, Server
 from pgferry.engine.permit cimport bring_base_again
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_PARSE, K_QUERY, K_SYNC, Entry, Note,
+    F_CLIENT_OP, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry,
+    Note,
 )
 from pgferry.engine.pooling cimport clean, close_server
-from pgferry.engine.prepared cimport Statement
+from pgferry.engine.prepared cimport ParseSettings, Statement
 
 cdef bytes SEQUENCE_HINT = (
     b"HIn transaction pooling mode the next transaction may run on another server connection: use RETURNING, or "
@@ -129,6 +130,7 @@ cdef int drop_batch(Server s) except -1:
     # except unnamed ones, which are put aside while the failed ones are undone.
     cdef Client c = s.client
     cdef object unnamed = c.unnamed if c is not None else None
+    cdef ParseSettings unnamed_settings = c.unnamed_settings if c is not None else None
     cdef bint touched = False
     cdef list later = put_aside(s, count)
     for i in range(count):
@@ -136,6 +138,8 @@ cdef int drop_batch(Server s) except -1:
             ensured(s, False)
         elif s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
             s.verifying = False
+        elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
+            s.asking = False
     for i in range(count, 0, -1):
         touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
@@ -147,8 +151,8 @@ cdef int drop_batch(Server s) except -1:
         for i in range(<uint32_t>len(later)):
             if touched and later[i][0] == "unnamed":
                 # Replaced again since: what was undone is what this one would go back to.
-                later[i] = ("unnamed", c.unnamed)
-                c.unnamed = unnamed
+                later[i] = ("unnamed", c.unnamed, c.unnamed_settings)
+                c.unnamed, c.unnamed_settings = unnamed, unnamed_settings
                 break
         c.pending.extend(later)
     if count == n:
@@ -222,7 +226,7 @@ cdef int undo(Server s, Entry *entry) except -1:
         elif op[0] == "remove":
             c.statements[op[1]] = op[2]
         elif op[0] == "unnamed":
-            c.unnamed = op[1]
+            c.unnamed, c.unnamed_settings = op[1], op[2]
         elif op[0] == "again":
             c.last_name, c.last_statement = op[1], op[2]    # for rename_in_error
     return 0

@@ -18,10 +18,11 @@ from pgferry.engine.messages cimport parameter_status
 from pgferry.engine.model cimport (
     COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
+from pgferry.engine.parse_settings cimport settings_shown
 from pgferry.engine.permit cimport reset_in_session
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Entry,
+    K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
@@ -84,7 +85,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
             s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
-            if not s.passing_on and s.rows is not None and front.kind == K_QUERY and room_for_row(s, front, total):
+            if not s.passing_on and s.rows is not None and (
+                    front.kind == K_QUERY or front.number == SHOWS) and room_for_row(s, front, total):
                 if k < total:
                     s.need = total
                     break
@@ -415,6 +417,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     advance_later(s)
     if s.lone is not None and not swallow and c is not None:
         settle_lone(c, s, status)
+    if s.local is not None and status == b"I":
+        s.local = None
     if s.ours is not None and s.plan.head == s.plan.tail:
         s.ours = None
     if s.base is not None and c is not None:
@@ -495,7 +499,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     cdef Client c = s.client
     cdef const char *nul = <const char *>memchr(p + 5, 0, n - 5)
     cdef bytes name, value
-    cdef bint own = front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY
+    cdef bint own = front != NULL and front.flags & F_SWALLOW
     if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
         lost(s, n, "broken ParameterStatus")
         return -2
@@ -534,9 +538,7 @@ cdef int on_notice(Server s, Entry *front) except? -1:
     if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got dirty")
         return -2
-    if front != NULL and front.flags & F_SWALLOW and front.kind == K_QUERY:
-        return 0
-    return 1
+    return front == NULL or not front.flags & F_SWALLOW
 
 
 cdef int on_notification(Server s, const char *p, size_t n, size_t total) except? -1:
@@ -598,6 +600,10 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind == K_EXECUTE:
         if ends_command_of_ensure(front):
             ensured(s, True)
+        elif front.flags & F_SWALLOW and front.number == SHOWS:
+            if not settings_shown(s):
+                lost(s, n, "settings that were asked for are missing")
+                return -2
         return answered(s, front, True, b"C")
     return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
 

@@ -1,0 +1,213 @@
+"""The settings a client's texts are parsed under, and statements that are prepared under those of an earlier time.
+
+As a rule they are the client's tracked parameters and its State. In a transaction that may have changed some, or set
+them for its own time (SET LOCAL), nobody knows them: PostgreSQL is asked, with the client held.
+"""
+
+import re
+
+from libc.stdint cimport uint8_t, uint32_t
+
+from pgferry.engine.ensure cimport framed, sync_apart
+from pgferry.engine.judge cimport is_reported
+from pgferry.engine.messages cimport as_hex, quote_identifier, quote_literal, sql_text
+from pgferry.engine.model cimport Client, Server
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, SHOWS
+from pgferry.engine.prepared cimport ParseSettings
+from pgferry.engine.prepared import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
+from pgferry.engine.touch cimport SETTINGS, UNNAMED, UNREADABLE
+from pgferry.session.replay import REPLAY
+
+cdef bytes APART = b"PGFERRY_APART\0"       # a statement and a portal of ours, so that the client's unnamed ones stay
+cdef bytes ANY = b""                        # in Server.local
+cdef bytes AUTHORIZATION = b"session_authorization"
+cdef bytes ROLE = b"role"
+cdef bytes SEARCH_PATH = b"search_path"
+
+SHOW = b"SELECT n, %b FROM (VALUES (%%b)) v(n)" % as_hex(b"pg_catalog.current_setting(n,true)")
+# PostgreSQL only cuts these into tokens at Parse; literals in them are read when they are executed. For some of them
+# nothing may be executed before them in their transaction.
+UTILITY = re.compile(
+    rb"(?:\s+|--[^\r\n]*|/\*(?:[^*]|\*(?!/))*\*/)*(?:abort|alter|analy[sz]e|begin|checkpoint|close|cluster|comment|commit"
+    rb"|copy|create\s+(?!(?:or\s+replace\s+)?(?:global\s+|local\s+)?(?:temp|temporary|unlogged|table|materialized)\b)"
+    rb"|deallocate|discard|do|drop|end|execute|fetch|grant|listen|load|lock|move|notify|prepare|reassign|refresh|reindex"
+    rb"|release|reset|revoke|rollback|savepoint|security|set|show|start|truncate|unlisten|vacuum)\b", re.IGNORECASE)
+
+
+# --- what is in force now ----------------------------------------------------------------------------------------
+
+cdef ParseSettings settled_settings(Client c):
+    """What the client's texts are parsed under, as far as its last transactions tell."""
+    cdef list values
+    cdef dict index
+    if c.parse_vars is not c.vars or c.parse_kept is not c.kept or c.parse_settings is None:
+        values = []
+        index = c.engine.tracked_index
+        for name in PARSE_SETTINGS:
+            at = index.get((<bytes>name).decode())
+            value = c.vars[at] if at is not None and at < len(c.vars) else None
+            values.append(c.kept.settings.get(name) if value is None else value)
+        c.parse_settings = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
+        c.parse_vars = c.vars
+        c.parse_kept = c.kept
+    return c.parse_settings
+
+
+cdef object doubted(Client c, Server s):
+    """The settings of PARSE_SETTINGS that may be others now than settled_settings() says; None: none."""
+    cdef set names = set()
+    if not may_differ(s):
+        return None
+    if (s.touched | s.asked) & <uint32_t>(UNNAMED | UNREADABLE):
+        names.add(ANY)
+    if s.touched & <uint32_t>SETTINGS:
+        add_names(names, s.names, s.any_name)
+    if s.asked & <uint32_t>SETTINGS:
+        add_names(names, s.asked_names, s.asked_any)
+    if s.lone is not None and s.lone.touch & <uint32_t>SETTINGS:
+        add_names(names, s.lone.names, s.lone.names is None)
+    add_names(names, s.local, False)
+    if ANY in names:
+        return set(PARSE_SETTINGS)
+    if AUTHORIZATION in names:
+        names.add(ROLE)
+    names.intersection_update(PARSE_SETTINGS)
+    if s.status and s.plan.turns == 0:
+        # All is answered, and with it PostgreSQL has told the values of these.
+        names = {name for name in names if not is_reported(c.pool, name)}
+    return names or None
+
+
+cdef int add_names(set names, object some, bint any_name) except -1:
+    if any_name:
+        names.add(ANY)
+    if some is not None:
+        names.update(some)
+    return 0
+
+
+cdef ParseSettings settings_now(Client c, Server s, bint extended):
+    """What a text that the client sends now is parsed under. None: not known yet, the client must be held.
+
+    `extended`: the message at hand belongs to the extended protocol.
+    """
+    cdef object names
+    if is_settled(c, s):
+        return c.parse_settings
+    names = doubted(c, s)
+    if names is None:
+        return settled_settings(c)
+    if s.plan.turns or s.asked:
+        return None             # what is under way ends the doubt, or leaves what can be asked about
+    if s.xact == b"E":
+        return settled_settings(c)      # nothing is parsed in a transaction that has failed
+    if s.shown is None:
+        ask_settings(s, names, extended)
+    return s.shown
+
+
+cdef ParseSettings literals_now(Client c, Server s):
+    """The same for an unnamed statement, which is nobody else's: what names mean PostgreSQL will look up again."""
+    cdef object names
+    if not is_settled(c, s):
+        names = doubted(c, s)
+        if names is not None and not names.issubset(NAME_SETTINGS):
+            return settings_now(c, s, True)
+    return settled_settings(c)
+
+
+cdef ParseSettings known_settings(Client c, Server s):
+    """The same where settings_now() has been asked already for this message."""
+    return settled_settings(c) if s.shown is None else s.shown
+
+
+cdef int ask_settings(Server s, names, bint extended) except -1:
+    """Ask what these settings are now."""
+    s.rows = []
+    s.asking = s.careful = True
+    stage_apart(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS)
+    if extended:
+        return s.loop.emit(b"H\0\0\0\4", 5)
+    if s.ensuring is None:
+        s.ensuring = []
+    return sync_apart(s)        # if it fails, PostgreSQL skips everything up to there
+
+
+cdef bint settings_shown(Server s) except -1:
+    """They are known. False: the answer makes no sense."""
+    cdef Client c = s.client
+    cdef list rows = s.rows
+    cdef list values
+    s.rows = None
+    s.asking = False
+    if c is None:
+        return True
+    if not rows:
+        return False
+    values = list(settled_settings(c).values)
+    for name, value in rows:
+        values[PARSE_SETTINGS.index(name)] = None if value is None else bytes.fromhex(value.decode())
+    s.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
+    s.shown_now = True
+    return True
+
+
+cdef bint strains(Client c, Server s, ParseSettings settings) except -1:
+    """Whether PostgreSQL, should it read a text again for this client, would take literals for something else than under
+    `settings`. Names are no matter: it looks itself whether search_path leads elsewhere now, each time.
+    """
+    cdef ParseSettings present = settled_settings(c)
+    cdef Py_ssize_t first = len(NAME_SETTINGS)
+    cdef object names
+    if present is not settings and present.values[first:] != settings.values[first:]:
+        return True
+    if not may_differ(s):
+        return False
+    names = doubted(c, s)
+    return names is not None and not names.issubset(NAME_SETTINGS)
+
+
+# --- back to an earlier time -------------------------------------------------------------------------------------
+
+cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body):
+    """The commands that lead from the settings `present` to those a text was parsed under, and those that lead back."""
+    cdef bint local, person
+    cdef list there = [], back = []
+    cdef object only = None
+    if present is then or s.xact == b"E":
+        return [there, back]
+    local = s.xact == b"T" or may_differ(s)
+    person = present.values[0] != then.values[0]
+    if UTILITY.match(body) is not None:
+        only = LEXER_SETTINGS
+        person = False
+    for name, now, value in zip(PARSE_SETTINGS, present.values, then.values):
+        # The session's user being set, PostgreSQL forgets the role.
+        if (now != value or (person and name == ROLE)) and (only is None or name in only):
+            there.append(command(name, value, local))
+            back.append(command(name, now, local))
+    return [there, back]
+
+
+cdef bytes command(bytes name, bytes value, bint local):
+    """SQL that gives a setting this value, b"" for the server's own; `local`: for the time of the transaction."""
+    cdef bytes begin = b"SET LOCAL " if local else b"SET "
+    if value is None:
+        return begin + quote_identifier(name) + b" TO DEFAULT"
+    if value.startswith(REPLAY):
+        return begin + value[len(REPLAY) + 4:]
+    if value.isascii() and name != SEARCH_PATH:
+        return begin + quote_identifier(name) + b" TO " + quote_literal(value)
+    return b"SELECT pg_catalog.set_config(%b,%b,%b)" % (quote_literal(name), sql_text(value),
+                                                        b"true" if local else b"false")
+
+
+cdef int stage_apart(Server s, bytes text, uint32_t number) except -1:
+    """Stage a command in the extended protocol, its answer swallowed, that leaves the client's unnamed portal alone."""
+    cdef bytes message = (
+        framed(b"P", APART + text + b"\0\0\0") + framed(b"B", APART + APART + b"\0\0\0\0\0\0")
+        + framed(b"E", APART + b"\0\0\0\0") + framed(b"C", b"P" + APART) + framed(b"C", b"S" + APART))
+    for kind in (K_PARSE, K_BIND, K_EXECUTE, K_CLOSE, K_CLOSE):
+        s.plan.push(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
+    s.status = 0
+    return s.loop.emit(<const char *>message, len(message))
