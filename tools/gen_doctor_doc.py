@@ -26,9 +26,9 @@ looks at a configuration file, a running pgferry (or PgBouncer) and a PostgreSQL
 what to change, why, and in which line. It reads only. The more it is given the more it can compare: pool sizes
 with max_connections, timeouts of both sides, session state with the statements that PostgreSQL has seen.
 
-Passwords come from the URL, `PGPASSWORD` or the file `~/.pgpass` (`PGPASSFILE`), which `ps` does not show; TLS as `sslmode=` in the URL says. A user in
-`stats_users` is enough for the console, a role with pg_monitor for PostgreSQL. Give `--cores` when PostgreSQL
-runs on another host.
+Passwords come from the URL, `PGPASSWORD` or the file `~/.pgpass` (`PGPASSFILE`), which `ps` does not show; TLS
+as `sslmode=` in the URL says. A user in `stats_users` is enough for the console, a role with pg_monitor for
+PostgreSQL. Give `--cores` when PostgreSQL runs on another host.
 
 | severity | means |
 |---|---|
