@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from pgferry.embedded.pooler import PoolerProcess
 from support.clients import begin, pid_of, raw
 from support.fake_server import READY, Conversation, FakeServer, result
 from support.pooler import Pooler, eventually
@@ -187,6 +188,24 @@ def test_a_reset_query_that_does_it_is_enough(make_pooler: Make) -> None:
         alice.query("SET statement_timeout = 77000")
         assert value(bob, "SHOW statement_timeout") == b"0"
     assert scrubs(pooler) == {}
+
+
+def test_an_online_upgrade_knows_whom_a_server_served(make_pooler: Make) -> None:
+    pooler = shared(make_pooler, pidfile="pid")
+    pooler.write()
+    with raw(pooler, "shared", "alice") as alice, raw(pooler, "shared", "bob") as bob:
+        server = pid_of(alice)
+        alice.query("SET statement_timeout = 77000")
+        process = PoolerProcess(pooler.config_file, pooler.directory / "log-next")
+        process._argv.insert(-1, "-R")
+        pooler.expect_end()
+        process.start(lambda: "process up" in process.log(), 30)
+        try:
+            eventually(lambda: pooler.pid is None, 30)
+            assert value(alice, "SHOW statement_timeout") == b"77s"
+            assert (value(bob, "SHOW statement_timeout"), pid_of(bob)) == (b"0", server)
+        finally:
+            process.stop()
 
 
 class Failing:

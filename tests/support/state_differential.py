@@ -24,7 +24,10 @@ from support.state_values import question
 from support.wire import Message
 
 _PLACE = re.compile(rb"(?<=\0)[Pp][0-9]+\0")
-_CALL = rb"pg_catalog\.set_config\('[^']*', ?E?'(?:[^']|'')*',false\)"
+_TEXT = (
+    rb"(?:E?'(?:[^']|'')*'|pg_catalog\.convert_from\(pg_catalog\.decode\('[0-9a-f]*','hex'\),[a-z_.]+\(\)\))"
+)
+_CALL = rb"pg_catalog\.set_config\(" + _TEXT + rb", ?" + _TEXT + rb",false\) IS NULL"
 _INSERT = re.compile(rb";SELECT " + _CALL + rb"(?:," + _CALL + rb")*")
 _VIEW = re.compile(
     rb"\(SELECT CASE WHEN p\.from_sql .*? OR m\.own IS NOT NULL\)(?: AS pg_prepared_statements)?"
