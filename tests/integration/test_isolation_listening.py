@@ -1,12 +1,15 @@
 """Notifications come whole, in order, in the client's encoding, whatever the listening connection meets."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
 from pgferry.embedded import Cluster
-from support.pooler import SECRETS, Pooler
-from support.wire import Wire
+from support.pooler import SECRETS, Pooler, eventually
+from support.wire import Message, Wire, bind, execute, parse, query, sync, types
 
 
 def raw(pooler: Pooler, database: str) -> Wire:
@@ -35,6 +38,12 @@ def test_notifications_that_come_in_pieces(
             assert message.type == "A"
             assert message.body[4:].startswith(b"a\0%dx" % number)
         assert "A" not in [m.type for m in client.query("SELECT 1")]
+
+
+def ask(wire: Wire, text: bytes) -> list[Message]:
+    """A simple query of any bytes and its whole answer."""
+    wire.send(query(text))
+    return wire.until()
 
 
 def listening_session(cluster: Cluster, database: str) -> list[tuple[str, int]]:
@@ -87,3 +96,197 @@ def test_the_user_that_listens_cannot_log_in_any_more(
         notifier.query("NOTIFY a")
         assert client.recv().type == "A"
         assert [name for name, _pid in listening_session(cluster, database)] == ["postgres"]
+
+
+def heard(messages: list[Message]) -> list[bytes]:
+    """Channels and payloads of the notifications among them, with a colon in between."""
+    return [m.body[4:-1].replace(b"\0", b":") for m in messages if m.type == "A"]
+
+
+def test_listening_again_in_a_transaction(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """What is committed meanwhile is for a client that listened before."""
+    for address in (("127.0.0.1", cluster.port), (pooler.host, pooler.port)):
+        with (
+            Wire.login(address, database=database) as client,
+            direct(cluster, database) as notifier,
+        ):
+            client.query("LISTEN a")
+            client.query("SELECT 1")
+            client.query("BEGIN; LISTEN a")
+            notifier.query("NOTIFY a, '1'")
+            client.query("SELECT 1")
+            client.query("UNLISTEN a; LISTEN a")
+            notifier.query("NOTIFY a, '2'")
+            client.query("SELECT 1")
+            got = client.query("COMMIT")
+            while len(heard(got)) < 2:
+                got.append(client.recv())
+            assert heard(got) == [b"a:1", b"a:2"]
+
+
+def test_order_over_all_channels(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """Also of what comes while it is not known yet whether a LISTEN has succeeded."""
+    names = [b"a:1", b"b:2", b"a:3", b"b:4", b"a:5"]
+    with (
+        raw(pooler, database) as client,
+        direct(cluster, database) as locker,
+        direct(cluster, database) as notifier,
+    ):
+        client.query("LISTEN a")
+        client.query("SELECT 1")
+        locker.query("BEGIN; LOCK TABLE pg_depend")
+        # Committed at once; what is asked about it has to wait.
+        client.query("LISTEN b; EXPLAIN (COSTS OFF) SELECT 1 AS v INTO TEMP t")
+        for name in names:
+            notifier.query("NOTIFY {}, '{}'".format(*name.decode().split(":")))
+        client.silent(0.1)
+        locker.query("ROLLBACK")
+        got: list[Message] = []
+        while len(heard(got)) < len(names):
+            got.append(client.recv())
+        assert heard(got) == names
+
+
+@pytest.mark.workers(1)
+def test_unlisten_in_a_transaction_behind_a_commit(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    """However late the listening connection tells of what was committed before."""
+    pooler = make_pooler()
+    with raw(pooler, database) as client, direct(cluster, database) as notifier:
+        client.query("LISTEN a")
+        client.query("SELECT 1")
+        ((_user, pid),) = listening_session(cluster, database)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            notifier.query("NOTIFY a, '1'")
+            client.send(query("BEGIN"), query("UNLISTEN a"), query("COMMIT"), query("SELECT 1"))
+            client.silent(0.2)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert heard(client.until(count=4) + client.query("SELECT 1")) == [b"a:1"]
+        notifier.query("NOTIFY a, '2'")
+        assert heard(client.query("SELECT 1")) == []
+
+
+def test_clients_of_other_encodings(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """Each gets payloads in its own, in order."""
+    with (
+        raw(pooler, database) as utf8,
+        Wire.login((pooler.host, pooler.port), database=database, client_encoding="LATIN1") as latin1,
+        Wire.login((pooler.host, pooler.port), database=database, client_encoding="SQL_ASCII") as no_encoding,
+        direct(cluster, database) as notifier,
+    ):
+        for wire in (utf8, latin1, no_encoding):
+            wire.query("LISTEN k")
+            wire.query("SELECT 1")
+        notifier.query("NOTIFY k, '1'; NOTIFY k, 'é'; NOTIFY k, '€'; NOTIFY k, '2'")
+        for wire in (utf8, no_encoding):
+            got = [wire.recv() for _ in range(4)]
+            assert heard(got) == [text.encode() for text in ("k:1", "k:é", "k:€", "k:2")]
+        got = [latin1.recv() for _ in range(4)]
+        assert types(got) == "AANA"
+        assert heard(got) == [b"k:1", b"k:\xe9", b"k:2"]
+        assert got[2].sqlstate == "22P05"
+        # Its own come before ReadyForQuery.
+        assert heard(ask(latin1, b"NOTIFY k, '\xfc'")) == [b"k:\xfc"]
+        utf8.query("SELECT 1")
+        # What PostgreSQL refuses harms nobody else.
+        assert types(ask(utf8, b'LISTEN "k\xe9"')) == "EZ"
+        assert types(utf8.query("LISTEN ok; NOTIFY ok")) == "CCAZ"
+
+
+def test_payloads_as_long_as_can_be(pooler: Pooler, database: str) -> None:
+    with raw(pooler, database) as client:
+        client.query("LISTEN a; SELECT 1")
+        for size in (7998, 7999):
+            payload = "x" * size
+            assert heard(client.query(f"NOTIFY a, '{payload}'")) == [f"a:{payload}".encode()]
+        assert [m.sqlstate for m in client.query(f"NOTIFY a, '{'x' * 8000}'") if m.type == "E"] == ["22023"]
+
+
+def test_a_client_that_does_not_read(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """It is closed when it has left too much unread; the others get everything."""
+    with raw(pooler, database) as lazy, raw(pooler, database) as busy, direct(cluster, database) as notifier:
+        for wire in (lazy, busy):
+            wire.query("LISTEN a")
+            wire.query("SELECT 1")
+        for _ in range(8):
+            notifier.query("SELECT pg_notify('a', g || repeat('x', 7900)) FROM generate_series(1, 500) g")
+            for _number in range(500):
+                assert busy.recv().type == "A"
+        eventually(lambda: len(pooler.show("CLIENTS", database=database)) == 1)
+        assert heard(busy.query("NOTIFY a")) == [b"a:"]
+
+
+def sender(message: Message) -> int:
+    """The process id in a notification."""
+    return int.from_bytes(message.body[:4], "big", signed=True)
+
+
+def extended(*texts: str) -> bytes:
+    return b"".join(parse(text) + bind() + execute() for text in texts) + sync()
+
+
+# What clients that share one server send, and whether a notification comes of it.
+NOTIFYING: dict[str, tuple[list[bytes], int]] = {
+    "a Query": ([query("NOTIFY a")], 1),
+    "a function": ([query("SELECT pg_notify('a', '')")], 1),
+    "a batch": ([extended("NOTIFY a")], 1),
+    "in a batch": ([extended("SELECT 1", "NOTIFY a", "SELECT 1")], 1),
+    "a transaction": ([query("BEGIN"), query("SELECT 1"), query("NOTIFY a"), query("COMMIT")], 1),
+    "one text": ([query("BEGIN; NOTIFY a; COMMIT")], 1),
+    "rolled back": ([query("BEGIN"), query("NOTIFY a"), query("ROLLBACK")], 0),
+    "after an error": (
+        [query("BEGIN"), query("SELEC"), query("NOTIFY a"), query("COMMIT"), extended("NOTIFY a")],
+        1,
+    ),
+    "a failed batch": ([extended("NOTIFY a", "SELECT 1/0"), extended("NOTIFY a")], 1),
+    "savepoints": (
+        [
+            query(text)
+            for text in ("BEGIN", "SAVEPOINT s", "NOTIFY a, '1'", "ROLLBACK TO s", "NOTIFY a, '2'", "COMMIT")
+        ],
+        1,
+    ),
+    "a batch in a transaction": ([query("BEGIN"), extended("NOTIFY a"), extended("COMMIT")], 1),
+}
+
+
+def test_the_process_id_is_the_one_that_the_sender_knows(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str, workers: int
+) -> None:
+    """Whoever had its server before, in whichever worker it is."""
+    pooler = make_pooler(workers=workers, settings={"default_pool_size": workers})
+    with ExitStack() as stack:
+        clients = [stack.enter_context(raw(pooler, database)) for _ in range(4)]
+        notifier = stack.enter_context(direct(cluster, database))
+        for wire in clients[:2]:
+            wire.query("LISTEN a")
+            wire.query("SELECT 1")
+        for name, (sent, count) in NOTIFYING.items():
+            for client in clients:
+                turns = sum(part.count(b"S\0\0\0\4") or 1 for part in sent)
+                client.send(*sent)
+                answer = client.until(count=turns)
+                assert heard(answer) == [] or client in clients[:2], name
+                for listener in clients[:2]:
+                    got = [m for m in answer if m.type == "A"] if listener is client else []
+                    while len(got) < count:
+                        got.append(listener.recv())
+                    assert [sender(m) for m in got] == [client.pid] * count, name
+        notifier.query("NOTIFY a")
+        for listener in clients[:2]:
+            assert sender(listener.recv()) == notifier.pid
+        for listener in clients[:2]:
+            assert heard(listener.query("SELECT 1")) == []
+
+
+def test_the_process_id_in_session_mode(make_pooler: Callable[..., Pooler], database: str) -> None:
+    pooler = make_pooler(settings={"pool_mode": "session"})
+    with raw(pooler, database) as client, raw(pooler, database) as other:
+        client.query("LISTEN a")
+        (own,) = [m for m in client.query("NOTIFY a") if m.type == "A"]
+        assert sender(own) == client.pid
+        other.query("NOTIFY a")
+        assert sender(client.recv()) not in (client.pid, 0)

@@ -9,13 +9,14 @@ the server's plan at the moment it is staged. Messages about prepared statements
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
+from pgferry.engine.announcing cimport announce
 from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.ensure cimport edited, note_deallocated
 from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
-from pgferry.engine.listening cimport listens, may_listen, may_stop, settled
+from pgferry.engine.listening cimport drop_early, listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
 from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
 from pgferry.engine.parse_settings cimport settings_now
@@ -115,8 +116,8 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         return stall(c) if c.state < CL_CLOSING else 0
     if c.query_start == 0:
         c.query_start = c.request_time = now
-        if c.awaited is not None and s is not None and not s.asked and not c.chained:
-            c.early.clear()         # committed before this client's LISTEN can have been
+        if c.early and s is not None and not s.asked and not c.chained:
+            drop_early(c)
         c.pool.stats.query_count += 1
         if c.xact_start == 0:
             if c.engine.shutdown == URGENT:
@@ -160,6 +161,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             if s.restoring:
                 return stall(c)
             note_unread(c, s, "function call")
+            announce(c, s, False)
         s.unnamed = None
         c.unnamed_here = False
         return expect(c, s, K_QUERY, 0, p, n, total)
@@ -233,6 +235,8 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             flags = F_CLIENT_OP | F_UNNAMED
         if c.tracking and may_drop(p + 5, min(n, total) - 5):
             flags |= F_DROPS           # what depends on names waits for the answer
+    if s.notifying:
+        announce(c, s, False)
     if verdict is None:
         return expect(c, s, K_QUERY, flags, p, n, total)
     return judged_query(c, s, verdict, flags, p, total)
@@ -243,6 +247,8 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
     cdef bytes text
     cdef char head[5]
     note(c, s, verdict)
+    if s.notifying:
+        announce(c, s, False)
     if not verdict.edits and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, p, total, total)
     else:

@@ -9,6 +9,7 @@ round trip and happens only to clients that pipeline that way.
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memchr, memcmp
 
+from pgferry.engine.announcing cimport announce
 from pgferry.engine.ensure cimport (
     bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, note_deallocated,
 )
@@ -388,6 +389,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
                 return stall(c)
             if made:
                 note_unread(c, s, "EXECUTE")    # servers know it by the client's own name
+                announce(c, s, True)
                 return expect(c, s, K_BIND, 0, p, n, total)
         if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
@@ -415,6 +417,8 @@ cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) excep
     if verdict is None:
         return 0
     note(c, s, verdict)
+    if s.notifying:
+        announce(c, s, True)
     if verdict.edits:
         c.deallocating = bound_deallocates(c, verdict)
     if verdict.params:

@@ -19,3 +19,5 @@ cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1
 cdef int bring_named(Client c, Server s, object verdict) except -1
 cdef int made_by_sql(Client c, Server s, bytes name) except -1
 cdef int forget_sql(Client c, Server s, bytes name) except -1
+cdef bytes framed(bytes kind, bytes body)
+cdef int stage_query(Server s, bytes text, int purpose) except -1

@@ -71,7 +71,7 @@ cdef bint is_movable_server(Server s) except -1:
         return False
     if s.restoring:
         return False
-    return (getattr(s, "tls", None) is None and not s.kept.channels and not s.ddl and not s.fence
+    return (getattr(s, "tls", None) is None and not s.kept.channels and not s.ddl and not s.fence and s.announced == 0
             and s.held_len == 0)
 
 

@@ -18,6 +18,7 @@ cdef class InternalSession:
     cdef SessionOwner owner
     cdef Server server               # None: not connected
     cdef readonly bint up            # logged in, and the environment is what it is to be
+    cdef readonly bytes encoding     # of the database, as PostgreSQL names it; None: not known yet
     cdef object queries              # deque of what is called with the answers of the queries sent, oldest first
     cdef list waiting                # (text, on_answer) of those for when it is up
     cdef int settling                # queries of ENVIRONMENT under way

@@ -32,7 +32,7 @@ WANTED = {
     b"standard_conforming_strings": b"on",
 }
 NEWER = (b"idle_session_timeout", b"transaction_timeout")       # than the oldest PostgreSQL that is supported
-cdef bytes NAMES = b", ".join([b"'" + name + b"'" for name in WANTED])
+cdef bytes NAMES = b", ".join([b"'" + name + b"'" for name in (b"server_encoding", *WANTED)])
 ENVIRONMENT = (
     b"SET transaction_deferrable = off; "
     + b" ".join([b"SET %s = '%s';" % item for item in WANTED.items() if item[0] not in NEWER]),
@@ -192,6 +192,7 @@ cdef int internal_answered(Server s, dict error) except -1:
     if error is not None or any([found.get(name, value) != value for name, value in WANTED.items()]):
         session.of_user = True
         return close_server(s, "the environment of a connection of pgferry's own cannot be set")
+    session.encoding = found.get(b"server_encoding", session.encoding)
     if session.settling == 0:
         session.up = True
         session.pause = session.retry_at = 0

@@ -3,8 +3,8 @@
 from pgferry.engine.cancel cimport check_timeouts
 from pgferry.engine.catalog cimport scan, wants_scan
 from pgferry.engine.connecting cimport start_server, want_servers
+from pgferry.engine.hub cimport hub_tick
 from pgferry.engine.internal cimport internal_tick
-from pgferry.engine.listening cimport hub_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
 from pgferry.engine.model cimport (
@@ -258,8 +258,9 @@ cdef int drop_unused(Engine engine, double now) except -1:
 
 
 cdef bint is_unused(Pool pool) except -1:
-    return (not pool.lookups and pool.server_count() == 0 and pool.internals.count == 0 and pool.clients.count == 0 and pool.waiting.count == 0
-            and pool.logging_in.count == 0 and not pool.cancels_waiting and not pool.cancels_sent)
+    return (not pool.lookups and pool.server_count() == 0 and pool.internals.count == 0
+            and pool.clients.count == 0 and pool.waiting.count == 0 and pool.logging_in.count == 0
+            and not pool.cancels_waiting and not pool.cancels_sent)
 
 
 def resume(Engine engine, Database db=None):

@@ -172,9 +172,7 @@ cdef int note(Client c, Server s, object verdict) except -1:
     cdef uint32_t touch = verdict.touch
     cdef bint lone
     if verdict.notifies:
-        s.fence = True
-    if verdict.listens:
-        c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
+        s.fence = s.notifying = True
     if c.pins or s.asked:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
@@ -202,7 +200,6 @@ cdef int note(Client c, Server s, object verdict) except -1:
 
 cdef int note_listens(Client c, Server s, object verdict) except -1:
     """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
-    c.sent_listens = (c.sent_listens or set()) | set(verdict.listens)
     c.reason = verdict.reason
     if s.lone is not None:
         doubt_lone(s)
@@ -242,7 +239,7 @@ cdef int note_executed(Client c, Server s, object verdict) except -1:
             note_unread(c, s, "EXECUTE")    # prepared just now: its text is not known yet
             continue
         if inner.notifies:
-            s.fence = True
+            s.fence = s.notifying = True
         if inner.touch:
             c.reason = inner.reason or verdict.reason
             touches(s, inner, inner.touch)
@@ -324,6 +321,7 @@ cdef int note_unread(Client c, Server s, str reason) except -1:
         doubt_lone(s)
     s.touched |= ASKABLE
     s.any_name = True
+    s.fence = s.notifying = True
     return 0
 
 

@@ -57,6 +57,7 @@ cpdef enum Purpose:
     P_SCRUB = 13      # DISCARD ALL in front of a client of another user
     P_START = 14      # what connect_query has left (session_start)
     P_LIMITS = 15     # time limits of the client that has left it are taken off
+    P_ANNOUNCE = 16   # which client uses the server (announcing)
 
 
 cpdef enum Policy:
@@ -143,6 +144,8 @@ cdef class Database:
     cdef uint32_t everything         # Touch bits that any statement may have
     cdef object hub                  # listening.Hub, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections
+    cdef Counter listening           # workers in which clients listen
+    cdef Counter hubs                # counts listening connections that have come up, in all workers
     cdef bint sequences              # currval or lastval are used here
     cdef Counter ddl                 # counts changes of functions and the like, seen by all workers
     cdef int ddl_seen
@@ -317,6 +320,9 @@ cdef class Server(Stream):
     cdef Client owner                    # the replication client it logs in for; None: none, or linked to it
     cdef object internal                 # the internal.InternalSession it is for; None: it serves clients
     cdef bint fence                      # its client has notified
+    cdef bint notifying                  # what is being sent to it may notify
+    cdef int64_t announced               # id of the client it has announced; -1: not known, 0: none yet
+    cdef int announced_epoch             # Database.hubs by then
     cdef bint scanning                   # it reads the catalog
     cdef int tries                       # probes cut short by a timeout, in a row
     cdef dict failures                   # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
@@ -397,10 +403,10 @@ cdef class Client(Stream):
     cdef set awaited                     # channels of LISTENs that are not settled; None: none
     cdef set sent_listens                # those of them whose LISTEN has been sent since the last probe
     cdef set asked_listens               # the same, of the probe under way
-    cdef list early                      # (channel, message) that came meanwhile
-    cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that `early` does
-    cdef list inbox                      # (channel, message) for when its transaction is over; None: none
-    cdef size_t held_size                # bytes of the messages in `early` and `inbox`
+    cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that what is EARLY does
+    cdef list inbox                      # (hub.Notification, SURE, LISTENED or EARLY) as they came; None: none
+    cdef size_t held_size                # bytes of the messages in it, at least
+    cdef int early                       # those of them that are EARLY
     cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
     cdef list deallocating               # what DEALLOCATE names in the text or portal being passed on (plan.Note)
 
@@ -471,6 +477,7 @@ cdef class Engine:
     cdef WordSet default_word            # DEFAULT
     cdef object states                   # what -> State: the same content is the same object
     cdef State no_state
+    cdef bytes announcements             # channel of announcing; None: not used yet
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS
     cdef public object server_tls        # tls.contexts.Connect

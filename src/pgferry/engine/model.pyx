@@ -96,6 +96,8 @@ cdef class Database:
         self.wanting = engine.ledger.counter("db-wanting", name)
         self.used_at = engine.loop.now
         self.sessions = []
+        self.listening = engine.ledger.counter("listening", name)
+        self.hubs = engine.ledger.counter("hubs", name)
         self.ddl = engine.ledger.counter("ddl", name)
         self.ddl_seen = self.ddl.total()
         use_knowledge(self, engine, None)

@@ -8,6 +8,7 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.announcing cimport announced
 from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan, scanned, version_known, wants_scan
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.ensure cimport ensured
@@ -18,10 +19,9 @@ from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, st
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_BARRIER, P_BASE, P_CATALOG,
-    P_CONNECT, P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, P_VERSION,
-    STATE_IGNORE,
-    SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_ANNOUNCE, P_BARRIER, P_BASE,
+    P_CATALOG, P_CONNECT, P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS,
+    P_VERSION, STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.permit cimport is_unknown
@@ -342,6 +342,8 @@ cdef int own_query_done(Server s, int purpose, dict failed) except -1:
         return 0
     if purpose == P_BASE:
         return not_brought(s, c, failed)
+    if purpose == P_ANNOUNCE:
+        return announced(s) if failed is None else 0
     if purpose == P_INTERNAL:
         return internal_answered(s, failed)
     if purpose == P_CONNECT:

@@ -8,7 +8,7 @@ from libc.string cimport memchr
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport doubt_lone
 from pgferry.engine.messages cimport error_fields
-from pgferry.engine.model cimport P_BASE, P_ENSURE, P_LOOKUP, Client, Server
+from pgferry.engine.model cimport P_ANNOUNCE, P_BASE, P_ENSURE, P_INTERNAL, P_LOOKUP, Client, Server
 from pgferry.engine.permit cimport bring_base_again
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry,
@@ -83,7 +83,7 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
     if purpose == P_ENSURE:
         keep_failure(s, s.ensuring[0][0] if s.ensuring else None, message)
         return 0
-    if purpose == P_LOOKUP or (purpose == P_BASE and s.xact == b"E"):
+    if purpose == P_LOOKUP or purpose == P_ANNOUNCE or purpose == P_INTERNAL or (purpose == P_BASE and s.xact == b"E"):
         return 0
     s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
     return 0

@@ -6,7 +6,7 @@ is closed before it can mislead anybody.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, strncmp
+from libc.string cimport memchr, memcmp, strncmp
 
 from pgferry.engine.command_tags cimport look_at_tag
 from pgferry.engine.ensure cimport ensured
@@ -544,7 +544,7 @@ cdef int on_notice(Server s, Entry *front) except? -1:
 cdef int on_notification(Server s, const char *p, size_t n, size_t total) except? -1:
     """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
     if s.client is not None and s.client.session:
-        return 1
+        return with_own_pid(s, p, n, total)
     if s.internal is not None:
         if n != total:
             lost(s, n, "broken NotificationResponse")
@@ -557,6 +557,18 @@ cdef int on_notification(Server s, const char *p, size_t n, size_t total) except
         s.told_of_drop = True       # once for each server: a busy channel must not fill the log
         s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
     return 0
+
+
+cdef int with_own_pid(Server s, const char *p, size_t n, size_t total) except? -1:
+    """Forward a notification; one that its client has sent comes from the process id that it knows as its own."""
+    cdef bytes own = s.cancel_key
+    cdef bytes known = s.client.cancel_key
+    if n != total or n < 9 or own is None or known is None or memcmp(p + 5, <const char *>own, 4) != 0:
+        return 1
+    s.loop.emit(p, 5)
+    s.loop.emit(<const char *>known, 4)
+    s.loop.emit(p + 9, n - 9)
+    return 2
 
 
 cdef int on_copy_in(Server s, Entry *front, uint8_t how) except? -1:

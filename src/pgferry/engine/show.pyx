@@ -271,8 +271,8 @@ cdef list session_memory(Engine engine):
                 add(found, "session_restore", 1, len(c.restore.first or b"") + len(c.restore.second or b""))
             if c.sql is not None:
                 add(found, "sql_prepared_statement", len(c.sql), size_of(c.sql, frozenset()))
-            if c.early or c.inbox:
-                add(found, "pending_notification", len(c.early or ()) + len(c.inbox or ()), c.held_size)
+            if c.inbox:
+                add(found, "pending_notification", len(c.inbox), c.held_size)
     for item in engine.databases.values():
         db = <Database>item
         add(found, "statement_verdict", len(db.verdicts), db.verdict_bytes)

@@ -1,0 +1,6 @@
+# Telling the listening connections which client uses a server.
+from pgferry.engine.model cimport Client, Engine, Server
+
+cdef bytes announcement_channel(Engine engine)
+cdef int announce(Client c, Server s, bint extended) except -1
+cdef int announced(Server s) except -1
