@@ -290,3 +290,43 @@ def test_the_process_id_in_session_mode(make_pooler: Callable[..., Pooler], data
         assert sender(own) == client.pid
         other.query("NOTIFY a")
         assert sender(client.recv()) not in (client.pid, 0)
+
+
+def test_what_is_staged_stays_while_the_listening_connection_is_asked(
+    make_pooler: Callable[..., Pooler], database: str
+) -> None:
+    """A statement of megabytes that is prepared anew, and a LISTEN behind it in one packet."""
+    size = 2_000_000
+    pooler = make_pooler(workers=1)
+    with raw(pooler, database) as client, raw(pooler, database) as other:
+        other.query("LISTEN a")
+        client.send(parse(f"SELECT length('{'x' * size}')", "big"), parse("LISTEN b", "listen"), sync())
+        client.until()
+        pooler.admin("RECONNECT")  # the next server has neither
+        while b"arrive again" not in other.recv().body:
+            pass
+        client.send(bind(statement="big"), execute(), bind(statement="listen"), execute(), sync())
+        (row,) = [m.row for m in client.until() if m.type == "D"]
+        assert row == [str(size).encode()]
+        assert heard(other.query("NOTIFY a")) == [b"a:"]
+
+
+@pytest.mark.workers(1)
+def test_the_listening_connection_ends_while_it_is_waited_for(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    """Who waits for it has its answer all the same, and hears again when there is another."""
+    pooler = make_pooler()
+    with raw(pooler, database) as client:
+        client.query("LISTEN a")
+        client.query("SELECT 1")
+        ((_user, pid),) = listening_session(cluster, database)
+        os.kill(pid, signal.SIGSTOP)
+        client.send(query("NOTIFY a, '1'"))
+        client.silent(0.1)
+        cluster.sql(f"SELECT pg_terminate_backend({pid})")
+        os.kill(pid, signal.SIGCONT)
+        got = client.until()
+        while not any(b"arrive again" in m.body for m in got):
+            got.append(client.recv())
+        assert heard(client.query("NOTIFY a, '2'")) == [b"a:2"]

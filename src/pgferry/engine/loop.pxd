@@ -112,6 +112,7 @@ cdef class Loop:
     cdef size_t stage_cap
     cdef const char *run
     cdef size_t run_len
+    cdef bint lent                  # flush() sends: what is in the stage is for another stream, and stays there
     cdef readonly double now        # monotonic seconds, read once a turn
     cdef public int rounds          # sbuf_loopcnt: receive rounds for one stream in a turn, 0 = no limit
     cdef public size_t chunk        # pkt_buf: step in which a connection's own buffers grow, bytes

@@ -199,9 +199,12 @@ cdef class Stream:
         """Send what is unsent. What is staged for another stream stays as it is."""
         cdef Loop loop = self.loop
         cdef size_t stage_len = loop.stage_len, run_len = loop.run_len
+        cdef bint lent = loop.lent
         if self.unsent() and not self.blocked:
             loop.stage_len = loop.run_len = 0
+            loop.lent = True
             loop.deliver(self)
+            loop.lent = lent
             loop.stage_len, loop.run_len = stage_len, run_len
         return 0
 
@@ -655,7 +658,7 @@ cdef class Loop:
         if <size_t>sent < self.run_len:
             target.keep(self.run + sent, self.run_len - sent)
         self.stage_len = self.run_len = 0
-        if self.stage_cap > 1024 * 1024:
+        if self.stage_cap > 1024 * 1024 and not self.lent:
             self.shrink_stage()
         if target.out_tail > target.out_head:
             target.blocked = True
