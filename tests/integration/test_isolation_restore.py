@@ -493,3 +493,37 @@ def test_databases_in_other_encodings(
         each.close()
     pooler.admin("KILL")
     cluster.sql(f"DROP DATABASE {database}_x WITH (FORCE)")
+
+
+def test_a_time_limit_that_strikes_while_it_is_taken_off(
+    gate: AnswerGate, behind: Callable[..., Wire]
+) -> None:
+    """It is taken off all the same, and the server stays."""
+    wire, witness = behind(), behind()
+    wire.query("SET statement_timeout = '200ms'")
+    pid = pid_of(witness)
+    gate.fail(b'RESET "statement_timeout"', "57014")
+    gate.release()
+    pid_of(wire)
+    assert setting(witness, "statement_timeout") == b"0"
+    assert pid_of(witness) == pid
+    assert sum(text.startswith(b'RESET "statement_timeout"') for text in gate.queries) >= 2
+
+
+def test_deallocate_and_the_name_given_anew_in_one_batch(one: Callable[..., Wire]) -> None:
+    wire, other = one(), one()
+    for text in ("SELECT 9", "SELECT 10"):
+        wire.send(parse("SELECT 9", "a"), sync())
+        wire.until()
+        wire.send(
+            parse("DEALLOCATE a"), bind(), execute(), parse(text, "a"), bind([], "a"), execute(), sync()
+        )
+        answer = wire.until()
+        assert types(answer) == "12C12DCZ"
+        assert [m.row for m in answer if m.type == "D"] == [[text[7:].encode()]]
+        wire.send(bind([], "a"), execute(), sync())
+        assert types(wire.until()) == "2DCZ"
+        other.send(parse("SELECT 9"), bind(), execute(), parse("SELECT 9", "b"), sync())
+        assert types(other.until()) == "12DC1Z"
+        other.query("DEALLOCATE b")
+        wire.query("DEALLOCATE a")

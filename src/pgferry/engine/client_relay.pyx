@@ -14,7 +14,7 @@ from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
-from pgferry.engine.ensure cimport edited, note_deallocated
+from pgferry.engine.ensure cimport edited, is_deallocating, note_deallocated
 from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
 from pgferry.engine.listening cimport drop_early, listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
@@ -174,9 +174,9 @@ cdef size_t crowded(Client c) except? 0:
     return stall(c)
 
 
-cdef bint must_hold(Server s) noexcept:
+cdef bint must_hold(Server s) except -1:
     """Whether what was sent before has to be answered first."""
-    if s.base is not None or s.ours is not None or s.verifying or s.asking:
+    if s.base is not None or s.ours is not None or s.verifying or s.asking or is_deallocating(s):
         return True
     if s.shown is not None and not s.shown_now:
         s.shown = None

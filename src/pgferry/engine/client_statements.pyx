@@ -587,8 +587,9 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
         return expect(c, s, K_EXECUTE, 0, p, n, total)
     if n < total:
         return wait_for(c, total)
-    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping or c.deallocating is not None else 0, p, n, total)
-    note_deallocated(c, s)
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
+    if note_deallocated(c, s):
+        c.loop.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
     c.dropping = False
     bring_base(c, s, True)
     return done

@@ -9,7 +9,8 @@ cdef dict clear_sql(Client c, Server s, bint extended)
 cdef int bring_sql(Client c, Server s, bint extended) except -1
 cdef int forget_sequences(Client c, Server s, bint extended) except -1
 cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except -1
-cdef int note_deallocated(Client c, Server s) except -1
+cdef bint note_deallocated(Client c, Server s) except -1
+cdef bint is_deallocating(Server s) except -1
 cdef list bound_deallocates(Client c, object verdict)
 cdef int dealt(Client c, Server s) except -1
 cdef int ensured(Server s, bint succeeded) except -1

@@ -272,15 +272,31 @@ cdef bytes own_view(Client c, Server s, bint extended):
             + b" WHERE p.from_sql OR m.own IS NOT NULL)")
 
 
-cdef int note_deallocated(Client c, Server s) except -1:
-    """The entry pushed last is of the text with c.deallocating, or of the portal bound last that has it."""
+cdef bint note_deallocated(Client c, Server s) except -1:
+    """The entry pushed last is of the text with c.deallocating, or of the portal bound last that has it.
+
+    Whether names depend on its answer: the client is held until that has come (client_relay.must_hold).
+    """
     cdef Note note
-    if c.deallocating is not None:
-        note = Note.__new__(Note)
-        note.deallocates = c.deallocating
-        c.deallocating = None
-        s.plan.note(note)
-    return 0
+    if c.deallocating is None:
+        return False
+    note = Note.__new__(Note)
+    note.deallocates, c.deallocating = c.deallocating, None
+    if not any([name for name, _number in note.deallocates]):
+        return False
+    s.plan.note(note)
+    s.careful = True
+    return True
+
+
+cdef bint is_deallocating(Server s) except -1:
+    """Whether a DEALLOCATE of a protocol-level statement is under way."""
+    cdef Note note
+    for item in s.plan.notes:
+        note = <Note>item
+        if note.deallocates:
+            return True
+    return False
 
 
 cdef list bound_deallocates(Client c, object verdict):

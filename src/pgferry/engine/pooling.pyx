@@ -27,7 +27,9 @@ from pgferry.engine.model cimport (
 from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.probe cimport answered_probe, ask, pin_reasons, probe_again, scrub, scrubbed, unpin
+from pgferry.engine.probe cimport (
+    answered_probe, ask, limits_again, pin_reasons, probe_again, scrub, scrubbed, unpin,
+)
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
 from pgferry.engine.restoring cimport bring, brought, not_brought, try_elsewhere
 from pgferry.engine.scrubbing cimport (
@@ -249,7 +251,6 @@ cdef int after_use(Server s, bint session) except -1:
     if engine.reset_query and (session or engine.reset_always):
         return test(s, engine.reset_query, P_RESET)
     if not session and s.kept is not None and s.kept.rest is not None:
-        s.bringing = s.kept.rest
         return test(s, taken_off(s.kept), P_LIMITS)
     return make_available(s)
 
@@ -348,6 +349,8 @@ cdef int own_query_done(Server s, int purpose, dict failed) except -1:
         return internal_answered(s, failed)
     if purpose == P_CONNECT:
         return connect_query_done(s)
+    if purpose == P_LIMITS and limits_again(s, failed):
+        return 0
     if purpose == P_START:
         return start_answered(s, failed)
     if purpose == P_LOOKUP:
@@ -360,8 +363,6 @@ cdef int own_query_done(Server s, int purpose, dict failed) except -1:
         return close_server(s, "server was not ready")
     if purpose == P_BARRIER:
         return after_use(s, s.reset_pending)
-    if purpose == P_LIMITS:
-        s.kept, s.bringing = s.bringing, None
     if purpose == P_RESET and (s.scrubbing or resets_all(s.pool.engine.reset_query)):
         scrubbed(s)
     elif purpose == P_RESET and s.pool.mode != MODE_SESSION and s.pool.session_state != STATE_IGNORE:

@@ -13,9 +13,9 @@ from libc.stdint cimport uint16_t, uint32_t
 from pgferry.engine.judge cimport count, doubt_lone, is_reported, touches
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport as_hex, sql_text
-from pgferry.engine.model cimport MODE_STATEMENT, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
+from pgferry.engine.model cimport MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, own_query
-from pgferry.engine.state cimport intern_state, size_of, with_setting
+from pgferry.engine.state cimport intern_state, size_of, taken_off, with_setting
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.touch cimport CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
 from pgferry.session.replay import REPLAY
@@ -383,6 +383,20 @@ cdef str pin_reasons(Client c):
 
 
 # --- scrubbing --------------------------------------------------------------------------------------------------
+
+cdef bint limits_again(Server s, dict failed) except -1:
+    """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
+    if failed is None:
+        s.kept = s.kept.rest
+        s.tries = 0
+        return False
+    s.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+        return False
+    own_query(s, taken_off(s.kept), P_LIMITS)
+    s.flush()
+    return True
+
 
 cdef int scrub(Server s) except -1:
     """Its client has left with state in the session: wipe it before anybody else comes."""
