@@ -124,6 +124,13 @@ def max_pinned(config: Config, database: Database) -> int:
     return config.settings.max_pinned if database.max_pinned is None else database.max_pinned
 
 
+def unknown_state(config: Config, database: Database, user: User | None) -> str:
+    """Return reset or pin: of the user, else of the database, else global."""
+    if user is not None and user.unknown_state is not None:
+        return user.unknown_state
+    return config.settings.unknown_state if database.unknown_state is None else database.unknown_state
+
+
 def pin_timeout(config: Config, database: Database) -> float:
     """Return the longest age of a pin: of the database, else global."""
     return config.settings.pin_timeout if database.pin_timeout is None else database.pin_timeout

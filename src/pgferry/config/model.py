@@ -96,6 +96,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     # Session state
     session_state: str = _default("session_state")
     scrub: str = _default("scrub")
+    unknown_state: str = _default("unknown_state")
+    harmless_functions: tuple[str, ...] = _default("harmless_functions")
     max_pinned: int = _default("max_pinned")
     pin_timeout: float = _default("pin_timeout")
     pin_log_threshold: float = _default("pin_log_threshold")
@@ -211,6 +213,7 @@ class Database(msgspec.Struct, frozen=True, kw_only=True):
     query_wait_timeout: float | None = None
     session_state: str | None = None
     scrub: str | None = None
+    unknown_state: str | None = None
     max_pinned: int | None = None
     pin_timeout: float | None = None
     transaction_log_threshold: float | None = None
@@ -269,6 +272,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     transaction_timeout: float | None = None
     client_idle_timeout: float | None = None
     session_state: str | None = None
+    unknown_state: str | None = None
 
     def __repr__(self) -> str:
         return _masked_repr(self, "secret")

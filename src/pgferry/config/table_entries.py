@@ -6,7 +6,7 @@ from pgferry.config.kinds import ENTRY_SECONDS, TEXT, TEXT_LIST, entry_integer, 
 from pgferry.config.setting import Setting
 from pgferry.config.table_access import NEGOTIATION, SSLMODE
 from pgferry.config.table_pooling import POOL_MODE
-from pgferry.config.table_state import SCRUB, SESSION_STATE
+from pgferry.config.table_state import SCRUB, SESSION_STATE, UNKNOWN_STATE
 
 _COUNT = entry_integer()
 _PORT = entry_integer(1, 65535)
@@ -124,6 +124,14 @@ DATABASE: tuple[Setting, ...] = (
         kind=SCRUB,
         own=True,
         text="Between whom servers of this database are wiped; the global scrub if unset.",
+    ),
+    Setting(
+        name="unknown_state",
+        default=None,
+        kind=UNKNOWN_STATE,
+        own=True,
+        text="What is done about what nobody can know of a session in this database; the global unknown_state "
+        "if unset.",
     ),
     Setting(
         name="max_pinned",
@@ -279,6 +287,13 @@ USER: tuple[Setting, ...] = (
         kind=SESSION_STATE,
         own=True,
         text="What is done about session state of this user; before the policy of the database.",
+    ),
+    Setting(
+        name="unknown_state",
+        default=None,
+        kind=UNKNOWN_STATE,
+        own=True,
+        text="What is done about what nobody can know of a session of this user; before the database's.",
     ),
 )
 

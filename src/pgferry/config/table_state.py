@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from pgferry.config.kinds import TIME, enum, integer
+from pgferry.config.kinds import TEXT_LIST, TIME, enum, integer
 from pgferry.config.setting import Setting
 
 SESSION_STATE = enum("track", "refuse", "ignore")
 SCRUB = enum("on_user_change", "always", "when_needed")
+UNKNOWN_STATE = enum("reset", "pin")
 
 _STATE = "Session state"
 
@@ -32,6 +33,26 @@ STATE: tuple[Setting, ...] = (
         "`on_user_change` between clients of different login users (which share servers where the database "
         "has a `user` of its own), `always` between any two clients, `when_needed` only when a client has "
         "left state behind that nobody else may find.",
+    ),
+    Setting(
+        name="unknown_state",
+        default="reset",
+        kind=UNKNOWN_STATE,
+        group=_STATE,
+        own=True,
+        text="What is done after a statement that calls a function in a language that pgferry cannot read "
+        "(PL/Python, PL/Perl, ...), which may have set custom settings of any name: `reset` keeps all that "
+        "PostgreSQL tells of the session, and empties settings of names that nobody knows (RESET ALL) before "
+        "another client gets the server; `pin` keeps the server for this client until it leaves.",
+    ),
+    Setting(
+        name="harmless_functions",
+        default="",
+        kind=TEXT_LIST,
+        group=_STATE,
+        own=True,
+        text="Functions in languages that pgferry cannot read that leave nothing behind in a session, by name or as "
+        "`schema.name`, separated by commas: the operator vouches for them. Functions that can be read are read.",
     ),
     Setting(
         name="max_pinned",

@@ -87,7 +87,7 @@ def _used(facts: Facts) -> dict[str, str]:
     for text in filter(None, (row["query"] for row in rows)):
         # DISCARD and RESET end state; pgferry's and PgBouncer's own are among them.
         verdict = classify(text.encode())
-        touched = 0 if verdict is None or verdict.discards else verdict.touch
+        touched = 0 if verdict.discards else verdict.touch
         for bit, words in _WORDS.items():
             if touched & bit and not text.lstrip()[:5].upper().startswith("RESET"):
                 used.setdefault(words, " ".join(text.split())[:60])

@@ -1,10 +1,28 @@
 # Keeping up with what a database's functions and relations may do to a session.
-from pgferry.engine.model cimport Database, Engine, Server
+from pgferry.engine.internal cimport InternalSession
+from pgferry.engine.model cimport Database, Engine, Pool, Server
 
-cdef bint wants_scan(Server s) except -1
-cdef int scan(Server s) except -1
-cdef int scanned(Server s) except -1
-cdef int version_known(Server s) except -1
-cdef int look_for_ddl(Database db) except -1
-cdef int changed(Database db) except -1
-cdef int catalog_unknown(Database db, Engine engine) except -1
+
+cdef class CatalogReader:
+    cdef readonly Engine engine
+    cdef readonly Database db
+    cdef InternalSession session
+    cdef object version              # of the catalog, as this reading has found it
+    cdef object rows_hash            # of the rows that the present knowledge comes from; None: there is none
+    cdef object found_hash           # of those of this reading
+    cdef double begun                # monotonic
+
+    cdef int begin(self, bint whole) except -1
+    cdef int ended(self) except -1
+    cdef int failed(self, dict error) except -1
+
+
+cdef int keep_up(Database db, Engine engine) except -1
+cdef int catalog_tick(Database db, Engine engine) except -1
+cdef int look_for_ddl(Database db, Engine engine) except -1
+cdef int begin_defining(Server s) except -1
+cdef int end_defining(Server s) except -1
+cdef bint is_ready(Pool pool) noexcept
+cdef bint is_given_up(Database db, double now) noexcept
+cdef int forget_knowledge(Database db, Engine engine) except -1
+cdef int look_at_age(Database db, Engine engine) except -1

@@ -1,102 +1,252 @@
 """Keeping up with what a database's functions and relations may do to a session.
 
-The first server of a database reads the catalog (session.catalog) before it serves anybody. Statements that make or
-change functions, triggers and the like raise a count that all workers see; whoever sees it move takes any statement
-for suspect until it has read the catalog anew. Changes made behind pgferry's back are looked for every INTERVAL.
+Database.knowledge is what the catalog said when it was read last (session.catalog), by a connection of pgferry's own.
+Database.unread says that it may be out of date: before the first reading, from the moment that a client sends what may
+define functions, triggers and the like until the catalog has been read behind it, and while it cannot be read. Nobody
+gets a server of a database before its catalog has been read, or reading has failed; what runs while `unread` is set is
+taken for unknown (see unsure).
+
+All workers count such statements in shared memory: Database.ddl grows when one is sent and when its transaction is
+over, Database.definers is how many are being run. Changes made behind pgferry's back are looked for every INTERVAL
+while there is traffic.
 """
 
-from pgferry.engine.judge cimport use_knowledge
-from pgferry.engine.model cimport P_CATALOG, P_VERSION, SV_TESTED, Database, Engine, Server
-from pgferry.engine.pooling cimport own_query
+from pgferry.engine.internal cimport InternalSession
+from pgferry.engine.judge cimport count_for, use_knowledge
+from pgferry.engine.model cimport MODE_SESSION, SV_GONE, STATE_IGNORE, Database, Engine, Pool, Server
+from pgferry.engine.pooling cimport serve_waiting
 from pgferry.engine.touch cimport ASKABLE
-from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, understand
+from pgferry.engine.unsure cimport note_definition, settle_held
+from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY
 
-cdef double INTERVAL = 10.0     # seconds between looks at the version
-cdef double PAUSE = 0.2         # seconds between two scans of a database
+cdef double INTERVAL = 10.0         # seconds between looks at the version
+cdef double OVERDUE = 12.0          # seconds after which knowledge that nobody has looked at counts as out of date
+cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known
+cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
+cdef double FIRST_RETRY = 0.2       # seconds from a reading that failed to the next, doubled each time
+cdef double LONGEST_PAUSE = 5.0
 
 
-cdef int look_for_ddl(Database db) except -1:
+cdef bint is_ready(Pool pool) noexcept:
+    """Whether clients of this pool may have servers: what their statements do can be told."""
+    return (pool.db.knowledge is not None or pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION
+            or pool.db.catalog_failures > 0 or is_given_up(pool.db, pool.engine.loop.now))
+
+
+cdef bint is_given_up(Database db, double now) noexcept:
+    """Whether the catalog has been unknown for so long that nobody waits for it any more."""
+    return db.unread and db.readings and now - db.unread_since > PATIENCE
+
+
+# --- signs of change --------------------------------------------------------------------------------------------
+
+cdef int mark_unread(Database db, Engine engine) except -1:
+    """What is known of functions may be out of date from now on."""
+    if not db.unread:
+        db.unread = True
+        db.unread_since = engine.loop.now
+    db.everything |= ASKABLE
+    return 0
+
+
+cdef int look_for_ddl(Database db, Engine engine) except -1:
     """Another worker may have seen functions change."""
     cdef int seen = db.ddl.total()
     if seen != db.ddl_seen:
         db.ddl_seen = seen
         db.stale = True
-        db.everything |= ASKABLE
+        mark_unread(db, engine)
     return 0
 
 
-cdef int changed(Database db) except -1:
-    """A statement has changed functions or the like; called when its transaction is over."""
-    db.ddl.take(0)
-    return look_for_ddl(db)
+cdef int look_at_age(Database db, Engine engine) except -1:
+    """After a time without traffic nobody knows what has become of the catalog meanwhile."""
+    if engine.loop.now - db.version_at > OVERDUE and db.knowledge is not None:
+        db.stale = True
+        mark_unread(db, engine)
+        return keep_up(db, engine)
+    return 0
 
 
-cdef bint wants_scan(Server s) except -1:
-    """Whether this free server is to read the catalog (or its version) now."""
-    cdef Database db = s.pool.db
-    cdef double now = s.loop.now
-    if db.scanning:
-        return False
-    if db.stale or db.knowledge is None:
-        return db.knowledge is None or now - db.scanned_at >= PAUSE
-    return now - db.version_at >= INTERVAL
+cdef int forget_knowledge(Database db, Engine engine) except -1:
+    """What the catalog says has to be worked out again, although it may be the same."""
+    if db.catalog is not None:
+        (<CatalogReader>db.catalog).rows_hash = None
+        db.stale = True
+        mark_unread(db, engine)
+    return 0
 
 
-cdef int scan(Server s) except -1:
-    """Stage the query that is due and set the server aside until it is answered."""
-    cdef Database db = s.pool.db
-    s.state = SV_TESTED
-    s.since = s.loop.now
-    s.pool.tested.append(s)
-    s.rows = []
-    s.scanning = db.scanning = True
-    db.version_at = s.loop.now
-    if db.stale or db.knowledge is None:
-        db.stale = False
-        db.scanned_at = s.loop.now
-        own_query(s, SCAN_QUERY, P_CATALOG)
-    else:
-        own_query(s, VERSION_QUERY, P_VERSION)
-    return s.flush()
-
-
-cdef int scanned(Server s) except -1:
-    """The catalog has been read: have worked out what it means."""
+cdef int begin_defining(Server s) except -1:
+    """The server runs, or has run, what may make or change functions and the like."""
     cdef Database db = s.pool.db
     cdef Engine engine = s.pool.engine
-    cdef list rows = s.rows
-    s.rows = None
-
-    def understood(knowledge, error):
-        db.scanning = False
-        if error is not None:
-            engine.log.write("WARNING", f"catalog of {db.name} not understood: {error}")
-            db.stale = True
-            return
-        if db.stale:
-            return              # changed again meanwhile
-        use_knowledge(db, engine, knowledge)
-
-    engine.host.understand(rows, understood)
-    return 0
+    s.ddl = True
+    if db.defining is None:
+        db.defining = set()
+    if s not in db.defining:
+        db.defining.add(s)
+        db.definers.take(0)
+        look_for_ddl(db, engine)
+        db.ddl.take(0)
+        db.ddl_seen += 1
+    mark_unread(db, engine)
+    return note_definition(s)
 
 
-cdef int catalog_unknown(Database db, Engine engine) except -1:
-    """The catalog cannot be read: do with the texts of statements."""
-    db.scanning = db.stale = False
-    db.version_at = engine.loop.now
-    return use_knowledge(db, engine, understand([]))
-
-
-cdef int version_known(Server s) except -1:
-    """The version of the catalog has been read."""
+cdef int end_defining(Server s) except -1:
+    """The server has answered all that it was sent, or is lost. Within a transaction nobody else sees a change yet."""
     cdef Database db = s.pool.db
-    cdef list rows = s.rows
-    s.rows = None
-    db.scanning = False
-    if db.catalog_version is not None and rows != db.catalog_version:
-        look_for_ddl(db)
+    if s.xact == b"I" or s.state == SV_GONE:
+        s.ddl = False
+        look_for_ddl(db, s.pool.engine)
+        db.ddl.take(0)
+        db.ddl_seen += 1
         db.stale = True
-        db.everything |= ASKABLE
-    db.catalog_version = rows
+        mark_unread(db, s.pool.engine)
+    if db.defining is not None and s in db.defining:
+        db.defining.remove(s)
+        db.definers.give()
+    believe(db)
+    return keep_up(db, s.pool.engine) if db.catalog is not None else 0
+
+
+cdef int believe(Database db) except -1:
+    """What is known holds again, if nothing is left that could have changed it."""
+    if (db.unread and db.knowledge is not None and not db.stale and not db.scanning and not db.catalog_failures
+            and not db.defining and db.definers.total() <= 0):
+        db.unread = False
+        db.everything = db.knowledge.everything
     return 0
+
+
+# --- reading ----------------------------------------------------------------------------------------------------
+
+cdef int keep_up(Database db, Engine engine) except -1:
+    """Read the catalog, or its version, if that is due."""
+    cdef double now = engine.loop.now
+    if db.scanning:
+        return 0
+    if db.stale or db.knowledge is None:
+        if now < db.read_due:
+            return 0
+        return reader_of(db, engine).begin(True)
+    if now - db.version_at >= INTERVAL and now >= db.read_due:
+        return reader_of(db, engine).begin(False)
+    return 0
+
+
+cdef CatalogReader reader_of(Database db, Engine engine):
+    if db.catalog is None:
+        db.catalog = CatalogReader(engine, db)
+    return <CatalogReader>db.catalog
+
+
+cdef int catalog_tick(Database db, Engine engine) except -1:
+    """Upkeep: readings that are due without anybody's traffic; an end to waiting for them."""
+    if not db.unread or db.catalog is None:
+        return 0
+    if engine.workers > 1:
+        look_for_ddl(db, engine)
+    believe(db)             # what other workers have begun may be over
+    keep_up(db, engine)
+    if is_given_up(db, engine.loop.now):
+        settle_held(db, -1)
+    return 0
+
+
+cdef class CatalogReader:
+    """Reads a database's catalog and takes over what it says."""
+
+    def __init__(self, Engine engine, Database db):
+        self.engine = engine
+        self.db = db
+        self.session = InternalSession(engine, db, "catalog")
+
+    cdef int begin(self, bint whole) except -1:
+        self.db.scanning = True
+        self.begun = self.engine.loop.now
+        if self.db.knowledge is None and self.db.readings == 0:
+            self.db.unread_since = self.begun
+        if whole:
+            self.db.stale = False
+            self.db.readings += 1
+        self.session.query(VERSION_QUERY, self.whole_due if whole else self.version_known)
+        return 0
+
+    def version_known(self, rows, error):
+        """The version of the catalog, looked at for its own sake."""
+        if error is not None:
+            self.failed(error)
+        elif rows != self.db.catalog_version:
+            self.db.scanning = False
+            self.db.stale = True
+            mark_unread(self.db, self.engine)
+            self.begin(True)
+        else:
+            self.ended()
+
+    def whole_due(self, rows, error):
+        """The version that what is read now has at least."""
+        if error is not None:
+            self.failed(error)
+            return
+        self.version = rows
+        self.session.query(SCAN_QUERY, self.scanned)
+
+    def scanned(self, rows, error):
+        """The catalog has been read: have worked out what it means."""
+        if error is not None:
+            self.failed(error)
+            return
+        self.found_hash = hash(tuple(rows))
+        if self.found_hash == self.rows_hash:
+            self.db.catalog_version = self.version
+            self.ended()
+        else:
+            self.engine.host.understand(rows, self.understood)
+
+    def understood(self, knowledge, error):
+        if error is not None:
+            self.failed({"M": f"not understood: {error}"})
+            return
+        self.db.catalog_version = self.version
+        self.rows_hash = self.found_hash
+        use_knowledge(self.db, self.engine, knowledge)
+        self.ended()
+
+    cdef int ended(self) except -1:
+        """All is known as it was when this reading began."""
+        cdef Database db = self.db
+        cdef double now = self.engine.loop.now
+        db.scanning = False
+        db.version_at = self.begun
+        db.read_due = now + min(max(SHORTEST_PAUSE, 2 * (now - self.begun)), LONGEST_PAUSE)
+        if db.catalog_failures:
+            db.catalog_failures = 0
+            db.catalog_error = None
+            self.engine.log.write("LOG", f"{db.name}: the catalog can be read again")
+        if self.engine.workers > 1:
+            look_for_ddl(db, self.engine)
+        believe(db)
+        settle_held(db, db.readings)
+        for pool in list(db.pools.values()):
+            serve_waiting(<Pool>pool)
+        return 0
+
+    cdef int failed(self, dict error) except -1:
+        """Until it can be read functions stay unknown: see Database.unread."""
+        cdef Database db = self.db
+        db.scanning = False
+        db.stale = True
+        mark_unread(db, self.engine)
+        db.read_due = self.engine.loop.now + min(FIRST_RETRY * 2 ** min(db.catalog_failures, 10), LONGEST_PAUSE)
+        db.catalog_failures += 1
+        db.catalog_error = error.get("M", "?")
+        count_for(self.session.pool, "catalog_failures", db.catalog_error)
+        if db.catalog_failures == 1:
+            self.engine.log.write("WARNING", f"{db.name}: the catalog cannot be read, so that what statements do to "
+                                  f"sessions is not known: {db.catalog_error}")
+            for pool in list(db.pools.values()):
+                serve_waiting(<Pool>pool)
+        return 0

@@ -10,19 +10,20 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
 from pgferry.engine.announcing cimport announce
+from pgferry.engine.catalog cimport look_for_ddl
 from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.ensure cimport edited, is_deallocating, note_deallocated
-from pgferry.engine.judge cimport is_refused, judge, note, note_listens, note_unread
+from pgferry.engine.judge cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
 from pgferry.engine.listening cimport drop_early, listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
-from pgferry.engine.model cimport CL_CLOSING, Client, Engine, Server
+from pgferry.engine.model cimport CL_CLOSING, STATE_REFUSE, Client, Engine, Server
 from pgferry.engine.parse_settings cimport settings_now
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, is_set, is_unknown, may_drop, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
+    bring_base, is_set, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for, ready_for_anything, refused,
     refused_sequence,
 )
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
@@ -32,11 +33,14 @@ from pgferry.engine.touch cimport LISTEN
 from pgferry.engine.turns cimport end_turn, turn_over
 from pgferry.engine.verdicts cimport awaits_verdict
 from pgferry.engine.watching cimport remember_text
+from pgferry.session.verdict import Verdict
+
+UNREAD = Verdict(reason="text that is too long to be read")
 
 cdef enum:
     MOST_OPEN = 2048       # answers that a client may have outstanding and still be read
     HEAD = 64              # bytes of a Query that tell what kind of statement it is
-    READABLE = 131072      # bytes; longer texts are not judged: the server is asked for everything
+    READABLE = 1 << 24     # bytes; longer texts are not judged: nobody knows what they do
 
 
 cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
@@ -142,12 +146,10 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         return stall(c)
     if s.skipping and kind != b"S":
         return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
-    if kind == b"Q":
-        return on_query(c, s, p, n, total)
+    if kind == b"Q" or kind == b"B" or kind == b"F":
+        return running_message(c, s, kind, p, n, total)
     if kind == b"P":
         return on_parse(c, s, p, n, total)
-    if kind == b"B":
-        return on_bind(c, s, p, n, total)
     if kind == b"D":
         return on_describe(c, s, p, n, total)
     if kind == b"E":
@@ -156,15 +158,6 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         return on_sync(c, s, p, n, total)
     if kind == b"C":
         return on_close(c, s, p, n, total)
-    if kind == b"F":
-        if c.judged:
-            if s.restoring:
-                return stall(c)
-            note_unread(c, s, "function call")
-            announce(c, s, False)
-        s.unnamed = None
-        c.unnamed_here = False
-        return expect(c, s, K_QUERY, 0, p, n, total)
     return forward(c, p, n, total)     # Flush: nothing answers it
 
 
@@ -172,6 +165,47 @@ cdef size_t crowded(Client c) except? 0:
     """Hold a client that has sent very much without waiting for answers, and have the server send those it keeps."""
     c.loop.emit(b"H\0\0\0\4", 5)
     return stall(c)
+
+
+cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
+    """A message that runs SQL, or says what the next Execute will run."""
+    cdef size_t done
+    if c.judged and c.engine.workers > 1:
+        look_for_ddl(c.db, c.engine)
+    s.noted = not c.judged
+    if kind == b"Q":
+        done = on_query(c, s, p, n, total)
+    elif kind == b"B":
+        done = on_bind(c, s, p, n, total)
+    else:
+        done = on_function_call(c, s, p, n, total)
+    if done and not s.noted:
+        note_message(c, s)
+    return done
+
+
+cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    if c.judged:
+        if n < min(total, <size_t>9):
+            return wait_for(c, min(total, <size_t>9))
+        if s.restoring:
+            return stall(c)
+        if total >= 9 and is_large_object_function(be32(p + 5)):
+            note(c, s, HARMLESS, p, 0)
+        else:
+            ready_for_anything(c, s, False)
+            note_unknown(c, s, "function call")
+            announce(c, s, False)
+    s.unnamed = None
+    c.unnamed_here = False
+    return expect(c, s, K_QUERY, 0, p, n, total)
+
+
+cdef bint is_large_object_function(uint32_t oid) noexcept:
+    """lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_truncate, lo_create, and those for
+    64 bits: what drivers call by number.
+    """
+    return (952 <= oid <= 958) or oid == 964 or oid == 1004 or oid == 715 or (3170 <= oid <= 3172)
 
 
 cdef bint must_hold(Server s) except -1:
@@ -192,36 +226,48 @@ cdef inline bint is_request(char kind) noexcept:
             or kind == b"C" or kind == b"F" or kind == b"H")
 
 
+cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) except -2:
+    """Whether a Query may go to the server now (-1), has to wait (0), or is answered in another way: bytes consumed.
+
+    What it needs on the server is staged.
+    """
+    if must_wait(c, s, verdict):
+        return stall(c)
+    if verdict is HARMLESS:
+        return -1
+    if verdict is None:
+        return too_long(c, s, n, total) if c.pool.session_state == STATE_REFUSE else -1
+    if is_refused(c, verdict):
+        return refused(c, s, False, verdict, total)
+    if verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
+        return stall(c)
+    if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+        return 0
+    if verdict.listens and not may_listen(c, verdict.listens):
+        return 0
+    if not ready_for(c, s, verdict, False):
+        if verdict.listens:
+            note_listens(c, s, verdict)     # awaited since may_listen(): the server is asked
+        return refused_sequence(c, s, False, total)
+    return -1
+
+
 cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef uint8_t flags = 0
-    cdef object verdict = None
+    cdef ssize_t done
+    cdef object verdict = HARMLESS
     if c.judged:
         if n < min(total, <size_t>READABLE):
             return wait_for(c, min(total, <size_t>READABLE))
         if s.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
             return stall(c)
-        if total > READABLE:
+        verdict = judge(c, p + 5, total - 6 if total > 5 else 0) if total <= READABLE else None
+        done = kept_back(c, s, verdict, n, total)
+        if done >= 0:
+            return done
+        if may_do_anything(c, verdict) and not is_set(p + 5, min(n, total) - 5):
             ready_for_anything(c, s, False)
-            note_unread(c, s, "a long statement")
-        elif total > 5:
-            verdict = judge(c, p + 5, total - 6)
-            if verdict is not None and is_refused(c, verdict):
-                return refused(c, s, False, verdict, total)
-            if verdict is not None and verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
-                return stall(c)
-            if verdict is not None and verdict.touch & LISTEN and listens(c) and not may_stop(
-                    c, s, bool(verdict.listens)):
-                return 0
-            if verdict is not None and verdict.listens and not may_listen(c, verdict.listens):
-                return 0
-            if verdict is not None and not ready_for(c, s, verdict, False):
-                if verdict.listens:
-                    note_listens(c, s, verdict)     # awaited since may_listen(): the server is asked
-                return refused_sequence(c, s, False, total)
-        if c.db.everything:
-            if is_unknown(c) and not is_set(p + 5, min(n, total) - 5):
-                ready_for_anything(c, s, False)
-            note_everything(c, s)
+        note(c, s, verdict, p + 5, min(n, total) - 5 - (n >= total and total > 5))
     elif n < min(total, <size_t>HEAD) and c.tracking:
         return wait_for(c, min(total, <size_t>HEAD))
     if c.session:
@@ -237,18 +283,21 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
             flags |= F_DROPS           # what depends on names waits for the answer
     if s.notifying:
         announce(c, s, False)
-    if verdict is None:
+    if verdict is HARMLESS or verdict is None:
         return expect(c, s, K_QUERY, flags, p, n, total)
     return judged_query(c, s, verdict, flags, p, total)
+
+
+cdef size_t too_long(Client c, Server s, size_t n, size_t total) except? 0:
+    """session_state = refuse, and a text that is too long to be read."""
+    refused(c, s, False, UNREAD, total)
+    return skip(c, n, total)
 
 
 cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char *p, size_t total) except? 0:
     """Pass a Query on that touches the session or needs something of it."""
     cdef bytes text
     cdef char head[5]
-    note(c, s, verdict)
-    if s.notifying:
-        announce(c, s, False)
     if not verdict.edits and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, p, total, total)
     else:

@@ -14,17 +14,18 @@ from pgferry.engine.ensure cimport (
     bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, note_deallocated,
 )
 from pgferry.engine.judge cimport (
-    is_refused, judge, judge_statement, judge_unnamed, note, note_parameters, note_unread,
+    HARMLESS, is_refused, names_end, judge, judge_statement, judge_unnamed, note, note_parameters, text_length,
 )
 from pgferry.engine.listening cimport listens, may_listen, may_stop
-from pgferry.engine.messages cimport plan_changed
+from pgferry.engine.messages cimport plan_changed, quote_identifier
 from pgferry.engine.model cimport Client, Server
 from pgferry.engine.parse_settings cimport (
     is_settled, known_settings, literals_now, settings_now, stage_apart, strains, ways,
 )
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, is_unknown, may_go, note_default, note_everything, ready_for, ready_for_anything, refused,
+    bring_base, drops_all, is_unknown, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
+    refused,
     refused_sequence, send_refused,
 )
 from pgferry.engine.plan cimport (
@@ -39,6 +40,7 @@ from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
+    HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
     NAME_STEP = 4096       # names are looked for in steps of this many bytes
 
 
@@ -168,7 +170,7 @@ cdef inline bint unnamed_differs(Client c, Server s) noexcept:
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef const char *nul
     cdef size_t name_end
-    cdef object verdict = None
+    cdef object verdict = HARMLESS
     if c.session:
         note_default(c, p + 5, min(n, total) - 5)
         return expect(c, s, K_PARSE, 0, p, n, total)
@@ -181,9 +183,9 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     if c.judged:
         if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
             return stall(c)
-        if not (name_end == 5 and c.unnamed_verdict is None and same_unnamed(c, p + 6, total - 6)):
+        if not (name_end == 5 and c.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
             verdict = judge_parse(c, nul + 1, total - name_end - 1)
-        if verdict is not None:
+        if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict, total)
             if verdict.edits and (s.plan.unsettled() or settings_now(c, s, True) is None):
@@ -268,7 +270,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
 
 
 cdef object judge_parse(Client c, const char *body, size_t n):
-    """The Verdict of the text of a Parse, or None."""
+    """The Verdict of the text of a Parse; None: it has no end."""
     cdef const char *nul = <const char *>memchr(body, 0, n)
     return judge(c, body, nul - body) if nul != NULL else None
 
@@ -344,6 +346,7 @@ cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef size_t have = min(n, total), portal_end, name_end
     cdef int made
+    cdef bytes text
     cdef const char *nul
     cdef Statement st
     cdef ParseSettings present = None       # where the server lacks the statement
@@ -362,13 +365,15 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
                 c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
             return stall(c)
-        if c.judged and not bind_may_listen(c, s, judge_unnamed(c)):
+        if c.judged and have < total and lacks_names(c, judge_unnamed(c), p, name_end + 1, have, total):
+            return 0
+        if c.judged and not may_bind(c, s, judge_unnamed(c)):
             return 0
         if not use_unnamed(c, s):
             return stall(c)
         c.dropping = c.unnamed is not None and drops_all(c.unnamed)
         if c.judged:
-            judged_bind(c, s, judge_unnamed(c), p + name_end + 1, have - name_end - 1)
+            judged_bind(c, s, judge_unnamed(c), c.unnamed or b"", p + name_end + 1, have - name_end - 1)
         return expect(c, s, K_BIND, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_BIND, 0, p, n, total)
@@ -388,41 +393,64 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
             if made == 2:
                 return stall(c)
             if made:
-                note_unread(c, s, "EXECUTE")    # servers know it by the client's own name
-                announce(c, s, True)
+                text = b"EXECUTE " + quote_identifier(p[portal_end + 1:name_end])
+                judged_bind(c, s, judge(c, text, len(text)), text, p + name_end + 1, have - name_end - 1)
                 return expect(c, s, K_BIND, 0, p, n, total)
         if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
-        if st is not None and not bind_may_listen(c, s, judge_statement(c, st)):
+        if st is not None and have < total and lacks_names(c, judge_statement(c, st), p, name_end + 1, have, total):
             return 0
-        if st is not None:
-            judged_bind(c, s, judge_statement(c, st), p + name_end + 1, have - name_end - 1)
+        if st is not None and not may_bind(c, s, judge_statement(c, st)):
+            return 0
+        if st is None:
+            note(c, s, HARMLESS, p, 0)          # PostgreSQL will say that there is no such statement
+        else:
+            judged_bind(c, s, judge_statement(c, st), st.body, p + name_end + 1, have - name_end - 1)
     c.dropping = st is not None and drops_all(st.body)
     return use_named(c, s, st, present, K_BIND, p, n, total, portal_end + 1, name_end)
 
 
-cdef bint bind_may_listen(Client c, Server s, verdict) except -1:
-    """Whether a Bind may go on as far as LISTEN and UNLISTEN are concerned; False: the client is held."""
-    if verdict is not None and verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t have, size_t total) except -1:
+    """Whether the Bind has to be waited for, because a name of a setting is among its parameters and not there yet."""
+    cdef size_t needed
+    if verdict is None or not verdict.params or have >= HELD_BIND:
         return False
-    return verdict is None or not verdict.listens or may_listen(c, verdict.listens)
+    needed = start + names_end(verdict, p + start, have - start)
+    if needed <= have or needed > HELD_BIND:
+        return False
+    wait_for(c, min(total, max(needed, have + 1)))
+    return True
 
 
-cdef int judged_bind(Client c, Server s, verdict, const char *p, size_t n) except -1:
-    """Note what the statement behind a Bind may do; p[:n] are the message's bytes from its parameter formats on."""
-    if c.db.everything:
-        if is_unknown(c) and s.xact == b"T" and s.plan.turns == 0:
-            ready_for_anything(c, s, True)  # outside of a transaction it would begin one (see pooling.bring)
-        note_everything(c, s)
-    if verdict is None:
+cdef bint may_bind(Client c, Server s, verdict) except -1:
+    """Whether a Bind may go on; False: the client is held."""
+    if must_wait(c, s, verdict):
+        stall(c)
+        return False
+    if verdict is None or verdict is HARMLESS:
+        return True
+    if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+        return False
+    return not verdict.listens or may_listen(c, verdict.listens)
+
+
+cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, size_t n) except -1:
+    """Note what the statement behind a Bind may do; `body`: its text, and what a Parse has behind that.
+
+    p[:n] are the message's bytes from its parameter formats on.
+    """
+    cdef const char *text = body
+    if may_do_anything(c, verdict) and s.plan.turns == 0 and (s.xact == b"T" or not is_unknown(c)):
+        ready_for_anything(c, s, True)  # outside of a transaction it would begin one (see pooling.bring)
+    note(c, s, verdict, text, text_length(text, len(body)))
+    if verdict is None or verdict is HARMLESS:
         return 0
-    note(c, s, verdict)
     if s.notifying:
         announce(c, s, True)
     if verdict.edits:
         c.deallocating = bound_deallocates(c, verdict)
     if verdict.params:
-        note_parameters(c, s, verdict, p, n)
+        note_parameters(c, s, verdict, body, p, n)
     if not ready_for(c, s, verdict, True):
         refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
     return 0

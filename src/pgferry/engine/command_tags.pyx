@@ -3,15 +3,18 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport strncmp
 
+from pgferry.engine.catalog cimport begin_defining
 from pgferry.engine.ensure cimport dealt
 from pgferry.engine.model cimport Client, Server
 from pgferry.engine.plan cimport F_SERVER_OP, K_CLOSE, K_PARSE, Entry
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.touch cimport ASKABLE
 
-# What is made here cannot bring code that runs by itself, except what a word in the statement shows.
+# What is made or changed here brings no code that runs by itself, except what a word in the statement shows.
 cdef tuple WITHOUT_CODE = (b"CREATE TABLE", b"CREATE INDEX", b"CREATE SEQUENCE", b"CREATE ROLE", b"CREATE DATABASE",
-                           b"CREATE STATISTICS", b"CREATE PUBLICATION", b"CREATE SUBSCRIPTION", b"CREATE TABLESPACE")
+                           b"CREATE STATISTICS", b"CREATE PUBLICATION", b"CREATE SUBSCRIPTION", b"CREATE TABLESPACE",
+                           b"ALTER ROLE", b"ALTER DATABASE", b"ALTER SYSTEM", b"ALTER TABLESPACE", b"ALTER STATISTICS",
+                           b"ALTER PUBLICATION", b"ALTER SUBSCRIPTION", b"ALTER DEFAULT PRIVILEGES",
+                           b"ALTER LARGE OBJECT")
 
 
 cdef int lose_statements(Server s) except -1:
@@ -61,12 +64,13 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         if c is not None:
             c.chained = c.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
         return 0
-    elif tag[0] == b"C" and (strncmp(tag, b"CREATE", 6) != 0 or any_of(tag, WITHOUT_CODE)):
-        return 0                # COPY, COMMIT, CLOSE, and what cannot bring code that runs by itself
-    if s.pool.db.words is not None and (tag[0] == b"C" or tag[0] == b"A" or strncmp(tag, b"DROP", 4) == 0
-                                        or strncmp(tag, b"DO", 3) == 0):
-        s.ddl = True
-        s.pool.db.everything |= ASKABLE     # for this transaction; the others learn of it when it is over
+    if own:
+        return 0
+    # DROP takes away, and who knows more than there is is not wrong. What DO does, its text has told if it was judged.
+    if (strncmp(tag, b"CREATE", 6) == 0 or strncmp(tag, b"ALTER", 5) == 0) and not any_of(tag, WITHOUT_CODE):
+        begin_defining(s)
+    elif strncmp(tag, b"DO", 3) == 0 and (c is None or not c.judged):
+        begin_defining(s)
     return 0
 
 

@@ -1,5 +1,6 @@
 """New servers: when one is wanted, which limits allow it, who makes room, and its first client."""
 
+from pgferry.engine.catalog cimport is_ready
 from pgferry.engine.ledger cimport Counter
 from pgferry.engine.loop cimport StreamList
 from pgferry.engine.model cimport P_CHECK, Client, Engine, Pool, Server
@@ -36,6 +37,8 @@ cdef int want_servers(Pool pool) except -1:
         return 0
     while True:
         need = pool.waiting.count - pool.fresh.count - pool.tested.count
+        if pool.idle.count and not is_ready(pool):
+            need -= pool.idle.count     # these wait for the catalog, too
         if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
             need = max(need, 1)
         if pool.lookups:

@@ -67,7 +67,7 @@ cdef bint is_movable(Client c) except -1:
 cdef bint is_movable_server(Server s) except -1:
     if s.state != SV_IDLE or s.client is not None or s.login is not None or not clean(s) or s.close_needed:
         return False
-    if s.cancels or s.internal is not None or s.touched or s.unlisted or s.scanning or s.barrier_needed or s.fd < 0:
+    if s.cancels or s.internal is not None or s.touched or s.unlisted or s.ddl or s.barrier_needed or s.fd < 0:
         return False
     if s.restoring:
         return False

@@ -1,14 +1,14 @@
 """What time brings: timeouts, lifetimes, minimum sizes, reserves, fair shares between workers. Runs every 1/3 s."""
 
 from pgferry.engine.cancel cimport check_timeouts
-from pgferry.engine.catalog cimport scan, wants_scan
+from pgferry.engine.catalog cimport catalog_tick
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.hub cimport hub_tick
 from pgferry.engine.internal cimport internal_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
 from pgferry.engine.model cimport (
-    CL_IDLE, MODE_SESSION, STATE_IGNORE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
+    CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting,
@@ -16,6 +16,7 @@ from pgferry.engine.pooling cimport (
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.replication cimport ask_for_room
 from pgferry.engine.sharing import balance
+from pgferry.engine.touch cimport HELD
 from pgferry.engine.watching cimport still_open
 
 cdef enum:
@@ -41,6 +42,7 @@ def tick(Engine engine):
     for item in list(engine.databases.values()):
         if (<Database>item).hub is not None:
             hub_tick(<Database>item)
+        catalog_tick(<Database>item, engine)
         if (<Database>item).sessions:
             internal_tick(<Database>item)
     if engine.workers > 1:
@@ -125,7 +127,7 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
             reason = None
             if pool.slow_after > 0 and c.xact_start and not c.slow_told and now - c.xact_start > pool.slow_after:
                 still_open(c, now)
-            if c.pins and not c.xact_start and check_pin(engine, pool, c, now):
+            if c.pins & ~<unsigned int>HELD and not c.xact_start and check_pin(engine, pool, c, now):
                 at = following
                 continue
             if pool.query_timeout > 0 and c.query_start and now - c.query_start > pool.query_timeout:
@@ -170,10 +172,6 @@ cdef int check_servers(Engine engine, Pool pool, double now) except -1:
         s = <Server>item
         if engine.connect_timeout > 0 and now - s.since > engine.connect_timeout:
             close_server(s, "test timeout")
-    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and pool.idle.count:
-        s = <Server>pool.idle.tail
-        if wants_scan(s):
-            scan(s)
     for group in (pool.idle, pool.used):
         for item in (<StreamList>group).items():
             check_idle_server(engine, pool, <Server>item, now)

@@ -2,12 +2,18 @@
 
 A text is scanned for words (words.scan). When none is found it is harmless, which is the case for nearly all. Else
 session.classify looks closely, and its Verdict is remembered by text. note() adds a Verdict to what the server must
-be asked about before it may serve anybody else (probe).
+be asked about before it may serve anybody else (probe). No Verdict (None) is never harmless: nobody has understood
+the text, and note_unknown() has the server asked for everything and kept for this client.
 """
 
-from libc.stdint cimport int64_t, uint16_t, uint32_t
+import re
+
+from msgspec.structs import replace
+
+from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memchr
 
+from pgferry.engine.catalog cimport begin_defining
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32, monotonic
@@ -16,6 +22,7 @@ from pgferry.engine.touch cimport (
     PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
 from pgferry.engine.turns cimport spend
+from pgferry.engine.unsure cimport note_unsure
 from pgferry.engine.verdicts cimport remember_verdict
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 from pgferry.session.classify import classify
@@ -26,12 +33,15 @@ from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
 cdef enum:
     MOST_REASONS = 200      # counted apart for each pool
     REASON_LENGTH = 64
+    PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
                                            UNREADABLE, LOCAL]
 assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
 assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
 
+HARMLESS = verdicts.HARMLESS
+TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 cdef int64_t last_version = 0
@@ -78,7 +88,10 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
         for word in knowledge.notifying:
             words.add(word, ALL_BITS, 0)
     db.words = words
-    db.everything = ASKABLE if knowledge is None else knowledge.everything
+    db.everything = 0 if knowledge is None else knowledge.everything
+    if knowledge is None or db.unread:
+        db.everything |= ASKABLE
+    db.unread = db.unread or knowledge is None
     if knowledge is not None and knowledge.reads_sequences:
         db.sequences = True
     db.verdicts = {}
@@ -89,12 +102,12 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
 
 
 cdef object judge(Client c, const char *text, size_t n):
-    """The Verdict of a text; None: harmless."""
+    """The Verdict of a text; HARMLESS for nearly all."""
     cdef Database db = c.db
     cdef bytes key
     cdef double began
     if db.words.scan(text, n) == 0:
-        return None
+        return HARMLESS
     key = text[:n]
     if key in db.verdicts:
         return db.verdicts[key]
@@ -114,6 +127,8 @@ cdef object judge_statement(Client c, Statement st):
     if st.judged != c.db.words_version:
         text = st.body
         st.verdict = judge(c, text, text_length(text, len(st.body)))
+        if c.db.knowledge is not None and c.db.knowledge.types:
+            st.verdict = with_types(c.db, st.verdict, st.body)
         st.judged = c.db.words_version
     return st.verdict
 
@@ -123,16 +138,38 @@ cdef object judge_unnamed(Client c):
     cdef const char *text
     cdef bytes body
     if c.unnamed is None:
-        return None
+        return HARMLESS         # PostgreSQL will say that there is no such statement
     if c.unnamed_version != c.db.words_version:
         body = c.unnamed
         text = body
         c.unnamed_verdict = judge(c, text, text_length(text, len(body)))
+        if c.db.knowledge is not None and c.db.knowledge.types:
+            c.unnamed_verdict = with_types(c.db, c.unnamed_verdict, body)
         c.unnamed_version = c.db.words_version
     return c.unnamed_verdict
 
 
-cdef inline size_t text_length(const char *body, size_t n) noexcept:
+cdef object with_types(Database db, object verdict, bytes body):
+    """The Verdict of a Parse (`body`: its text and what follows) with what its parameters' types do: a domain's CHECK
+    runs when a value is bound.
+    """
+    cdef const char *p = body
+    cdef size_t at = text_length(p, len(body)) + 1
+    cdef uint32_t bits = 0
+    cdef int number
+    if verdict is None or at + 2 > <size_t>len(body):
+        return verdict
+    for number in range(be16(p + at)):
+        if at + 6 + 4 * number > <size_t>len(body):
+            return None
+        bits |= <uint32_t>db.knowledge.types.get(be32(p + at + 2 + 4 * number), 0)
+    if bits == 0:
+        return verdict
+    return replace(verdict, touch=verdict.touch | bits, names=None, clears=0, plain=None,
+                   reason=verdict.reason or "type of a parameter")
+
+
+cdef size_t text_length(const char *body, size_t n) noexcept:
     """The length of the text in front of its NUL."""
     cdef const char *nul = <const char *>memchr(body, 0, n)
     return n if nul == NULL else nul - body
@@ -147,7 +184,7 @@ cdef bint is_refused(Client c, object verdict):
 
     An ordinary CREATE makes something temporary only if search_path is set that way.
     """
-    cdef uint32_t touch = verdict.touch
+    cdef uint32_t touch = verdict.touch & ~LOCAL
     if touch & TEMP and not verdict.reason.startswith("temporary"):
         touch &= ~<uint32_t>TEMP
     if c.pool.session_state == STATE_REFUSE:
@@ -167,9 +204,52 @@ cdef bint is_reported(Pool pool, bytes name) except -1:
             and pool.base_vars[index] is not None)
 
 
-cdef int note(Client c, Server s, object verdict) except -1:
-    """Add what a statement may change to what the server is asked about when the transaction is over."""
-    cdef uint32_t touch = verdict.touch
+cdef int note(Client c, Server s, object verdict, const char *text, size_t n) except -1:
+    """Add what a statement may change to what the server is asked about when the transaction is over.
+
+    All that runs SQL for a client comes here, or note_message() will take it for unknown.
+    """
+    s.noted = True
+    if s.known is None:
+        s.known = c.db.knowledge
+    if c.db.everything or s.ddl:
+        note_everything(c, s, text, n)
+    if verdict is HARMLESS:
+        return 0
+    if verdict is None:
+        return note_unknown(c, s, "text that cannot be read")
+    if verdict.defines:
+        begin_defining(s)
+    if verdict.prepares:
+        remember_prepared(c, verdict, text[:n])
+    return note_verdict(c, s, verdict)
+
+
+cdef int note_message(Client c, Server s) except -1:
+    """A message that may run SQL has gone to the server: if nobody has noted what it may do, that is anything."""
+    if not s.noted:
+        note_unknown(c, s, "message that cannot be read")
+    s.noted = False
+    return 0
+
+
+cdef int note_everything(Client c, Server s, const char *text, size_t n) except -1:
+    """The database has what any statement may set off, or its functions are not known."""
+    if s.ddl:
+        begin_defining(s)       # this may be what commits
+    elif c.db.unread:
+        note_unsure(c, s, text, n)
+    if s.lone is not None:
+        doubt_lone(s)
+    s.touched |= c.db.everything
+    s.any_name = s.any_name or c.db.everything & <uint32_t>SETTINGS
+    if c.reason is None:
+        c.reason = "unknown functions"
+    return 0
+
+
+cdef int note_verdict(Client c, Server s, object verdict) except -1:
+    cdef uint32_t touch = verdict.touch & ~LOCAL
     cdef bint lone
     if verdict.notifies:
         s.fence = s.notifying = True
@@ -218,6 +298,9 @@ cdef int note_names(Server s, object names) except -1:
 
 cdef int touches(Server s, object verdict, uint32_t touch) except -1:
     """The server will be asked for these bits."""
+    if touch & UNREADABLE:
+        touch |= ASKABLE
+        s.any_name = s.fence = s.notifying = True
     s.touched |= touch
     if touch & SETTINGS:
         note_names(s, verdict.names)
@@ -232,20 +315,43 @@ cdef int doubt_lone(Server s) except -1:
     return touches(s, verdict, verdict.touch)
 
 
+cdef int remember_prepared(Client c, object verdict, bytes text) except -1:
+    """Until the server has been asked, what PREPARE has just been given is all that is known of its statements.
+
+    Which of several of one name stands in the end, nobody can say: an error may have skipped it.
+    """
+    cdef set found
+    if c.preparing is None:
+        c.preparing = {}
+    for name in verdict.prepares:
+        found = c.preparing.setdefault(name, set())
+        found.add(text if len(found) < PREPARINGS else None)
+    return 0
+
+
 cdef int note_executed(Client c, Server s, object verdict) except -1:
     """EXECUTE does what the text does that was prepared under the name."""
     for inner in executed(c, s, verdict):
-        if inner is None:
-            note_unread(c, s, "EXECUTE")    # prepared just now: its text is not known yet
-            continue
-        if inner.notifies:
-            s.fence = s.notifying = True
-        if inner.touch:
-            c.reason = inner.reason or verdict.reason
-            touches(s, inner, inner.touch)
-        if inner.params:
-            touches(s, inner, SETTINGS | UNNAMED)
-            s.any_name = True
+        note_inner(c, s, inner)
+    return 0
+
+
+cdef int note_inner(Client c, Server s, object verdict) except -1:
+    """What is executed by name, or known only now; nothing of it may be taken for lone."""
+    if verdict is None:
+        return note_unknown(c, s, "EXECUTE")
+    if verdict.needs & NEED_PREPARED and verdict.edits:
+        note_executed(c, s, verdict)
+    if verdict.notifies:
+        s.fence = s.notifying = True
+    if verdict.touch:
+        c.reason = verdict.reason or "EXECUTE"
+        if s.lone is not None:
+            doubt_lone(s)
+        touches(s, verdict, verdict.touch)
+    if verdict.params:
+        touches(s, verdict, SETTINGS | UNNAMED)
+        s.any_name = True
     return 0
 
 
@@ -258,17 +364,25 @@ cdef list executed(Client c, Server s, object verdict):
             continue
         st = c.statements.get(name) if c.tracking and c.statements is not None else None
         if st is not None:
-            inner = judge_statement(c, <Statement>st)
-        elif s.asked & PREPARED:
-            found.append(None)
-            continue
-        elif c.sql is not None and name in c.sql:
-            text = c.sql[name]
-            inner = judge(c, text, len(text))
+            found.append(judge_statement(c, <Statement>st))
         else:
-            continue                        # prepared in this transaction, which is noted; or not at all
-        if inner is not None:
-            found.append(inner)
+            found.extend(prepared_as(c, s, name))
+    return found
+
+
+cdef list prepared_as(Client c, Server s, bytes name):
+    """The Verdicts of what SQL's PREPARE may have given this name; None among them: of something unknown."""
+    cdef list found = []
+    cdef bytes text
+    for recent in (c.preparing, c.asked_preparing):
+        if recent is not None:
+            for text in recent.get(name, ()):
+                found.append(judge(c, text, len(text)) if text is not None else None)
+    if c.sql is not None and name in c.sql:
+        text = c.sql[name]
+        found.append(judge(c, text, len(text)))
+    if not found and (s.touched | s.asked) & PREPARED:
+        found.append(None)                  # by a function, or by code that nobody has read
     return found
 
 
@@ -282,53 +396,98 @@ cdef int needs_of(Client c, Server s, object verdict) except -1:
     return needs
 
 
-cdef int note_parameters(Client c, Server s, object verdict, const char *p, size_t n) except -1:
-    """Names of settings that come as parameters of this Bind: p[:n] from its parameter format codes on."""
+cdef int note_parameters(Client c, Server s, object verdict, bytes body, const char *p, size_t n) except -1:
+    """Names of settings that come as parameters of this Bind: p[:n] from its parameter format codes on.
+
+    A name that does not come as it is (of another type than text, or used in other places of the statement, too) counts
+    as computed, and so does one that is not in p[:n]. As a type can change even text, all settings are asked for.
+    """
     cdef size_t pos = 2, size
-    cdef uint16_t formats, params, i
+    cdef uint32_t number
     cdef list names = []
-    if n < 2:
-        return 0
-    formats = be16(p)
-    pos += 2 * <size_t>formats
-    if n < pos + 2:
-        return note_unread(c, s, verdict.reason)
-    params = be16(p + pos)
-    pos += 2
-    for i in range(1, params + 1):
+    cdef set wanted = set(verdict.params)
+    s.any_name = True
+    if n < 4 or not all_plain(verdict, body):
+        return note_unknown(c, s, verdict.reason)
+    pos += 2 * <size_t>be16(p) + 2
+    for number in range(1, <uint32_t>max(wanted) + 1):
         if n < pos + 4:
-            return note_unread(c, s, verdict.reason)
-        if be32(p + pos) == 0xFFFFFFFF:
-            pos += 4
-            continue
+            return note_unknown(c, s, verdict.reason)
         size = be32(p + pos)
         pos += 4
+        if size == 0xFFFFFFFF:
+            continue
         if n < pos + size:
-            return note_unread(c, s, verdict.reason)
-        if i in verdict.params and size < 1024:
-            name = p[pos:pos + size].lower()            # the binary form of text is the same
+            return note_unknown(c, s, verdict.reason)
+        if number in wanted:
+            name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
             if name == b"seed":
                 s.touched |= FOREVER
+            if not name.isascii():
+                return note_unknown(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
             names.append(RENAMED.get(name, name))
         pos += size
     return note_names(s, names)
 
 
-cdef int note_unread(Client c, Server s, str reason) except -1:
-    """A statement that was not looked at: it may have done anything that can be asked for."""
+cdef size_t names_end(object verdict, const char *p, size_t n) except -1:
+    """So many bytes from the parameter formats of a Bind on are needed to see its names of settings; more than n if
+    that is not known yet.
+    """
+    cdef size_t pos
+    cdef uint32_t number
+    if n < 2:
+        return n + 1
+    pos = 4 + 2 * <size_t>be16(p)
+    for number in range(1, <uint32_t>max(verdict.params) + 1):
+        if n < pos + 4:
+            return pos + 4
+        if be32(p + pos) != 0xFFFFFFFF:
+            pos += be32(p + pos)
+        pos += 4
+    return pos
+
+
+cdef bint all_plain(object verdict, bytes body) except -1:
+    """Whether the parameters that are names of settings are text, and are used as such only."""
+    cdef const char *p = body
+    cdef size_t at = text_length(p, len(body))
+    cdef bytes text = body[:at]
+    cdef Py_ssize_t types
+    at += 1
+    types = be16(p + at) if at + 2 <= <size_t>len(body) else 0
+    for number in verdict.params:
+        if number <= types and at + 2 + 4 * <size_t>number <= <size_t>len(body):
+            if be32(p + at + 2 + 4 * (<size_t>number - 1)) not in TEXTS:
+                return False
+        if len(re.findall(rb"\$%d(?![0-9])" % number, text)) != 1:
+            return False
+    return True
+
+
+cdef int note_unknown(Client c, Server s, str reason) except -1:
+    """What nobody has understood may have done anything, and set what has a name that nobody knows."""
+    s.noted = True
     c.reason = reason
     if s.lone is not None:
         doubt_lone(s)
-    s.touched |= ASKABLE
-    s.any_name = True
-    s.fence = s.notifying = True
+    s.touched |= ANYTHING
+    s.any_name = s.fence = s.notifying = True
     return 0
 
 
 cdef int count(Client c, str counter, str reason) except -1:
-    """One more in SHOW STATE_COUNTERS. Reasons hold names that clients choose: so many of them, and no longer ones."""
-    cdef dict counts = c.pool.state_counts
+    """One more in SHOW STATE_COUNTERS."""
+    return count_for(c.pool, counter, reason)
+
+
+cdef int count_for(Pool pool, str counter, str reason) except -1:
+    """The same for a pool. Reasons hold names that clients choose: so many of them, and no longer ones."""
+    cdef dict counts
     cdef tuple key = (counter, reason[:REASON_LENGTH])
+    if pool is None:
+        return 0
+    counts = pool.state_counts
     if key not in counts and len(counts) >= MOST_REASONS:
         key = (counter, "other")
     counts[key] = counts.get(key, 0) + 1

@@ -50,8 +50,6 @@ cpdef enum Purpose:
     P_PROBE = 6       # what the session holds now
     P_BASE = 7        # the client's start-up values, behind its RESET
     P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
-    P_CATALOG = 9     # which functions and relations may change a session
-    P_VERSION = 10    # whether that has changed
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
     P_SCRUB = 13      # DISCARD ALL in front of a client of another user
@@ -151,9 +149,18 @@ cdef class Database:
     cdef int ddl_seen
     cdef bint scanning               # the catalog is being read
     cdef bint stale                  # it must be read again
-    cdef double scanned_at           # monotonic
     cdef object catalog_version
     cdef double version_at           # monotonic, of the last look at it
+    cdef object catalog              # catalog.CatalogReader, None: nothing has been asked yet
+    cdef bint unread                 # functions may have changed since it was read
+    cdef double unread_since         # monotonic
+    cdef double read_due             # monotonic: no reading before that
+    cdef int readings                # begun so far
+    cdef readonly object catalog_error   # why it could not be read the last time; None: it could
+    cdef readonly int catalog_failures   # in a row
+    cdef set held                    # servers whose clients keep them until it is known
+    cdef set defining                # servers that run what may change functions; None: none yet
+    cdef Counter definers            # how many of them all workers have
 
 
 cdef class Pool:
@@ -179,6 +186,7 @@ cdef class Pool:
     cdef public double client_idle_timeout
     cdef public int session_state    # a Policy
     cdef public int scrub            # a Scrub
+    cdef public bint pin_unknown     # unknown_state = pin
     cdef public int max_pinned       # 0: no limit
     cdef public double pin_timeout   # seconds, 0: none
     cdef public double slow_after    # transaction_log_threshold, seconds, 0: none
@@ -286,11 +294,19 @@ cdef class Server(Stream):
     cdef bint unlisted                   # custom settings whose names nobody knows may be set: RESET ALL for others
     cdef uint32_t asked                  # the same three, of the probe under way
     cdef set asked_names
+    cdef object known                    # Knowledge that its transaction was judged by at first; None: nothing was
+    cdef bint unsure                     # its transaction ran while the catalog was not known: asked when it is
+    cdef int awaits                      # number of the reading that it has to wait for, 0: none yet
+    cdef bint defined                    # it has made or changed functions or the like itself
+    cdef list unjudged                   # texts that ran meanwhile, to be judged when it is known; None: none
+    cdef size_t unjudged_size            # bytes of them
+    cdef bint unjudged_lost              # there were more
     cdef bint asked_any
     cdef list asked_order                # the names in the order they are asked for
     cdef bint guarded                    # it sets time limits aside for itself
+    cdef bint noted                      # what the present message may do to the session is noted
     cdef object lone                     # Verdict of a statement under way whose success tells all
-    cdef bint lone_done                  # its CommandComplete has come
+    cdef uint8_t lone_done               # its CommandComplete has come, see server_relay
     cdef bint careful                    # one of ensuring, base, ours may be set
     cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
     cdef int completed                   # statements of that query that are complete
@@ -323,7 +339,6 @@ cdef class Server(Stream):
     cdef bint notifying                  # what is being sent to it may notify
     cdef int64_t announced               # id of the client it has announced; -1: not known, 0: none yet
     cdef int announced_epoch             # Database.hubs by then
-    cdef bint scanning                   # it reads the catalog
     cdef int tries                       # probes cut short by a timeout, in a row
     cdef dict failures                   # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
 
@@ -391,6 +406,8 @@ cdef class Client(Stream):
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
     cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
+    cdef dict preparing                  # SQL-level name -> Verdicts of its PREPAREs since the last probe; None: none
+    cdef dict asked_preparing            # the same, of the probe under way
     cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
     cdef uint32_t pins                   # Touch bits that hold it to its server
     cdef double pinned_at                # monotonic
@@ -453,6 +470,7 @@ cdef class Engine:
     cdef public bint log_disconnections
     cdef public bint log_pooler_errors
     cdef public bint reset_always
+    cdef public frozenset harmless_functions     # lower-case names, see the setting
     cdef public bytes reset_query
     cdef public bytes check_query        # None: no check
     cdef public double check_delay

@@ -81,6 +81,7 @@ class Pool:
     client_idle_timeout: float
     session_state: int
     scrub: int
+    pin_unknown: bool
     max_pinned: int
     pin_timeout: float
     slow_after: float
@@ -200,6 +201,7 @@ class Engine:
     log_disconnections: bool
     log_pooler_errors: bool
     reset_always: bool
+    harmless_functions: frozenset[bytes]
     reset_query: bytes
     check_query: bytes | None
     check_delay: float

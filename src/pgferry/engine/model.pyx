@@ -100,6 +100,7 @@ cdef class Database:
         self.hubs = engine.ledger.counter("hubs", name)
         self.ddl = engine.ledger.counter("ddl", name)
         self.ddl_seen = self.ddl.total()
+        self.definers = engine.ledger.counter("definers", name)
         use_knowledge(self, engine, None)
 
 
@@ -322,6 +323,7 @@ cdef class Engine:
         self.states = WeakValueDictionary()
         self.no_state = intern_state(self, {}, frozenset())
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
+        self.harmless_functions = frozenset()
         self.max_packet_size = 2147483647
         self.accepting = True
         self.lag = Times()

@@ -1,5 +1,6 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
+from pgferry.engine.catalog cimport forget_knowledge
 from pgferry.engine.janitor import resume
 from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport Stream
@@ -59,6 +60,23 @@ def client_total(Engine engine):
         pool = <Pool>item
         n += pool.clients.count + pool.waiting.count + pool.logging_in.count
     return n
+
+
+def replace_servers(Pool pool, str reason):
+    """Close a pool's servers: free ones now, the others when their client lets go."""
+    cdef Server s
+    for s in pool.servers():
+        s.close_needed = True
+        s.close_reason = reason
+    for group in (pool.fresh, pool.idle, pool.used):
+        for s in group.items():
+            close_server(s, reason)
+
+
+def read_catalogs(Engine engine):
+    """What is known of functions has to be worked out again."""
+    for db in engine.databases.values():
+        forget_knowledge(<Database>db, engine)
 
 
 def reconnect(Engine engine, Database db, str reason="close_needed"):

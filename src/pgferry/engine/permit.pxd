@@ -8,8 +8,9 @@ cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept
 cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1
 cdef int ready_for_anything(Client c, Server s, bint extended) except -1
 cdef bint is_unknown(Client c) noexcept
+cdef bint may_do_anything(Client c, object verdict) except -1
+cdef bint must_wait(Client c, Server s, object verdict) except -1
 cdef bint is_set(const char *text, size_t n) noexcept
-cdef int note_everything(Client c, Server s) except -1
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
 cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0
 cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1

@@ -7,12 +7,12 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.ensure cimport (
     bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready, stage,
 )
-from pgferry.engine.judge cimport count, may_end_transaction, needs_of, note_unread
+from pgferry.engine.judge cimport HARMLESS, count, may_end_transaction, needs_of
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
 from pgferry.engine.plan cimport K_PARSE, K_QUERY, Note
 from pgferry.engine.state cimport base_again, base_script
 from pgferry.engine.sys cimport put32
-from pgferry.engine.touch cimport ANYTHING, ASKABLE, NEED_PREPARED, NEED_SEQUENCES, PREPARED
+from pgferry.engine.touch cimport ANYTHING, NEED_PREPARED, NEED_SEQUENCES, PREPARED
 
 cdef enum:
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
@@ -97,23 +97,23 @@ cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
 
 cdef bint is_unknown(Client c) noexcept:
     """Whether functions may have changed since the catalog was read."""
-    return c.db.everything & <uint32_t>ASKABLE == <uint32_t>ASKABLE
+    return c.db.unread
+
+
+cdef bint may_do_anything(Client c, object verdict) except -1:
+    """Whether a text may execute what is prepared by SQL, and read sequences, for all that is known."""
+    return c.db.unread or (verdict is not HARMLESS and (verdict is None or verdict.defines))
+
+
+cdef bint must_wait(Client c, Server s, object verdict) except -1:
+    """Whether such a text has to wait for what was sent before, so that nothing of other clients' is there for it."""
+    return (s.plan.turns != 0 and may_do_anything(c, verdict)
+            and (s.foreign or s.sql is not None or c.sql is not None))
 
 
 cdef bint is_set(const char *text, size_t n) noexcept:
     """SET calls no functions, and SET TRANSACTION allows no query in front of it."""
     return n > 3 and text[0] | 32 == b"s" and text[1] | 32 == b"e" and text[2] | 32 == b"t"
-
-
-cdef int note_everything(Client c, Server s) except -1:
-    """The database has what any statement may set off, or is not known yet."""
-    if s.lone is None:
-        s.touched |= c.db.everything
-        s.any_name = True
-        if c.reason is None:
-            c.reason = "unknown functions"
-        return 0
-    return note_unread(c, s, "unknown functions")
 
 
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
@@ -142,6 +142,7 @@ cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
     cdef bytes text = b"pgferry has refused a statement of its client\0"
     cdef bytes message
     cdef char size[4]
+    s.noted = True              # nothing of it is run
     if parse:
         text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
     put32(size, <uint32_t>(4 + len(text)))

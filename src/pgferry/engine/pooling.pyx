@@ -9,19 +9,19 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.announcing cimport announced
-from pgferry.engine.catalog cimport catalog_unknown, changed, look_for_ddl, scan, scanned, version_known, wants_scan
+from pgferry.engine.catalog cimport end_defining, is_ready, keep_up, look_at_age, look_for_ddl
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport count
 from pgferry.engine.internal cimport internal_answered, internal_down
-from pgferry.engine.listening cimport flush_inbox, stop_listening
+from pgferry.engine.listening cimport flush_inbox, listens, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
 from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_ANNOUNCE, P_BARRIER, P_BASE,
-    P_CATALOG, P_CONNECT, P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS,
-    P_VERSION, STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
+    P_CONNECT, P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS,
+    STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_GONE, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, Client,
     Engine, Pool, Server,
 )
 from pgferry.engine.permit cimport is_unknown
@@ -40,7 +40,8 @@ from pgferry.engine.session_start cimport start_answered
 from pgferry.engine.state cimport taken_off
 from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
-from pgferry.engine.touch cimport CANNOT_ASK
+from pgferry.engine.touch cimport CANNOT_ASK, LISTEN
+from pgferry.engine.unsure cimport forget_unsure, hold, note_outdated
 from pgferry.engine.watching cimport count_end
 
 cdef enum:
@@ -87,7 +88,7 @@ cdef bint acquire(Client c) except -1:
     """Link the client to a server now, or queue it. False: queued, or refused and closed."""
     cdef Pool pool = c.pool
     cdef Engine engine = c.engine
-    if pool.waiting.count == 0 and pool.idle.count and may_start(pool):
+    if pool.waiting.count == 0 and pool.idle.count and may_start(pool) and is_ready(pool):
         link(c, pick(pool, c))
         return True
     if engine.shutdown == 1:
@@ -105,7 +106,9 @@ cdef bint acquire(Client c) except -1:
     c.pause(PAUSE_WAIT)
     pool.waiting.append(c)
     want_servers(pool)
-    return False
+    if not is_ready(pool):
+        keep_up(pool.db, engine)
+    return c.state == CL_ACTIVE
 
 
 cdef int link(Client c, Server s) except -1:
@@ -140,8 +143,10 @@ cdef int link(Client c, Server s) except -1:
         s.foreign = s.foreign or s.last_client != 0
         s.last_client = c.id
     s.last_user = c.user
-    if c.judged and pool.engine.workers > 1:
-        look_for_ddl(pool.db)
+    if c.judged:
+        look_at_age(pool.db, pool.engine)
+        if pool.engine.workers > 1:
+            look_for_ddl(pool.db, pool.engine)
     pool.stats.server_assignment_count += 1
     if scrub_due:
         return begin_scrub(c, s)
@@ -194,16 +199,22 @@ cdef int maybe_release(Server s) except -1:
     if session_over:
         if s.replication:
             return part_for_good(c, s)
-        if c.pins or s.touched:
+        if c.pins or s.touched or is_outdated(c, s):
             return leave_dirty(c, s)
-    elif s.touched and c.judged:
-        ask(c, s)
-        if s.plan.size() or s.client is not c:
-            return 0
+    elif c.judged:
+        if is_outdated(c, s):
+            note_outdated(c, s)
+        if s.unsure and hold(c, s) and not (s.touched & <uint32_t>LISTEN and listens(c)):
+            return stay_pinned(c)
+        if s.touched:
+            ask(c, s)
+            if s.plan.size() or s.client is not c:
+                return 0
     if c.pins and not session_over:
         return stay_pinned(c)
     s.client = None
     c.server = None
+    s.known = None
     if c.state == CL_ACTIVE:
         c.state = CL_IDLE
         c.idle_since = c.loop.now
@@ -213,6 +224,11 @@ cdef int maybe_release(Server s) except -1:
     if (c.inbox is not None or c.fence_passed) and not session_over:
         flush_inbox(c)
     return after_use(s, c.session)
+
+
+cdef inline bint is_outdated(Client c, Server s) noexcept:
+    """Whether what the client has run may have done something else than was known when it was sent."""
+    return s.known is not None and c.judged and (s.known is not c.db.knowledge or c.db.unread) and not s.unsure
 
 
 cdef int stay_pinned(Client c) except -1:
@@ -242,9 +258,6 @@ cdef int after_use(Server s, bint session) except -1:
     cdef Engine engine = s.pool.engine
     if session:
         s.kept = None           # nobody has looked
-    if s.ddl:
-        s.ddl = False
-        changed(s.pool.db)
     if s.barrier_needed:
         s.reset_pending = session
         return test(s, b"", P_BARRIER)
@@ -304,8 +317,8 @@ cdef int make_available(Server s) except -1:
     s.first = True
     if pool.lookups and may_start(pool) and next_lookup(pool):
         return start_lookup(s)
-    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION and wants_scan(s):
-        return scan(s)
+    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION:
+        keep_up(pool.db, pool.engine)
     if pool.waiting.count and may_start(pool):
         pool.idle.append(s)
         return serve_waiting(pool)
@@ -318,7 +331,7 @@ cdef int make_available(Server s) except -1:
 cdef int serve_waiting(Pool pool) except -1:
     """Link waiting clients, oldest first, while there are idle servers."""
     cdef Client c
-    if not may_start(pool):
+    if not may_start(pool) or not is_ready(pool):
         return 0
     while pool.waiting.count and pool.idle.count:
         c = <Client>pool.waiting.head
@@ -355,8 +368,6 @@ cdef int own_query_done(Server s, int purpose, dict failed) except -1:
         return start_answered(s, failed)
     if purpose == P_LOOKUP:
         return lookup_answered(s, failed)
-    if purpose == P_CATALOG or purpose == P_VERSION:
-        return catalog_read(s, purpose, failed)
     if failed is not None:
         return close_server(s, "reset query failed" if purpose == P_RESET else "test query failed")
     if not clean(s):
@@ -389,21 +400,6 @@ cdef int probed(Server s, Client c, dict failed) except -1:
     close_server(s, "session state could not be asked for")
     return close_client(c, "session state could not be asked for",
                         f"session state could not be asked for: {failed.get('M', '?')}", failed.get("C", "08P01"))
-
-
-cdef int catalog_read(Server s, int purpose, dict failed) except -1:
-    """The catalog, or its version, has been read."""
-    cdef Pool pool = s.pool
-    s.scanning = False
-    if failed is not None:
-        pool.engine.say(s, "WARNING", "what functions do to sessions cannot be read from the catalog: only the texts "
-                        "of statements are looked at")
-        catalog_unknown(pool.db, pool.engine)
-    elif purpose == P_CATALOG:
-        scanned(s)
-    else:
-        version_known(s)
-    return make_available(s)
 
 
 # --- endings ----------------------------------------------------------------------------------------------------
@@ -557,11 +553,10 @@ cdef int close_server(Server s, str reason) except -1:
         s.put(b"X\0\0\0\4", 5)
         s.flush()
     forget_closes(s)
-    if s.scanning:
-        s.scanning = False
-        pool.db.scanning = False
-        pool.db.stale = True
     s.state = SV_GONE
+    forget_unsure(s)
+    if s.ddl:
+        end_defining(s)
     s.login = None
     if s.home is not None:
         s.home.remove(s)

@@ -8,6 +8,7 @@ cdef int settle_lone(Client c, Server s, char status) except -1
 cdef int keep_row(Server s, const char *p, size_t n) except -1
 cdef bint count_rows(Server s, const char *tag, size_t n) except? -1
 cdef int unpin(Client c) except -1
+cdef int unhold(Client c) except -1
 cdef int scrub(Server s) except -1
 cdef bint limits_again(Server s, dict failed) except -1
 cdef int scrubbed(Server s) except -1

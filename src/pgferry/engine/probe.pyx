@@ -10,6 +10,7 @@ from binascii import unhexlify
 
 from libc.stdint cimport uint16_t, uint32_t
 
+from pgferry.engine.catalog cimport is_given_up
 from pgferry.engine.judge cimport count, doubt_lone, is_reported, touches
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport as_hex, sql_text
@@ -17,7 +18,10 @@ from pgferry.engine.model cimport MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport intern_state, size_of, taken_off, with_setting
 from pgferry.engine.sys cimport be16, be32
-from pgferry.engine.touch cimport CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED
+from pgferry.engine.touch cimport (
+    CURSORS, FOREVER, HELD, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
+)
+from pgferry.engine.unsure cimport forget_unsure, settle_unsure
 from pgferry.session.replay import REPLAY
 from pgferry.session.settings import EXCLUSIVE, LIMITS
 
@@ -32,7 +36,7 @@ cdef enum:
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
              (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
              (LARGE, "more than 1 MB of settings or prepared statements"),
-             (PREPARED, "prepared statements whose names are not ASCII"))
+             (PREPARED, "prepared statements whose names are not ASCII"), (HELD, "catalog being read"))
 LARGE_STATE = 1 << 20       # bytes
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
@@ -67,20 +71,35 @@ cdef bint ask(Client c, Server s) except -1:
     """Ask what the statements since the last probe may have changed. False: nothing there is to ask about."""
     cdef bytes text
     cdef Engine engine = c.engine
+    cdef uint32_t later = 0
+    if s.unsure and c.db.unread and not is_given_up(c.db, c.loop.now):
+        later = s.touched & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
+    elif s.unsure:
+        settle_unsure(c, s)
     if "probe" in engine.omit:
         s.touched = 0
         s.names = None
         s.any_name = False
         return False
-    s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
+    if s.touched & UNREADABLE and c.pool.pin_unknown:
+        s.touched |= UNNAMED
+    elif s.touched & UNREADABLE:
+        s.unlisted = True
+    c.asked_listens, c.sent_listens = c.sent_listens, None
+    if later:
+        s.asked, s.asked_names, s.asked_any = s.touched & LISTEN, None, False
+        s.touched = later
+    else:
+        s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
+        c.asked_preparing, c.preparing = c.preparing, None
+        s.touched = 0
+        s.names = None
+        s.any_name = False
+        s.known = None
     if s.asked_names is not None:
         for name in [name for name in s.asked_names if not name.isascii()]:
             s.asked_names.discard(name)
             s.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
-    c.asked_listens, c.sent_listens = c.sent_listens, None
-    s.touched = 0
-    s.names = None
-    s.any_name = False
     s.guarded = s.tries != 0
     text = question(c, s)
     s.rows = []
@@ -146,6 +165,10 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
     s.rows = None
     s.asked = 0
     c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
+    for name, found in (c.asked_preparing or {}).items():
+        c.preparing = c.preparing or {}
+        c.preparing[name] = c.preparing.get(name, set()) | found
+    c.asked_preparing = None
     return True
 
 
@@ -187,12 +210,13 @@ cdef int answered_probe(Server s) except -1:
     cdef Client c = s.client
     cdef uint32_t touched = s.asked, found = 0
     cdef list rows = s.rows
-    cdef bint any_name = s.asked_any
+    cdef bint any_name = s.asked_any and touched & <uint32_t>SETTINGS
     cdef frozenset channels
     s.rows = None
     s.asked = 0
     if c is None:
         return 0
+    c.asked_preparing = None
     if rows is None:
         return too_large(c, s, touched)
     if s.rows_told != len(rows) or any([len(row) != 3 for row in rows]):
@@ -313,7 +337,7 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
             if name != ROLE and name != AUTHORIZATION:
                 set_back(c, settings, name)
         settings.update(c.start.settings)
-    if bits & CLEARS_NAMED:
+    if bits & CLEARS_NAMED and verdict.resets is not None:
         for name in verdict.resets:
             set_back(c, settings, name)
     if bits & (CLEARS_ROLE | CLEARS_AUTHORIZATION):
@@ -351,7 +375,7 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
         return 0
     if found == 0:
         return unpin(c)
-    if c.pins == 0:
+    if c.pins & ~<uint32_t>HELD == 0:
         if pool.mode == MODE_STATEMENT or not pool.pins.take(pool.max_pinned):
             c.pins = found
             why = "statement pooling mode" if pool.mode == MODE_STATEMENT else f"max_pinned = {pool.max_pinned}"
@@ -371,9 +395,16 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
 
 
 cdef int unpin(Client c) except -1:
-    if c.pins:
-        c.pins = 0
+    cdef bint counted = c.pins & ~<uint32_t>HELD != 0
+    c.pins = 0
+    if counted:
         c.pool.pins.give()
+    return 0
+
+
+cdef int unhold(Client c) except -1:
+    """The client keeps its server for the catalog's sake no longer; other pins stay."""
+    c.pins &= ~<uint32_t>HELD
     return 0
 
 
@@ -406,6 +437,7 @@ cdef int scrub(Server s) except -1:
     s.since = s.loop.now
     s.pool.tested.append(s)
     s.scrubbing = True
+    forget_unsure(s)
     own_query(s, b"DISCARD ALL", P_RESET)
     return s.flush()
 

@@ -8,6 +8,7 @@ is closed before it can mislead anybody.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, strncmp
 
+from pgferry.engine.catalog cimport end_defining
 from pgferry.engine.command_tags cimport look_at_tag
 from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport doubt_lone
@@ -43,6 +44,8 @@ cdef enum:
     MOST_PROBED = 4 << 20   # bytes of the answer to a probe,
     MOST_READ = 64 << 20    # to another query of pgferry's own,
     ROW_ITSELF = 100        # counted for each of its rows as well
+    LONE_QUERIED = 1    # Server.lone_done: in a Query, all of which the verdict is on
+    LONE_EXECUTED = 2   # in a batch
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
 
@@ -414,6 +417,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     s.copy_in = s.copy_ended = False
     s.xact = status
     s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
+    if s.ddl and s.plan.head == s.plan.tail:
+        end_defining(s)
     advance_later(s)
     if s.lone is not None and not swallow and c is not None:
         settle_lone(c, s, status)
@@ -597,10 +602,14 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
     if s.lone is not None and not front.flags & F_SWALLOW:
-        if ends(tag):
-            doubt_lone(s)           # in the same batch: it may have been rolled back
-        elif front.kind == K_QUERY or sets(tag):
-            s.lone_done = True
+        if ends(tag) or s.lone_done & LONE_EXECUTED or (s.lone_done and front.kind == K_EXECUTE):
+            doubt_lone(s)           # not alone: what else is in the batch may have rolled it back, as CALL and DO can
+        elif front.kind == K_QUERY:
+            s.lone_done = LONE_QUERIED
+        elif sets(tag):
+            s.lone_done = LONE_EXECUTED
+        else:
+            doubt_lone(s)
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
     if s.client is not None and s.client.session and not front.flags & F_SWALLOW and resets(s.client, tag):

@@ -12,10 +12,11 @@ cdef enum:
     UNREADABLE = 256
     LOCAL = 512
     LARGE = 1024            # of Client.pins only: more than may be kept of a session and moved with it
+    HELD = 2048             # in Client.pins only: the catalog is being read (unsure)
     ASKABLE = 63            # what a probe can ask for
     PINNING = 120           # what keeps a server with its client: TEMP, LOCKS, CURSORS, FOREVER
     ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand
-    CANNOT_ASK = 192        # FOREVER, UNNAMED
+    CANNOT_ASK = 192        # FOREVER, UNNAMED; such state is lost with its server
     ALL_BITS = 255
     NEED_PREPARED = 1
     NEED_SEQUENCES = 2

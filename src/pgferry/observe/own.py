@@ -33,6 +33,8 @@ _STATE = {
     "refusals": "Statements refused because of session state",
     "scrubs": "Servers cleaned after a client with session state",
     "losses": "Clients closed because their session state went with its server",
+    "holds": "Transactions after which a server was kept until the catalog was known",
+    "catalog_failures": "Readings of the catalog that failed",
     "pins_refused": "Clients closed because of max_pinned",
 }
 

@@ -20,6 +20,7 @@ Row = Sequence[bytes | None]
 _NAMELESS = (b"2617:", b"2605:", b"2603:", b"2602:", b"2616:", b"2753:")
 
 _FUNCTION = b"1255:"
+_TYPE = b"1247:"
 
 _ANY_OBJECT = b"*"  # the node of whatever a computed name may mean
 _TOUCHES = int(max(Touch)) * 2 - 1  # all Touch bits
@@ -37,6 +38,9 @@ class Knowledge(msgspec.Struct, frozen=True):
     custom: tuple[bytes, ...] = ()  # names with a dot that the sources set; pg_settings does not list them
     everything: int = 0  # Touch bits of what any statement may do, whatever its words
     reads_sequences: bool = False  # currval or lastval is in some source
+    types: dict[
+        int, int
+    ] = {}  # oids of types whose values are not made without code of the database's own -> its bits
     notifying: frozenset[bytes] = frozenset()  # words whose use may send a notification
 
 
@@ -150,5 +154,10 @@ def _knowledge(graph: _Graph, named: list[tuple[bytes, bytes]]) -> Knowledge:
         custom=tuple(sorted({n for names in graph.names.values() for n in names if b"." in n})),
         everything=everything,
         reads_sequences=any(bits & Need.SEQUENCES << NEED_SHIFT for bits in graph.bits.values()),
+        types={
+            int(node[len(_TYPE) :]): int(bits & _TOUCHES)
+            for node, bits in graph.bits.items()
+            if node.startswith(_TYPE)
+        },
         notifying=frozenset(w for w, bits in words.items() if bits & NOTIFIES),
     )

@@ -4,6 +4,7 @@ A false alarm costs a question to the server; a miss would be a leak. So whateve
 the worst that its words allow.
 """
 
+import re
 from collections.abc import Callable, Iterator, Mapping
 
 from pgferry.session.bodies import read_do
@@ -14,6 +15,7 @@ from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
 from pgferry.session.skim import is_harmless
 from pgferry.session.verdict import (
+    ANYTHING,
     DEALLOCATE_ALL,
     DISCARD_ALL,
     DISCARD_SEQUENCES,
@@ -21,6 +23,7 @@ from pgferry.session.verdict import (
     EDIT_DEALLOCATE,
     EDIT_EXECUTE,
     EDIT_PREPARE,
+    HARMLESS,
     PINNING,
     Need,
     Touch,
@@ -37,6 +40,15 @@ _NEVER_TEMPORARY = frozenset(
 _KEPT_CODE = frozenset(
     b"function procedure view recursive rule policy trigger constraint role user group".split()
 )
+# What these are made of brings no code that runs by itself, except what the text names.
+_WITHOUT_CODE = frozenset(
+    b"table index unique sequence role user group database statistics publication subscription tablespace".split()
+)
+# ALTER of these changes nothing that runs by itself, nor the name of anything that does.
+_ALTERED_WITHOUT_CODE = frozenset(
+    b"role user group database system tablespace statistics publication subscription default large".split()
+)
+_DEFINING = re.compile(rb"\b(?:create|alter|execute|import)\b", re.IGNORECASE)
 # Between CREATE and the kind of the object.
 _CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged".split())
 _SPLITTERS = frozenset((b"(", b")", b";", b"begin", b"end", b"case"))
@@ -52,12 +64,12 @@ def classify(
     text: bytes,
     words: Mapping[bytes, int] | None = None,
     settings: Mapping[bytes, tuple[bytes, ...]] | None = None,
-) -> Verdict | None:
-    """Judge a text; None: it does no harm. `words`: names from the catalog whose use may change state; `settings`: the
-    settings that some of them change, where they change no others."""
+) -> Verdict:
+    """Judge a text: HARMLESS, or what it may do. `words`: names from the catalog whose use may change state;
+    `settings`: those that some of them change, where they change no others."""
     catalog = words or {}
     if len(text) > _LONG and is_harmless(text, catalog):
-        return None
+        return HARMLESS
     if len(text) > _TOO_LONG:
         return _worst(text, catalog)
     findings = Findings(settings)
@@ -81,17 +93,18 @@ def classify(
     return findings.verdict()
 
 
-def _worst(text: bytes, catalog: Mapping[bytes, int]) -> Verdict | None:
+def _worst(text: bytes, catalog: Mapping[bytes, int]) -> Verdict:
     """The verdict on a text that cannot be read."""
     value = worst(text, catalog)
     notifies = not spelled(text).isdisjoint((b"notify", b"pg_notify"))
     if not (value or notifies):
-        return None
+        return HARMLESS
     findings = Findings()
     findings.bits(value, "text that cannot be read")
     findings.ends = int(PINNING)
     findings.notifies = notifies
     findings.ends_transaction = True
+    findings.defines = _DEFINING.search(text) is not None or b"do" in spelled(text)
     return findings.verdict()
 
 
@@ -248,7 +261,11 @@ class _Statements:
         self._findings.add(Touch.FOREVER, "LOAD")
 
     def _do(self, start: int, end: int) -> None:
-        read_do(self._tokens, start, end, self._catalog, self._findings)
+        tokens = self._tokens
+        read_do(tokens, start, end, self._catalog, self._findings)
+        body = tokens.text[tokens.starts[start] : tokens.ends[end - 1]]
+        if self._findings.touch & ANYTHING == ANYTHING or _DEFINING.search(body):
+            self._findings.defines = True
 
     def _create(self, start: int, end: int) -> None:
         words = self._words
@@ -257,6 +274,11 @@ class _Statements:
         while words[at] in _CREATE_MODIFIERS:
             at += 1
         kind = words[at]
+        if kind in _WITHOUT_CODE:
+            self._findings.makes = True
+        else:
+            self._findings.defines = True
+            self._findings.because("CREATE " + kind.decode("utf-8", "replace").upper())
         if kind == b"extension":
             self._findings.any_setting("CREATE EXTENSION")
         if kind not in _NEVER_TEMPORARY:
@@ -287,6 +309,9 @@ class _Statements:
                 return
 
     def _alter(self, start: int, end: int) -> None:
+        if self._words[start + 1] not in _ALTERED_WITHOUT_CODE:
+            self._findings.defines = True
+            self._findings.because("ALTER")
         if self._words[start + 1] == b"extension":
             self._findings.any_setting("ALTER EXTENSION")
             self._findings.add(Touch.TEMP, "ALTER EXTENSION")

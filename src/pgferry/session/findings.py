@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, PINNING, Need, Touch, Verdict
+from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, PINNING, Need, Touch, Verdict
 
 _TOUCH_BITS = (1 << NEED_SHIFT) - 1
 _NEED_BITS = NOTIFIES - 1 >> NEED_SHIFT
@@ -24,11 +24,13 @@ class Findings:
         "_resets",
         "_settings_of",
         "clears",
+        "defines",
         "discards",
         "edits",
         "ends",
         "ends_transaction",
         "listens",
+        "makes",
         "needs",
         "notifies",
         "params",
@@ -47,6 +49,8 @@ class Findings:
         self.discards = 0
         self.clears = 0
         self.notifies = False
+        self.defines = False  # see Verdict
+        self.makes = False  # a table: it defines what its text names, in defaults and checks
         self.ends_transaction = False
         self.plain: tuple[bytes, bytes] | None = None
         self.params: list[int] = []
@@ -138,10 +142,13 @@ class Findings:
             self.touch & (Touch.FOREVER | Touch.UNNAMED) or self.notifies or self.needs & Need.SEQUENCES
         )
 
-    def verdict(self) -> Verdict | None:
-        """What is known now; None: the text does no harm."""
-        if not (self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits):
-            return None
+    def verdict(self) -> Verdict:
+        """What is known now."""
+        defines = self.defines or (self.makes and bool(self.touch & ~Touch.TEMP))
+        if not (
+            self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits or defines
+        ):
+            return HARMLESS
         names = tuple(dict.fromkeys(self._names)) if self.touch & Touch.SETTINGS else ()
         return Verdict(
             touch=int(self.touch),
@@ -159,6 +166,7 @@ class Findings:
             discards=int(self.discards),
             clears=self.clears if not self._unclear() else 0,
             ends_transaction=self.ends_transaction,
+            defines=defines,
             plain=self.plain,
             reason=self.reason,
         )

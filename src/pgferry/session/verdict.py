@@ -56,23 +56,33 @@ DISCARD_TEMP = 8
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """What a text may do to a session; a text without any of it has no verdict at all."""
+    """What a text may do to a session.
 
-    touch: int = 0  # Touch bits it may add or change
-    ends: int = 0  # Touch bits it may end: DROP, pg_advisory_unlock, CLOSE, DISCARD
-    needs: int = 0  # Need bits
-    names: tuple[bytes, ...] | None = ()  # lower-case names of settings it may change; None: any
+    The defaults are those of a text that nobody has understood: whoever says nothing of a text has said the worst.
+    """
+
+    touch: int = int(ANYTHING)  # Touch bits it may add or change
+    ends: int = int(PINNING)  # Touch bits it may end: DROP, pg_advisory_unlock, CLOSE, DISCARD
+    needs: int = int(Need.PREPARED | Need.SEQUENCES)
+    names: tuple[bytes, ...] | None = None  # lower-case names of settings it may change; None: any
     hints: tuple[bytes, ...] = ()  # with names None: names the text shows; pg_settings lists no custom ones
     params: tuple[int, ...] = ()  # numbers of $n that are the whole name argument of a set_config
     resets: tuple[bytes, ...] | None = ()  # settings it sets back to the start value; None: all
     # Where a text of several statements sets settings back: (end of that statement, its number, names or None: all).
     resets_at: tuple[tuple[int, int, tuple[bytes, ...] | None], ...] = ()
     listens: tuple[bytes, ...] = ()  # channels of plain LISTEN statements
-    notifies: bool = False  # NOTIFY or pg_notify
+    notifies: bool = True  # NOTIFY or pg_notify
     prepares: tuple[bytes, ...] = ()  # names of SQL PREPARE
     edits: tuple[tuple[int, int, int, bytes], ...] = ()  # (start, end, kind, name), kinds above
     discards: int = 0  # bits above
     clears: int = 0  # bits of session.clears: what is gone after the text, which does nothing else
-    ends_transaction: bool = False  # COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION is in it
+    ends_transaction: bool = True  # COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION is in it
     plain: tuple[bytes, bytes] | None = None  # one plain SET alone: (name, text that repeats it)
-    reason: str = ""  # for logs, pins and refusals
+    defines: bool = True  # it may make or change functions, triggers, views: what other texts call or set off
+    reason: str = "text that cannot be read"  # for logs, pins and refusals
+
+
+HARMLESS = Verdict(
+    touch=0, ends=0, needs=0, names=(), notifies=False, ends_transaction=False, defines=False, reason=""
+)
+"""The one verdict on what neither touches a session nor needs anything of it; compared by identity."""

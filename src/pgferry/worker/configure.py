@@ -14,11 +14,12 @@ def apply(engine: Engine, config: Config, *, first: bool) -> None:
     before = engine.config
     other_tls = make_tls(engine, config, before)
     engine.config = config
-    settings_into_engine(engine, config)
+    settings_into_engine(engine, config, before)
     if first:
         track_parameters(engine, config)
     users(engine, config)
     databases(engine, config)
+    vouched(engine, config)
     for pool in engine.pools():
         pool_settings(pool, config)
     configure_peers(engine, config)
@@ -56,7 +57,7 @@ SCRUBS = ("when_needed", "on_user_change", "always")
 """scrub by the number that the engine knows it by."""
 
 
-def settings_into_engine(engine: Engine, config: Config) -> None:
+def settings_into_engine(engine: Engine, config: Config, before: Config | None) -> None:
     """Copy what the hot path reads into fields."""
     s = config.settings
     engine.new_greetings(s.login_notify_message)
@@ -70,6 +71,12 @@ def settings_into_engine(engine: Engine, config: Config) -> None:
     engine.log_connections = s.log_connections
     engine.log_disconnections = s.log_disconnections
     engine.log_pooler_errors = s.log_pooler_errors
+    reset = (s.server_reset_query, s.server_reset_query_always)
+    if before is not None and reset != (
+        before.settings.server_reset_query,
+        before.settings.server_reset_query_always,
+    ):
+        operations.reconnect(engine, None, "server_reset_query changed")
     engine.reset_always = s.server_reset_query_always
     engine.reset_query = s.server_reset_query.encode("utf-8", "surrogateescape")
     check = s.server_check_query
@@ -161,6 +168,7 @@ def database_settings(engine: Engine, db: Database, conf: Entry, config: Config)
 def pool_settings(pool: Pool, config: Config) -> None:
     """The effective values of a pool (precedence user, database, global)."""
     db, user = pool.db.conf, pool.user.conf
+    policy = (pool.mode, pool.session_state)
     replication = pool.ordinary is not None
     pool.mode = MODES["session" if replication else effective.pool_mode(config, db, user)]
     pool.size = effective.pool_size(config, db, user)
@@ -174,6 +182,17 @@ def pool_settings(pool: Pool, config: Config) -> None:
     pool.client_idle_timeout = effective.client_idle_timeout(config, user)
     pool.slow_after = 0.0 if replication else effective.transaction_log_threshold(config, db)
     configure_state(pool, config)
+    if policy != (pool.mode, pool.session_state):
+        # What sessions hold was looked at by other rules, or not at all.
+        operations.replace_servers(pool, "pool_mode or session_state changed")
+
+
+def vouched(engine: Engine, config: Config) -> None:
+    """harmless_functions; what is known of the databases' functions is worked out anew when they change."""
+    names = frozenset(name.lower().encode() for name in config.settings.harmless_functions)
+    if names != engine.harmless_functions:
+        engine.harmless_functions = names
+        operations.read_catalogs(engine)
 
 
 def configure_peers(engine: Engine, config: Config) -> None:
@@ -192,5 +211,6 @@ def configure_state(pool: Pool, config: Config) -> None:
     if pool.lookups is not None:
         pool.session_state = POLICIES.index("ignore")  # nobody changes sessions there
     pool.scrub = SCRUBS.index(effective.scrub(config, db))
+    pool.pin_unknown = effective.unknown_state(config, db, pool.user.conf) == "pin"
     pool.max_pinned = effective.max_pinned(config, db)
     pool.pin_timeout = effective.pin_timeout(config, db)

@@ -2,7 +2,7 @@
 
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
 from pgferry.session.classify import classify
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, Need, Touch
 
 Row = tuple[bytes | None, ...]
 
@@ -131,7 +131,7 @@ def test_the_classifier_makes_use_of_it() -> None:
     assert verdict and (verdict.touch, verdict.needs, verdict.notifies) == (0, Need.SEQUENCES, False)
     verdict = classify(b"SELECT a INTO b FROM c", known.words)
     assert verdict and verdict.touch == Touch.SETTINGS | Touch.UNNAMED | Touch.TEMP
-    assert classify(b"INSERT INTO b SELECT a FROM c", known.words) is None
+    assert classify(b"INSERT INTO b SELECT a FROM c", known.words) is HARMLESS
 
 
 def test_it_takes_breath() -> None:

@@ -12,7 +12,7 @@ from pgferry.session import classify as module
 from pgferry.session.classify import classify
 from pgferry.session.lexer import IDENT, STRINGS, lex
 from pgferry.session.skim import is_harmless
-from pgferry.session.verdict import NEED_SHIFT, Touch, Verdict
+from pgferry.session.verdict import HARMLESS, NEED_SHIFT, Touch, Verdict
 from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS, worst
 from support.session_statements import CODE, CONFIG, OBJECTS, PROGRAMS, SETTINGS
 
@@ -33,7 +33,7 @@ SEPARATORS = st.sampled_from(
 @given(st.binary(max_size=60) | SOUP.map(lambda pieces: " ".join(pieces).encode()))
 def test_never_raises(text: bytes) -> None:
     verdict = classify(text, CATALOG)
-    assert verdict is None or isinstance(verdict, Verdict)
+    assert isinstance(verdict, Verdict)
 
 
 @settings(max_examples=500, deadline=None)
@@ -44,10 +44,8 @@ def test_never_raises_on_what_is_nearly_sql(soup: str, statement: str) -> None:
         classify(text.encode(), CATALOG)
 
 
-def essence(verdict: Verdict | None) -> object:
+def essence(verdict: Verdict) -> object:
     """A verdict without places in the text."""
-    if verdict is None:
-        return None
     edits = tuple((kind, name) for _, _, kind, name in verdict.edits)
     plain = verdict.plain and verdict.plain[0]
     resets_at = tuple((number, names) for _, number, names in verdict.resets_at)
@@ -83,14 +81,14 @@ def test_a_quick_look_never_misses(soup: str, statement: str) -> None:
     text = f"{soup}; {statement}".encode()
     # (What cannot be cut into tokens, like a quote without an end, counts as the worst when it is read closely.)
     if is_harmless(text, CATALOG) and not lex(text).doubtful:
-        assert classify(text, CATALOG) is None, text
+        assert classify(text, CATALOG) is HARMLESS, text
 
 
 def test_long_texts_of_data_are_only_skimmed(monkeypatch: pytest.MonkeyPatch) -> None:
     text = b"INSERT INTO t VALUES " + b", ".join([b"(1, 'temp ''SET a = 1', $1, -2.5)"] * 100)
     assert is_harmless(text, CATALOG)
     monkeypatch.setattr(module, "lex", None)
-    assert classify(text, CATALOG) is None
+    assert classify(text, CATALOG) is HARMLESS
 
 
 @pytest.mark.parametrize(
@@ -132,7 +130,7 @@ def flagged(text: bytes) -> bool:
 def test_the_words_ask_for_every_verdict(program: tuple[str, ...]) -> None:
     for text in program:
         verdict = classify(text.encode(), CATALOG)
-        assert verdict is None or flagged(text.encode())
+        assert verdict is HARMLESS or flagged(text.encode())
 
 
 @pytest.mark.parametrize("program", PROGRAMS, ids=str)
@@ -140,7 +138,7 @@ def test_the_worst_that_words_allow_covers_the_verdict(program: tuple[str, ...])
     """For texts too long to be classified."""
     for text in program:
         verdict = classify(text.encode(), CATALOG)
-        if verdict is not None:
+        if verdict is not HARMLESS:
             value = worst(text.encode(), CATALOG)
             # Bodies in disguise (U&, E'', in pieces) are worse than their words.
             if (

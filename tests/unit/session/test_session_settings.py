@@ -3,7 +3,7 @@
 import pytest
 
 from pgferry.session.classify import classify
-from pgferry.session.verdict import Touch, Verdict
+from pgferry.session.verdict import HARMLESS, Touch, Verdict
 
 SETTINGS = int(Touch.SETTINGS)
 UNNAMED = int(Touch.SETTINGS | Touch.UNNAMED)
@@ -12,7 +12,7 @@ FOREVER = int(Touch.SETTINGS | Touch.FOREVER)
 
 def judged(text: str) -> Verdict:
     verdict = classify(text.encode())
-    assert verdict is not None
+    assert verdict is not HARMLESS
     return verdict
 
 
@@ -135,7 +135,7 @@ def test_reset_all(text: str) -> None:
     ],
 )
 def test_harmless(text: str) -> None:
-    assert classify(text.encode()) is None
+    assert classify(text.encode()) is HARMLESS
 
 
 @pytest.mark.parametrize(
