@@ -358,3 +358,16 @@ def test_unnamed_statement_behind_one_that_failed(pooler: Pooler, direct: Connec
         return [seen(wire.until(count=3)), run(wire, ""), seen(wire.query("SELECT 3"))]
 
     assert through(pooler, script) == script(direct)
+
+
+def test_asking_leaves_the_batch_alone(pooler: Pooler, direct: Connect) -> None:
+    """What PostgreSQL is asked for in front of a batch is not part of it: SET LOCAL warns as the first of its batch."""
+
+    def script(connect: Connect) -> list[object]:
+        wire = connect()
+        wire.send(query("BEGIN"), query("SET TimeZone TO 'Asia/Tokyo'"), query("ROLLBACK"))
+        for name in ("", "s"):
+            wire.send(parse("SET LOCAL array_nulls TO off", name), bind(statement=name), execute(), sync())
+        return [m.type + m.text for m in wire.until(count=5) if m.type in "NEC"]
+
+    assert through(pooler, script) == script(direct)

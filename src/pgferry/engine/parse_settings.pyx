@@ -12,7 +12,7 @@ from pgferry.engine.ensure cimport framed, sync_apart
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.messages cimport as_hex, quote_identifier, quote_literal, sql_text
 from pgferry.engine.model cimport Client, Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, SHOWS
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_SYNC, SHOWS
 from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.prepared import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
 from pgferry.engine.touch cimport SETTINGS, UNNAMED, UNREADABLE
@@ -122,11 +122,15 @@ cdef ParseSettings known_settings(Client c, Server s):
 
 
 cdef int ask_settings(Server s, names, bint extended) except -1:
-    """Ask what these settings are now."""
+    """Ask what these settings are now. As long as nothing of the client's batch has been sent, with a Sync of its own: to
+    what comes behind it in one batch PostgreSQL would be in a transaction block.
+    """
+    cdef uint32_t n = s.plan.size()
+    cdef bint begun = s.status == 0 and (n == 0 or s.plan.at(n - 1).kind > K_SYNC)
     s.rows = []
     s.asking = s.careful = True
     stage_apart(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS)
-    if extended:
+    if extended and begun:
         return s.loop.emit(b"H\0\0\0\4", 5)
     if s.ensuring is None:
         s.ensuring = []
