@@ -185,7 +185,7 @@ def _lines(one: tuple[str, object], other: tuple[str, object]) -> str:
 _KEPT: dict[str, Sequence[str]] = {
     "search_path": ("adv_t0", "adv_t1", "adv_t2", "public"),
     "app.tenant": ("k0", "k1", "it's", "a\\b", "é", "ソ表", "$$;--"),
-    "app.keeper": ("one", "two", '"', "x" * 3000),
+    "app.keeper": ("one", "two", '"', "x" * 300),
     "TimeZone": ("Asia/Tokyo", "America/Caracas", "UTC"),
     "DateStyle": ("German, DMY", "SQL, DMY", "ISO, MDY", "ISO, DMY"),
     "IntervalStyle": ("iso_8601", "postgres"),
@@ -221,6 +221,7 @@ class Keeper(Asker):
         self.state: dict[str, str] = {}
         self.person = role
         self.asked = ""
+        self.history: list[str] = []
         self.prepared = ""
         self.start: dict[str, str] = {}
         if rng.random() < 0.5:
@@ -250,7 +251,9 @@ class Keeper(Asker):
         kind: Callable[[], tuple[bytes, int]] = self.rng.choice(
             [*[self.change] * 3, *[self.check] * 4, self.undone, self.statement, self.reset, self.discard]
         )
-        return kind()
+        made = kind()
+        self.history.append(self.asked[:60])
+        return made
 
     def change(self) -> tuple[bytes, int]:
         rng = self.rng
@@ -322,6 +325,11 @@ class Keeper(Asker):
         text = "SELECT 0, '01/02/2003'::date::text || ''"
         return wire.parse(text) + wire.bind() + wire.execute() + wire.sync(), 1
 
+    def unasked(self, got: Message) -> None:
+        """PostgreSQL's parameters may be told once more when its settings are set back."""
+        if got.type != "S":
+            super().unasked(got)
+
     def judge(self, answer: list[Message]) -> None:
         failed = [m.fields for m in answer if m.type == "E"]
         if self.asked.endswith("and an error"):
@@ -362,7 +370,8 @@ class Keeper(Asker):
         for name, a, b in zip(["role", "label", *_KEPT], wanted, got, strict=True):
             if (a is not None and a != b) or (a is None and "." in name and b not in (None, "")):
                 raise Difference(
-                    f"{self.name} (server {row[0]}) keeps {name} = {a!r}, but has {b!r}; state {self.state}"
+                    f"{self.name} (server {row[0]}) keeps {name} = {a!r}, but has {b!r};"
+                    f" state {self.state}, start {self.start}; it did {self.history[-8:]}"
                 )
 
     def _sent(self, text: str) -> bytes:

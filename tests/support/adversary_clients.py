@@ -131,11 +131,12 @@ class Connection:
 class Stage:
     """What all clients of a round share: where to connect, the poll, what is to be reported."""
 
-    def __init__(self, address: Address, database: str, seed: int, tolerant: bool) -> None:
+    def __init__(self, address: Address, database: str, seed: int, tolerant: bool, cutting: bool) -> None:
         self.address = address
         self.database = database
         self.rng = random.Random(seed)
         self.tolerant = tolerant  # servers, clients or workers are killed: their errors are excused
+        self.cutting = cutting  # bystanders send some of their messages in pieces
         self.poll = selectors.DefaultSelector()
         self.owners: dict[Connection, Client] = {}
         self.counts: Counter[str] = Counter()
@@ -327,7 +328,7 @@ class Asker(Client):
         self.asking, self.batch, self.since = True, [], now
         data, answers = self.ask()
         self.current.owed += answers
-        self.current.send(data, "some" if self.rng.random() < 0.1 else "")
+        self.current.send(data, "some" if self.stage.cutting and self.rng.random() < 0.1 else "")
 
     @property
     def idle(self) -> bool:

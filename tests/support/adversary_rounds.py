@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import psycopg
 
@@ -73,6 +73,7 @@ class Plan:
     attacks: list[Attack]
     at_once: int
     killing: bool = False
+    others: bool = False  # nobody but witnesses of other login users than the attackers' looks
 
     def __str__(self) -> str:
         return f"seed {self.seed}, entry {self.entry}:\n" + "\n".join(map(str, self.attacks))
@@ -136,12 +137,14 @@ class Arena:
         self.address: Address = (self.pooler.host, self.pooler.port)
         self.summary = Summary()
 
-    def plan(self, seed: int, families: Sequence[str] = (), killing: bool = False) -> Plan:
+    def plan(
+        self, seed: int, families: Sequence[str] = (), killing: bool = False, others: bool = False
+    ) -> Plan:
         """The plan of a round, of some families or all."""
         rng = random.Random(seed)
         entry = rng.choice([*SERVER_USERS])
         attacks = []
-        users = rng.choice([LOGINS[:1], LOGINS[:1], LOGINS[:2]])
+        users = LOGINS[:1] if others else rng.choice([LOGINS[:1], LOGINS[:1], LOGINS[:2]])
         names = [name for name in families or FAMILIES if name not in self.without]
         for n in range(rng.randint(8, 14)):
             tag = f"{seed}_{n}"
@@ -149,12 +152,15 @@ class Arena:
             maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.kinds, self.without)
             family = rng.choice(names)
             attacks.append(maker.make(family, FAMILIES[family]))
-        return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing)
+        if others:
+            for attack in attacks:
+                attack.moves = [move for move in attack.moves if move.expect is None]
+        return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing, others)
 
     def play(self, plan: Plan) -> None:
         """Difference or Hang when somebody heard what is not right."""
         started = time.monotonic()
-        stage = Stage(self.address, plan.entry, plan.seed, plan.killing)
+        stage = Stage(self.address, plan.entry, plan.seed, plan.killing, "bind_pieces" not in self.without)
         game = Game(self, stage, plan)
         try:
             with Chaos(self, plan.seed) if plan.killing else contextlib.nullcontext():
@@ -196,13 +202,15 @@ class Game:
         without = arena.without
         names = [schema.fresh(a.tag).setting for a in plan.attacks]
         self.witnesses = [Witness(stage, f"witness {u}", u, some(), right, parameters, names) for u in LOGINS]
+        if plan.others:
+            del self.witnesses[:1]
         del self.witnesses[rng.choice([1, 2, 3]) :]
         self.keepers = [
             Keeper(stage, f"keeper {n}", rng.choice(LOGINS), some(), role, encoding, without)
             for n, encoding in enumerate(["UTF8", "UTF8", rng.choice(["SJIS", "LATIN1", "GBK"])])
         ]
-        del self.keepers[rng.choice([0, 1, 3]) :]
-        listening = () if "news" in without else LOGINS[:2]
+        del self.keepers[0 if plan.others else rng.choice([0, 1, 3]) :]
+        listening = () if "news" in without or plan.others else LOGINS[:2]
         self.listeners = [Listener(stage, f"listener {u}", u, some()) for u in listening]
         self.notifier = Notifier(stage, "notifier", "carol", some())
         self.notifier.resting = True
@@ -298,7 +306,7 @@ def shrunk(arena: Arena, plan: Plan, tries: int = 3) -> str:
     def differs(attacks: Sequence[Attack]) -> str:
         for _ in range(tries):
             try:
-                arena.play(Plan(plan.seed, plan.entry, [*attacks], 1, plan.killing))
+                arena.play(replace(plan, attacks=[*attacks], at_once=1))
             except (Difference, Hang) as e:
                 return str(e)
         return ""
