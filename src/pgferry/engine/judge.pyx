@@ -330,18 +330,32 @@ cdef int remember_prepared(Client c, object verdict, bytes text) except -1:
 
 
 cdef int note_executed(Client c, Server s, object verdict) except -1:
-    """EXECUTE does what the text does that was prepared under the name."""
-    for inner in executed(c, s, verdict):
-        note_inner(c, s, inner)
+    """EXECUTE does what the text does that was prepared under the name, which may execute others, or itself."""
+    cdef set followed = set()
+    cdef list todo = [verdict]
+    while todo:
+        for inner in executed(c, s, todo.pop(), followed):
+            note_text(c, s, inner)
+            if inner is not None and inner.params:
+                touches(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
+                s.any_name = True
+            if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
+                todo.append(inner)
     return 0
 
 
 cdef int note_inner(Client c, Server s, object verdict) except -1:
-    """What is executed by name, or known only now; nothing of it may be taken for lone."""
+    """What is known only now; nothing of it may be taken for lone. Parameters were looked at with the Bind."""
+    note_text(c, s, verdict)
+    if verdict is not None and verdict.needs & NEED_PREPARED and verdict.edits:
+        note_executed(c, s, verdict)
+    return 0
+
+
+cdef int note_text(Client c, Server s, object verdict) except -1:
+    """What a text does by itself, without what it executes by name."""
     if verdict is None:
         return note_unknown(c, s, "EXECUTE")
-    if verdict.needs & NEED_PREPARED and verdict.edits:
-        note_executed(c, s, verdict)
     if verdict.notifies:
         s.fence = s.notifying = True
     if verdict.touch:
@@ -349,19 +363,19 @@ cdef int note_inner(Client c, Server s, object verdict) except -1:
         if s.lone is not None:
             doubt_lone(s)
         touches(s, verdict, verdict.touch)
-    if verdict.params:
-        touches(s, verdict, SETTINGS | UNNAMED)
-        s.any_name = True
     return 0
 
 
-cdef list executed(Client c, Server s, object verdict):
-    """The Verdicts of the texts that the statement executes by name; None stands for one that is not known."""
+cdef list executed(Client c, Server s, object verdict, set followed):
+    """The Verdicts of the texts that the statement executes by name; None stands for one that is not known.
+
+    `followed`: the names that have been looked at, which are not looked at again.
+    """
     cdef list found = []
-    cdef bytes text
     for _start, _end, kind, name in verdict.edits:
-        if kind != EDIT_EXECUTE:
+        if kind != EDIT_EXECUTE or name in followed:
             continue
+        followed.add(name)
         st = c.statements.get(name) if c.tracking and c.statements is not None else None
         if st is not None:
             found.append(judge_statement(c, <Statement>st))
@@ -390,7 +404,7 @@ cdef int needs_of(Client c, Server s, object verdict) except -1:
     """The Need bits of a statement and of what it executes by name."""
     cdef int needs = verdict.needs
     if needs & NEED_PREPARED and verdict.edits:
-        for inner in executed(c, s, verdict):
+        for inner in executed(c, s, verdict, set()):
             if inner is not None:
                 needs |= <int>inner.needs
     return needs
