@@ -167,6 +167,8 @@ class Arena:
                 game.run()
         except (Difference, Hang) as e:
             recent = "\n".join([*stage.events[-12:], "pgferry's last warnings:", *self._warnings()])
+            if isinstance(e, Hang):
+                e = Hang(f"{e}\n{self._standing()}")
             self.summary.differences.append(f"seed {plan.seed}: {str(e)[:300]}")
             raise type(e)(
                 f"seed {plan.seed}, entry {plan.entry}: {e}\nattackers until then:\n{recent}"
@@ -180,6 +182,20 @@ class Arena:
             self.summary.attacks.update(a.family for a in plan.attacks)
             for asker in game.askers:
                 self.summary.counts[f"answers checked, {type(asker).__name__}"] += asker.checked
+
+    def _standing(self) -> str:
+        """Who has which server, and why."""
+        lines = []
+        for what, names in (
+            ("CLIENTS", "user database state wait ptr link"),
+            ("SERVERS", "database state ptr link"),
+            ("PINS", ""),
+            ("STATE_COUNTERS", ""),
+        ):
+            for row in self.pooler.show(what):
+                shown = {k: v for k, v in row.items() if not names or k in names.split()}
+                lines.append(f"{what} {shown}")
+        return "\n".join(lines)
 
     def _warnings(self) -> list[str]:
         """The last lines of the pooler's log that are not about connections that come and go."""
