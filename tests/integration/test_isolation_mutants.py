@@ -16,7 +16,7 @@ from support.pooler import Pooler
 
 pytestmark = [pytest.mark.usefixtures("roles"), pytest.mark.pg(15), pytest.mark.workers(1)]
 
-ROUNDS = 25
+ROUNDS = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,12 +31,9 @@ class Mutant:
 MUTANTS = {
     "functions made under way": Mutant("ddl", ("ddl",)),
     "scrub between users": Mutant("ddl,users", ("ddl",), others=True),
-    "meaning of literals": Mutant("literals", ("plain",)),
     "time limits": Mutant("limits", ("timeouts",)),
-    "failed restores": Mutant("errors", ("timeouts",)),
     "whole Binds": Mutant("pieces", ("bind_pieces",)),
-    "unknown": Mutant("unknown", ("functions", "long_text")),
-    "lone statements": Mutant("lone", ("back",)),
+    "what nobody has understood": Mutant("unknown", ("functions", "long_text")),
 }
 
 
@@ -71,6 +68,6 @@ def test_noticed(cluster: Cluster, database: str, make_pooler: Callable[..., Poo
 def test_others_are_not_harmed(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]) -> None:
     """Whatever is believed of statements: clients of other login users get servers that were wiped."""
     environment = {"PGFERRY_TEST_OMIT": "ddl"}
-    arena = Arena(cluster, database, make_pooler, PENDING, environment=environment)
+    arena = Arena(cluster, database, make_pooler, environment=environment)
     for seed in range(3):
         arena.play(arena.plan(seed, ("ddl",), others=True))

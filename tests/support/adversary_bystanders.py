@@ -325,6 +325,9 @@ class Keeper(Asker):
         text = "SELECT 0, '01/02/2003'::date::text || ''"
         return wire.parse(text) + wire.bind() + wire.execute() + wire.sync(), 1
 
+    def doing(self) -> str:
+        return str(self.history[-3:])
+
     def unasked(self, got: Message) -> None:
         """PostgreSQL's parameters may be told once more when its settings are set back."""
         if got.type != "S":

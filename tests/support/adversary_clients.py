@@ -312,6 +312,10 @@ class Asker(Client):
         if not (self.stage.tolerant and got.type in "E"):
             raise Difference(f"{self.name} was told {got} without asking")
 
+    def doing(self) -> str:
+        """What it has asked last, for people."""
+        return ""
+
     def judge(self, answer: list[Message]) -> None:
         """Difference when that is not what is right."""
         raise NotImplementedError

@@ -31,29 +31,6 @@ KILLED = "worker.* died"  # what a killed worker logs
 # Kinds that are seen and not mended yet, with what is seen.
 PENDING: dict[str, str] = {
     "news": "order of notifications, losses around LISTEN",
-    "codecs": "values in other encodings",
-    "literals": "prepared statements shared by text alone",
-    "long": "custom settings with names above 63 bytes",
-    "long_names": "the same",
-    "encodings": "0x5C as a second byte, values in other encodings",
-    "bind_pieces": "set_config of a name in a Bind that comes in pieces",
-    "blanks": "a setting's name with trailing blanks",
-    "long_text": "texts above 128 kB",
-    "comments": "a comment that ends at CR",
-    "prepared": "EXECUTE behind its PREPARE",
-    "ddl": "functions made and used at once",
-    "indirect": 'names like "9$9"; the owner loses a setting',
-    "domains": "a domain's CHECK by domain_in and the like",
-    "back": "RESET ROLE beside a procedure that rolls back",
-    "timeouts": "statement_timeout and idle_session_timeout end what is others'",
-    "functions": "FunctionCall of set_config",
-    "errors": "DISCARD ALL and an error in one batch",
-    "cancels": "not known to hold",
-    "discard": "DISCARD ALL and an error in one batch: a keeper loses its start values",
-    "killing": "a new worker's first servers know no functions",
-    "startup": "RESET ALL; RESET x in one text",
-    "computed": "the owner loses a setting of a computed name",
-    "several": "RESET ALL; RESET x in one text",
 }
 SETTINGS: dict[str, object] = {
     "session_state": "track",
@@ -271,7 +248,10 @@ class Game:
         for asker in self.askers:
             asker.turn(now)
             if asker.asking and now - asker.since > STUCK:
-                raise Hang(f"{asker.name} was not answered for {STUCK:g} s")
+                heard = [str(m)[:100] for m in asker.batch[-6:]]
+                raise Hang(
+                    f"{asker.name}, {asker.doing()}, was not answered for {STUCK:g} s; it heard {heard}"
+                )
 
 
 class Chaos:

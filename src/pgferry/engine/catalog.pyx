@@ -81,6 +81,8 @@ cdef int begin_defining(Server s) except -1:
     """The server runs, or has run, what may make or change functions and the like."""
     cdef Database db = s.pool.db
     cdef Engine engine = s.pool.engine
+    if "ddl" in engine.omit:
+        return 0
     s.ddl = True
     if db.defining is None:
         db.defining = set()

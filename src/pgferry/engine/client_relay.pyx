@@ -210,8 +210,10 @@ cdef bint is_large_object_function(uint32_t oid) noexcept:
 
 cdef bint must_hold(Server s) except -1:
     """Whether what was sent before has to be answered first."""
-    if s.base is not None or s.ours is not None or s.verifying or s.asking or is_deallocating(s):
+    if s.ours is not None or s.verifying or s.asking or is_deallocating(s):
         return True
+    if s.base is not None:
+        return s.plan.turns != 0        # its batch has to end first, and the client may not have sent the Sync yet
     if s.shown is not None and not s.shown_now:
         s.shown = None
     s.shown_now = False             # it is for the message at hand

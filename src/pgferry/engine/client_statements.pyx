@@ -416,7 +416,7 @@ cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t hav
     if verdict is None or not verdict.params or have >= HELD_BIND:
         return False
     needed = start + names_end(verdict, p + start, have - start)
-    if needed <= have or needed > HELD_BIND:
+    if needed <= have or needed > HELD_BIND or "pieces" in c.engine.omit:
         return False
     wait_for(c, min(total, max(needed, have + 1)))
     return True

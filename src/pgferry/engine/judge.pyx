@@ -482,6 +482,8 @@ cdef bint all_plain(object verdict, bytes body) except -1:
 cdef int note_unknown(Client c, Server s, str reason) except -1:
     """What nobody has understood may have done anything, and set what has a name that nobody knows."""
     s.noted = True
+    if "unknown" in c.engine.omit:
+        return 0
     c.reason = reason
     if s.lone is not None:
         doubt_lone(s)

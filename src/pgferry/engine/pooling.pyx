@@ -115,7 +115,7 @@ cdef int link(Client c, Server s) except -1:
     """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
     cdef Pool pool = s.pool
     cdef double now = c.loop.now
-    cdef bint scrub_due = needs_scrub(c, s)
+    cdef bint scrub_due = needs_scrub(c, s) and "users" not in c.engine.omit
     cdef bint anew = s.unlisted and s.last_client != c.id       # else what nobody knows of is the client's own
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
@@ -263,7 +263,7 @@ cdef int after_use(Server s, bint session) except -1:
         return test(s, b"", P_BARRIER)
     if engine.reset_query and (session or engine.reset_always):
         return test(s, engine.reset_query, P_RESET)
-    if not session and s.kept is not None and s.kept.rest is not None:
+    if not session and s.kept is not None and s.kept.rest is not None and "limits" not in s.pool.engine.omit:
         return test(s, taken_off(s.kept), P_LIMITS)
     return make_available(s)
 

@@ -73,8 +73,10 @@ cdef bint hold(Client c, Server s) except -1:
     if not db.unread or is_given_up(db, c.loop.now):
         return False
     if s.awaits == 0:
-        s.awaits = db.readings + 1
-        db.stale = True
+        # What is being read is as new as all that can have been called, unless something has changed since it began.
+        # To read once more for each transaction of a busy client would keep its server from everybody else.
+        s.awaits = db.readings + (0 if db.scanning and not db.stale else 1)
+        db.stale = db.stale or not db.scanning
     if db.held is None:
         db.held = set()
     db.held.add(s)
