@@ -102,7 +102,8 @@ cdef ParseSettings settings_now(Client c, Server s, bint extended):
     if s.xact == b"E":
         return settled_settings(c)      # nothing is parsed in a transaction that has failed
     if s.shown is None:
-        ask_settings(s, names, extended)
+        # Between transactions in one of its own: what comes may have to be the first of its transaction (DISCARD ALL).
+        ask_settings(s, names, extended and not s.status)
     return s.shown
 
 
@@ -149,7 +150,10 @@ cdef bint settings_shown(Server s) except -1:
     if not rows:
         return False
     values = list(settled_settings(c).values)
-    for name, value in rows:
+    for row in rows:
+        if len(row) != 2:
+            continue            # of what was staged in front of it
+        name, value = row
         values[PARSE_SETTINGS.index(name)] = None if value is None else bytes.fromhex(value.decode())
     s.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
     s.shown_now = True
