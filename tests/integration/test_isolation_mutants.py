@@ -31,7 +31,6 @@ class Mutant:
 MUTANTS = {
     "functions made under way": Mutant("ddl", ("ddl",)),
     "scrub between users": Mutant("ddl,users", ("ddl",), others=True),
-    "time limits": Mutant("limits", ("timeouts",)),
     "whole Binds": Mutant("pieces", ("bind_pieces",)),
     "what nobody has understood": Mutant("unknown", ("functions", "long_text")),
 }

@@ -263,7 +263,7 @@ cdef int after_use(Server s, bint session) except -1:
         return test(s, b"", P_BARRIER)
     if engine.reset_query and (session or engine.reset_always):
         return test(s, engine.reset_query, P_RESET)
-    if not session and s.kept is not None and s.kept.rest is not None and "limits" not in s.pool.engine.omit:
+    if not session and s.kept is not None and s.kept.rest is not None:
         return test(s, taken_off(s.kept), P_LIMITS)
     return make_available(s)
 
