@@ -152,3 +152,31 @@ def test_reset_leads_to_what_connect_query_sets(make_pooler: Make, reader: str) 
             wire.query(reset)
             assert wire.rows(LOOK) == [BASE]
             assert wire.rows("SHOW search_path") == [[b"mine"]]
+
+
+def test_the_first_greeting_is_as_postgresql_writes_it(cluster: Cluster, make_pooler: Make) -> None:
+    pooler = make_pooler(cluster)
+    asked = {"client_encoding": "latin1", "TimeZone": "asia/tokyo", "DateStyle": "german"}
+    with raw(pooler, **asked) as wire:
+        first = wire.parameters
+        assert {name: first[name] for name in asked} == {
+            "client_encoding": "LATIN1",
+            "TimeZone": "Asia/Tokyo",
+            "DateStyle": "German, DMY",
+        }
+        assert wire.rows("SHOW client_encoding") == [[b"LATIN1"]]
+    for more in {}, {"options": "-c search_path=mine"}:
+        with raw(pooler, **asked, **more) as wire:
+            assert wire.parameters == first
+            assert wire.rows("SHOW TimeZone") == [[b"Asia/Tokyo"]]
+
+
+def test_what_postgresql_does_not_take_is_refused_at_the_login(cluster: Cluster, make_pooler: Make) -> None:
+    pooler = make_pooler(cluster)
+    for _ in range(2):
+        with pytest.raises(
+            ConnectionError, match='FATAL 22023 invalid value for parameter "TimeZone": "nowhere"'
+        ):
+            raw(pooler, TimeZone="nowhere")
+    with raw(pooler, TimeZone="UTC") as wire:
+        assert wire.rows("SHOW TimeZone") == [[b"UTC"]]

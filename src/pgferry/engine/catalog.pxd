@@ -17,6 +17,7 @@ cdef class CatalogReader:
     cdef int failed(self, dict error) except -1
 
 
+cdef CatalogReader reader_of(Database db, Engine engine)
 cdef int keep_up(Database db, Engine engine) except -1
 cdef int catalog_tick(Database db, Engine engine) except -1
 cdef int look_for_ddl(Database db, Engine engine) except -1

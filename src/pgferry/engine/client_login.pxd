@@ -27,6 +27,9 @@ cdef class Login:
     cdef int expected               # SASL messages so far, or 1 for a password message
     cdef Server server              # replication: the one that is to be its own, as soon as it is connecting
     cdef bytes reported             # ParameterStatus messages of that server: those that are not tracked
+    cdef int asking                 # answers of PostgreSQL due that the greeting waits for (canonical)
+    cdef bint asked                 # it is not to be asked again
+    cdef dict wrong                 # the error to a value of the startup packet; None: there was none
     cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
 
 

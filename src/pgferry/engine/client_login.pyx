@@ -13,6 +13,7 @@ from pgferry.auth.errors import AuthError, Refused
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.canonical cimport ask_canonical
 from pgferry.engine.client_auth cimport authenticate, password_message
 from pgferry.engine.connecting cimport want_servers
 from pgferry.engine.greeting cimport Greeting, greet, greet_as, new_key, put_key
@@ -321,7 +322,11 @@ cdef int welcome(Login login, Client c) except -1:
     else:
         if startup.unsorted:
             values, settings = sort_out(pool, startup)
-        greeting = startup.greeting = greet(pool, values, startup.greeting)
+        greeting = greet(pool, values, startup.greeting)
+        if greeting.unchecked and ask_canonical(c, login, values):
+            c.pause(PAUSE_WAIT)
+            return 0
+        startup.greeting = greeting
     c.vars = c.start_vars = greeting.vars
     c.vars_unchecked = greeting.unchecked
     if login.server is None:

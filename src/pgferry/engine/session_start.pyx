@@ -9,6 +9,7 @@ no question, PostgreSQL reports them (Pool.base_vars; Pool.reset_vars are those 
 from binascii import unhexlify
 
 from pgferry.engine.judge cimport is_reported
+from pgferry.engine.messages cimport as_hex
 from pgferry.engine.model cimport P_START, STATE_IGNORE, Engine
 from pgferry.engine.pooling cimport close_server, own_query
 from pgferry.engine.probe import NOT_KEPT
@@ -16,12 +17,11 @@ from pgferry.engine.server_login cimport connected
 from pgferry.engine.state cimport intern_state
 from pgferry.session.classify import classify
 
-HEX = b"pg_catalog.encode(pg_catalog.convert_to(%b,pg_catalog.getdatabaseencoding()),'hex')"
 QUESTION = (
-    b"SELECT 's'," + HEX % b"name" + b"," + HEX % b"setting"
+    b"SELECT 's'," + as_hex(b"name") + b"," + as_hex(b"setting")
     + b" FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session' UNION ALL SELECT 's',"
-    + HEX % b"n" + b"," + HEX % b"pg_catalog.current_setting(n,true)" + b" FROM (VALUES %b) v(n) UNION ALL SELECT 'p',"
-    + HEX % b"name" + b"," + HEX % b"statement" + b" FROM pg_catalog.pg_prepared_statement() WHERE from_sql"
+    + as_hex(b"n") + b"," + as_hex(b"pg_catalog.current_setting(n,true)") + b" FROM (VALUES %b) v(n) UNION ALL SELECT 'p',"
+    + as_hex(b"name") + b"," + as_hex(b"statement") + b" FROM pg_catalog.pg_prepared_statement() WHERE from_sql"
 )
 PERSON = (b"role", b"session_authorization")     # not in pg_settings as settings that one has set
 
