@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import msgspec
 import pytest
 
 from pgferry.embedded import Cluster
@@ -171,7 +172,7 @@ def client(cluster: Cluster, database: str) -> Client:
 def scan(client: Client) -> Knowledge:
     client.query("SET client_encoding = 'SQL_ASCII'; SET search_path = app, trap, pg_catalog")
     rows = client.query(SCAN_QUERY.decode()).rows
-    assert all(len(row) == 5 for row in rows)
+    assert all(len(row) == 6 for row in rows)
     return understand([tuple(None if c is None else c.encode() for c in row) for row in rows])
 
 
@@ -205,7 +206,10 @@ def test_standard_body(client: Client, pg_version: int, statements: str, suspect
 def test_what_applications_usually_have_is_harmless(client: Client) -> None:
     client.query("SET standard_conforming_strings = on; SET search_path = app")
     client.query(USUAL)
-    assert scan(client) == Knowledge()
+    known = scan(client)
+    assert set(known.words.values()) == {int(Touch.LOCAL)}  # set_config(..., true) and SET LOCAL
+    assert known.names[b"with_tenant"] == (b"app.tenant", b"work_mem")
+    assert msgspec.structs.replace(known, words={}, names={}) == Knowledge(encoding="UTF8")
 
 
 NAMELESS = {

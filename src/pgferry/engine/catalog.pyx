@@ -206,7 +206,7 @@ cdef class CatalogReader:
             self.db.catalog_version = self.version
             self.ended()
         else:
-            self.engine.host.understand(rows, self.understood)
+            self.engine.host.understand(rows, self.engine.harmless_functions, self.understood)
 
     def understood(self, knowledge, error):
         if error is not None:

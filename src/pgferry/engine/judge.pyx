@@ -10,7 +10,7 @@ import re
 
 from msgspec.structs import replace
 
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.string cimport memchr
 
 from pgferry.engine.catalog cimport begin_defining
@@ -24,15 +24,20 @@ from pgferry.engine.touch cimport (
 from pgferry.engine.turns cimport spend
 from pgferry.engine.unsure cimport note_unsure
 from pgferry.engine.verdicts cimport remember_verdict
-from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
+from pgferry.engine.words cimport WordSet
 from pgferry.session.classify import classify
+from pgferry.session.encodings import is_separate, is_utf8
 from pgferry.session import verdict as verdicts
 from pgferry.session.verdict import EDIT_EXECUTE
-from pgferry.session.words import STARTERS, UNLESS_AFTER, WORDS
+from pgferry.session.words import word_set
 
 cdef enum:
     MOST_REASONS = 200      # counted apart for each pool
     REASON_LENGTH = 64
+    # How the bytes of a text above 127 are to be read.
+    EXACT = 0               # in UTF-8, like the database's
+    OTHER = 1               # as characters of their own, which the catalog has with other bytes
+    MIXED = 2               # with bytes of ASCII in their characters, or nobody knows
     PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
@@ -43,22 +48,15 @@ assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - F
 HARMLESS = verdicts.HARMLESS
 TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
+CLIENT_ENCODING = b"client_encoding"
+READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 cdef int64_t last_version = 0
 
 
 cdef WordSet base_words():
     """The words that are the same for every database."""
-    cdef WordSet words = WordSet()
-    for word, bits in WORDS.items():
-        words.add(word, bits or ALL_BITS, 0)
-    for word, bits in STARTERS.items():
-        words.add(word, 0, bits or ALL_BITS)
-    for word, (bits, shields) in UNLESS_AFTER.items():
-        words.add(word, <uint32_t>SHIELDED | <uint32_t>bits, 0)
-        for shield in shields:
-            words.add(shield, SHIELD, 0)
-    return words
+    return word_set({})
 
 
 cdef WordSet ending_words():
@@ -82,11 +80,7 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
     cdef WordSet words = engine.base_words
     db.knowledge = knowledge
     if knowledge is not None and knowledge.words:
-        words = words.copy()
-        for word, bits in knowledge.words.items():
-            words.add(word, bits, 0)
-        for word in knowledge.notifying:
-            words.add(word, ALL_BITS, 0)
+        words = word_set(knowledge.words)
     db.words = words
     db.everything = 0 if knowledge is None else knowledge.everything
     if knowledge is None or db.unread:
@@ -104,49 +98,103 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
 cdef object judge(Client c, const char *text, size_t n):
     """The Verdict of a text; HARMLESS for nearly all."""
     cdef Database db = c.db
-    cdef bytes key
+    cdef int reading = EXACT
+    cdef bint found = db.words.scan(text, n) != 0
+    cdef object known = db.knowledge
+    cdef object verdict
+    cdef bytes whole, key
     cdef double began
-    if db.words.scan(text, n) == 0:
+    if not found and (known is None or not known.non_ascii):
         return HARMLESS
-    key = text[:n]
-    if key in db.verdicts:
-        return db.verdicts[key]
-    began = monotonic()
-    if db.knowledge is None:
-        verdict = classify(key)
-    else:
-        verdict = classify(key, db.knowledge.words, db.knowledge.names)
-    spend(c.loop, monotonic() - began)
-    remember_verdict(db, key, verdict)
+    if not all_ascii(text, n):
+        reading = reading_of(c)
+    if not found and reading == EXACT:
+        return HARMLESS
+    whole = text[:n]
+    key = whole if reading == EXACT else whole + (b"\0other" if reading == OTHER else b"\0mixed")
+    verdict = db.verdicts.get(key)
+    if verdict is None:
+        began = monotonic()
+        if known is None:
+            verdict = classify(whole, mixed=reading == MIXED)
+        else:
+            verdict = classify(whole, known.words, known.names, known=db.words, mixed=reading == MIXED,
+                               doubt=known.non_ascii if reading != EXACT else 0)
+        spend(c.loop, monotonic() - began)
+        remember_verdict(db, key, verdict)
+    return verdict
+
+
+cdef bint all_ascii(const char *text, size_t n) noexcept:
+    cdef size_t i
+    cdef uint8_t seen = 0
+    for i in range(n):
+        seen |= <uint8_t>text[i]
+    return seen < 128
+
+
+cdef int reading_of(Client c) except -1:
+    """How bytes above 127 are to be read in a text of the client's."""
+    cdef Server s = c.server
+    cdef object encoding = c.vars[0] if c.vars else None     # Engine.tracked begins with client_encoding
+    cdef object key, reading
+    if encoding is None or (s is not None and may_change_encoding(s)):
+        return MIXED
+    key = (encoding, c.db.knowledge.encoding if c.db.knowledge is not None else "")
+    reading = READINGS.get(key)
+    if reading is None:
+        if not is_separate(encoding):
+            reading = MIXED
+        else:
+            reading = EXACT if is_utf8(encoding) and key[1] == "UTF8" else OTHER
+        if len(READINGS) < 1024:
+            READINGS[key] = reading
+    return reading
+
+
+cdef bint may_change_encoding(Server s) except -1:
+    """Whether a statement that was sent may have changed the client's encoding, and it has not been told yet."""
+    if s.touched & <uint32_t>(SETTINGS | UNREADABLE) and (
+            s.any_name or s.touched & <uint32_t>UNREADABLE or (s.names is not None and CLIENT_ENCODING in s.names)):
+        return True
+    if s.local is not None and b"" in s.local:
+        return True
+    return s.lone is not None and (s.lone.names is None or CLIENT_ENCODING in s.lone.names)
+
+
+cdef object judge_body(Client c, bytes body):
+    """The Verdict of what a Parse has behind the name: text, NUL, types of parameters."""
+    cdef const char *text = body
+    cdef object verdict = judge(c, text, text_length(text, len(body)))
+    if c.db.knowledge is not None and c.db.knowledge.types:
+        return with_types(c.db, verdict, body)
     return verdict
 
 
 cdef object judge_statement(Client c, Statement st):
     """The Verdict of a named statement, remembered with it."""
-    cdef const char *text
     if st.judged != c.db.words_version:
-        text = st.body
-        st.verdict = judge(c, text, text_length(text, len(st.body)))
-        if c.db.knowledge is not None and c.db.knowledge.types:
-            st.verdict = with_types(c.db, st.verdict, st.body)
-        st.judged = c.db.words_version
+        st.verdict = judge_body(c, st.body)
+        st.judged = c.db.words_version if is_constant(c.db, st.verdict, st.body) else 0
     return st.verdict
 
 
 cdef object judge_unnamed(Client c):
     """The Verdict of the client's unnamed statement."""
-    cdef const char *text
-    cdef bytes body
     if c.unnamed is None:
         return HARMLESS         # PostgreSQL will say that there is no such statement
     if c.unnamed_version != c.db.words_version:
-        body = c.unnamed
-        text = body
-        c.unnamed_verdict = judge(c, text, text_length(text, len(body)))
-        if c.db.knowledge is not None and c.db.knowledge.types:
-            c.unnamed_verdict = with_types(c.db, c.unnamed_verdict, body)
-        c.unnamed_version = c.db.words_version
+        c.unnamed_verdict = judge_body(c, c.unnamed)
+        c.unnamed_version = c.db.words_version if is_constant(c.db, c.unnamed_verdict, c.unnamed) else 0
     return c.unnamed_verdict
+
+
+cdef bint is_constant(Database db, object verdict, bytes body) noexcept:
+    """Whether the Verdict of a text does not depend on the client's encoding."""
+    cdef const char *text = body
+    if verdict is HARMLESS and (db.knowledge is None or not db.knowledge.non_ascii):
+        return True
+    return all_ascii(text, text_length(text, len(body)))
 
 
 cdef object with_types(Database db, object verdict, bytes body):
@@ -257,10 +305,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict)
-    if touch & LOCAL:
-        # No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile.
-        s.local = (s.local or set()).union((b"",) if verdict.names is None else verdict.names)
-        touch &= ~<uint32_t>LOCAL
+    note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
         lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
@@ -275,6 +320,13 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
             c.reset_due = True
         elif verdict.resets and c.reset_due is not True:
             c.reset_due = (c.reset_due or ()) + verdict.resets
+    return 0
+
+
+cdef int note_local(Server s, object verdict) except -1:
+    """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
+    if verdict.touch & LOCAL:
+        s.local = (s.local or set()).union((b"",) if verdict.names is None else verdict.names)
     return 0
 
 
@@ -301,7 +353,7 @@ cdef int touches(Server s, object verdict, uint32_t touch) except -1:
     if touch & UNREADABLE:
         touch |= ASKABLE
         s.any_name = s.fence = s.notifying = True
-    s.touched |= touch
+    s.touched |= touch & ~<uint32_t>LOCAL
     if touch & SETTINGS:
         note_names(s, verdict.names)
         note_names(s, verdict.hints)
@@ -358,7 +410,8 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
         return note_unknown(c, s, "EXECUTE")
     if verdict.notifies:
         s.fence = s.notifying = True
-    if verdict.touch:
+    note_local(s, verdict)
+    if verdict.touch & ~LOCAL:
         c.reason = verdict.reason or "EXECUTE"
         if s.lone is not None:
             doubt_lone(s)

@@ -6,13 +6,13 @@ behind a semicolon, behind the end of a comment, and the start of a line in a te
 ends at CR as well as at LF.)
 
 A word begins behind whatever digits and `$` stand before it, for PostgreSQL before 15 takes `1into` and `$1into` for
-two tokens each; `1e5into` likewise.
+two tokens each; `1e5into` likewise. In all versions one may begin behind the `$` that ends a string: `$a$x$a$into`.
 """
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
-from libc.string cimport memcpy
+from libc.string cimport memchr, memcpy
 
 cdef extern from * nogil:
     """
@@ -74,6 +74,7 @@ cdef extern from * nogil:
 
 cdef enum:
     NAME_LENGTH = 63        # bytes of a name that count
+    MOST_DOLLARS = 8        # in what looks like one word; with more it may be anything
 
 # By byte: 0 between words, else the lower-case letter. Digits and $ are in words but do not begin them.
 cdef uint8_t LETTER[256]
@@ -162,6 +163,32 @@ cdef inline bint matters(const char *p, const char *begin, const char *end) noex
     return p[0] == b";" or p[0] == b"&"
 
 
+cdef uint32_t behind_dollars(WordSet words, const char *word, size_t n, const char *end) noexcept:
+    """The bits of words that may begin behind a `$` in this one."""
+    cdef uint32_t found = 0
+    cdef size_t i
+    cdef int count = 0
+    cdef const char *rest
+    cdef const char *nothing
+    for i in range(n):
+        if word[i] != b"$":
+            continue
+        count += 1
+        if count > MOST_DOLLARS:
+            return found | words.look_up(b"u&", 2, False)
+        rest = word + i + 1
+        while rest < word + n and not begins_word(rest[0]):
+            rest += 1
+        if rest == word + n:
+            break
+        nothing = NULL
+        found |= words.meaning(rest, word + n - rest, False, False, &nothing)
+        found |= words.escaped(rest, word + n - rest, end)
+        if exponent(rest, word + n - rest, word):
+            found |= words.behind_exponent(rest, word + n - rest, end)
+    return found
+
+
 @cython.final
 cdef class WordSet:
     """Open addressing by hash; two different words of one hash would only cost a closer look."""
@@ -183,6 +210,22 @@ cdef class WordSet:
             return 0
         self.lengths[ends(w, n)] |= length_bit(n)
         return self.enter(hash_word(w, n), anywhere, first)
+
+    def add_shield(self, bytes word):
+        """Add a word that takes the meaning of a shielded one directly behind it, where a statement begins with it."""
+        self.add(word, SHIELD, 0)
+
+    def add_shielded(self, bytes word, uint32_t anywhere):
+        """Add a word that has these bits except behind a shield."""
+        self.add(word, <uint32_t>SHIELDED | anywhere, 0)
+
+    def unshield(self, bytes word):
+        """Have a word count wherever it stands."""
+        cdef uint64_t hash = hash_word(word, len(word))
+        cdef uint32_t i
+        for i in range(self.cap):
+            if self.words[i].hash == hash:
+                self.words[i].anywhere &= ~<uint32_t>SHIELDED
 
     cdef int enter(self, uint64_t hash, uint32_t anywhere, uint32_t first) except -1:
         cdef uint32_t i, old_cap
@@ -309,6 +352,8 @@ cdef class WordSet:
                     shield = NULL
                 if exponent(p + at, k, begin):
                     found |= self.behind_exponent(p + at, k, end)
+                if inner >> at & ((1ULL << k) - 1) and memchr(p + at, b"$", k) != NULL:
+                    found |= behind_dollars(self, p + at, k, end)
                 first = False
                 starts &= starts - 1
             if last:
@@ -337,6 +382,8 @@ cdef class WordSet:
                 found |= self.meaning(word, k, first, sure, &shield) | self.escaped(word, k, end)
                 if exponent(word, k, begin):
                     found |= self.behind_exponent(word, k, end)
+                if memchr(word, b"$", k) != NULL:
+                    found |= behind_dollars(self, word, k, end)
                 first = sure = False
                 continue
             if c == b";":

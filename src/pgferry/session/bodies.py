@@ -8,7 +8,7 @@ from pgferry.session.findings import Findings
 from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
 from pgferry.session.verdict import ANYTHING, NEED_SHIFT, PINNING, Need, Touch
-from pgferry.session.words import STARTERS, UNLOCKING, WORDS, spelled
+from pgferry.session.words import STARTERS, UNLOCKING, WORDS, lasting, spelled
 
 _DYNAMIC = ANYTHING | (Need.PREPARED | Need.SEQUENCES) << NEED_SHIFT
 _REASON = "DO block"
@@ -22,6 +22,8 @@ _LOAD = re.compile(rb"\bload\b\s*(?:[e%$/'-]|u&)")
 # What may be the name of a custom setting, in a string or in the code.
 _DOTTED = re.compile(rb"[A-Za-z_][A-Za-z0-9_$]*+(?:\.[A-Za-z_][A-Za-z0-9_$]*+)++")
 _HINTS = 50
+_LONGEST = 8192  # bytes of a body that is read; longer ones may do anything
+_MOST = 50  # of SET, RESET and set_config in it that are read
 
 
 def read_do(tokens: Tokens, start: int, end: int, catalog: Mapping[bytes, int], findings: Findings) -> None:
@@ -43,6 +45,11 @@ def read_do(tokens: Tokens, start: int, end: int, catalog: Mapping[bytes, int], 
 
 def _read_body(body: bytes, readable: bool, catalog: Mapping[bytes, int], findings: Findings) -> None:
     """The program itself; `readable`: in a language whose static statements can be told from its text."""
+    if len(body) > _LONGEST:
+        findings.bits(_DYNAMIC | lasting(body), _REASON)
+        findings.ends |= PINNING
+        findings.notifies = findings.ends_transaction = True
+        return
     words = spelled(body)
     dynamic = not readable or not words.isdisjoint((b"execute", b"u&"))
     value = int(_DYNAMIC) if dynamic else 0
@@ -72,7 +79,7 @@ def _read_body(body: bytes, readable: bool, catalog: Mapping[bytes, int], findin
 def _read_code(body: bytes, catalog: Mapping[bytes, int], findings: Findings) -> int:
     """Read SET, RESET and set_config from the code. Returns what there is to say if it cannot be read."""
     code = lex(body)
-    if code.doubtful or code.ambiguous:
+    if code.doubtful or code.ambiguous or sum(word in _BY_TOKEN for word in code.words) > _MOST:
         return WORDS[b"set_config"]
     Calls(code, catalog, findings, program=True).scan(0, len(code), edits=False, params=False)
     for at in range(len(code)):

@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 
 from pgferry.session.findings import Findings
-from pgferry.session.lexer import IDENT, NAMES, PARAM, STRINGS, Tokens
+from pgferry.session.lexer import GAP, IDENT, NAMES, PARAM, STRINGS, Tokens
 from pgferry.session.verdict import (
     ANYTHING,
     EDIT_RELATION,
@@ -16,12 +16,13 @@ from pgferry.session.words import (
     DDL,
     LASTING,
     LOCKING,
+    MAINTENANCE,
     SELECT_INTO,
     SLOT_MAKERS,
     STRING_RUNNERS,
     UNLESS_AFTER,
     UNLOCKING,
-    worst,
+    lasting,
 )
 
 _ARGUMENT_TOKENS = 64  # an argument list that is longer is not looked into
@@ -73,7 +74,10 @@ class Calls:
                 name = name.lower()
                 value = self._catalog.get(name)
             if value is not None:
-                known_as = "event trigger" if name in DDL else "function " + name.decode("utf-8", "replace")
+                if name in DDL or name in MAINTENANCE:
+                    known_as = "functions that run with " + name.decode().upper()
+                else:
+                    known_as = "function " + name.decode("utf-8", "replace")
                 self._findings.known(name, value, known_as)
 
     # One method for each kind of name. `at` is the place of the name.
@@ -94,6 +98,7 @@ class Calls:
         single = name[1] - name[0] == 1
         value = tokens.string(name[0]) if single else None
         if self._is_true(local) and not (value is not None and value.lower() == b"seed"):
+            self._findings.local(value, "set_config")
             return
         if value is not None:
             self._findings.setting(value, "set_config")
@@ -144,8 +149,8 @@ class Calls:
 
     def _runner(self, at: int, _edits: bool, _params: bool) -> None:
         if self._called(at) and self._findings.touch & ANYTHING != ANYTHING:
-            lasting = worst(self._tokens.text, {}) & Touch.FOREVER
-            self._findings.bits(ANYTHING | lasting, self._tokens.names[at].decode())
+            bits = ANYTHING | lasting(self._tokens.text)
+            self._findings.bits(bits, self._tokens.names[at].decode())
             self._findings.notifies = True
 
     def _temp_schema(self, _at: int, _edits: bool, _params: bool) -> None:
@@ -204,10 +209,10 @@ class Calls:
                 depth += 1
             elif word == b"(":
                 depth -= 1
-            elif depth == 0 and word == b"select" and tokens.kinds[k] == IDENT:
+                if depth < 0:
+                    return False
+            elif tokens.kinds[k] == GAP or (depth == 0 and word == b"select" and tokens.kinds[k] == IDENT):
                 return True
-            if depth < 0 or (depth == 0 and word == b";"):
-                return False
         return False
 
     def _in_from(self, at: int) -> bool:
@@ -232,6 +237,8 @@ class Calls:
                 depth -= 1
                 if depth < 0:
                     return False
+            elif self._tokens.kinds[k] == GAP:
+                return False
             elif depth == 0 and word in _CLAUSES:
                 return word == b"from"
         return False
@@ -254,6 +261,8 @@ class Calls:
             elif word == b"," and depth == 1:
                 arguments.append((start, k))
                 start = k + 1
+            elif self._tokens.kinds[k] == GAP:
+                break
         return []
 
     def _words(self, part: Range) -> list[bytes]:

@@ -1,15 +1,15 @@
 """Which functions and relations of a database may change session state when a statement names them."""
 
 import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
 import msgspec
 
 from pgferry.session.catalog_queries import SCAN_QUERY, VERSION_QUERY
-from pgferry.session.source import UNKNOWN, Finding, judge, judge_expression
+from pgferry.session.graph import Graph
+from pgferry.session.source import READABLE, UNKNOWN, Finding, judge, judge_expression
 from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
-from pgferry.session.words import DDL, SELECT_INTO
+from pgferry.session.words import DDL, MAINTENANCE, SELECT_INTO
 
 __all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "understand"]
 
@@ -21,11 +21,15 @@ _NAMELESS = (b"2617:", b"2605:", b"2603:", b"2602:", b"2616:", b"2753:")
 
 _FUNCTION = b"1255:"
 _TYPE = b"1247:"
+_RELATION = b"1259:"
 
 _ANY_OBJECT = b"*"  # the node of whatever a computed name may mean
 _TOUCHES = int(max(Touch)) * 2 - 1  # all Touch bits
+# What VACUUM and the like of all tables leave behind: what their functions set is undone with each table.
+_SURVIVES_MAINTENANCE = int(Touch.LOCKS | Touch.FOREVER | Touch.UNREADABLE)
 _MANY = 10  # functions between two breaths
-_PIECE = re.compile(rb"[a-z_\x80-\xff][a-z0-9_$\x80-\xff]*")
+_CUSTOM = 1000  # names of custom settings that are asked for; if there are more they count as unknown
+_RUN = re.compile(rb"[a-z0-9_$\x80-\xff]+")
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -33,89 +37,167 @@ class Knowledge(msgspec.Struct, frozen=True):
 
     # Lower-case word -> Touch bits, Need bits << NEED_SHIFT, NOTIFIES. SELECT_INTO is a key that is no word.
     words: dict[bytes, int] = {}
-    # For words with SETTINGS without UNNAMED: the names of all the settings they may change.
+    # For words with SETTINGS or LOCAL without UNNAMED and UNREADABLE: the names of all the settings they may change;
+    # b"" among them stands for any, until the end of the transaction. A word that is not in here may change any that
+    # is known.
     names: dict[bytes, tuple[bytes, ...]] = {}
     custom: tuple[bytes, ...] = ()  # names with a dot that the sources set; pg_settings does not list them
     everything: int = 0  # Touch bits of what any statement may do, whatever its words
+    # Bits of what has a name with other characters than ASCII: in an encoding other than UTF-8 on either side it may
+    # be spelled with other bytes.
+    non_ascii: int = 0
     reads_sequences: bool = False  # currval or lastval is in some source
-    types: dict[
-        int, int
-    ] = {}  # oids of types whose values are not made without code of the database's own -> its bits
+    # Oids of types whose values are not made without code of the database's own, and its Touch bits.
+    types: dict[int, int] = {}
     notifying: frozenset[bytes] = frozenset()  # words whose use may send a notification
+    # By word: the function of its name that cannot be read, and its language: "f (plpython3u)".
+    unreadable: dict[bytes, str] = {}
+    encoding: str = ""  # the database's
 
 
-def understand(rows: Iterable[Row], breathe: Callable[[], object] = bool) -> Knowledge:
-    """The answer to SCAN_QUERY, thought through. In a side thread, `breathe` lets the others run now and then."""
-    graph = _Graph()
-    named: list[tuple[bytes, bytes]] = []  # (lower-case name, node)
-    findings: dict[bytes, Finding] = {}
-    events: list[bytes] = []
-    for row in rows:
-        kind, a, b, c, d = (column or b"" for column in row)
+def understand(
+    rows: Iterable[Row], breathe: Callable[[], object] = bool, vouched: Collection[bytes] = ()
+) -> Knowledge:
+    """The answer to SCAN_QUERY, thought through.
+
+    In a side thread, `breathe` lets the others run now and then. `vouched`: lower-case names of functions, with or
+    without their schema (and a dot), that do no harm whatever is in them.
+    """
+    reading = _Reading(frozenset(vouched))
+    for number, row in enumerate(rows):
+        reading.take(*(column or b"" for column in row))
+        if number % _MANY == 0:
+            breathe()
+    return reading.knowledge(breathe)
+
+
+class _Reading:
+    """What has been read of a catalog so far."""
+
+    def __init__(self, vouched: frozenset[bytes]) -> None:
+        self._vouched = vouched
+        self._graph = Graph()
+        self._named: list[tuple[bytes, bytes]] = []  # (lower-case name, node)
+        self._findings: dict[bytes, Finding] = {}
+        self._events: list[bytes] = []
+        self._unreadable: dict[bytes, str] = {}  # by node
+        self._encoding = ""
+
+    def take(self, kind: bytes, a: bytes, b: bytes, c: bytes, d: bytes, e: bytes) -> None:
+        """One row."""
         if kind == b"edge":
             if not a.startswith(_NAMELESS) or b.startswith(_FUNCTION):
-                graph.uses(a, b)
+                self._graph.uses(a, b)
         elif kind == b"text":  # nothing in it: dropped meanwhile, and nobody knows what it was
-            _own(graph, a, judge_expression(b) if b else Finding(bits=UNKNOWN))
+            self._own(a, judge_expression(b) if b else Finding(bits=UNKNOWN))
         elif kind == b"name":
-            named.append((b.lower(), a))
+            self._named.append((b.lower(), a))
         elif kind == b"function":
-            named.append((b.lower(), a))
-            findings[a] = judge(b, c, d)
-            if len(findings) % _MANY == 0:
-                breathe()
+            self._named.append((b.lower(), a))
+            self._function(a, b, c, d, e)
         elif kind == b"event":
-            events.append(b)
-    for event in events:
-        named.extend((word, event) for word in (*DDL, SELECT_INTO))
-    _mentions(graph, named, findings)
-    breathe()
-    for node, finding in findings.items():
-        _own(graph, node, finding)
-    graph.settle()
-    breathe()
-    return _knowledge(graph, named)
+            self._events.append(b)
+        elif kind == b"encoding":
+            self._encoding = a.decode("ascii", "replace")
+
+    def _function(self, node: bytes, name: bytes, language: bytes, source: bytes, schema: bytes) -> None:
+        if not self._vouched.isdisjoint((name.lower(), (schema + b"." + name).lower())):
+            self._findings[node] = Finding()
+            return
+        self._findings[node] = judge(name, language, source)
+        if self._findings[node].bits & Touch.UNREADABLE and language not in READABLE:
+            self._unreadable[node] = (
+                f"{name.decode('utf-8', 'replace')} ({language.decode('utf-8', 'replace')})"
+            )
+
+    def _own(self, node: bytes, finding: Finding) -> None:
+        if finding.bits:
+            self._graph.add(node, finding.bits, frozenset(finding.names))
+        if finding.any_object:
+            self._graph.uses(node, _ANY_OBJECT)
+
+    def knowledge(self, breathe: Callable[[], object]) -> Knowledge:
+        """What comes of all rows."""
+        graph, named = self._graph, self._named
+        for event in self._events:
+            named.extend((word, event) for word in (*DDL, SELECT_INTO))
+        _mentions(graph, named, self._findings)
+        for node, finding in self._findings.items():
+            self._own(node, finding)
+        lasting = [names for node, names in graph.names.items() if graph.bits[node] & Touch.SETTINGS]
+        custom = sorted({n for names in lasting for n in names or () if b"." in n})
+        breathe()
+        graph.settle(_ANY_OBJECT)
+        breathe()
+        if len(custom) > _CUSTOM:
+            for node, bits in graph.bits.items():
+                if bits & Touch.SETTINGS:
+                    graph.bits[node] = bits | Touch.UNNAMED
+        return self._tell(custom[:_CUSTOM])
+
+    def _tell(self, custom: list[bytes]) -> Knowledge:
+        graph = self._graph
+        words: dict[bytes, int] = {}
+        settings: dict[bytes, set[bytes] | None] = {}
+        unreadable: dict[bytes, str] = {}
+        everything = non_ascii = 0
+        for name, node in self._named:
+            bits = graph.bits.get(node, 0)
+            if not bits:
+                continue
+            found = _words_of(name)
+            if not found:
+                everything |= bits & _TOUCHES
+            if not name.isascii():
+                non_ascii |= bits
+            names = graph.names[node]
+            for word in found:
+                words[word] = words.get(word, 0) | bits
+                if names is None:
+                    settings[word] = None
+                elif (known := settings.setdefault(word, set())) is not None:
+                    known.update(names)
+                if node in self._unreadable:
+                    unreadable[word] = self._unreadable[node]
+        for node, bits in graph.bits.items():
+            if node.startswith(_NAMELESS):
+                everything |= bits & _TOUCHES
+        tables = _all(graph, _RELATION) & _SURVIVES_MAINTENANCE
+        for word in MAINTENANCE if tables else ():
+            words[word] = words.get(word, 0) | tables
+        untold = Touch.UNNAMED | Touch.UNREADABLE
+        return Knowledge(
+            words=words,
+            names={
+                word: tuple(sorted(names))
+                for word, names in settings.items()
+                if names and words[word] & (Touch.SETTINGS | Touch.LOCAL) and not words[word] & untold
+            },
+            custom=tuple(custom),
+            everything=everything,
+            non_ascii=non_ascii,
+            types={
+                int(node[len(_TYPE) :]): bits & _TOUCHES
+                for node, bits in graph.bits.items()
+                if node.startswith(_TYPE) and bits & _TOUCHES
+            },
+            reads_sequences=any(bits & Need.SEQUENCES << NEED_SHIFT for bits in graph.bits.values()),
+            notifying=frozenset(word for word, bits in words.items() if bits & NOTIFIES),
+            unreadable=unreadable,
+            encoding=self._encoding,
+        )
 
 
-class _Graph:
-    """What uses what, and how bits and names of settings climb from the used to the users."""
-
-    def __init__(self) -> None:
-        self.bits: dict[bytes, int] = {}
-        self.names: dict[bytes, frozenset[bytes]] = {}
-        self._users: dict[bytes, list[bytes]] = defaultdict(list)
-
-    def uses(self, user: bytes, used: bytes) -> None:
-        self._users[used].append(user)
-
-    def add(self, node: bytes, bits: int, names: frozenset[bytes]) -> bool:
-        """Give a node more; True if it is new to it."""
-        old_bits, old_names = self.bits.get(node, 0), self.names.get(node, frozenset())
-        if old_bits | bits == old_bits and names <= old_names:
-            return False
-        self.bits[node] = old_bits | bits
-        self.names[node] = old_names | names
-        return True
-
-    def settle(self) -> None:
-        """Let everything climb until nothing changes; bits and names only grow, so that ends."""
-        open_nodes = list(self.bits)
-        while open_nodes:
-            node = open_nodes.pop()
-            bits, names = self.bits[node], self.names[node]
-            if node != _ANY_OBJECT and self.add(_ANY_OBJECT, bits, names):
-                open_nodes.append(_ANY_OBJECT)
-            open_nodes.extend(user for user in self._users[node] if self.add(user, bits, names))
+def _all(graph: Graph, kind: bytes) -> int:
+    """The bits of all nodes of a kind."""
+    found = 0
+    for node, bits in graph.bits.items():
+        if node.startswith(kind):
+            found |= bits
+    return found
 
 
-def _own(graph: _Graph, node: bytes, finding: Finding) -> None:
-    if finding.bits:
-        graph.add(node, finding.bits, frozenset(finding.names))
-    if finding.any_object:
-        graph.uses(node, _ANY_OBJECT)
-
-
-def _mentions(graph: _Graph, named: list[tuple[bytes, bytes]], findings: dict[bytes, Finding]) -> None:
+def _mentions(graph: Graph, named: list[tuple[bytes, bytes]], findings: dict[bytes, Finding]) -> None:
     """A function uses whatever has the name of a word in its source."""
     names: set[bytes] = set()
     for name, node in named:
@@ -128,36 +210,13 @@ def _mentions(graph: _Graph, named: list[tuple[bytes, bytes]], findings: dict[by
 
 
 def _words_of(name: bytes) -> tuple[bytes, ...]:
-    """What a scan for words sees of a name: itself, or its longest piece if it has to be written in quotes."""
-    if _PIECE.fullmatch(name) or name == SELECT_INTO:
+    """What the scan for words sees of a name: itself, or its longest piece if it has to be written in quotes. Nothing
+    of one that has no piece which the scan takes for a word: "!", "9$9".
+    """
+    if name == SELECT_INTO:
         return (name,)
-    pieces = _PIECE.findall(name)
-    return (name, max(pieces, key=len)) if pieces else (name,)
-
-
-def _knowledge(graph: _Graph, named: list[tuple[bytes, bytes]]) -> Knowledge:
-    words: dict[bytes, int] = {}
-    settings: dict[bytes, frozenset[bytes]] = {}
-    for name, node in named:
-        bits = graph.bits.get(node, 0)
-        for word in _words_of(name) if bits else ():
-            words[word] = words.get(word, 0) | int(bits)
-            settings[word] = settings.get(word, frozenset()) | graph.names[node]
-    everything = 0
-    for node, bits in graph.bits.items():
-        if node.startswith(_NAMELESS):
-            everything |= int(bits & _TOUCHES)
-    told = Touch.SETTINGS | Touch.UNNAMED
-    return Knowledge(
-        words=words,
-        names={w: tuple(sorted(settings[w])) for w, bits in words.items() if bits & told == Touch.SETTINGS},
-        custom=tuple(sorted({n for names in graph.names.values() for n in names if b"." in n})),
-        everything=everything,
-        reads_sequences=any(bits & Need.SEQUENCES << NEED_SHIFT for bits in graph.bits.values()),
-        types={
-            int(node[len(_TYPE) :]): int(bits & _TOUCHES)
-            for node, bits in graph.bits.items()
-            if node.startswith(_TYPE)
-        },
-        notifying=frozenset(w for w, bits in words.items() if bits & NOTIFIES),
-    )
+    pieces = [piece for run in _RUN.findall(name) if (piece := run.lstrip(b"0123456789$"))]
+    if not pieces:
+        return ()
+    longest = max(pieces, key=len)
+    return (name,) if longest == name else (name, longest)

@@ -1,5 +1,6 @@
-"""understand() in a process of its own: the rows on standard input, the Knowledge on standard output, as MessagePack.
+"""understand() in a process of its own, with MessagePack on standard input and output.
 
+It is given the rows and the names of functions that somebody vouches for, and answers with the Knowledge.
 It has little memory and little time, others come before it, and it ends with whoever has started it.
 """
 
@@ -26,8 +27,9 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     os.nice(10)
-    rows = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=list[tuple[bytes | None, ...]])
-    sys.stdout.buffer.write(msgspec.msgpack.encode(understand(rows)))
+    given = tuple[list[tuple[bytes | None, ...]], frozenset[bytes]]
+    rows, vouched = msgspec.msgpack.decode(sys.stdin.buffer.read(), type=given)
+    sys.stdout.buffer.write(msgspec.msgpack.encode(understand(rows, vouched=vouched)))
 
 
 if __name__ == "__main__":

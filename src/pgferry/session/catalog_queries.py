@@ -99,6 +99,8 @@ VERSION_QUERY: bytes = _qualified(
         ("pg_catalog.pg_opclass x", _XMIN, "x.oid", "x.oid >= USER_OID"),
         ("pg_catalog.pg_event_trigger x", _XMIN, "x.oid", "x.oid >= USER_OID"),
         ("pg_catalog.pg_extension x", _XMIN, "x.oid", "x.oid >= USER_OID"),
+        ("pg_catalog.pg_foreign_data_wrapper x", _XMIN, "x.oid", "x.oid >= USER_OID"),
+        ("pg_catalog.pg_foreign_server x", _XMIN, "x.oid", "x.oid >= USER_OID"),
         ("pg_catalog.pg_statistic_ext x", _XMIN, "x.oid", "x.oid >= USER_OID"),
         (
             "pg_catalog.pg_index x",
@@ -126,11 +128,15 @@ VERSION_QUERY: bytes = _qualified(
 
 
 def _edges(user: str, used: str, rest: str) -> str:
-    return f"SELECT 'edge', {user}, {used}, NULL, NULL {rest}"
+    return f"SELECT 'edge', {user}, {used}, NULL, NULL, NULL {rest}"
 
 
 def _texts(node: str, text: str, rest: str) -> str:
-    return f"SELECT 'text', {node}, {text}, NULL, NULL {rest}"
+    return f"SELECT 'text', {node}, {text}, NULL, NULL, NULL {rest}"
+
+
+def _name(node: str, name: str, rest: str) -> str:
+    return f"SELECT 'name', {node}, {name}::pg_catalog.text, NULL, NULL, NULL {rest}"
 
 
 def _node(catalog: int | str, oid: str) -> str:
@@ -161,25 +167,57 @@ WITH builtin AS MATERIALIZED (
     SELECT DISTINCT d.classid, d.objid, d.refclassid, d.refobjid FROM pg_catalog.pg_depend d
     WHERE d.objid >= USER_OID AND d.refobjid >= USER_OID AND (
         d.refclassid = '1255'::pg_catalog.oid
+        OR d.refclassid = ANY ('{{2328,1417}}'::pg_catalog.oid[])
         OR d.refclassid = '1247'::pg_catalog.oid AND (d.classid <> '1259'::pg_catalog.oid OR d.deptype = 'n')
         OR d.refclassid = '1259'::pg_catalog.oid AND d.deptype = 'n'
             AND d.classid = ANY ('{{2618,3256,1255}}'::pg_catalog.oid[]))
 )
 """
 
+# A C function that belongs to no extension: nobody vouches for it, and it cannot be read.
+C_ALONE = "c, of no extension"
+
 _NAMES = (
-    f"SELECT 'name', {_node(1259, 'c.oid')}, c.relname::pg_catalog.text, NULL, NULL FROM pg_catalog.pg_class c"
-    " WHERE c.oid >= USER_OID AND c.relkind = ANY ('{r,p,v,m,f,c}'::pg_catalog.\"char\"[])",
-    f"SELECT 'name', {_node(1247, 't.oid')}, t.typname::pg_catalog.text, NULL, NULL FROM pg_catalog.pg_type t"
-    " WHERE t.oid >= USER_OID AND (t.typtype = ANY ('{d,r,m}'::pg_catalog.\"char\"[])"
-    " OR t.typtype = 'b' AND t.typelem = '0'::pg_catalog.oid)",
+    "SELECT 'encoding', pg_catalog.getdatabaseencoding()::pg_catalog.text, NULL, NULL, NULL, NULL",
+    _name(
+        _node(1259, "c.oid"),
+        "c.relname",
+        "FROM pg_catalog.pg_class c"
+        " WHERE c.oid >= USER_OID AND c.relkind = ANY ('{r,p,v,m,f,c}'::pg_catalog.\"char\"[])",
+    ),
+    _name(
+        _node(1247, "t.oid"),
+        "t.typname",
+        "FROM pg_catalog.pg_type t"
+        " WHERE t.oid >= USER_OID AND (t.typtype = ANY ('{d,r,m}'::pg_catalog.\"char\"[])"
+        " OR t.typtype = 'b' AND t.typelem = '0'::pg_catalog.oid)",
+    ),
+    # Types of arrays have names of their own: _mydomain.
+    _name(
+        _node(1247, "e.oid"),
+        "t.typname",
+        "FROM pg_catalog.pg_type t JOIN pg_catalog.pg_type e ON e.oid = t.typelem"
+        " WHERE t.oid >= USER_OID AND t.typcategory = 'A' AND (e.typtype = ANY ('{d,r,m}'::pg_catalog.\"char\"[])"
+        " OR e.typrelid <> '0'::pg_catalog.oid AND EXISTS (SELECT FROM dep d WHERE d.classid = '1259'::pg_catalog.oid"
+        " AND d.objid = e.typrelid AND d.refclassid = '1247'::pg_catalog.oid))",
+    ),
+    # The validator of a foreign-data wrapper runs where options are given to it or to what it serves.
+    _name(
+        _node(2328, "w.oid"), "w.fdwname", "FROM pg_catalog.pg_foreign_data_wrapper w WHERE w.oid >= USER_OID"
+    ),
+    _name(_node(1417, "s.oid"), "s.srvname", "FROM pg_catalog.pg_foreign_server s WHERE s.oid >= USER_OID"),
     # A body in SQL's standard form is no text: it is written out, header and all. Such functions have no prosrc.
-    f"""SELECT 'function', {_node(1255, "p.oid")}, p.proname::pg_catalog.text, l.lanname::pg_catalog.text,
-        CASE WHEN l.lanname = 'sql' AND p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END
+    f"""SELECT 'function', {_node(1255, "p.oid")}, p.proname::pg_catalog.text,
+        CASE WHEN l.lanname = 'c' AND x.objid IS NULL THEN '{C_ALONE}' ELSE l.lanname::pg_catalog.text END,
+        CASE WHEN l.lanname = 'sql' AND p.prosrc = '' THEN pg_catalog.pg_get_functiondef(p.oid) ELSE p.prosrc END,
+        n.nspname::pg_catalog.text
     FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_language l ON l.oid = p.prolang
-    WHERE p.oid >= USER_OID
-        AND (l.lanname <> 'c' OR p.proname = ANY ('{{{_EXTENSION_FUNCTIONS}}}'::pg_catalog.name[]))""",
-    f"SELECT 'event', {_node(3466, 'e.oid')}, {_node(1255, 'e.evtfoid')}, e.evtevent::pg_catalog.text, NULL"
+        JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+        LEFT JOIN pg_catalog.pg_depend x ON l.lanname = 'c' AND x.classid = '1255'::pg_catalog.oid
+            AND x.objid = p.oid AND x.deptype = 'e'
+    WHERE p.oid >= USER_OID AND (l.lanname <> 'c' OR x.objid IS NULL
+        OR p.proname = ANY ('{{{_EXTENSION_FUNCTIONS}}}'::pg_catalog.name[]))""",
+    f"SELECT 'event', {_node(3466, 'e.oid')}, {_node(1255, 'e.evtfoid')}, e.evtevent::pg_catalog.text, NULL, NULL"
     " FROM pg_catalog.pg_event_trigger e WHERE e.evtenabled <> 'D' AND e.evtevent <> 'login'",
 )
 
@@ -328,7 +366,8 @@ _TEXTS = (
         _node(1255, "a.aggfnoid::pg_catalog.oid"),
         "pg_catalog.concat(b.proname, '()')",
         "FROM pg_catalog.pg_aggregate a JOIN builtin b ON b.oid = ANY (ARRAY[a.aggtransfn::pg_catalog.oid,"
-        " a.aggfinalfn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])"
+        " a.aggfinalfn::pg_catalog.oid, a.aggcombinefn::pg_catalog.oid, a.aggmtransfn::pg_catalog.oid,"
+        " a.aggminvtransfn::pg_catalog.oid, a.aggmfinalfn::pg_catalog.oid])"
         " WHERE a.aggfnoid::pg_catalog.oid >= USER_OID",
     ),
 )

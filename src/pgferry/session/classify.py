@@ -1,19 +1,20 @@
 """classify(): what a text of one or more statements may do to the session it runs in.
 
-A false alarm costs a question to the server; a miss would be a leak. So whatever cannot be read for certain counts as
-the worst that its words allow.
+The compiled lexer reads a text of any length to its end and picks the statements with words that matter; those are
+read here, as far as they are few. A false alarm costs a question to the server; a miss would be a leak. So whatever
+cannot be read for certain counts as the worst that its words allow.
 """
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
+from pgferry.engine.lexer import Outline, may_mislead, outline, windows
+from pgferry.engine.words import WordSet
 from pgferry.session.bodies import read_do
 from pgferry.session.calls import Calls
 from pgferry.session.clears import clears
 from pgferry.session.findings import Findings
 from pgferry.session.lexer import STRINGS, Tokens, lex
 from pgferry.session.setting import read_reset, read_set
-from pgferry.session.skim import is_harmless
 from pgferry.session.verdict import (
     ANYTHING,
     DEALLOCATE_ALL,
@@ -29,7 +30,7 @@ from pgferry.session.verdict import (
     Touch,
     Verdict,
 )
-from pgferry.session.words import spelled, worst
+from pgferry.session.words import may_define, word_set
 
 # Objects that are never temporary.
 _NEVER_TEMPORARY = frozenset(
@@ -48,14 +49,8 @@ _WITHOUT_CODE = frozenset(
 _ALTERED_WITHOUT_CODE = frozenset(
     b"role user group database system tablespace statistics publication subscription default large".split()
 )
-_DEFINING = re.compile(rb"\b(?:create|alter|execute|import)\b", re.IGNORECASE)
 # Between CREATE and the kind of the object.
 _CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged".split())
-_SPLITTERS = frozenset((b"(", b")", b";", b"begin", b"end", b"case"))
-
-_LONG = 1000  # from here on a quick look first pays
-_TOO_LONG = 16384  # from here on reading closely would take too long: nobody else is served meanwhile
-_CLEARING = frozenset((b"discard", b"reset", b"set", b"unlisten", b"deallocate", b"close", b"select"))
 
 _EVERYTHING = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
@@ -64,110 +59,100 @@ def classify(
     text: bytes,
     words: Mapping[bytes, int] | None = None,
     settings: Mapping[bytes, tuple[bytes, ...]] | None = None,
+    *,
+    known: WordSet | None = None,
+    mixed: bool = False,
+    doubt: int = 0,
 ) -> Verdict:
-    """Judge a text: HARMLESS, or what it may do. `words`: names from the catalog whose use may change state;
-    `settings`: those that some of them change, where they change no others."""
+    """Judge a text.
+
+    `words`: names from the catalog whose use may change state; `settings`: the settings that some of them change, where
+    they change no others; `known`: word_set(words), if the caller has it; `mixed`: the client's encoding has ASCII
+    bytes in its characters, or is not known for certain; `doubt`: bits of names that the text may have in another
+    encoding than the catalog.
+    """
     catalog = words or {}
-    if len(text) > _LONG and is_harmless(text, catalog):
-        return HARMLESS
-    if len(text) > _TOO_LONG:
-        return _worst(text, catalog)
+    if known is None:
+        known = word_set(catalog)
+    if mixed and may_mislead(text):
+        return _worst(text, known.bits(text) | doubt)
+    readings = [outline(text, known, True)]
+    if readings[0].ambiguous:
+        readings.append(outline(text, known, False))
+    readings = [reading for reading in readings if not reading.doubtful]
+    if not readings:
+        return _worst(text, known.bits(text) | doubt)
     findings = Findings(settings)
-    tokens = lex(text)
-    if tokens.ambiguous:
-        other = lex(text, standard=False)
-        if tokens.doubtful and other.doubtful:
-            return _worst(text, catalog)
-        for reading in (tokens, other):
-            if not reading.doubtful:
-                _Statements(reading, catalog, findings).read()
+    if doubt:
+        findings.bits(doubt, "name in another encoding")
+    for number, reading in enumerate(readings):
+        if reading.overflow or not _read(text, reading, number == 0, catalog, findings):
+            value = known.bits(text) if reading.bits & ANYTHING == ANYTHING else reading.bits
+            return _worst(text, value | doubt)
+    if readings[0].ambiguous:
         findings.edits = list(dict.fromkeys(findings.edits))
         findings.plain = None
+        findings.clears = 0
         findings.resets_at.clear()
-    elif tokens.doubtful:
-        return _worst(text, catalog)
-    else:
-        _Statements(tokens, catalog, findings).read()
-        if tokens.words[0] in _CLEARING:
-            findings.clears = clears(tokens)
     return findings.verdict()
 
 
-def _worst(text: bytes, catalog: Mapping[bytes, int]) -> Verdict:
-    """The verdict on a text that cannot be read."""
-    value = worst(text, catalog)
-    notifies = not spelled(text).isdisjoint((b"notify", b"pg_notify"))
-    if not (value or notifies):
+def _read(
+    text: bytes, found: Outline, standard: bool, catalog: Mapping[bytes, int], findings: Findings
+) -> bool:
+    """Read the statements that matter. False: one of them cannot be read."""
+    findings.ends_transaction |= found.ends_transaction
+    cleared = 0
+    clearing = len(found.pieces) == found.count
+    for start, end, number, count, in_body, spots in found.pieces:
+        tokens = lex(text, standard, (start, end), windows(count, spots))
+        if tokens.doubtful:
+            return False
+        before = findings.resets_so_far()
+        _Statement(tokens, catalog, findings, in_body).read()
+        if not in_body:
+            findings.note_reset(before, end, number)
+        bits = clears(tokens) if clearing else 0
+        clearing = bits != 0
+        cleared |= bits
+    findings.clears = cleared if clearing else 0
+    if found.count != 1:
+        findings.plain = None
+    else:
+        findings.resets_at.clear()
+    return True
+
+
+def _worst(text: bytes, value: int) -> Verdict:
+    """The verdict on a text that cannot be read, with the bits of its words."""
+    if value == 0:
         return HARMLESS
     findings = Findings()
     findings.bits(value, "text that cannot be read")
     findings.ends = int(PINNING)
-    findings.notifies = notifies
     findings.ends_transaction = True
-    findings.defines = _DEFINING.search(text) is not None or b"do" in spelled(text)
+    findings.defines = may_define(text) or value & ANYTHING == ANYTHING
     return findings.verdict()
 
 
-class _Statements:
-    """Splits a text into statements and reads each by its first word."""
+class _Statement:
+    """Reads one statement by its first word."""
 
     __slots__ = ("_calls", "_catalog", "_findings", "_in_body", "_tokens", "_words")
 
-    def __init__(self, tokens: Tokens, catalog: Mapping[bytes, int], findings: Findings) -> None:
+    def __init__(
+        self, tokens: Tokens, catalog: Mapping[bytes, int], findings: Findings, in_body: bool
+    ) -> None:
         self._tokens = tokens
         self._words = tokens.words
         self._catalog = catalog
         self._findings = findings
         self._calls = Calls(tokens, catalog, findings)
-        self._in_body = False  # in the body of a CREATE FUNCTION ... BEGIN ATOMIC
+        self._in_body = in_body  # in the body of a CREATE FUNCTION ... BEGIN ATOMIC
 
     def read(self) -> None:
-        count = 0
-        findings = self._findings
-        for start, end, in_body in self._split():
-            if start < end:
-                self._in_body = in_body
-                before = findings.resets_so_far()
-                self._statement(start, end)
-                if not in_body:
-                    findings.note_reset(before, self._tokens.ends[end - 1], count)
-                count += 1
-        if count != 1:
-            findings.plain = None
-        else:
-            findings.resets_at.clear()
-
-    def _split(self) -> Iterator[tuple[int, int, bool]]:
-        """The statements, and whether each is part of a function's body."""
-        words = self._words
-        length = len(self._tokens)
-        if b";" not in words:
-            yield 0, length, False
-            return
-        start = depth = cases = 0
-        atomic = started_atomic = False
-        for at, word in enumerate(words):
-            if word not in _SPLITTERS:
-                continue
-            if word == b"(":
-                depth += 1
-            elif word == b")":
-                depth = max(0, depth - 1)
-            elif word == b";":
-                if depth == 0:
-                    yield start, at, started_atomic
-                    start, started_atomic = at + 1, atomic
-            elif word == b"begin":
-                if words[at + 1] == b"atomic" and words[start] == b"create":
-                    atomic, cases = True, 0
-            elif atomic and (at == 0 or words[at - 1] not in (b".", b"as")):
-                if word == b"case":
-                    cases += 1
-                elif cases:
-                    cases -= 1
-                else:
-                    atomic = False
-        yield start, length, started_atomic
+        """Add what the statement does to the findings."""
+        self._statement(0, len(self._tokens))
 
     def _statement(self, start: int, end: int) -> None:
         reader = _READERS.get(self._words[start])
@@ -264,7 +249,7 @@ class _Statements:
         tokens = self._tokens
         read_do(tokens, start, end, self._catalog, self._findings)
         body = tokens.text[tokens.starts[start] : tokens.ends[end - 1]]
-        if self._findings.touch & ANYTHING == ANYTHING or _DEFINING.search(body):
+        if self._findings.touch & ANYTHING == ANYTHING or may_define(body):
             self._findings.defines = True
 
     def _create(self, start: int, end: int) -> None:
@@ -352,34 +337,27 @@ class _Statements:
         else:
             self._scan(start, end)
 
-    def _end_transaction(self, start: int, end: int) -> None:
-        words = self._words
-        to_savepoint = words[start] == b"rollback" and b"to" in words[start + 1 : min(end, start + 3)]
-        if words[start + 1] != b"prepared" and not to_savepoint:
-            self._findings.ends_transaction |= not self._in_body
-
     def _nothing(self, _start: int, _end: int) -> None:
         """Statements that neither change state nor evaluate anything."""
 
 
-_READERS: dict[bytes, Callable[[_Statements, int, int], None]] = {
-    b"set": _Statements._set,
-    b"reset": _Statements._reset,
-    b"discard": _Statements._discard,
-    b"prepare": _Statements._prepare,
-    b"execute": _Statements._execute,
-    b"deallocate": _Statements._deallocate,
-    b"listen": _Statements._listen,
-    b"unlisten": _Statements._unlisten,
-    b"notify": _Statements._notify,
-    b"load": _Statements._load,
-    b"do": _Statements._do,
-    b"create": _Statements._create,
-    b"alter": _Statements._alter,
-    b"drop": _Statements._drop,
-    b"declare": _Statements._declare,
-    b"close": _Statements._close,
-    b"explain": _Statements._explain,
-    **dict.fromkeys((b"commit", b"end", b"rollback", b"abort"), _Statements._end_transaction),
-    **dict.fromkeys((b"begin", b"start", b"savepoint", b"release", b"show"), _Statements._nothing),
+_READERS: dict[bytes, Callable[[_Statement, int, int], None]] = {
+    b"set": _Statement._set,
+    b"reset": _Statement._reset,
+    b"discard": _Statement._discard,
+    b"prepare": _Statement._prepare,
+    b"execute": _Statement._execute,
+    b"deallocate": _Statement._deallocate,
+    b"listen": _Statement._listen,
+    b"unlisten": _Statement._unlisten,
+    b"notify": _Statement._notify,
+    b"load": _Statement._load,
+    b"do": _Statement._do,
+    b"create": _Statement._create,
+    b"alter": _Statement._alter,
+    b"drop": _Statement._drop,
+    b"declare": _Statement._declare,
+    b"close": _Statement._close,
+    b"explain": _Statement._explain,
+    **dict.fromkeys((b"begin", b"start", b"savepoint", b"release", b"show"), _Statement._nothing),
 }

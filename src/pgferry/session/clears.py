@@ -42,29 +42,15 @@ _NOT_NAMED = frozenset(
 
 
 def clears(tokens: Tokens) -> int:
-    """The bits above of all statements of the text; 0 if one of them does, or may do, anything else."""
-    found = start = 0
+    """The bits above of one statement; 0 if it does, or may do, anything else."""
     length = len(tokens)
-    for at in range(length + 1):
-        if at < length and tokens.words[at] != b";":
-            continue
-        if start < at:
-            bits = _statement(tokens, start, at)
-            if not bits:
-                return 0
-            found |= bits
-        start = at + 1
-    return found
-
-
-def _statement(tokens: Tokens, start: int, end: int) -> int:
-    if any(kind == QUOTED or kind in STRINGS for kind in tokens.kinds[start:end]):
+    if QUOTED in tokens.kinds or not STRINGS.isdisjoint(tokens.kinds):
         return 0
-    words = tokens.words[start:end]
-    if len(words) <= _LONGEST:
+    words = tokens.words[:length]
+    if length <= _LONGEST:
         bits = _TEXTS.get(b" ".join(words), 0)
         if bits:
             return bits
-    if words[0] == b"reset" and len(words) >= 2 and words[1] not in _NOT_NAMED:
+    if words[0] == b"reset" and length >= 2 and words[1] not in _NOT_NAMED:
         return NAMED
     return 0

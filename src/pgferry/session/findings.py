@@ -6,6 +6,9 @@ from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, PINNING, Nee
 
 _TOUCH_BITS = (1 << NEED_SHIFT) - 1
 _NEED_BITS = NOTIFIES - 1 >> NEED_SHIFT
+ANY_LOCAL = (
+    b""  # among the names of the settings of a word: it sets one of unknown name until the transaction ends
+)
 _LASTING = PINNING | Touch.FOREVER
 
 # Old names that PostgreSQL still accepts, and settings that change together with the one that is named.
@@ -18,6 +21,7 @@ class Findings:
 
     __slots__ = (
         "_all_resets",
+        "_any_local",
         "_any_setting",
         "_names",
         "_rank",
@@ -63,6 +67,7 @@ class Findings:
         self._names: list[bytes] = []
         self._resets: list[bytes] = []
         self._any_setting = False
+        self._any_local = False
         self._all_resets = 0
 
     def add(self, bits: int, reason: str) -> None:
@@ -80,8 +85,10 @@ class Findings:
         touch = value & _TOUCH_BITS
         self.needs |= value >> NEED_SHIFT & _NEED_BITS
         self.notifies |= bool(value & NOTIFIES)
-        if touch & (Touch.SETTINGS | Touch.UNNAMED):
+        if touch & (Touch.SETTINGS | Touch.UNNAMED | Touch.UNREADABLE):
             self._any_setting = True
+        if touch & Touch.LOCAL and not self._names:
+            self._any_local = True
         if touch:
             self.add(touch, reason)
         else:
@@ -89,14 +96,26 @@ class Findings:
 
     def known(self, word: bytes, value: int, reason: str) -> None:
         """A word of the catalog with its value; the settings it changes are known, or else it may be any."""
-        for name in self._settings_of.get(word, ()):
-            self.setting(name, reason)
+        names = self._settings_of.get(word, ())
+        for name in names:
+            if name == ANY_LOCAL:
+                self.local(None, reason)
+            elif value & Touch.SETTINGS:
+                self.setting(name, reason)
+            else:
+                self.local(name, reason)
+        if names:
             value &= ~Touch.SETTINGS
+        elif value & Touch.LOCAL:
+            self.local(None, reason)
         self.bits(value, reason)
 
     def setting(self, name: bytes, reason: str | None = None) -> bytes:
         """A setting is changed. Returns its lower-case name as PostgreSQL lists it."""
         name = name.lower()
+        if not name.isascii():  # in the database's encoding it may have another name
+            self.any_setting(reason or "SET", unnamed=True)
+            return name
         name = _RENAMED.get(name, name)
         self._names += _TOGETHER.get(name, (name,))
         if name == b"seed":
@@ -104,6 +123,18 @@ class Findings:
         else:
             self.add(Touch.SETTINGS, reason or "SET " + name.decode("utf-8", "replace"))
         return name
+
+    def local(self, name: bytes | None, reason: str) -> None:
+        """A setting is changed until the end of the transaction; None: which one is not known."""
+        self.touch |= Touch.LOCAL
+        self.because(reason)
+        if name is None:
+            self._any_local = True
+        elif name.lower() == b"client_encoding":  # later texts of this transaction have to be read in it
+            self.setting(name)
+        else:
+            name = name.lower()
+            self._names += _TOGETHER.get(name, (_RENAMED.get(name, name),))
 
     def any_setting(self, reason: str, unnamed: bool = False) -> None:
         """Some setting is changed; `unnamed`: perhaps a custom one, which PostgreSQL does not list."""
@@ -149,13 +180,14 @@ class Findings:
             self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits or defines
         ):
             return HARMLESS
-        names = tuple(dict.fromkeys(self._names)) if self.touch & Touch.SETTINGS else ()
+        names = tuple(dict.fromkeys(self._names)) if self.touch & (Touch.SETTINGS | Touch.LOCAL) else ()
+        any_name = self._any_setting or self._any_local
         return Verdict(
             touch=int(self.touch),
             ends=int(self.ends),
             needs=int(self.needs),
-            names=None if self._any_setting else names,
-            hints=names if self._any_setting else (),
+            names=None if any_name else names,
+            hints=names if any_name else (),
             params=tuple(dict.fromkeys(self.params)),
             resets=None if self._all_resets else tuple(dict.fromkeys(self._resets)),
             resets_at=tuple(self.resets_at),

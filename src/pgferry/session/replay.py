@@ -1,8 +1,13 @@
 """How session state that is kept as SQL text is told from other values, and made again."""
 
+from pgferry.engine.lexer import outline
+from pgferry.engine.words import WordSet
 from pgferry.session.lexer import lex
 
 REPLAY = b"\0"  # begins the value of a setting that is kept as the SET its client wrote
+
+_PREPARES = WordSet()
+_PREPARES.add(b"prepare", 0, 1)
 
 
 def prepared_statement(text: bytes, name: bytes) -> bytes | None:
@@ -10,18 +15,13 @@ def prepared_statement(text: bytes, name: bytes) -> bytes | None:
 
     PostgreSQL keeps the whole text that the client sent, which may hold other statements beside the PREPARE.
     """
-    tokens = lex(text)
-    if tokens.doubtful or (tokens.ambiguous and b";" in text):
+    found = outline(text, _PREPARES, True)
+    if found.doubtful or found.overflow or (found.ambiguous and b";" in text):
         return None
-    words = tokens.words
-    last = len(tokens)
-    if words[0] == b"prepare" and tokens.names[1] == name and b";" not in words[: last - 1]:
-        return text  # with its comments, so that it is shown as it was written
-    for at in range(last):
-        if words[at] != b"prepare" or tokens.names[at + 1] != name or (at and words[at - 1] != b";"):
-            continue
-        end = at + 1
-        while end < last and words[end] != b";":
-            end += 1
-        return text[tokens.starts[at] : tokens.ends[end - 1]]
+    for start, end, *_ in found.pieces:
+        tokens = lex(text, True, (start, end), [(0, 2)])
+        if tokens.words[0] == b"prepare" and tokens.names[1] == name:
+            return (
+                text if found.count == 1 else text[start:end]
+            )  # with its comments, so that it is as it was written
     return None

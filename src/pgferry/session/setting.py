@@ -26,6 +26,16 @@ _NEVER_PLAIN = _OF_TRANSACTION | {
     b"is_superuser",
 }
 
+# Words of SET's forms of its own, and the settings that they set.
+_SPELLED = {
+    b"time": b"timezone",
+    b"names": b"client_encoding",
+    b"schema": b"search_path",
+    b"catalog": b"search_path",
+    b"xml": b"xmloption",
+    b"session": b"session_authorization",
+}
+
 
 def read_set(tokens: Tokens, start: int, end: int, findings: Findings) -> None:
     """A SET statement; `start` is the place of the word SET."""
@@ -45,8 +55,8 @@ def read_set(tokens: Tokens, start: int, end: int, findings: Findings) -> None:
             _named(tokens, (at, behind, end), name, findings)
         return
     if local:
-        if words[at] == b"seed":
-            _local(b"seed", findings)
+        if words[at] in _SPELLED or words[at] in (b"role", b"seed"):
+            _local(words[at], findings)
         return
     _special(tokens, at, end, findings)
 
@@ -93,8 +103,11 @@ def _plain_values(tokens: Tokens, start: int, end: int) -> bytes:
 
 def _local(name: bytes, findings: Findings) -> None:
     """SET LOCAL ends with its transaction; only the state of random() does not go back."""
-    if name.lower() == b"seed":
+    name = name.lower()
+    if name == b"seed":
         findings.setting(name)
+    elif name not in _OF_TRANSACTION:
+        findings.local(_SPELLED.get(name, name), "SET LOCAL " + name.decode("utf-8", "replace"))
 
 
 def _special(tokens: Tokens, at: int, end: int, findings: Findings) -> None:

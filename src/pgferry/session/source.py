@@ -1,7 +1,8 @@
 """What a function's source may do to a session, judged by its text alone, before it ever runs.
 
 SQL and PL/pgSQL are read exactly; dynamic SQL counts as ANYTHING unless it is put together from literals, names and
-quoted values only. Of other languages it is enough to know whether the source can reach SQL at all.
+quoted values only. Other languages are not read: a function in one of them may do anything, unless an operator vouches
+for it (harmless_functions).
 """
 
 import re
@@ -11,12 +12,16 @@ import msgspec
 
 from pgferry.session import words
 from pgferry.session.dynamic import arguments, template
-from pgferry.session.source_lexer import HOLE, OPERATOR, QUOTED, STRING, WORD, Token, tokens, uncommented
+from pgferry.session.findings import ANY_LOCAL
+from pgferry.session.source_lexer import HOLE, OPERATOR, QUOTED, STRING, WORD, Token, cut, tokens, uncommented
 from pgferry.session.verdict import ANYTHING, NEED_SHIFT, NOTIFIES, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
 _NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
 UNKNOWN = int(ANYTHING | _NEEDS_PREPARED | NOTIFIES)  # what SQL does that nobody can read
+_UNREADABLE = UNKNOWN & ~int(Touch.UNNAMED) | int(Touch.UNREADABLE)
+
+READABLE = frozenset((b"sql", b"plpgsql", b"internal", b"c"))  # languages; those in C are known by name
 
 
 class Finding(msgspec.Struct):
@@ -80,12 +85,9 @@ _LOOKS_CALLING = re.compile(
     b"|".join(sorted(_CALLS.keys() | words.SLOT_MAKERS.keys() | {b"set_config"})), re.IGNORECASE
 )
 
-# Of languages other than SQL and PL/pgSQL: what reaches SQL, and what outlives the call.
-_REACHES_SQL = re.compile(
-    rb"\bspi_|\bplpy\s*\.\s*(?:execute|prepare|cursor|subtransaction)|\bplv8\b|getattr", re.I
-)
+# What outlives the call of a function in another language, where that is known.
 _OUTLIVES = re.compile(rb"_SHARED|\b[GS]D\b|\bglobal\b|\bour\b|\bglobalThis\b")
-_KNOWN_LANGUAGES = frozenset(
+_OUTLIVING = frozenset(
     b"plperl plperlu plpythonu plpython2u plpython3u pltcl pltclu plv8 plcoffee plls".split()
 )
 _CUSTOM = re.compile(
@@ -120,14 +122,12 @@ def judge(name: bytes, language: bytes, source: bytes) -> Finding:
         return Finding(bits=_EXTENSIONS.get(name, int(Touch.FOREVER)), names=set(_CALL_NAMES.get(name, ())))
     if language == b"internal":
         return Finding(bits=_internal(source))
-    if language not in (b"sql", b"plpgsql"):
+    if language not in READABLE:
         return _other_language(language, source)
     plain = uncommented(source).lower()
-    found = Finding(words=set(_WORD.findall(plain)))
+    found = Finding(words=words.spelled(plain))
     if _needs_reading(plain, found.words, language):
         _read(source, found, plpgsql=language == b"plpgsql")
-        if b"\\'" in source:  # whether that ends a string depends on standard_conforming_strings
-            _read(source.replace(b"\\'", b"''"), found, plpgsql=language == b"plpgsql")
     return found
 
 
@@ -152,14 +152,12 @@ def _internal(symbol: bytes) -> int:
 
 
 def _other_language(language: bytes, source: bytes) -> Finding:
-    found = Finding(words=set(_WORD.findall(source.lower())))
-    if language not in _KNOWN_LANGUAGES:
-        found.bits = UNKNOWN | Touch.FOREVER
-    else:
-        found.bits |= UNKNOWN if _REACHES_SQL.search(source) else 0
-        found.bits |= Touch.FOREVER if _OUTLIVES.search(source) else 0
-    found.names.update(_custom(source))
-    return found
+    outlives = language in _OUTLIVING and _OUTLIVES.search(source)
+    return Finding(
+        bits=_UNREADABLE | (int(Touch.FOREVER) if outlives else 0),
+        names=set(_custom(source)),
+        words=words.spelled(source),
+    )
 
 
 def _custom(source: bytes) -> Iterator[bytes]:
@@ -188,7 +186,15 @@ def _may_begin(plain: bytes, at: int) -> bool:
 
 
 def _read(source: bytes, found: Finding, *, plpgsql: bool) -> None:
-    _Reader(tokens(_body(source)), found, plpgsql=plpgsql).read()
+    body = _body(source)
+    readings = [cut(body)]
+    if readings[0].ambiguous:  # whether \\' ends a string depends on standard_conforming_strings
+        readings.append(cut(body, standard=False))
+    readings = [reading for reading in readings if not reading.doubtful]
+    for reading in readings:
+        _Reader(reading.tokens, found, plpgsql=plpgsql).read()
+    if not readings:
+        found.bits |= UNKNOWN
     if found.bits & Touch.UNNAMED:
         found.names.update(_custom(source))
 
@@ -235,7 +241,10 @@ class _Reader:
     def _string(self, token: Token) -> None:
         """A string is data; only calls in it count, for whoever runs it."""
         if _LOOKS_CALLING.search(token.text):
-            _Reader(tokens(token.text), self.found, plpgsql=False).read(heads=False)
+            inner = cut(token.text)
+            _Reader(inner.tokens, self.found, plpgsql=False).read(heads=False)
+            if inner.doubtful or not token.readable:
+                self.found.bits |= UNKNOWN
 
     def _name(self, i: int, name: bytes) -> None:
         if HOLE in name:
@@ -293,6 +302,9 @@ class _Reader:
         if local is not None and local.lower() in (b"true", b"t", b"on", b"yes", b"1"):
             if value is not None and value.lower() == b"seed":
                 self.found.bits |= Touch.FOREVER  # it knows no LOCAL
+            else:
+                known = value is not None and HOLE not in value
+                self._local(value.lower() if value is not None and known else ANY_LOCAL)
             return
         self.found.bits |= Touch.SETTINGS
         if value is None or HOLE in value:
@@ -363,7 +375,11 @@ class _Reader:
         elif first == b"local" and self._at(i + 1) == b"seed":
             self.found.bits |= Touch.FOREVER  # it knows no LOCAL
             return
-        elif first in (b"local", b"transaction", b"constraints"):
+        elif first == b"local":
+            name = self._dotted(i + 1)
+            self._local(_SPELLED.get(name, name) if HOLE not in name else ANY_LOCAL)
+            return
+        elif first in (b"transaction", b"constraints"):
             return
         elif first == b"session" and self._at(i + 1) == b"authorization":
             self.found.names.update((b"session_authorization", b"role"))
@@ -372,18 +388,30 @@ class _Reader:
             return
         elif first == b"time" and self._at(i + 1) == b"zone":
             self._setting(b"timezone")
-        elif first in _SPELLED:
+        elif first in _SPELLED and self._at(i + 1) != b".":
             self._setting(_SPELLED[first])
         else:
-            name = first
-            while self._at(i + 1) == b".":
-                i += 2
-                name += b"." + self._at(i)
+            name = self._dotted(i)
             if not name or HOLE in name or name == b"all":
                 self.found.bits |= Touch.UNNAMED
             else:
                 self._setting(name)
         self.found.bits |= Touch.SETTINGS
+
+    def _dotted(self, i: int) -> bytes:
+        """A name with its dots."""
+        name = self._at(i)
+        while self._at(i + 1) == b".":
+            i += 2
+            name += b"." + self._at(i)
+        return name
+
+    def _local(self, name: bytes) -> None:
+        """A setting is changed until the end of the transaction."""
+        self.found.bits |= Touch.LOCAL
+        if name == b"client_encoding":  # later texts of the transaction have to be read in it
+            self.found.bits |= Touch.SETTINGS
+        self.found.names.add(name)
 
     def _do(self, i: int) -> None:
         """A DO block of SQL: its text is PL/pgSQL unless it says otherwise."""
@@ -394,6 +422,8 @@ class _Reader:
 
 
 _SPELLED = {
+    b"time": b"timezone",
+    b"session": b"session_authorization",
     b"names": b"client_encoding",
     b"xml": b"xmloption",
     b"schema": b"search_path",

@@ -1,10 +1,14 @@
-"""Tokens of a function's source, exact for SQL and PL/pgSQL as PostgreSQL's own lexer reads them."""
+"""Tokens of a function's source, in SQL or PL/pgSQL, which have the same lexical rules."""
 
 import re
 from typing import NamedTuple
 
-# A name, or a piece of one, that dynamic SQL computes: no source can hold this byte otherwise.
-HOLE = b"\x01"
+from pgferry.session.lexer import BITS, CHAR, ESCAPED, IDENT, PLAIN, STRINGS, UNICODE, Tokens, lex
+from pgferry.session.lexer import QUOTED as QUOTED_NAME
+
+# A name, or a piece of one, that dynamic SQL computes. These bytes are part of a word to the lexer, and no text in
+# UTF-8 holds them.
+HOLE = b"\xff\xfe\xff"
 
 WORD, QUOTED, STRING, NUMBER, OPERATOR = range(5)
 
@@ -15,26 +19,18 @@ class Token(NamedTuple):
     readable: bool = True  # False: a string or name with escapes that hide what it says
 
 
-_TOKEN = re.compile(
-    rb"""\s*(?:
-    (?P<word>[A-Za-z_\x80-\xff\x01][A-Za-z0-9_$\x80-\xff\x01]*+)(?!['&])
-  | (?P<line>--[^\r\n]*)
-  | (?P<comment>/\*)
-  | (?P<escaped>[eE]'(?:[^'\\]|\\.|'')*')
-  | (?P<unicode>[uU]&(?:'(?:[^']|'')*'|"(?:[^"]|"")*"))
-  | (?P<string>[bBxXnN]?'(?:[^']|'')*')
-  | (?P<dollar>\$(?P<tag>(?:[A-Za-z_\x80-\xff][A-Za-z0-9_\x80-\xff]*)?)\$.*?\$(?P=tag)\$)
-  | (?P<quoted>"(?:[^"]|"")*")
-  | (?P<name>[A-Za-z_\x80-\xff\x01][A-Za-z0-9_$\x80-\xff\x01]*)
-  | (?P<number>[$]?[0-9][0-9A-Za-z_.\x01]*)
-  | (?P<operator>::|:=|=>|\|\||>>|<<|.))
-    """,
-    re.VERBOSE | re.DOTALL,
-)
+class Source(NamedTuple):
+    """A source cut into tokens."""
+
+    tokens: list[Token]
+    ambiguous: bool  # it reads differently with the other standard_conforming_strings
+    doubtful: bool  # no source that PostgreSQL would accept
+
+
+_OPERATORS = frozenset((b"::", b":=", b"=>", b"||", b">>", b"<<"))
 _NESTED = re.compile(rb"/\*(?:(?!\*/).)*?/\*", re.DOTALL)
-_COMMENT_EDGE = re.compile(rb"/\*|\*/")
-_ESCAPE = re.compile(rb"\\(.)", re.DOTALL)
-_CODED = re.compile(rb"\\[0-7xuU]")
+# A string in several pieces, behind its opening.
+_PIECE = re.compile(rb"'((?:[^']|'')*)'(?:[ \t\n\r\f\v]|--[^\r\n]*)*", re.DOTALL)
 
 # Comments, and whatever may hold what looks like one.
 _COMMENT = re.compile(
@@ -43,63 +39,46 @@ _COMMENT = re.compile(
 )
 
 
+def cut(source: bytes, standard: bool = True) -> Source:
+    """The tokens of a source, without its comments; `standard` is the setting standard_conforming_strings."""
+    found = lex(source, standard)
+    tokens: list[Token] = []
+    skipped = -1  # the second character of an operator that has been taken already
+    for at in range(len(found)):
+        kind = found.kinds[at]
+        if kind == IDENT:
+            tokens.append(Token(WORD, found.words[at]))
+        elif kind == CHAR:
+            if at != skipped:
+                pair = found.words[at] + found.words[at + 1]
+                joined = found.ends[at] == found.starts[at + 1] and pair in _OPERATORS
+                tokens.append(Token(OPERATOR, pair if joined else found.words[at]))
+                skipped = at + 1 if joined else -1
+        elif kind == QUOTED_NAME:
+            plain = found.raw(at)[:1] == b'"'
+            tokens.append(Token(QUOTED, found.names[at].lower(), plain))
+        elif kind in STRINGS or kind == BITS:
+            tokens.append(_string(found, at))
+        else:
+            tokens.append(Token(NUMBER, found.raw(at)))
+    return Source(tokens, found.ambiguous, found.doubtful)
+
+
 def tokens(source: bytes) -> list[Token]:
-    """The tokens of a source, comments left out, adjacent strings joined as PostgreSQL joins them."""
-    found: list[Token] = []
-    at, source = 0, source.rstrip()
-    while match := _TOKEN.match(source, at):
-        at = match.end()
-        kind = match.lastgroup
-        if kind == "word":
-            found.append(Token(WORD, match["word"].lower()))
-            continue
-        if kind == "line":
-            continue
-        if kind == "comment":
-            at = _comment_end(source, at)
-            continue
-        token = _token(kind or "", match[0].lstrip())
-        if token.kind == STRING and found and found[-1].kind == STRING:
-            token = Token(STRING, found.pop().text + token.text, token.readable)
-        found.append(token)
-    return found
+    """The tokens of a source, as they are with standard_conforming_strings on."""
+    return cut(source).tokens
 
 
-def _token(kind: str, text: bytes) -> Token:
-    if kind == "operator":
-        return Token(OPERATOR, text)
-    if kind == "name":
-        return Token(WORD, text.lower())
-    if kind == "string":
-        return Token(STRING, text[text.index(b"'") + 1 : -1].replace(b"''", b"'"))
-    if kind == "dollar":
-        edge = text.index(b"$", 1) + 1
-        return Token(STRING, text[edge:-edge])
-    if kind == "quoted":
-        return Token(QUOTED, text[1:-1].replace(b'""', b'"').lower())
-    if kind == "escaped":
-        inner = text[2:-1].replace(b"''", b"'")
-        return Token(STRING, _ESCAPE.sub(_unescaped, inner), _CODED.search(inner) is None)
-    if kind == "unicode":
-        return Token(STRING if text[2:3] == b"'" else QUOTED, text[3:-1].lower(), b"\\" not in text)
-    return Token(NUMBER, text)
-
-
-def _unescaped(match: re.Match[bytes]) -> bytes:
-    letter = match.group(1)
-    return b" " if letter in b"bfnrt" else letter
-
-
-def _comment_end(source: bytes, at: int) -> int:
-    """Where the comment ends whose opening ends at `at`; comments nest."""
-    depth = 1
-    while depth:
-        edge = _COMMENT_EDGE.search(source, at)
-        if edge is None:
-            return len(source)
-        depth += 1 if edge.group() == b"/*" else -1
-        at = edge.end()
-    return at
+def _string(found: Tokens, at: int) -> Token:
+    """A string with its value, or what is in it where the value is not told."""
+    kind, raw = found.kinds[at], found.raw(at)
+    value = found.string(at)
+    if value is not None:
+        return Token(STRING, value)
+    inner = b"".join(_PIECE.findall(raw[raw.index(b"'") :])).replace(b"''", b"'")
+    if kind == ESCAPED:
+        return Token(STRING, inner, False)
+    return Token(STRING, inner, kind in (PLAIN, BITS) or (kind == UNICODE and b"\\" not in raw))
 
 
 def uncommented(source: bytes) -> bytes:

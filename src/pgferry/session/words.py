@@ -1,13 +1,15 @@
 """The built-in words that make a statement's text worth a closer look.
 
-A value is what a text with the word may do at worst, for texts too long to be classified: Touch bits, and Need bits
-shifted by NEED_SHIFT.
+A value is what a text with the word may do at worst, for texts that cannot be read: Touch bits, Need bits shifted by
+NEED_SHIFT, and NOTIFIES.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from pgferry.session.verdict import ANYTHING, NEED_SHIFT, Need, Touch
+from pgferry.engine.words import WordSet
+from pgferry.session.lexer import NAME_LENGTH, truncate
+from pgferry.session.verdict import ANYTHING, NEED_SHIFT, NOTIFIES, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
 _NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
@@ -17,12 +19,16 @@ def _words(value: int, names: str) -> dict[bytes, int]:
     return {name.encode(): int(value) for name in names.split()}
 
 
-# Functions that run SQL given to them as a string, or read a relation named in a string.
+# Functions that run SQL given to them as a string, read a relation named in a string or by its oid, or check a value of
+# a type that is given so: a domain's CHECK runs functions.
 STRING_RUNNERS = frozenset(
     b"query_to_xml query_to_xmlschema query_to_xml_and_xmlschema cursor_to_xml cursor_to_xmlschema table_to_xml"
     b" table_to_xmlschema table_to_xml_and_xmlschema schema_to_xml schema_to_xmlschema"
     b" schema_to_xml_and_xmlschema database_to_xml database_to_xmlschema database_to_xml_and_xmlschema"
-    b" ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table".split()
+    b" ts_stat ts_rewrite crosstab crosstab2 crosstab3 crosstab4 connectby xpath_table"
+    b" domain_in domain_recv array_in array_recv record_in record_recv range_in range_recv multirange_in"
+    b" multirange_recv pg_input_is_valid pg_input_error_info pg_restore_attribute_stats"
+    b" brin_summarize_range brin_summarize_new_values bt_index_check bt_index_parent_check".split()
 )
 
 # Built-in functions by what a call of them may do.
@@ -46,12 +52,12 @@ SLOT_MAKERS = {
 WORDS: dict[bytes, int] = {
     **_words(Touch.SETTINGS | Touch.UNNAMED, "set_config pg_settings"),
     **_words(Touch.SETTINGS, "set_limit"),
-    **_words(Touch.TEMP, "temp temporary pg_temp"),
+    **_words(Touch.TEMP, "pg_temp"),
     **dict.fromkeys(LOCKING | UNLOCKING, int(Touch.LOCKS)),
     **dict.fromkeys(LASTING | SLOT_MAKERS.keys(), int(Touch.FOREVER)),
     **_words(_NEEDS_SEQUENCES, "currval lastval"),
     **_words(_NEEDS_PREPARED, "execute pg_prepared_statements pg_prepared_statement"),
-    **_words(0, "pg_notify"),
+    **_words(NOTIFIES, "pg_notify"),
     **dict.fromkeys(STRING_RUNNERS, int(ANYTHING)),
     **_words(ANYTHING | _NEEDS_PREPARED | _NEEDS_SEQUENCES, "u&"),
 }
@@ -63,7 +69,7 @@ STARTERS: dict[bytes, int] = {
     **_words(ANYTHING & ~Touch.UNNAMED, "discard"),
     **_words(Touch.PREPARED | _NEEDS_PREPARED, "prepare deallocate"),
     **_words(Touch.LISTEN, "listen unlisten"),
-    **_words(0, "notify"),
+    **_words(NOTIFIES, "notify"),
     **_words(Touch.FOREVER, "load"),
     **_words(ANYTHING | _NEEDS_PREPARED | _NEEDS_SEQUENCES, "do"),
     **_words(Touch.TEMP | Touch.SETTINGS, "create"),
@@ -79,26 +85,66 @@ UNLESS_AFTER: dict[bytes, tuple[int, frozenset[bytes]]] = {
 
 # First words of statements that fire event triggers; in a catalog's words where one of these triggers is suspect.
 DDL = tuple(b"alter comment create drop grant import reassign refresh reindex revoke security".split())
+# Statements that run functions of tables which they need not name; in a catalog's words where a table has suspect ones.
+MAINTENANCE = tuple(b"analyse analyze cluster reindex vacuum".split())
 # A key of a catalog's words that is no word: what SELECT ... INTO may touch where an event trigger is suspect.
 SELECT_INTO = b"select into"
 
 _WORD = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+")
+_BEHIND_DOLLAR = re.compile(rb"(?<=\$)[0-9]*([a-z_\x80-\xff][a-z0-9_\x80-\xff]*)")  # $a$string$a$word
 _ESCAPED = re.compile(rb"[uU]&['\"]")
+
+
+def _base() -> WordSet:
+    found = WordSet()
+    for word, bits in WORDS.items():
+        found.add(word, bits, 0)
+    for word, bits in STARTERS.items():
+        found.add(word, 0, bits)
+    for word, (bits, shields) in UNLESS_AFTER.items():
+        found.add_shielded(word, bits)
+        for shield in shields:
+            found.add_shield(shield)
+    return found
+
+
+def _anywhere(words: Iterable[bytes], bits: int) -> WordSet:
+    found = WordSet()
+    for word in words:
+        found.add(word, bits, 0)
+    return found
+
+
+_BASE = _base()
+_LASTING_WORDS = _anywhere((b"load", *LASTING, *SLOT_MAKERS), int(Touch.FOREVER))
+_DEFINING_WORDS = _anywhere((b"create", b"alter", b"execute", b"import"), 1)
+
+
+def word_set(catalog: Mapping[bytes, int]) -> WordSet:
+    """The words above and those of a catalog, for the scan."""
+    found = _BASE.copy()
+    for word, bits in catalog.items():
+        if word in UNLESS_AFTER:
+            found.unshield(word)
+        found.add(word, bits, 0)
+    return found
+
+
+def lasting(text: bytes) -> int:
+    """FOREVER if a text has, in its strings or anywhere, a word of what can be neither asked for nor undone."""
+    return _LASTING_WORDS.bits(text)
+
+
+def may_define(text: bytes) -> bool:
+    """Whether a text that is not read may make or change what has code, judged by its words."""
+    return _DEFINING_WORDS.bits(text) != 0
 
 
 def spelled(text: bytes) -> set[bytes]:
     """All words of a text, in lower case, wherever they stand: in strings and comments too."""
     words = set(_WORD.findall(text.lower()))
+    words.update([rest for word in words if b"$" in word for rest in _BEHIND_DOLLAR.findall(word)])
+    words |= {truncate(word) for word in words if len(word) > NAME_LENGTH}
     if _ESCAPED.search(text):
         words.add(b"u&")
     return words
-
-
-def worst(text: bytes, catalog: Mapping[bytes, int]) -> int:
-    """What a text may do at worst, judged by its words alone: the sum of their values."""
-    value = 0
-    for word in spelled(text):
-        value |= WORDS.get(word, 0) | STARTERS.get(word, 0) | catalog.get(word, 0)
-        if word in UNLESS_AFTER:
-            value |= UNLESS_AFTER[word][0]
-    return value

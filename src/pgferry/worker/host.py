@@ -87,9 +87,12 @@ class Host:
         """Run job() in the thread."""
         self.slow.run(object(), job, done)
 
-    def understand(self, rows: Sequence[Row], done: Done) -> None:
-        """Work out what the answer to session.catalog.SCAN_QUERY means: done(Knowledge, None), or (None, error)."""
-        self.understanding.run(rows, done)
+    def understand(self, rows: Sequence[Row], vouched: frozenset[bytes], done: Done) -> None:
+        """Work out what the answer to session.catalog.SCAN_QUERY means: done(Knowledge, None), or (None, error).
+
+        `vouched`: functions that do no harm, see session.catalog.understand.
+        """
+        self.understanding.run(rows, vouched, done)
 
     def mock_verifier(self, username: str) -> scram.Verifier:
         """A verifier that no password fits."""

@@ -29,27 +29,30 @@ class Understanding:
     def __init__(self, loop: Loop) -> None:
         self._work = SlowWork(loop)
 
-    def run(self, rows: Sequence[Row], done: Done) -> None:
+    def run(self, rows: Sequence[Row], vouched: frozenset[bytes], done: Done) -> None:
         """Call done(Knowledge, None) on the loop, or done(None, error): then nothing is known of the catalog."""
-        self._work.run(object(), lambda: worked_out(rows), done)
+        self._work.run(object(), lambda: worked_out(rows, vouched), done)
 
 
-def worked_out(rows: Sequence[Row]) -> Knowledge:
+def worked_out(rows: Sequence[Row], vouched: frozenset[bytes] = frozenset()) -> Knowledge:
     """Return what the answer to SCAN_QUERY means; for a thread. Raises what in_process() does, and what is a bug."""
     if sum(len(column or b"") for row in rows for column in row) <= SMALL:
-        return understand(rows, lambda: time.sleep(_BREATH))
-    return in_process(rows)
+        return understand(rows, lambda: time.sleep(_BREATH), vouched)
+    return in_process(rows, vouched)
 
 
 def in_process(
-    rows: Sequence[Row], patience: float = PATIENCE, command: Sequence[str] = _PROCESS
+    rows: Sequence[Row],
+    vouched: frozenset[bytes] = frozenset(),
+    patience: float = PATIENCE,
+    command: Sequence[str] = _PROCESS,
 ) -> Knowledge:
     """Let a process work it out. Raises OSError, TimeoutError, RuntimeError with its last words, ValueError."""
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     ) as process:
         try:
-            answer, words = process.communicate(msgspec.msgpack.encode(rows), patience)
+            answer, words = process.communicate(msgspec.msgpack.encode((rows, vouched)), patience)
         except subprocess.TimeoutExpired:
             raise TimeoutError(f"not done within {patience:g} s") from None
         finally:

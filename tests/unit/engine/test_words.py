@@ -122,7 +122,7 @@ def by_definition(text: bytes) -> int:
         start, end = word.span()
         before = text[:start]
         between = before[end_of_last_word(before) :]
-        line = re.search(rb"[\r\n]", between) and re.search(rb"--.*[\r\n]", before, re.DOTALL)
+        line = re.search(rb"[\r\n]", between) and re.search(rb"--.*[\r\n]", text[opening:start], re.DOTALL)
         is_first = not WORD.search(before, opening) or line or re.search(rb";|\*/", between)
         commented = re.search(rb"--|\*/", text[opening:start])
         sure = not WORD.search(before, opening) or (
@@ -135,10 +135,24 @@ def by_definition(text: bytes) -> int:
         if name == b"set" and is_first:
             found |= START
         found |= anywhere(text, start, end)
-        tail = BEHIND_EXPONENT.match(text, start, end)
-        if tail and before[-1:].isdigit():
-            found |= anywhere(text, *tail.span(1)) | (ANYWHERE if tail[1].lower() == b"into" else 0)
+        for inner in inner_words(text, start, end):
+            found |= anywhere(text, inner, end) | (ANYWHERE if text[inner:end].lower() == b"into" else 0)
         shield = end if name == b"insert" and sure else -1
+    return found
+
+
+def inner_words(text: bytes, start: int, end: int) -> list[int]:
+    """Where words may begin within one: behind an exponent, and behind a `$` that ends a string."""
+    found = []
+    tail = BEHIND_EXPONENT.match(text, start, end)
+    if tail and text[max(0, start - 1) : start].isdigit():
+        found.append(tail.start(1))
+    for at in range(start, end):
+        if text[at : at + 1] == b"$" and (word := WORD.search(text, at, end)):
+            found.append(word.start())
+            tail = BEHIND_EXPONENT.match(text, word.start(), end)
+            if tail and text[word.start() - 1 : word.start()].isdigit():
+                found.append(tail.start(1))
     return found
 
 
@@ -182,5 +196,5 @@ def test_any_text(text: bytes) -> None:
     words.add(b"insert", 1 << 30, 0)
     found = words.bits(text)
     assert found & by_definition(text) == by_definition(text)
-    if WORD.match(text):  # else it may say too much
+    if WORD.match(text) and text.count(b"$") <= 8:  # else it may say too much
         assert found == by_definition(text)

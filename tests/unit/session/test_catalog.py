@@ -1,24 +1,30 @@
 """How suspicion climbs from what a function does to all the words that reach it."""
 
+from typing import Any
+
+import pytest
+
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
 from pgferry.session.classify import classify
+from pgferry.session.graph import Graph
 from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.words import word_set
 
 Row = tuple[bytes | None, ...]
 
 SETTER = b"BEGIN PERFORM set_config('app.tenant', x, false); END"
 
 
-def function(oid: int, name: str, source: bytes, language: str = "plpgsql") -> Row:
-    return (b"function", b"1255:%d" % oid, name.encode(), language.encode(), source)
+def function(oid: int, name: str, source: bytes, language: str = "plpgsql", schema: str = "public") -> Row:
+    return (b"function", b"1255:%d" % oid, name.encode(), language.encode(), source, schema.encode())
 
 
 def relation(oid: int, name: str) -> Row:
-    return (b"name", b"1259:%d" % oid, name.encode(), None, None)
+    return (b"name", b"1259:%d" % oid, name.encode(), None, None, None)
 
 
 def edge(user: str, used: str) -> Row:
-    return (b"edge", user.encode(), used.encode(), None, None)
+    return (b"edge", user.encode(), used.encode(), None, None, None)
 
 
 def test_nothing() -> None:
@@ -82,7 +88,9 @@ def test_operators_and_casts_show_no_word() -> None:
 
 
 def test_event_triggers_are_met_by_words_of_ddl() -> None:
-    known = understand([function(1, "f", SETTER), (b"event", b"3466:1", b"1255:1", b"ddl_command_end", None)])
+    known = understand(
+        [function(1, "f", SETTER), (b"event", b"3466:1", b"1255:1", b"ddl_command_end", None, None)]
+    )
     assert known.everything == 0
     assert known.words[b"create"] == known.words[b"drop"] == known.words[SELECT_INTO] == Touch.SETTINGS
     assert b"into" not in known.words and b"select" not in known.words
@@ -116,7 +124,7 @@ def test_the_classifier_makes_use_of_it() -> None:
             function(2, "any_setting", b"BEGIN PERFORM set_config(x, y, false); END"),
             function(3, "tell", b"BEGIN NOTIFY a; END"),
             function(4, "last_id", b"SELECT lastval()", "sql"),
-            (b"event", b"3466:1", b"1255:2", b"ddl_command_end", None),
+            (b"event", b"3466:1", b"1255:2", b"ddl_command_end", None, None),
         ]
     )
     verdict = classify(b'SELECT app."Set_Tenant"(1)', known.words, known.names)
@@ -160,3 +168,87 @@ def test_a_chain_through_a_thousand_functions() -> None:
     ]
     rows += [function(1500, "f_1500", SETTER), *(relation(n, f"t_{n}") for n in range(1500))]
     assert len(understand(rows).words) == 1500
+
+
+def test_functions_that_cannot_be_read_are_told_by_name_and_language() -> None:
+    rows = [function(1, "F", b"return 1", "plpython3u"), function(2, "g", b"SELECT f()", "sql")]
+    known = understand(rows)
+    assert known.words[b"f"] & Touch.UNREADABLE and known.words[b"g"] & Touch.UNREADABLE
+    assert known.unreadable == {b"f": "F (plpython3u)"}
+    assert known.names == {}
+
+
+@pytest.mark.parametrize("vouched", [b"f", b"app.f"])
+def test_functions_that_somebody_vouches_for_do_no_harm(vouched: bytes) -> None:
+    rows = [function(1, "F", b"return 1", "plpython3u", "App"), function(2, "g", SETTER)]
+    assert understand(rows, vouched=[vouched]).words.keys() == {b"g"}
+    assert understand(rows, vouched=[b"other.f"]).words.keys() == {b"f", b"g"}
+
+
+@pytest.mark.parametrize("name", ["!", "9$9", "$", "1"])
+def test_names_that_no_scan_finds_count_for_any_statement(name: str) -> None:
+    assert understand([function(1, name, SETTER)]).everything == Touch.SETTINGS
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("1$abc", 'select "1$abc"()'),
+        ("set_x", "select set_x()"),
+        ("a-set", 'select "a-set"()'),
+        ("into", 'a insert "into"()'),
+    ],
+)
+def test_the_scan_finds_the_names_of_the_catalog(name: str, text: str) -> None:
+    known = understand([function(1, name, SETTER)])
+    assert known.everything == 0
+    assert word_set(known.words).bits(text.encode()) & Touch.SETTINGS
+    assert classify(text.encode(), known.words, known.names).touch & Touch.SETTINGS
+
+
+def test_names_with_other_characters_than_ascii() -> None:
+    known = understand([function(1, "\u00e9t\u00e9", SETTER), (b"encoding", b"UTF8", *[None] * 4)])
+    assert (known.non_ascii, known.encoding) == (Touch.SETTINGS, "UTF8")
+
+
+def test_types_of_parameters() -> None:
+    known = understand([function(1, "f", SETTER), edge("1247:9", "1255:1"), edge("1247:10", "1247:9")])
+    assert known.types == {9: Touch.SETTINGS, 10: Touch.SETTINGS}
+
+
+def test_maintenance_runs_functions_of_tables() -> None:
+    lock = b"BEGIN PERFORM pg_advisory_lock(1); PERFORM set_config('a.b', x, false); END"
+    known = understand([function(1, "f", lock), relation(2, "t"), edge("1259:2", "1255:1")])
+    assert known.words[b"analyze"] == known.words[b"vacuum"] == Touch.LOCKS
+    assert classify(b"VACUUM", known.words, known.names).reason == "functions that run with VACUUM"
+
+
+def test_the_cost_grows_with_the_number_of_calls() -> None:
+    """Functions that call each other in long chains and in circles, each with a setting of its own."""
+
+    def catalog(size: int) -> list[Row]:
+        source = "BEGIN PERFORM f%d(), f%d(); SET app.s%d TO 1; END"
+        return [
+            function(n, f"f{n}", (source % ((n + 1) % size, (n * 7) % size, n)).encode()) for n in range(size)
+        ]
+
+    steps = []
+    for size in (500, 5000):
+        graph_steps: list[int] = []
+        settle = Graph.settle
+
+        def counted(
+            self: Graph, everything: bytes, settle: Any = settle, found: list[int] = graph_steps
+        ) -> None:
+            settle(self, everything)
+            found.append(self.steps)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(Graph, "settle", counted)
+            known = understand(catalog(size))
+        steps.append(graph_steps[0])
+        assert len(known.words) == size
+        assert len(known.custom) == min(size, 1000)
+        assert known.names == {}  # each may set them all: too many to be carried
+    assert steps[1] < 11 * steps[0]
+    assert known.words[b"f1"] == Touch.SETTINGS | Touch.UNNAMED

@@ -7,6 +7,8 @@ from pgferry.session.source_lexer import STRING, tokens, uncommented
 from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS, TEMP, LOCKS, FOREVER = (int(t) for t in (Touch.SETTINGS, Touch.TEMP, Touch.LOCKS, Touch.FOREVER))
+LOCAL = int(Touch.LOCAL)
+UNREADABLE = UNKNOWN & ~int(Touch.UNNAMED) | int(Touch.UNREADABLE)
 UNNAMED = int(Touch.SETTINGS | Touch.UNNAMED)
 PREPARED = int(Touch.PREPARED | Need.PREPARED << NEED_SHIFT)
 
@@ -95,7 +97,8 @@ SUSPECT = [
     ("EXECUTE format('SELECT %I()', x)", UNKNOWN),
     ("EXECUTE format('%I search_path TO a', x)", UNKNOWN),
     ("EXECUTE format('SELECT pg_advisory_%s(1)', x)", UNKNOWN),
-    ("EXECUTE E'SE\\124 ROLE a'", UNKNOWN),
+    ("EXECUTE E'SE\\124 ROLE a'", SETTINGS),
+    ("EXECUTE E'SE\\u0' 'T ROLE a'", UNKNOWN),
     ("EXECUTE x || 'LOAD ''a'''", UNKNOWN | FOREVER),
     ("EXECUTE 'EXECUTE p'", UNKNOWN),
     ("EXECUTE 'SET search_path TO a'", SETTINGS),
@@ -112,9 +115,10 @@ SUSPECT = [
 
 @pytest.mark.parametrize("statements", HARMLESS)
 def test_usual_sources_are_harmless(statements: str) -> None:
-    assert bits(body(statements)) & ~TEMP == 0
+    local = LOCAL if ("true" in statements and "set_config" in statements) or "SET LOCAL" in statements else 0
+    assert bits(body(statements)) & ~TEMP == local
     if "temp" not in statements:
-        assert bits(body(statements)) == 0
+        assert bits(body(statements)) == local
 
 
 @pytest.mark.parametrize(("statements", "expected"), SUSPECT)
@@ -142,7 +146,7 @@ def test_sql_functions(source: str, expected: int) -> None:
     ("header", "expected"),
     [
         ("BEGIN ATOMIC\n SELECT set_config('a'::text, 'b'::text, false);\nEND", SETTINGS),
-        ("RETURN set_config('a'::text, 'b'::text, true)", 0),
+        ("RETURN set_config('a'::text, 'b'::text, true)", LOCAL),
         ("BEGIN ATOMIC\n UPDATE t SET a = 1;\nEND", 0),
     ],
 )
@@ -154,14 +158,16 @@ def test_the_header_of_a_written_out_definition_does_not_count(header: str, expe
 @pytest.mark.parametrize(
     ("language", "source", "expected"),
     [
-        ("plperl", "return $_[0] . 'set_config';", 0),
-        ("plperl", "spi_exec_query('SELECT 1');", UNKNOWN),
-        ("plperl", "$_SHARED{a} = 1;", FOREVER),
-        ("plpython3u", "plpy.notice('x'); return len(a)", 0),
-        ("plpython3u", "return plpy . execute(q)", UNKNOWN),
-        ("plpython3u", "SD['a'] = plpy.prepare(q)", UNKNOWN | FOREVER),
-        ("pltcl", "set GD(a) 1", FOREVER),
-        ("plr", "anything", UNKNOWN | FOREVER),
+        ("plperl", "return $_[0] . 'set_config';", UNREADABLE),
+        ("plperl", 'my $f = "spi" . "_exec_query"; &$f("SELECT 1");', UNREADABLE),
+        ("plperl", "$_SHARED{a} = 1;", UNREADABLE | FOREVER),
+        ("plpython3u", "plpy.notice('x'); return len(a)", UNREADABLE),
+        ("plpython3u", "p=plpy; p.execute(q)", UNREADABLE),
+        ("plpython3u", "SD['a'] = plpy.prepare(q)", UNREADABLE | FOREVER),
+        ("pltcl", "append c spi _exec; $c {SELECT 1}", UNREADABLE),
+        ("pltcl", "set GD(a) 1", UNREADABLE | FOREVER),
+        ("plr", "anything", UNREADABLE),
+        ("c, of no extension", "anything", UNREADABLE),
         ("internal", "set_config_by_name", UNNAMED),
         ("internal", "pg_try_advisory_lock_int8", LOCKS),
         ("internal", "pg_try_advisory_xact_lock_int8", 0),
@@ -179,7 +185,30 @@ def test_names_of_settings() -> None:
         b"BEGIN SET App.One TO 1; PERFORM set_config('app.two', '', false), set_config('app.three', '', true);"
         b" RESET work_mem; SET TIME ZONE 'UTC'; SET NAMES 'UTF8'; EXECUTE format('SET app.four = %L', x); END",
     )
-    assert found.names == {b"app.one", b"app.two", b"work_mem", b"timezone", b"client_encoding", b"app.four"}
+    assert found.names == set(b"app.one app.two app.three work_mem timezone client_encoding app.four".split())
+
+
+@pytest.mark.parametrize(
+    ("statements", "names"),
+    [
+        ("PERFORM set_config('App.One', x, true)", {b"app.one"}),
+        ("SET LOCAL app.one TO 1", {b"app.one"}),
+        ("SET LOCAL TIME ZONE 'UTC'", {b"timezone"}),
+        ("PERFORM set_config(x, x, true)", {b""}),
+    ],
+)
+def test_settings_of_a_transaction(statements: str, names: set[bytes]) -> None:
+    found = judge(b"f", b"plpgsql", body(statements).encode())
+    assert (found.bits, found.names) == (LOCAL, names)
+
+
+def test_a_source_that_cannot_be_cut_is_unknown() -> None:
+    assert bits("BEGIN SET x TO 'a; END") & UNKNOWN == UNKNOWN
+
+
+@pytest.mark.parametrize("name", [b"domain_in", b"array_recv", b"record_in", b"pg_input_is_valid"])
+def test_input_functions_called_by_name_check_domains(name: bytes) -> None:
+    assert bits(body(f"PERFORM {name.decode()}(x, y, -1)")) == UNKNOWN
 
 
 def test_names_are_gathered_from_what_cannot_be_read() -> None:
@@ -217,8 +246,27 @@ def test_expressions(text: str, expected: int) -> None:
 
 def test_tokens_know_strings_and_comments() -> None:
     found = tokens(b"E'a\\'b' $x$it's$$y$x$ 'a'\n'b' /* /* ' */ ' */ -- '\n N'c' $$d$$")
-    assert [t.text for t in found if t.kind == STRING] == [b"a'b" + b"it's$$y" + b"ab" + b"cd"]
-    assert [t.text for t in tokens(b'cpu&mask it\' "A""b"')] == [b"cpu", b"&", b"mask", b"it", b"'", b'a"b']
+    assert [t.text for t in found if t.kind == STRING] == [b"a'b", b"it's$$y", b"ab", b"c", b"d"]
+    assert [t.text for t in tokens(b'cpu&mask "A""b" a::b||c := d << e > > f')] == [
+        *(
+            b"cpu",
+            b"&",
+            b"mask",
+            b'a"b',
+            b"a",
+            b"::",
+            b"b",
+            b"||",
+            b"c",
+            b":=",
+            b"d",
+            b"<<",
+            b"e",
+            b">",
+            b">",
+            b"f",
+        )
+    ]
     assert tokens(b" ") == []
 
 

@@ -2,11 +2,14 @@
 
 import pytest
 
+from pgferry.engine.lexer import may_mislead, outline, windows
+from pgferry.engine.words import WordSet
 from pgferry.session.lexer import (
     BITS,
     CHAR,
     DOLLAR,
     ESCAPED,
+    GAP,
     IDENT,
     NUMBER,
     PARAM,
@@ -30,7 +33,9 @@ def cut(tokens: Tokens) -> list[tuple[int, bytes]]:
         (b" \t\n-- c\n", []),
         (b"Select a$1_b", [(IDENT, b"Select"), (IDENT, b"a$1_b")]),
         (b"1 1.5 .5 1. 1e5 1.5E-3 2e", [(NUMBER, x) for x in b"1 1.5 .5 1. 1e5 1.5E-3 2".split()] + [(IDENT, b"e")]),
-        (b"1..2", [(NUMBER, b"1"), (CHAR, b"."), (NUMBER, b".2")]),
+        (b"1..2", [(NUMBER, b"1"), (CHAR, b"."), (CHAR, b"."), (NUMBER, b"2")]),
+        (b"1...2", [(NUMBER, b"1"), (CHAR, b"."), (CHAR, b"."), (NUMBER, b".2")]),
+        (b"b'01''11'", [(BITS, b"b'01'"), (PLAIN, b"'11'")]),
         (b"$1$2a", [(PARAM, b"$1"), (PARAM, b"$2"), (IDENT, b"a")]),
         (b"'a''b'", [(PLAIN, b"'a''b'")]),
         (b"'a' 'b'", [(PLAIN, b"'a'"), (PLAIN, b"'b'")]),
@@ -71,7 +76,6 @@ def test_tokens(text: bytes, expected: list[tuple[int, bytes]]) -> None:
         (b'"a""b"', b'a"b'),
         (b'U&"d\\0061t\\+000061"', b"data"),
         (b"U&\"d!0061\\!!\" UESCAPE '!'", b"da\\!"),
-        (b'U&"\\00e9"', "é".encode()),
         (b"a" * 64, b"a" * 63),
         (b'"' + b"A" * 64 + b'"', b"A" * 63),
     ],
@@ -144,7 +148,7 @@ def test_without_standard_conforming_strings() -> None:
         b'U&"\\00"',
         b"U&\"a\" UESCAPE 'ab'",
         "$é".encode("latin-1") + b"@$ ' $",
-        b"E'\x95\\' x'",
+        b'U&"\\00e9"',  # in a database of another encoding than UTF-8 it may be another name
     ],
 )
 def test_what_cannot_be_read_is_doubtful(text: bytes) -> None:
@@ -156,3 +160,67 @@ def test_long_names_are_not_cut_within_a_character() -> None:
     assert truncate("ü".encode() * 40) == "ü".encode() * 31
     assert truncate("😀".encode() * 16) == "😀".encode() * 15
     assert truncate(b"\x80" * 70) == b"\x80" * 63
+
+
+def statements(text: bytes) -> list[bytes]:
+    words = WordSet()
+    words.add(b"mark", 1, 0)
+    return [text[start:end] for start, end, *_ in outline(text, words, True).pieces]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (b"mark", [b"mark"]),
+        (b" ;; a; mark x ; (b; mark); c 'mark' /* ; mark */ ;\"mark\"", [b"mark x", b"(b; mark)", b'"mark"']),
+        (b"create function f() returns int begin atomic mark; case when a then b end; mark; end; mark", [
+            b"create function f() returns int begin atomic mark", b"mark", b"mark"]),
+        (b"create view v as select begin atomic, mark; mark", [
+            b"create view v as select begin atomic, mark", b"mark"]),
+    ],
+)  # fmt: skip
+def test_statements_with_words_that_matter(text: bytes, expected: list[bytes]) -> None:
+    assert statements(text) == expected
+
+
+def test_whether_a_statement_is_in_a_body() -> None:
+    words = WordSet()
+    words.add(b"mark", 1, 0)
+    text = b"create or replace procedure p() begin atomic select 1; mark; end; mark"
+    assert [in_body for _, _, _, _, in_body, _ in outline(text, words, True).pieces] == [True, False]
+    assert outline(text, words, True).count == 4
+
+
+def test_of_a_long_statement_only_what_stands_around_the_words_is_cut() -> None:
+    words = WordSet()
+    words.add(b"mark", 1, 0)
+    text = b"select f((" + b"1, " * 5000 + b"2), mark(x), " + b"1, " * 5000 + b"3)"
+    ((start, end, _, count, _, spots),) = outline(text, words, True).pieces
+    tokens = lex(text, True, (start, end), windows(count, spots))
+    assert (tokens.kinds.count(GAP), len(tokens)) == (2, 64 + 40 + 80 + 2)
+    assert tokens.words.count(b"(") - tokens.words.count(b")") == 1
+    assert tokens.words[0] == b"select"
+    at = tokens.words.index(b"mark")
+    assert (tokens.words[at + 1 : at + 4], text[tokens.starts[at] : tokens.ends[at]]) == (
+        [b"(", b"x", b")"],
+        b"mark",
+    )
+    text = b"select " + b"(" * 100 + b"1, " * 500 + b"2" + b")" * 100 + b", mark"
+    ((start, end, _, count, _, spots),) = outline(text, words, True).pieces
+    tokens = lex(text, True, (start, end), windows(count, spots))
+    assert tokens.words.count(b"(") == tokens.words.count(b")") == 63
+
+
+@pytest.mark.parametrize(
+    ("text", "misleads"),
+    [
+        (b"E'\x83\\'", True),
+        (b"\x83[e'", True),
+        (b"$\x83|$", True),
+        (b"'\x83A'", False),
+        (b"'\x83'", False),
+        (b"\\ [ '\xc3 \\'", False),
+    ],
+)
+def test_what_encodings_with_ascii_in_their_characters_make_of_a_text(text: bytes, misleads: bool) -> None:
+    assert may_mislead(text) == misleads

@@ -110,24 +110,13 @@ def test_reset_all(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "SET LOCAL work_mem = 5",
-        "SET LOCAL ROLE alice",
-        "SET LOCAL SESSION AUTHORIZATION alice",
-        "SET LOCAL TIME ZONE 'UTC'",
         "SET TRANSACTION READ ONLY",
         "SET CONSTRAINTS ALL DEFERRED",
         "RESET TRANSACTION ISOLATION LEVEL",
-        "BEGIN; SET LOCAL a.b = 1; UPDATE t SET a = 1; COMMIT",
         "UPDATE t SET search_path = 1",
         "SELECT 'SET a = 1' -- ; SET a = 1",
         "ALTER ROLE alice SET work_mem = 5",
         "ALTER DATABASE d SET search_path TO a",
-        "SELECT set_config('a.b', 'x', true)",
-        "SELECT set_config($1, $2, true)",
-        "SELECT set_config('a.b', 'x', 'on')",
-        "SELECT set_config('a.b', 'x', true::boolean)",
-        "SELECT set_config('a.b', 'x', CAST(true AS bool))",
-        "SELECT pg_catalog.set_config($1::text, $2::text, TRUE), 1",
         "SELECT set_config FROM t",
         "SELECT 'set_config(1, 2, 3)'",
         "SELECT \"SET_CONFIG\"('a.b', 'x', false)",
@@ -136,6 +125,38 @@ def test_reset_all(text: str) -> None:
 )
 def test_harmless(text: str) -> None:
     assert classify(text.encode()) is HARMLESS
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("SET LOCAL work_mem = 5", "work_mem"),
+        ("SET LOCAL ROLE alice", "role"),
+        ("SET LOCAL SESSION AUTHORIZATION alice", "session_authorization role"),
+        ("SET LOCAL TIME ZONE 'UTC'", "timezone"),
+        ("BEGIN; SET LOCAL a.b = 1; UPDATE t SET a = 1; COMMIT", "a.b"),
+        ("SELECT set_config('a.b', 'x', true)", "a.b"),
+        ("SELECT set_config($1, $2, true)", None),
+        ("SELECT set_config('a.b', 'x', 'on')", "a.b"),
+        ("SELECT set_config('a.b', 'x', true::boolean)", "a.b"),
+        ("SELECT set_config('a.b', 'x', CAST(true AS bool))", "a.b"),
+        ("SELECT pg_catalog.set_config($1::text, $2::text, TRUE), 1", None),
+    ],
+)
+def test_settings_of_a_transaction_are_no_session_state(text: str, names: str | None) -> None:
+    verdict = judged(text)
+    assert (verdict.touch, verdict.ends, verdict.needs) == (Touch.LOCAL, 0, 0)
+    assert verdict.names == (None if names is None else tuple(names.encode().split()))
+
+
+def test_the_encoding_of_a_transaction_is_asked_for() -> None:
+    verdict = judged("SET LOCAL client_encoding = 'SJIS'")
+    assert (verdict.touch, verdict.names) == (Touch.SETTINGS | Touch.LOCAL, (b"client_encoding",))
+
+
+def test_names_in_other_characters_than_ascii_are_unknown() -> None:
+    verdict = judged('SET "\u00e9".x = 1')
+    assert (verdict.touch, verdict.names) == (Touch.SETTINGS | Touch.UNNAMED, None)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +181,7 @@ def test_the_seed_does_not_go_back(text: str) -> None:
         ("SELECT set_config($x$a.b$x$, 'x', false)", "a.b", ()),
         ("SELECT set_config('role', 'x', false)", "role", ()),
         ("SELECT set_config('session_authorization', 'x', false)", "session_authorization role", ()),
-        ("SELECT set_config('a.b', 'x', false), set_config('c', 'y', true), set_config('d', 'z', false)", "a.b d", ()),
+        ("SELECT set_config('a.b', 'x', false), set_config('c', '', true), set_config('d', '', false)", "a.b c d", ()),
         ("SELECT set_config($1, $2, false)", "", (1,)),
         ("SELECT set_config($3::text, $2, false), set_config('a.b', '', false)", "a.b", (3,)),
         ("SELECT set_config($2, $1, false), set_config($4, $3, false)", "", (2, 4)),
@@ -169,7 +190,7 @@ def test_the_seed_does_not_go_back(text: str) -> None:
 )  # fmt: skip
 def test_set_config(text: str, names: str, params: tuple[int, ...]) -> None:
     verdict = judged(text)
-    assert (verdict.touch, verdict.names) == (SETTINGS, tuple(names.encode().split()))
+    assert (verdict.touch & ~Touch.LOCAL, verdict.names) == (SETTINGS, tuple(names.encode().split()))
     assert (verdict.params, verdict.plain) == (params, None)
 
 

@@ -61,6 +61,8 @@ def judged(text: str, words: dict[bytes, int] | None = None) -> Verdict:
         ("SELECT lastval()", 0, 0, S, "lastval"),
         ("SELECT query_to_xml('select 1', true, true, '')", ANYTHING, 0, 0, "query_to_xml"),
         ("SELECT query_to_xml('select setseed(0)', true, true, '')", ANYTHING | Touch.FOREVER, 0, 0, "query_to_xml"),
+        ("SELECT domain_in('x', 16384, -1)", ANYTHING, 0, 0, "domain_in"),
+        ("SELECT pg_catalog.pg_input_is_valid('x', 'my' || 'domain')", ANYTHING, 0, 0, "pg_input_is_valid"),
         ("COPY (SELECT pg_advisory_lock(1)) TO STDOUT", Touch.LOCKS, 0, 0, "pg_advisory_lock"),
         ("CALL p(pg_advisory_lock(1))", Touch.LOCKS, 0, 0, "pg_advisory_lock"),
     ],
@@ -118,6 +120,9 @@ def test_harmless(text: str) -> None:
         ("ALTER ROLE joe SET work_mem = '1MB'", False),
         ("DROP TABLE t", False),
         ("SET work_mem = '1MB'", False),
+        ("DO $$ BEGIN CREATE FUNCTION f() RETURNS int LANGUAGE sql AS 'SELECT 1'; END $$", True),
+        ("create view v as select 1;" * 100, True),
+        ("DO $$ BEGIN SET a = 1; END $$", False),
     ],
 )
 def test_what_may_define_functions_and_the_like(text: str, defines: bool) -> None:
@@ -241,10 +246,10 @@ ANY = int(ANYTHING)
         ("BEGIN NULL; END", None, ()),
         ("BEGIN UPDATE t SET a = 1; SELECT a INTO b FROM t; END", None, ()),
         ("DECLARE x int; BEGIN CLOSE c; EXPLAIN SELECT 1; END", 0, ()),
-        ("BEGIN SET a.b = 1; SET LOCAL c = 1; END", Touch.SETTINGS, (b"a.b",)),
+        ("BEGIN SET a.b = 1; SET LOCAL c = 1; END", Touch.SETTINGS | Touch.LOCAL, (b"a.b", b"c")),
         ("BEGIN IF a THEN RESET b; END IF; END", Touch.SETTINGS, (b"b",)),
         ("BEGIN PERFORM set_config('a.b', 'x', false); END", Touch.SETTINGS, (b"a.b",)),
-        ("BEGIN PERFORM set_config('a.b', 'x', true); END", None, ()),
+        ("BEGIN PERFORM set_config('a.b', 'x', true); END", Touch.LOCAL, (b"a.b",)),
         ("BEGIN PERFORM set_config(n, 'x', false); END", Touch.SETTINGS | Touch.UNNAMED, None),
         ("BEGIN EXECUTE x; END", ANY, None),
         ("BEGIN LOAD 'x'; END", Touch.FOREVER, ()),
@@ -254,6 +259,9 @@ ANY = int(ANYTHING)
         ("BEGIN PERFORM pg_advisory_lock(1); END", Touch.LOCKS, ()),
         ("BEGIN PERFORM U&\"x\"(); END", ANY, None),
         ("BEGIN SET x = 'a", Touch.SETTINGS | Touch.UNNAMED, None),
+        ("BEGIN " + "SET a.b = 1; " * 60 + "END", Touch.SETTINGS | Touch.UNNAMED, None),
+        ("BEGIN " + " " * 8192 + "END", ANY, None),
+        ("BEGIN PERFORM domain_in('a', 1, 2); END", ANY, None),
     ],
 )  # fmt: skip
 def test_do(body: str, touch: int | None, names: tuple[bytes, ...] | None) -> None:
@@ -349,3 +357,25 @@ def test_what_may_be_read_in_two_ways_or_none_is_taken_at_its_worst(text: str, t
     assert verdict.touch & touch == touch
     assert verdict.plain is None
     assert verdict.edits == ()
+
+
+@pytest.mark.parametrize(
+    "text", [b"SELECT E'\x83\x5c'; SET a = 1; --'", b"SELECT '\x95\x5c', set_config('a', 'b', true)"]
+)
+def test_encodings_with_ascii_in_their_characters_mislead(text: bytes) -> None:
+    assert (
+        classify(text, mixed=True).touch & (Touch.SETTINGS | Touch.UNNAMED) == Touch.SETTINGS | Touch.UNNAMED
+    )
+
+
+@pytest.mark.parametrize("text", [b"SELECT '\x83A', lastval()", b"SET a.b = '\x95n' -- \x83\x83 x"])
+def test_in_such_an_encoding_letters_and_quotes_do_not(text: bytes) -> None:
+    assert classify(text, mixed=True) == classify(text)
+    assert not classify(text).touch & Touch.UNNAMED
+
+
+def test_names_in_another_encoding() -> None:
+    verdict = classify(
+        "SELECT \u00e9()".encode("latin-1"), {"\u00e9".encode(): int(Touch.LOCKS)}, doubt=int(Touch.LOCKS)
+    )
+    assert (verdict.touch, verdict.reason) == (Touch.LOCKS, "name in another encoding")

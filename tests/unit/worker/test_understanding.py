@@ -13,13 +13,15 @@ Row = tuple[bytes | None, ...]
 def catalog(size: int) -> list[Row]:
     """Functions that set a setting each."""
     source = b"BEGIN PERFORM set_config('app.s%d', 'x', false);" + b" -- %s\n" % (b"x" * 1000) + b"END"
-    return [(b"function", b"1255:%d" % n, b"f%d" % n, b"plpgsql", source % n) for n in range(size)]
+    return [(b"function", b"1255:%d" % n, b"f%d" % n, b"plpgsql", source % n, b"public") for n in range(size)]
 
 
 def test_a_process_knows_the_same() -> None:
     rows = catalog(50)
     assert sum(len(column or b"") for row in rows for column in row) > SMALL
     assert worked_out(rows) == in_process(rows) == understand(rows)
+    vouched = frozenset((b"f1", b"public.f2"))
+    assert worked_out(rows, vouched) == understand(rows, vouched=vouched) != understand(rows)
 
 
 def test_a_small_catalog_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -36,4 +38,4 @@ def test_a_process_that_fails_is_an_error() -> None:
 
 def test_a_process_is_given_so_much_time() -> None:
     with pytest.raises(TimeoutError):
-        in_process([], 0.0, (sys.executable, "-c", "input(); input()"))
+        in_process([], patience=0.0, command=(sys.executable, "-c", "input(); input()"))
