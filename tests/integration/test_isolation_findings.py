@@ -48,3 +48,15 @@ def test_a_failed_batch_whose_sync_comes_late(
         client.send(wire.sync())
         assert client.until()[-1].type == "Z"
         assert client.rows("SHOW DateStyle") == [[b"German, DMY"]]
+
+
+def test_two_clients_listen_to_a_new_channel_at_once(pooler: Pooler) -> None:
+    with (
+        wire.Wire.login((pooler.host, pooler.port)) as one,
+        wire.Wire.login((pooler.host, pooler.port)) as other,
+    ):
+        for number in range(200):
+            for client in (one, other):
+                client.send(wire.query(f"LISTEN channel_{number}"))
+            for client in (one, other):
+                assert client.until()[-1].type == "Z"

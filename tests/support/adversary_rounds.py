@@ -30,8 +30,6 @@ SERVER_USERS = {"adv_app": schema.APP, "adv_super": "postgres"}  # by entry of [
 KILLED = "worker.* died"  # what a killed worker logs
 # Kinds that are seen and not mended yet, with what is seen.
 PENDING: dict[str, str] = {
-    "domains": "a domain's CHECK by array_in and the array type's name",
-    "news": "one of two LISTENs sent in one write is never carried out",
     "seed": "who runs anything while a function is made that calls setseed is pinned for good",
 }
 SETTINGS: dict[str, object] = {

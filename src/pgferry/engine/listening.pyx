@@ -61,9 +61,9 @@ cdef bint may_listen(Client c, tuple names) except -1:
     hub.wait(c)
     if new and c not in hub.due:
         hub.due[c] = hub.sent + 1
-        if hub.session.up and not missing:
-            hub.barrier()
     hub.listen(missing)
+    if hub.session.up and hub.due.get(c, 0) > hub.sent:
+        hub.barrier()           # all that is missing has been asked for already, for another client
     return False
 
 
