@@ -150,10 +150,7 @@ cdef bint settings_shown(Server s) except -1:
     if not rows:
         return False
     values = list(settled_settings(c).values)
-    for row in rows:
-        if len(row) != 2:
-            continue            # of what was staged in front of it
-        name, value = row
+    for name, value in rows:    # of nothing else: see server_feed()
         values[PARSE_SETTINGS.index(name)] = None if value is None else bytes.fromhex(value.decode())
     s.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
     s.shown_now = True
