@@ -31,6 +31,7 @@ KILLED = "worker.* died"  # what a killed worker logs
 # Kinds that are seen and not mended yet, with what is seen.
 PENDING: dict[str, str] = {
     "seed": "who runs anything while a function is made that calls setseed is pinned for good",
+    "killing": "a server that dies behind DISCARD ALL takes its client's start values along",
 }
 SETTINGS: dict[str, object] = {
     "session_state": "track",
@@ -105,6 +106,7 @@ class Arena:
         self.parameters = {entry: right_parameters(direct, database, user) for entry, user in users}
         server = f"host=127.0.0.1 port={cluster.port} dbname={database}"
         settings = {**SETTINGS, **options.pop("settings", {})}  # type: ignore[dict-item]
+        self.refuses = settings["session_state"] == "refuse"  # who keeps state is not served
         self.pooler = make_pooler(
             settings=settings,
             databases={entry: f"{server} user={user}" for entry, user in users},
@@ -129,7 +131,7 @@ class Arena:
             maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.kinds, self.without)
             family = rng.choice(names)
             attacks.append(maker.make(family, FAMILIES[family]))
-        if others:
+        if others or self.refuses:
             for attack in attacks:
                 attack.moves = [move for move in attack.moves if move.expect is None]
         return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing, others)
@@ -202,8 +204,9 @@ class Game:
             Keeper(stage, f"keeper {n}", rng.choice(LOGINS), some(), role, encoding, without)
             for n, encoding in enumerate(["UTF8", "UTF8", rng.choice(["SJIS", "LATIN1", "GBK"])])
         ]
-        del self.keepers[0 if plan.others else rng.choice([0, 1, 3]) :]
-        listening = () if "news" in without or plan.others else LOGINS[:2]
+        alone = plan.others or arena.refuses
+        del self.keepers[0 if alone else rng.choice([0, 1, 3]) :]
+        listening = () if "news" in without or alone else LOGINS[:2]
         self.listeners = [Listener(stage, f"listener {u}", u, some()) for u in listening]
         self.notifier = Notifier(stage, "notifier", "carol", some())
         self.notifier.resting = True
