@@ -135,6 +135,13 @@ def test_a_text_that_is_too_long_to_be_read(one: Place) -> None:
     one.finds_nothing(owner)
 
 
+def test_execute_in_a_long_text(one: Place) -> None:
+    owner = one.join()
+    owner.send(parse("SELECT $1::int + 1", "plus"), sync())
+    owner.until()
+    assert owner.rows(f"EXECUTE plus(1); SELECT '{'x' * 300_000}'")[0] == [b"2"]
+
+
 @pytest.mark.parametrize("size", [300_000, 17 << 20])
 def test_refuse_refuses_a_long_text_as_any_other(make_pooler: Make, cluster: Cluster, size: int) -> None:
     pooler = make_pooler(cluster, settings={"session_state": "refuse"})

@@ -120,9 +120,17 @@ cdef object judge(Client c, const char *text, size_t n):
         else:
             verdict = classify(whole, known.words, known.names, known=db.words, mixed=reading == MIXED,
                                doubt=known.non_ascii if reading != EXACT else 0)
+            if verdict.touch & UNREADABLE:
+                verdict = with_language(known, verdict)
         spend(c.loop, monotonic() - began)
         remember_verdict(db, key, verdict)
     return verdict
+
+
+cdef object with_language(object known, object verdict):
+    """The Verdict with a reason that tells which function cannot be read, and its language."""
+    name = verdict.reason.removeprefix("function ").encode()
+    return replace(verdict, reason="function " + known.unreadable[name]) if name in known.unreadable else verdict
 
 
 cdef bint all_ascii(const char *text, size_t n) noexcept:

@@ -105,7 +105,7 @@ class Findings:
             else:
                 self.local(name, reason)
         if names:
-            value &= ~Touch.SETTINGS
+            value &= ~int(Touch.SETTINGS)  # of a Touch it would be all other Touch bits, and none above them
         elif value & Touch.LOCAL:
             self.local(None, reason)
         self.bits(value, reason)
