@@ -92,7 +92,7 @@ class Health:
         clients = [r for r in sockets if r["type"] == "C" and r["database"] != "pgbouncer"]
         return {
             "busy": {k: row[k] for row in pools for k in BUSY if row[k]},
-            "servers": sum(row["type"] == "S" for row in sockets),
+            "servers": sum(row["type"] == "S" and row["state"] != "sv_internal" for row in sockets),
             "clients": len(clients),
             "counted_servers": sum(row["current_connections"] for row in databases),
             "counted_clients": sum(row["current_client_connections"] for row in databases),

@@ -22,6 +22,7 @@ REFUSED = "a refused login in the log"
 NOT_ALLOWED = "who may not use the console"
 ATTEMPTS = "`login attempt` lines"
 STARTUP = "startup parameters that cannot be kept"
+VALUES = "values of startup parameters"
 REPLICATION = "`replication` in the startup packet that is no boolean"
 LONG = "names and values longer than 63 bytes"
 PROTOCOL = "protocol 3.2 with long cancel keys"
@@ -52,12 +53,13 @@ EVERYWHERE = [
     Known(SEVERITY, ours=r"error V FATAL|notice V NOTICE"),
     Known(
         OWN,
-        ours=r"row (client_tls_crl_file|dashboard|drain_timeout|http_listen|max_pinned|metrics_path) \|.*",
+        ours=r"row (client_tls_crl_file|dashboard(_trust)?|drain_timeout|http_listen|max_pinned|metrics_path) \|.*",
     ),
     Known(
         OWN, ours=r"row (otlp_\w+|pin_\w+|server_tls_crl_file|server_tls_sslnegotiation|session_state) \|.*"
     ),
     Known(OWN, ours=r"row (statement_text_length|transaction_log_threshold|workers) \|.*"),
+    Known(OWN, ours=r"row (harmless_functions|scrub|unknown_state) \|.*"),
     Known(OWN, ours=r"notice D \t(SHOW STATS_PERCENTILES.*|SHOW CLIENT_STATE id|TAKEOVER name)"),
     Known(LISTS, r"row \w+ \| [\w -]+, [\w, -]+ \|.*", r"row \w+ \| [\w -]+,[\w,-]+ \|.*"),
     Known(NO_VALUE, r"row \w+ \|  \| NULL \| yes", r"row \w+ \| NULL \| NULL \| yes", step="SHOW CONFIG"),
@@ -115,6 +117,8 @@ LOGINS = [
         r".*",
         step=r"(an unknown one|options, unknown|is_superuser|search_path).*",
     ),
+    Known(VALUES, r"parameter .*", r"parameter .*", step="another case", test="startup"),
+    Known(VALUES, r".*", r"error .*|the end|LOG .*", step="a bad value", test="startup"),
     Known(LONG, r"parameter application_name = x+", r"parameter application_name = x{63}", test="startup"),
     Known(LONG, r".* (db=)?x{63}\b.*", r".*x{63}.*", step=r"a long database.*", test="packets"),
     Known(LONG, theirs=r"LOG C: \S+ login failed: db=app user=x+", test="packets"),

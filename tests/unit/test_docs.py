@@ -22,7 +22,15 @@ OPERATORS = [page for page in PAGES if page.name not in ("architecture.md", "set
 # Words with an underscore that are neither settings nor columns: libpq's and PostgreSQL's own, and states.
 FOREIGN = {
     "active_cancel",
+    "array_nulls",
     "backslash_quote",
+    "bytea_output",
+    "catalog_failures",
+    "extra_float_digits",
+    "lc_monetary",
+    "quote_all_identifiers",
+    "timezone_abbreviations",
+    "transform_null_equals",
     "idle_session_timeout",
     "standard_conforming_strings",
     "being_canceled",

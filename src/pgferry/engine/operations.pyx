@@ -1,6 +1,7 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
 from pgferry.engine.catalog cimport forget_knowledge
+from pgferry.engine.internal cimport InternalSession
 from pgferry.engine.janitor import resume
 from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport Stream
@@ -21,6 +22,18 @@ def pause(Engine engine, Database db):
     else:
         db.paused = True
     close_free(engine, db, "pause mode")
+    rest_sessions(engine, db)
+
+
+cdef int rest_sessions(Engine engine, Database db) except -1:
+    """Close pgferry's own connections, but for those that somebody listens on; PAUSE lets none be made."""
+    cdef InternalSession session
+    for each in list(engine.databases.values()) if db is None else [db]:
+        for item in list((<Database>each).sessions):
+            session = <InternalSession>item
+            if not session.owner.wants_session():
+                session.close("pause mode")
+    return 0
 
 
 def close_free(Engine engine, Database db, str reason):

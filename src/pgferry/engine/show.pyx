@@ -6,6 +6,7 @@ from libc.stdint cimport int64_t
 
 from pgferry.engine.cancel import Cancel
 from pgferry.engine.client_login cimport Login
+from pgferry.engine.internal cimport InternalSession
 from pgferry.engine.loop cimport Loop, Stream, StreamList
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED,
@@ -129,8 +130,16 @@ def clients(Engine engine, bint with_logins):
 
 
 def servers(Engine engine):
-    """SHOW SERVERS."""
-    return [server_row(s) for pool in engine.pools() for s in pool.servers()]
+    """SHOW SERVERS: those that serve clients, and the connections that listen for them.
+
+    The one that reads the catalog is not shown: whoever counts these rows counts the pools' servers.
+    """
+    return [server_row(s) for pool in engine.pools() for s in pool.servers() if is_shown(s)]
+
+
+cdef bint is_shown(Server s) except -1:
+    cdef InternalSession session = s.internal
+    return session is None or session.owner.wants_session()
 
 
 def pools(Engine engine):
@@ -268,7 +277,7 @@ cdef list session_memory(Engine engine):
         for item in (<Pool>pool).clients.items() + (<Pool>pool).waiting.items():
             c = <Client>item
             if c.restore is not None:
-                add(found, "session_restore", 1, len(c.restore.first or b"") + len(c.restore.second or b""))
+                add(found, "session_restore", 1, len(c.restore.message or b""))
             if c.sql is not None:
                 add(found, "sql_prepared_statement", len(c.sql), size_of(c.sql, frozenset()))
             if c.inbox:

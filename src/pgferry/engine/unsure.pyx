@@ -16,7 +16,7 @@ from pgferry.engine.judge cimport count, doubt_lone, judge, note_inner
 from pgferry.engine.model cimport Client, Database, Server
 from pgferry.engine.pooling cimport clean, maybe_release
 from pgferry.engine.probe cimport unhold
-from pgferry.engine.touch cimport ASKABLE, CANNOT_ASK, HELD, UNREADABLE
+from pgferry.engine.touch cimport ASKABLE, CANNOT_ASK, FOREVER, HELD, UNNAMED, UNREADABLE
 
 cdef enum:
     KEPT_TEXT = 262144      # bytes of texts kept for a transaction
@@ -107,9 +107,22 @@ cdef int settle_unsure(Client c, Server s) except -1:
     for text in texts:
         note_inner(c, s, judge(c, text, len(text)))
     if lost:
-        s.touched |= news(known, db.knowledge)
+        may_have_called(s, news(known, db.knowledge))
     if defined:
         s.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
+    return 0
+
+
+cdef int may_have_called(Server s, uint32_t bits) except -1:
+    """What is new in the catalog may have run here, and some of it cannot be asked for: it is given up.
+
+    Pinning everybody who was at work while somebody defined a function would use up the pool.
+    """
+    if bits & FOREVER:
+        s.close_needed = True
+        s.close_reason = "state that cannot be asked for may be left"
+    if bits & (UNNAMED | UNREADABLE):
+        s.touched |= UNREADABLE
     return 0
 
 

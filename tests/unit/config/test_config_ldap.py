@@ -87,6 +87,7 @@ def test_what_is_refused(text: str, words: str) -> None:
 
 
 def test_in_a_configuration(ini: Loader) -> None:
+    pytest.importorskip("bonsai")
     options = f"{BASE} ldapbindpasswd={HIDDEN}"
     config = ini.main("auth_type = ldap", f"auth_ldap_options = {options}")
     assert config.ldap is not None

@@ -67,6 +67,8 @@ OWN = {
     "workers",
     "session_state",
     "scrub",
+    "unknown_state",
+    "harmless_functions",
     "drain_timeout",
     "max_pinned",
     "pin_timeout",
