@@ -61,7 +61,8 @@ class Health:
             last.update(self._figures())
             return (
                 not last["busy"]
-                and last["surplus"] <= self.surplus
+                # Each worker may have come to read the catalog since, by a connection that is not shown.
+                and last["surplus"] <= self.surplus + len(self.pooler.worker_pids)
                 and last["counted_servers"] == last["servers"]
                 and last["counted_clients"] == last["clients"] == clients
                 and last["cancels"] == 0
