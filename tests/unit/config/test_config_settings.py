@@ -91,17 +91,18 @@ def test_the_table_has_pgbouncers_hundred_settings_and_our_own() -> None:
     assert len([setting for setting in GLOBAL if not setting.own]) == 100
     assert {setting.name for setting in GLOBAL if setting.own} == OWN
     assert len(settings_by_name) == len(GLOBAL)
-    assert (len(DATABASE), len(USER), len(PEER)) == (29, 11, 3)
+    assert (len(DATABASE), len(USER), len(PEER)) == (30, 12, 3)
     assert {setting.name for setting in DATABASE if setting.own} == {
         "session_state",
         "scrub",
+        "unknown_state",
         "max_pinned",
         "pin_timeout",
         "transaction_log_threshold",
         "sslmode",
         "sslnegotiation",
     }
-    assert {setting.name for setting in USER if setting.own} == {"session_state"}
+    assert {setting.name for setting in USER if setting.own} == {"session_state", "unknown_state"}
     assert {setting.name for setting in GLOBAL if not setting.reload} == START_ONLY
     assert {setting.name for setting in GLOBAL if setting.default is None} == NULL_DEFAULTS
     assert "service_name" not in settings_by_name
