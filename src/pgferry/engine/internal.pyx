@@ -109,7 +109,7 @@ cdef class InternalSession:
         cdef Pool pool
         if self.server is not None or self.engine.loop.now < self.retry_at:
             return 0
-        if self.engine.paused or self.db.paused or self.engine.shutdown == 1:
+        if self.engine.paused or self.db.paused:
             return 0            # internal_tick() comes back to it
         pool = self.next_pool()
         if pool is None:
