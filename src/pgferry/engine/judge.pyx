@@ -313,7 +313,6 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict)
-    note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
         lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
@@ -328,13 +327,6 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
             c.reset_due = True
         elif verdict.resets and c.reset_due is not True:
             c.reset_due = (c.reset_due or ()) + verdict.resets
-    return 0
-
-
-cdef int note_local(Server s, object verdict) except -1:
-    """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
-    if verdict.touch & LOCAL:
-        s.local = (s.local or set()).union((b"",) if verdict.names is None else verdict.names)
     return 0
 
 
@@ -418,7 +410,6 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
         return note_unknown(c, s, "EXECUTE")
     if verdict.notifies:
         s.fence = s.notifying = True
-    note_local(s, verdict)
     if verdict.touch & ~LOCAL:
         c.reason = verdict.reason or "EXECUTE"
         if s.lone is not None:

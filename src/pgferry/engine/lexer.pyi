@@ -16,7 +16,7 @@ UNICODE_NAME: Final[int]
 GAP: Final[int]
 NAME_LENGTH: Final[int]
 
-Piece = tuple[int, int, int, int, bool, list[int]]
+_Piece = tuple[int, int, int, int, bool, list[int]]
 
 @final
 class Outline:
@@ -26,7 +26,7 @@ class Outline:
     bits: int
     count: int
     ends_transaction: bool
-    pieces: list[Piece]
+    pieces: list[_Piece]
 
 def outline(text: bytes, words: WordSet, standard: bool) -> Outline: ...
 def cut(

@@ -451,10 +451,10 @@ cdef int ready(Server s, login) except -1:
     s.login = None
     s.status = s.xact = b"I"
     s.since = s.loop.now
-    record(pool.times.counts[TIME_CONNECT], s.since - s.created)
-    pool.times.seconds += s.since - s.created
     if s.internal is not None:
         return internal_logged_in(s)
+    record(pool.times.counts[TIME_CONNECT], s.since - s.created)
+    pool.times.seconds += s.since - s.created
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         s.reset_vars = s.vars
