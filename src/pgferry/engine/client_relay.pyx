@@ -23,7 +23,8 @@ from pgferry.engine.model cimport CL_CLOSING, STATE_REFUSE, Client, Engine, Serv
 from pgferry.engine.parse_settings cimport settings_now
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, is_set, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for, ready_for_anything, refused,
+    bring_base, is_set, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for, ready_for_anything,
+    refused,
     refused_sequence,
 )
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC

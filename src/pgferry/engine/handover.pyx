@@ -88,7 +88,8 @@ def describe_client(Client c):
         "vars_unchecked": bool(c.vars_unchecked), "kept_unchecked": bool(c.kept_unchecked),
         "statements": [[name, engine.table.describe(st)] for name, st in (c.statements or {}).items()],
         "unnamed": c.unnamed, "unnamed_settings": (
-            settings_as_data(c.unnamed_settings) if c.unnamed_settings is not None else None), "key": c.cancel_key, "address": c.address, "unix": bool(c.is_unix),
+            settings_as_data(c.unnamed_settings) if c.unnamed_settings is not None else None),
+        "key": c.cancel_key, "address": c.address, "unix": bool(c.is_unix),
         "peer": [c.peer_pid, c.peer_uid], "port": c.listen_port, "connected": c.connect_time,
         "accepted": c.accepted, "idle_since": c.idle_since, "requested": c.request_time,
         "keys": list(pool.user.keys) if pool.user.keys is not None else None,

@@ -10,7 +10,6 @@ own (BackendKeyData); announcing says in the order of the notifications which cl
 
 from functools import partial
 
-from libc.stdint cimport int64_t
 from libc.string cimport memchr
 
 from pgferry.engine.announcing cimport announcement_channel
@@ -41,7 +40,7 @@ cdef class Notification:
 
     cdef bytes bytes_for(self, Client c):
         """The message in the client's encoding; None: PostgreSQL is asked for it, see wait()."""
-        cdef bytes encoding, found
+        cdef bytes encoding
         if self.plain or is_same(encoding_of(c), self.hub.session.encoding):
             return self.message
         encoding = encoding_of(c)

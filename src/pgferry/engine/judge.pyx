@@ -18,7 +18,7 @@ from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.sys cimport be16, be32, monotonic
 from pgferry.engine.touch cimport (
-    ALL_BITS, ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
+    ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
     PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
 from pgferry.engine.turns cimport spend
@@ -41,7 +41,7 @@ cdef enum:
     PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
-                                           UNREADABLE, LOCAL]
+                                          UNREADABLE, LOCAL]
 assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
 assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
 
@@ -501,11 +501,11 @@ cdef size_t names_end(object verdict, const char *p, size_t n) except -1:
     that is not known yet.
     """
     cdef size_t pos
-    cdef uint32_t number
+    cdef uint32_t _number
     if n < 2:
         return n + 1
     pos = 4 + 2 * <size_t>be16(p)
-    for number in range(1, <uint32_t>max(verdict.params) + 1):
+    for _number in range(1, <uint32_t>max(verdict.params) + 1):
         if n < pos + 4:
             return pos + 4
         if be32(p + pos) != 0xFFFFFFFF:

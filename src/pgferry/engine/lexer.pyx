@@ -10,7 +10,7 @@ word there, and an error since. Their words are words here in all cases.
 
 cimport cython
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr
 
 from pgferry.engine.words cimport SHIELD, SHIELDED, WordSet
 

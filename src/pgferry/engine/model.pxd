@@ -277,8 +277,9 @@ cdef class Server(Stream):
     cdef public double created           # monotonic
     cdef public double since             # monotonic, of the last change of state
     cdef public double query_start       # monotonic, 0: no query runs
-    cdef public object error             # fields of the error to the query of pgferry's own that is ending; its
-                                         # ReadyForQuery is still to come, and nothing else may set or clear it
+    # Fields of the error to the query of pgferry's own that is ending: its ReadyForQuery is still to come, and nothing
+    # else may set or clear it.
+    cdef public object error
     cdef list pending_vars               # [(index, value)] being set
     cdef Restore restore                 # they are part of it; None: none, or Server.vars tells all that was reported
     cdef uint64_t reported               # which of them PostgreSQL has reported as they were sent (bit: index)
@@ -319,7 +320,7 @@ cdef class Server(Stream):
     cdef bint own_turn                   # what comes now is the answer to pgferry's own
     cdef bytes base                      # query that follows a RESET: the client's start values; None: none due
     cdef list base_tracked               # indexes of tracked parameters it sets
-    cdef int resetting                   # ReadyForQuery still due up to that of a batch with start values behind RESET ALL
+    cdef int resetting                   # ReadyForQuery due up to that of a batch with start values behind RESET ALL
     cdef bint discarded                  # DISCARD ALL, which no later error undoes, is complete in the present batch
     cdef list rows                       # of a query of pgferry's own; None: nobody wants them, or they were too large
     cdef size_t rows_size                # bytes of their messages

@@ -28,9 +28,11 @@ SHOW = b"SELECT n, %b FROM (VALUES (%%b)) v(n)" % as_hex(b"pg_catalog.current_se
 # PostgreSQL only cuts these into tokens at Parse; literals in them are read when they are executed. For some of them
 # nothing may be executed before them in their transaction.
 UTILITY = re.compile(
-    rb"(?:\s+|--[^\r\n]*|/\*(?:[^*]|\*(?!/))*\*/)*(?:abort|alter|analy[sz]e|begin|checkpoint|close|cluster|comment|commit"
+    rb"(?:\s+|--[^\r\n]*|/\*(?:[^*]|\*(?!/))*\*/)*(?:abort|alter|analy[sz]e|begin|checkpoint|close|cluster|comment"
+    rb"|commit"
     rb"|copy|create\s+(?!(?:or\s+replace\s+)?(?:global\s+|local\s+)?(?:temp|temporary|unlogged|table|materialized)\b)"
-    rb"|deallocate|discard|do|drop|end|execute|fetch|grant|listen|load|lock|move|notify|prepare|reassign|refresh|reindex"
+    rb"|deallocate|discard|do|drop|end|execute|fetch|grant|listen|load|lock|move|notify|prepare|reassign|refresh"
+    rb"|reindex"
     rb"|release|reset|revoke|rollback|savepoint|security|set|show|start|truncate|unlisten|vacuum)\b", re.IGNORECASE)
 
 
@@ -123,7 +125,7 @@ cdef ParseSettings known_settings(Client c, Server s):
 
 
 cdef int ask_settings(Server s, names, bint extended) except -1:
-    """Ask what these settings are now. As long as nothing of the client's batch has been sent, with a Sync of its own: to
+    """Ask what these settings are now. As long as nothing of the client's batch is sent, with a Sync of its own: to
     what comes behind it in one batch PostgreSQL would be in a transaction block.
     """
     cdef uint32_t n = s.plan.size()
@@ -158,7 +160,7 @@ cdef bint settings_shown(Server s) except -1:
 
 
 cdef bint strains(Client c, Server s, ParseSettings settings) except -1:
-    """Whether PostgreSQL, should it read a text again for this client, would take literals for something else than under
+    """Whether PostgreSQL, should it read a text again for this client, would take literals for something else than
     `settings`. Names are no matter: it looks itself whether search_path leads elsewhere now, each time.
     """
     cdef ParseSettings present = settled_settings(c)

@@ -27,7 +27,7 @@ cpdef enum Flag:
 
 
 cdef enum:
-    # Why pgferry executes a statement of its own in the extended protocol: the number of a swallowed K_EXECUTE or K_CLOSE.
+    # Why pgferry executes a statement of its own in the extended protocol: number of a swallowed K_EXECUTE or K_CLOSE.
     ENSURES = 1       # it ends a command of ensure()
     SHOWS = 2         # what a text is parsed under (parse_settings)
 

@@ -54,7 +54,7 @@ cdef class ServerStatements:
     cdef uint32_t cap   # a power of two
     cdef readonly uint32_t count
     cdef uint64_t tick
-    # Statements that were used under other settings than they were parsed under: PostgreSQL may have read them again, as
+    # Statements that were used under other settings than they were parsed under: PostgreSQL may read them again, as
     # it does after DDL, and then they mean what they mean to that client. number -> its id (0: one that has gone), or
     # (id, whether it does so again) while the statement is being closed to be parsed anew. None: there are none.
     cdef dict strained

@@ -10,8 +10,8 @@ keeps the old one and sees PostgreSQL's own error.
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free
 
-# The settings that PostgreSQL reads a text under, in lower case. Names in it are looked up by search_path, in which "$user"
-# is the role, and schemas that the role may not use are left out.
+# The settings that PostgreSQL reads a text under, in lower case. Names in it are looked up by search_path, "$user"
+# in it is the role, and schemas that the role may not use are left out.
 NAME_SETTINGS = (b"session_authorization", b"role", b"search_path")
 # How the text is cut into tokens, which is so for every statement.
 LEXER_SETTINGS = (b"client_encoding", b"standard_conforming_strings", b"backslash_quote")
@@ -226,7 +226,7 @@ cdef class ServerStatements:
         return 0
 
     cdef bint fits(self, uint64_t number, int64_t client, bint strains) except -1:
-        """Whether a statement that is here means to this client what it should; `strains`: the client has other settings
+        """Whether a statement that is here means to this client what it should; `strains`: the client has others
         now than it was parsed under.
         """
         cdef object of = self.strained.get(number) if self.strained is not None else None

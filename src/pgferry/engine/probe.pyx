@@ -14,7 +14,9 @@ from pgferry.engine.catalog cimport is_given_up
 from pgferry.engine.judge cimport count, doubt_lone, is_reported, touches
 from pgferry.engine.listening cimport take_channels
 from pgferry.engine.messages cimport as_hex, sql_text
-from pgferry.engine.model cimport MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server
+from pgferry.engine.model cimport (
+    MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server,
+)
 from pgferry.engine.pooling cimport close_client, close_server, own_query
 from pgferry.engine.state cimport intern_state, size_of, taken_off, with_setting
 from pgferry.engine.sys cimport be16, be32

@@ -8,7 +8,9 @@ waits for the answer; what it needs of session state is brought behind it, to a 
 
 from pgferry.engine.judge cimport count
 from pgferry.engine.loop cimport PAUSE_WAIT
-from pgferry.engine.model cimport CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server
+from pgferry.engine.model cimport (
+    CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server,
+)
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pooling cimport clean, close_server, make_available, own_query
 from pgferry.engine.probe cimport scrubbed

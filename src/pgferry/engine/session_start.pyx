@@ -20,7 +20,8 @@ from pgferry.session.classify import classify
 QUESTION = (
     b"SELECT 's'," + as_hex(b"name") + b"," + as_hex(b"setting")
     + b" FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session' UNION ALL SELECT 's',"
-    + as_hex(b"n") + b"," + as_hex(b"pg_catalog.current_setting(n,true)") + b" FROM (VALUES %b) v(n) UNION ALL SELECT 'p',"
+    + as_hex(b"n") + b"," + as_hex(b"pg_catalog.current_setting(n,true)")
+    + b" FROM (VALUES %b) v(n) UNION ALL SELECT 'p',"
     + as_hex(b"name") + b"," + as_hex(b"statement") + b" FROM pg_catalog.pg_prepared_statement() WHERE from_sql"
 )
 PERSON = (b"role", b"session_authorization")     # not in pg_settings as settings that one has set

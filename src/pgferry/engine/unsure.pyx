@@ -48,7 +48,7 @@ cdef int begin_unsure(Server s) except -1:
 
 
 cdef int note_definition(Server s) except -1:
-    """The transaction under way defines functions and the like: whatever it has run or will run may have called them."""
+    """The transaction under way defines functions and the like: whatever it has run or will run may have called it."""
     if s.client is None or not s.client.judged:
         return 0
     begin_unsure(s)
