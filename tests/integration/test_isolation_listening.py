@@ -330,3 +330,25 @@ def test_the_listening_connection_ends_while_it_is_waited_for(
         while not any(b"arrive again" in m.body for m in got):
             got.append(client.recv())
         assert heard(client.query("NOTIFY a, '2'")) == [b"a:2"]
+
+
+def test_channels_in_other_encodings(pooler: Pooler, cluster: Cluster, database: str) -> None:
+    """Each client names them in its own; PostgreSQL cuts them at 63 bytes of the database's."""
+    long = "é" * 40
+    with (
+        raw(pooler, database) as utf8,
+        Wire.login((pooler.host, pooler.port), database=database, client_encoding="LATIN1") as latin1,
+        Wire.login((pooler.host, pooler.port), database=database, client_encoding="SQL_ASCII") as no_encoding,
+        direct(cluster, database) as notifier,
+    ):
+        for wire, encoding in ((utf8, "utf8"), (latin1, "latin1"), (no_encoding, "utf8")):
+            for name in ("ké", long):
+                ask(wire, f'LISTEN "{name}"'.encode(encoding))
+            wire.query("SELECT 1")
+        notifier.query(f'NOTIFY "ké", \'é\'; NOTIFY "{long}"')
+        for wire, encoding in ((utf8, "utf8"), (latin1, "latin1"), (no_encoding, "utf8")):
+            got = heard([wire.recv(), wire.recv()])
+            assert [text.decode(encoding) for text in got] == ["ké:é", f"{long[:31]}:"]
+        assert heard(ask(latin1, b"NOTIFY \"k\xe9\", '\xfc'")) == [b"k\xe9:\xfc"]
+        ask(latin1, b'UNLISTEN "k\xe9"')
+        assert heard(ask(latin1, b'NOTIFY "k\xe9"')) == []
