@@ -48,6 +48,8 @@ cdef int start_answered(Server s, dict failed) except -1:
     cdef list rows = s.rows
     s.rows = None
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
+        pool.retry_at = s.loop.now + pool.engine.login_retry     # as after any login that fails
+        pool.last_connect_failed = True
         return close_server(s, "what connect_query has set could not be asked for")
     for kind, name, value in rows:
         name = unhexlify(name)
