@@ -9,14 +9,9 @@ that is known to be committed.
 
 import hashlib
 
-from libc.stdint cimport uint8_t
-
-from pgferry.engine.ensure cimport framed, stage_query
 from pgferry.engine.model cimport P_ANNOUNCE, Client, Engine, Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE
+from pgferry.engine.staging cimport stage
 from pgferry.engine.sys cimport be32
-
-cdef bytes OURS = b"PGFERRY_NOTIFY\0"       # statement and portal
 
 
 cdef bytes announcement_channel(Engine engine):
@@ -39,28 +34,16 @@ cdef int announce(Client c, Server s, bint extended) except -1:
     epoch = c.db.hubs.total()
     if s.announced == c.id and s.announced_epoch == epoch:
         return 0
-    s.announced = -1
+    s.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
     s.announced_epoch = epoch
     text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.cancel_key))
-    if extended:
-        return stage_in_batch(s, text)
-    return stage_query(s, text, P_ANNOUNCE)
+    return stage(s, text, extended, P_ANNOUNCE, None)
 
 
-cdef int stage_in_batch(Server s, bytes text) except -1:
-    """In the extended protocol: in the transaction of the batch, beside the client's unnamed statement and portal."""
-    cdef bytes message = (
-        framed(b"C", b"S" + OURS)       # left by a batch that has failed
-        + framed(b"P", OURS + text + b"\0\0\0") + framed(b"B", OURS + OURS + b"\0\0\0\0\0\0")
-        + framed(b"E", OURS + b"\0\0\0\0") + framed(b"C", b"P" + OURS) + framed(b"C", b"S" + OURS))
-    for kind in (K_CLOSE, K_PARSE, K_BIND, K_EXECUTE, K_CLOSE, K_CLOSE):
-        s.plan.push(<uint8_t>kind, F_SWALLOW, 0)
-    s.status = 0
-    return s.loop.emit(<const char *>message, len(message))
-
-
-cdef int announced(Server s) except -1:
-    """The Query is answered without an error: outside of a transaction that is for good."""
-    if s.xact == b"I" and s.client is not None and s.announced == -1:
+cdef int announced(Server s, bint succeeded) except -1:
+    """It is answered: without an error, and outside of a transaction, that is for good."""
+    if not succeeded:
+        s.announced = -1
+    elif s.xact == b"I" and s.client is not None and s.announced == -1:
         s.announced = s.client.id
     return 0

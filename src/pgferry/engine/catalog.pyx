@@ -151,10 +151,21 @@ cdef int catalog_tick(Database db, Engine engine) except -1:
     if engine.workers > 1:
         look_for_ddl(db, engine)
     believe(db)             # what other workers have begun may be over
-    keep_up(db, engine)
+    if has_clients(db):     # else the next one's statements have it read
+        keep_up(db, engine)
     if is_given_up(db, engine.loop.now):
         settle_held(db, -1)
     return 0
+
+
+cdef bint has_clients(Database db) except -1:
+    """Whether a client of this worker is there for whom the catalog ought to be known."""
+    cdef Pool pool
+    for item in db.pools.values():
+        pool = <Pool>item
+        if pool.clients.count or pool.waiting.count or pool.logging_in.count:
+            return True
+    return False
 
 
 cdef class CatalogReader:

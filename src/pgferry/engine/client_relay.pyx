@@ -15,7 +15,7 @@ from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
-from pgferry.engine.ensure cimport edited, is_deallocating, note_deallocated
+from pgferry.engine.ensure cimport edited, is_deallocating, is_ensuring, note_deallocated
 from pgferry.engine.judge cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
 from pgferry.engine.listening cimport drop_early, listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
@@ -214,11 +214,11 @@ cdef bint must_hold(Server s) except -1:
     if s.ours is not None or s.verifying or s.asking or is_deallocating(s):
         return True
     if s.base is not None:
-        return s.plan.turns != 0        # its batch has to end first, and the client may not have sent the Sync yet
-    if s.shown is not None and not s.shown_now:
+        # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
+        return s.plan.turns != 0 or not s.base
+    if s.shown is not None and s.shown_at != s.plan.tail:
         s.shown = None
-    s.shown_now = False             # it is for the message at hand
-    if s.ensuring is not None or s.resetting:
+    if s.resetting or is_ensuring(s):
         return s.plan.turns != 0
     s.careful = s.shown is not None
     return False

@@ -18,13 +18,13 @@ from pgferry.engine.judge cimport (
 )
 from pgferry.engine.listening cimport listens, may_listen, may_stop
 from pgferry.engine.messages cimport plan_changed, quote_identifier
-from pgferry.engine.model cimport Client, Server
+from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.parse_settings cimport (
-    is_settled, known_settings, literals_now, settings_now, stage_apart, strains, ways,
+    is_settled, known_settings, literals_now, settings_now, strains, ways,
 )
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, is_unknown, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
+    bring_base, drops_all, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
     refused,
     refused_sequence, send_refused,
 )
@@ -34,6 +34,7 @@ from pgferry.engine.plan cimport (
 )
 from pgferry.engine.prepared cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.server_relay cimport advance
+from pgferry.engine.staging cimport end_own, stage_in_batch
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
 
@@ -91,7 +92,7 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
     make_room(c, s)
     there, back = ways(c, s, present, st.settings, st.body)
     for command in there:
-        stage_apart(s, command, 0)
+        stage_in_batch(s, command, 0, None)
     head[0] = b"P"
     put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
     c.loop.emit(head, 5)
@@ -100,7 +101,9 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
     s.prepared.add(st.number)
     s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
     for command in back:
-        stage_apart(s, command, 0)
+        stage_in_batch(s, command, 0, None)
+    if there and not s.plan.begun:
+        end_own(s, P_ENSURE)
     s.status = 0
     c.pool.stats.server_parse_count += 1
     return 0
@@ -148,7 +151,7 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
         body = c.unnamed
         there, back = ways(c, s, present, c.unnamed_settings, body)
         for command in there:
-            stage_apart(s, command, 0)
+            stage_in_batch(s, command, 0, None)
         head[0] = b"P"
         put32(head + 1, <uint32_t>(5 + len(body)))
         head[5] = 0
@@ -156,7 +159,9 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
         c.loop.emit(<const char *>body, len(body))
         s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
         for command in back:
-            stage_apart(s, command, 0)
+            stage_in_batch(s, command, 0, None)
+        if there and not s.plan.begun:
+            end_own(s, P_ENSURE)
         s.unnamed = c.unnamed
     s.status = 0
     c.unnamed_here = True
@@ -192,6 +197,8 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
                 bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
+        if not s.plan.begun:
+            ready_early(c, s, verdict)
     if name_end == 5 or not c.tracking:
         return parse_as_sent(c, s, verdict, p, total, name_end)
     return parse_named(c, s, verdict, p, total, name_end)
@@ -267,6 +274,18 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     if message is not None:
         c.loop.settle()             # it does not outlive this function
     return total
+
+
+cdef int ready_early(Client c, Server s, verdict) except -1:
+    """As a rule a statement is bound right behind its Parse: what it needs then comes in front of the batch."""
+    if may_do_anything(c, verdict) and s.plan.turns == 0:
+        ready_for_anything(c, s, True)
+    if verdict is None or verdict is HARMLESS:
+        return 0
+    ready_for(c, s, verdict, True)      # if sequences cannot be told apart, the Bind is refused
+    if verdict.notifies:
+        announce(c, s, True)
+    return 0
 
 
 cdef object judge_parse(Client c, const char *body, size_t n):
@@ -385,7 +404,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         if present is None:
             return stall(c)
         if st.shape is not None:
-            return verify(c, s, st, present)
+            return verify(c, s, st, present, n, total)
     c.pool.stats.bind_count += 1
     if c.judged:
         if st is None and not s.plan.drops:
@@ -440,8 +459,8 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, siz
     p[:n] are the message's bytes from its parameter formats on.
     """
     cdef const char *text = body
-    if may_do_anything(c, verdict) and s.plan.turns == 0 and (s.xact == b"T" or not is_unknown(c)):
-        ready_for_anything(c, s, True)  # outside of a transaction it would begin one (see pooling.bring)
+    if may_do_anything(c, verdict) and s.plan.turns == 0:
+        ready_for_anything(c, s, True)
     note(c, s, verdict, text, text_length(text, len(body)))
     if verdict is None or verdict is HARMLESS:
         return 0
@@ -493,7 +512,7 @@ cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, u
     return renamed(c, p, n, total, name_at, name_end, st.wire_name)
 
 
-cdef size_t verify(Client c, Server s, Statement st, ParseSettings present) except? 0:
+cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size_t n, size_t total) except? 0:
     """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
     until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
     """
@@ -501,11 +520,16 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present) exce
     cdef char size[4]
     if c.judged:
         ready_to_describe(c, s, judge_statement(c, st))
+    if s.failures is not None and st.wire_name[:-1] in s.failures:
+        send_refused(c, s, True, s.failures[st.wire_name[:-1]])
+        return skip(c, n, total)
     prepare_on(c, s, st, present)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
-    message = b"D" + size[:4] + b"S" + st.wire_name + b"H\0\0\0\4"
+    message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")
     c.loop.emit(<const char *>message, len(message))
     s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
+    if not s.plan.begun:
+        end_own(s, P_ENSURE)
     s.verifying = s.careful = True
     return stall(c)
 
@@ -542,7 +566,7 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         if present is None:
             return stall(c)
         if st.shape is not None:
-            return verify(c, s, st, present)
+            return verify(c, s, st, present, n, total)
     if c.judged and st is not None:
         ready_to_describe(c, s, judge_statement(c, st))
     elif c.judged:

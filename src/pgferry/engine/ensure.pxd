@@ -1,7 +1,6 @@
 # What a statement of a client's needs on the server before it runs.
-from libc.stdint cimport uint32_t
-
 from pgferry.engine.model cimport Client, Server
+from pgferry.engine.plan cimport Note
 
 cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1
 cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
@@ -13,12 +12,8 @@ cdef bint note_deallocated(Client c, Server s) except -1
 cdef bint is_deallocating(Server s) except -1
 cdef list bound_deallocates(Client c, object verdict)
 cdef int dealt(Client c, Server s) except -1
-cdef int ensured(Server s, bint succeeded) except -1
-cdef bytes framed(bytes kind, bytes body)
-cdef int sync_apart(Server s) except -1
-cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1
 cdef int bring_named(Client c, Server s, object verdict) except -1
 cdef int made_by_sql(Client c, Server s, bytes name) except -1
 cdef int forget_sql(Client c, Server s, bytes name) except -1
-cdef bytes framed(bytes kind, bytes body)
-cdef int stage_query(Server s, bytes text, int purpose) except -1
+cdef bint is_ensuring(Server s) except -1
+cdef int ensured(Server s, Note note, bint succeeded) except -1

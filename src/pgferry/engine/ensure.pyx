@@ -1,26 +1,23 @@
 """What a statement of a client's needs on the server before it runs: its SQL-level prepared statements, sequences
 that remember nobody else's values, and its own names for protocol-level statements inside its SQL.
 
-All of it is staged in front of the client's message. In the extended protocol a simple query would end the
-implicit transaction of the batch, so there each command goes as Parse, Bind, Execute, Close of a statement of ours.
+All of it is staged in front of the client's message (staging).
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint64_t
 
 from pgferry.engine.client_statements cimport is_here, prepare_on
 from pgferry.engine.judge cimport count
 from pgferry.engine.messages cimport (
-    do_execute, error_message, quote_identifier, quote_literal, simple_query, sql_text, sql_text_in,
+    do_execute, error_message, quote_identifier, quote_literal, sql_text, sql_text_in,
 )
 from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.parse_settings cimport known_settings
 from pgferry.engine.permit cimport send_refused
-from pgferry.engine.plan cimport (
-    ENSURES, F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Note,
-)
+from pgferry.engine.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
 from pgferry.engine.prepared cimport Statement
+from pgferry.engine.staging cimport end_own, framed, stage
 from pgferry.engine.state cimport base_script
-from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport PREPARED
 from pgferry.session.replay import prepared_statement
 from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
@@ -28,36 +25,7 @@ from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE,
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
 
-cdef bytes OURS = b"PGFERRY_OWN\0"
-cdef bytes GONE = b"\0"     # in Server.ensuring: that name has been taken away meanwhile; no statement is called so
-
-
-cdef int stage_query(Server s, bytes text, int purpose) except -1:
-    """Stage a query of pgferry's own behind what is staged already."""
-    cdef bytes message = simple_query(text)
-    s.plan.push(K_QUERY, F_SWALLOW, purpose)
-    s.status = 0
-    s.unnamed = None
-    return s.loop.emit(<const char *>message, len(message))
-
-
-cdef int stage(Server s, bytes text, bint extended, uint32_t number) except -1:
-    """Stage a command, its answer swallowed; `number`: of the entry for its Execute."""
-    cdef bytes message
-    if not extended:
-        return stage_query(s, text, P_ENSURE)
-    message = (framed(b"P", OURS + text + b"\0\0\0") + framed(b"B", b"\0" + OURS + b"\0\0\0\0\0\0")
-               + framed(b"E", b"\0\0\0\0\0") + framed(b"C", b"S" + OURS))
-    for kind in (K_PARSE, K_BIND, K_EXECUTE, K_CLOSE):
-        s.plan.push(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
-    s.status = 0
-    return s.loop.emit(<const char *>message, len(message))
-
-
-cdef bytes framed(bytes kind, bytes body):
-    cdef char size[4]
-    put32(size, <uint32_t>(4 + len(body)))
-    return kind + size[:4] + body
+cdef bytes GONE = b"\0"     # Note.name when that name has been taken away meanwhile; no statement is called so
 
 
 # --- prepared statements ----------------------------------------------------------------------------------------
@@ -83,14 +51,17 @@ cdef dict clear_sql(Client c, Server s, bint extended):
     is nothing to do.
     """
     cdef dict wanted, there
+    cdef Note note
     if s.xact == b"E":
         return None             # everything fails, except what needs nothing
-    if s.ensuring is None and c.sql is None and s.sql is None or "prepared" in c.engine.omit:
+    if c.sql is None and s.sql is None and not is_ensuring(s) or "prepared" in c.engine.omit:
         return None
     wanted = c.sql or {}
     there = dict(s.sql or {})
-    for name, text in s.ensuring or ():     # of the same batch: all of it succeeds, or nothing behind it is done
-        keep(there, name, text if name != GONE else None)
+    for item in s.plan.notes:
+        note = <Note>item
+        if note.ensures:        # in front of the same message, or answered before the next one goes (must_hold)
+            keep(there, note.name, note.text if note.name != GONE else None)
     for name in [name for name, text in there.items() if wanted.get(name) != text]:
         ensure_gone(s, extended, name)
         del there[name]
@@ -107,46 +78,49 @@ cdef int keep(dict statements, bytes name, bytes text) except -1:
 
 cdef int ensure(Server s, bytes command, bint extended, bytes name, bytes text) except -1:
     """Stage a command; if it succeeds the server has `text` under the name, or no such statement any more."""
-    if s.ensuring is None:
-        s.ensuring = []
-    s.ensuring.append((name, text))
-    s.careful = True
-    return stage(s, command, extended, ENSURES)
+    return stage(s, command, extended, P_ENSURE, ensuring(s, name, text))
 
 
 cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
     """Stage the Close of an SQL-level statement, which cannot fail as DEALLOCATE can."""
     cdef bytes message = framed(b"C", b"S" + name + b"\0")
-    if s.ensuring is None:
-        s.ensuring = []
-    s.ensuring.append((name, None))
-    s.careful = True
-    s.plan.push(K_CLOSE, F_SWALLOW, ENSURES)
+    s.plan.push(K_CLOSE, F_SWALLOW, 0)
+    s.plan.note(ensuring(s, name, None))
     s.status = 0
     s.loop.emit(<const char *>message, len(message))
-    return 0 if extended else sync_apart(s)
+    return 0 if extended else end_own(s, P_ENSURE)
 
 
-cdef int sync_apart(Server s) except -1:
-    """End what was staged of the extended protocol, in front of a Query."""
-    s.ensuring.append((GONE, None))
-    s.plan.push(K_SYNC, F_SWALLOW, P_ENSURE)
-    return s.loop.emit(b"S\0\0\0\4", 5)
+cdef Note ensuring(Server s, bytes name, bytes text):
+    """The Note of a command of ensure()."""
+    cdef Note note = Note.__new__(Note)
+    note.ensures = True
+    note.name = name
+    note.text = text
+    s.careful = True
+    return note
 
 
-cdef int ensured(Server s, bint succeeded) except -1:
-    """The oldest command staged by ensure() has been answered, or was skipped."""
+cdef bint is_ensuring(Server s) except -1:
+    """Whether a command of ensure() is under way."""
+    cdef Note note
+    for item in s.plan.notes:
+        note = <Note>item
+        if note.ensures:
+            return True
+    return False
+
+
+cdef int ensured(Server s, Note note, bint succeeded) except -1:
+    """The entry with this Note has been answered, or was skipped."""
     cdef dict statements
-    if s.ensuring is None:
+    if not note.ensures:
         return 0
-    name, text = s.ensuring.pop(0)
-    if not s.ensuring:
-        s.ensuring = None
-    if name is None:
+    if note.name is None:
         s.foreign = s.foreign or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
-        keep(statements, name, text if name != GONE else None)
+        keep(statements, note.name, note.text if note.name != GONE else None)
         s.sql = statements or None
     return 0
 
@@ -195,11 +169,8 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
     if s.xact == b"E" or is_here(c, s, st):
         return 0
     prepare_on(c, s, st, known_settings(c, s))
-    if not extended:
-        if s.ensuring is None:
-            s.ensuring = []
-        s.careful = True
-        sync_apart(s)
+    if not extended and s.plan.at(s.plan.size() - 1).kind > K_SYNC:
+        end_own(s, P_ENSURE)
     return 0
 
 
@@ -225,11 +196,14 @@ cdef int made_by_sql(Client c, Server s, bytes name) except -1:
 
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
+    cdef Note note
     s.touched |= PREPARED
     if c.sql is not None and name in c.sql:
         c.sql = {key: text for key, text in c.sql.items() if key != name} or None
-    if s.ensuring is not None:
-        s.ensuring = [(GONE if op[0] == name else op[0], op[1]) for op in s.ensuring]
+    for item in s.plan.notes:
+        note = <Note>item
+        if note.name == name:
+            note.name = GONE
     if s.sql is not None and name in s.sql:
         s.sql = {key: text for key, text in s.sql.items() if key != name} or None
     return 0

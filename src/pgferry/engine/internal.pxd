@@ -31,6 +31,7 @@ cdef class InternalSession:
 
     cdef int connect(self) except -1
     cdef int query(self, bytes text, object on_answer) except -1
+    cdef bint is_needed(self) except -1
     cdef int close(self, str reason) except -1
     cdef Pool next_pool(self)
     cdef int send(self, bytes text) except -1

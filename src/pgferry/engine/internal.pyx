@@ -98,6 +98,10 @@ cdef class InternalSession:
         s.put(message, len(message))
         return s.flush()
 
+    cdef bint is_needed(self) except -1:
+        """Whether it has something to do, or somebody wants it to be there."""
+        return not self.up or len(self.queries) > 0 or len(self.waiting) > 0 or self.owner.wants_session()
+
     cdef int close(self, str reason) except -1:
         """Close the connection if there is one; queries under way are told."""
         if self.server is not None:

@@ -4,7 +4,7 @@ from pgferry.engine.cancel cimport check_timeouts
 from pgferry.engine.catalog cimport catalog_tick
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.hub cimport hub_tick
-from pgferry.engine.internal cimport internal_tick
+from pgferry.engine.internal cimport InternalSession, internal_tick
 from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.messages cimport notice_message
 from pgferry.engine.model cimport (
@@ -239,6 +239,7 @@ cdef int drop_unused(Engine engine, double now) except -1:
             if is_unused(pool) and now - pool.empty_since > engine.pool_idle_timeout and not (
                     pool.db.conf.user is not None and pool.min_size > 0) and (
                     ("replication", pool.key) not in pool.db.pools):
+                close_internals(pool)
                 del pool.db.pools[pool.key]
                 if pool.key == pool.user.name:
                     pool.db.found.pop(pool.user.name, None)
@@ -248,7 +249,9 @@ cdef int drop_unused(Engine engine, double now) except -1:
         for name, item in list(engine.databases.items()):
             db = <Database>item
             if db.auto and now - db.used_at > engine.autodb_idle_timeout:
-                if all(is_unused(<Pool>pool_) for pool_ in db.pools.values()):
+                if not db.scanning and all(is_unused(<Pool>pool_) for pool_ in db.pools.values()):
+                    for pool_ in db.pools.values():
+                        close_internals(<Pool>pool_)
                     del engine.databases[name]
                 else:
                     db.used_at = now
@@ -256,9 +259,18 @@ cdef int drop_unused(Engine engine, double now) except -1:
 
 
 cdef bint is_unused(Pool pool) except -1:
-    return (not pool.lookups and pool.server_count() == 0 and pool.internals.count == 0
-            and pool.clients.count == 0 and pool.waiting.count == 0 and pool.logging_in.count == 0
-            and not pool.cancels_waiting and not pool.cancels_sent)
+    """Whether the pool serves nobody. A connection of pgferry's own that has nothing to do is no use of it."""
+    for item in pool.internals.items():
+        if (<InternalSession>(<Server>item).internal).is_needed():
+            return False
+    return (not pool.lookups and pool.server_count() == 0 and pool.clients.count == 0 and pool.waiting.count == 0
+            and pool.logging_in.count == 0 and not pool.cancels_waiting and not pool.cancels_sent)
+
+
+cdef int close_internals(Pool pool) except -1:
+    for item in pool.internals.items():
+        close_server(<Server>item, "not used any more")
+    return 0
 
 
 def resume(Engine engine, Database db=None):

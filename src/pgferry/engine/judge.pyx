@@ -532,14 +532,17 @@ cdef bint all_plain(object verdict, bytes body) except -1:
 
 
 cdef int note_unknown(Client c, Server s, str reason) except -1:
-    """What nobody has understood may have done anything, and set what has a name that nobody knows."""
+    """What nobody has understood may have done anything, and set what has a name that nobody knows.
+
+    That holds its client to the server; in statement mode, where this is not possible, the client loses it.
+    """
     s.noted = True
     if "unknown" in c.engine.omit:
         return 0
     c.reason = reason
     if s.lone is not None:
         doubt_lone(s)
-    s.touched |= ANYTHING
+    s.touched |= ANYTHING if c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
     s.any_name = s.fence = s.notifying = True
     return 0
 

@@ -288,7 +288,6 @@ cdef class Server(Stream):
     cdef State bringing                  # what the restore under way leads to; None: there is none
     cdef bint anew                       # that restore begins with RESET ALL
     cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
-    cdef list ensuring                   # (name, text) of commands that change `sql`, under way; None: none
     cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
     cdef set names                       # settings among them; None: none
     cdef bint any_name                   # settings of any name
@@ -308,13 +307,13 @@ cdef class Server(Stream):
     cdef bint noted                      # what the present message may do to the session is noted
     cdef object lone                     # Verdict of a statement under way whose success tells all
     cdef uint8_t lone_done               # its CommandComplete has come, see server_relay
-    cdef bint careful                    # one of ensuring, base, ours may be set
+    cdef bint careful                    # what client_relay.must_hold() looks at may be under way
     cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
     cdef int completed                   # statements of that query that are complete
     cdef set local                       # settings set until the end of the transaction; b"" for any; None: none
     cdef bint asking                     # what a text of its client's would be parsed under is being asked for
-    cdef ParseSettings shown             # the answer, for one message of the client; None: there is none
-    cdef bint shown_now                  # that message is the next one
+    cdef ParseSettings shown             # the answer, for the message held meanwhile; None: there is none
+    cdef uint32_t shown_at               # Plan.tail by then: nothing of the client's has been sent since
     cdef bint verifying                  # a statement's parameter types and columns have been asked for again
     cdef bytes described                 # ParameterDescription of a Describe under way
     cdef bint own_turn                   # what comes now is the answer to pgferry's own

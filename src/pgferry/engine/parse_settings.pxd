@@ -26,4 +26,3 @@ cdef ParseSettings known_settings(Client c, Server s)
 cdef bint strains(Client c, Server s, ParseSettings settings) except -1
 cdef bint settings_shown(Server s) except -1
 cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body)
-cdef int stage_apart(Server s, bytes text, uint32_t number) except -1

@@ -5,26 +5,29 @@ them for its own time (SET LOCAL), nobody knows them: PostgreSQL is asked, with 
 """
 
 import re
+from binascii import unhexlify
 
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from pgferry.engine.ensure cimport framed, sync_apart
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.messages cimport as_hex, quote_identifier, quote_literal, sql_text
-from pgferry.engine.model cimport Client, Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_SYNC, SHOWS
+from pgferry.engine.model cimport P_ENSURE, Client, Server
+from pgferry.engine.plan cimport SHOWS
 from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.prepared import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
+from pgferry.engine.staging cimport end_own, stage_in_batch
 from pgferry.engine.touch cimport SETTINGS, UNNAMED, UNREADABLE
 from pgferry.session.replay import REPLAY
 
-cdef bytes APART = b"PGFERRY_APART\0"       # a statement and a portal of ours, so that the client's unnamed ones stay
 cdef bytes ANY = b""                        # in Server.local
 cdef bytes AUTHORIZATION = b"session_authorization"
 cdef bytes ROLE = b"role"
 cdef bytes SEARCH_PATH = b"search_path"
 
-SHOW = b"SELECT n, %b FROM (VALUES (%%b)) v(n)" % as_hex(b"pg_catalog.current_setting(n,true)")
+# Each setting's value, and NULL where that is not what RESET would lead to.
+SHOW = (b"SELECT n, %b, s.name FROM (VALUES (%%b)) v(n) LEFT JOIN pg_catalog.pg_show_all_settings() s "
+        b"ON pg_catalog.lower(s.name) OPERATOR(pg_catalog.=) n AND s.reset_val OPERATOR(pg_catalog.=) "
+        b"pg_catalog.current_setting(n,true)" % as_hex(b"pg_catalog.current_setting(n,true)"))
 # PostgreSQL only cuts these into tokens at Parse; literals in them are read when they are executed. For some of them
 # nothing may be executed before them in their transaction.
 UTILITY = re.compile(
@@ -125,19 +128,13 @@ cdef ParseSettings known_settings(Client c, Server s):
 
 
 cdef int ask_settings(Server s, names, bint extended) except -1:
-    """Ask what these settings are now. As long as nothing of the client's batch is sent, with a Sync of its own: to
-    what comes behind it in one batch PostgreSQL would be in a transaction block.
-    """
-    cdef uint32_t n = s.plan.size()
-    cdef bint begun = s.status == 0 and (n == 0 or s.plan.at(n - 1).kind > K_SYNC)
+    """Ask what these settings are now."""
     s.rows = []
     s.asking = s.careful = True
-    stage_apart(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS)
-    if extended and begun:
+    stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
+    if extended and s.plan.begun:
         return s.loop.emit(b"H\0\0\0\4", 5)
-    if s.ensuring is None:
-        s.ensuring = []
-    return sync_apart(s)        # if it fails, PostgreSQL skips everything up to there
+    return end_own(s, P_ENSURE)
 
 
 cdef bint settings_shown(Server s) except -1:
@@ -152,11 +149,23 @@ cdef bint settings_shown(Server s) except -1:
     if not rows:
         return False
     values = list(settled_settings(c).values)
-    for name, value in rows:    # of nothing else: see server_feed()
-        values[PARSE_SETTINGS.index(name)] = None if value is None else bytes.fromhex(value.decode())
+    try:
+        for name, value, own in rows:       # of nothing else: see server_feed()
+            value = None if value is None else unhexlify(value)
+            if own is not None and not is_reported(c.pool, name) or is_nobody(c, name, value):
+                value = None
+            values[PARSE_SETTINGS.index(name)] = value
+    except ValueError:
+        return False
     s.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
-    s.shown_now = True
+    s.shown_at = s.plan.tail
     return True
+
+
+cdef bint is_nobody(Client c, bytes name, bytes value):
+    """Whether a role or session user is the login user."""
+    return (name == ROLE and value == b"none") or (
+        name == AUTHORIZATION and value == c.pool.user.name.encode("utf-8", "surrogateescape"))
 
 
 cdef bint strains(Client c, Server s, ParseSettings settings) except -1:
@@ -207,14 +216,3 @@ cdef bytes command(bytes name, bytes value, bint local):
         return begin + quote_identifier(name) + b" TO " + quote_literal(value)
     return b"SELECT pg_catalog.set_config(%b,%b,%b)" % (quote_literal(name), sql_text(value),
                                                         b"true" if local else b"false")
-
-
-cdef int stage_apart(Server s, bytes text, uint32_t number) except -1:
-    """Stage a command in the extended protocol, its answer swallowed, that leaves the client's unnamed portal alone."""
-    cdef bytes message = (
-        framed(b"P", APART + text + b"\0\0\0") + framed(b"B", APART + APART + b"\0\0\0\0\0\0")
-        + framed(b"E", APART + b"\0\0\0\0") + framed(b"C", b"P" + APART) + framed(b"C", b"S" + APART))
-    for kind in (K_PARSE, K_BIND, K_EXECUTE, K_CLOSE, K_CLOSE):
-        s.plan.push(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
-    s.status = 0
-    return s.loop.emit(<const char *>message, len(message))

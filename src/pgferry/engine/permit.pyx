@@ -5,11 +5,12 @@ import re
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.ensure cimport (
-    bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready, stage,
+    bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready,
 )
 from pgferry.engine.judge cimport HARMLESS, count, may_end_transaction, needs_of
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
 from pgferry.engine.plan cimport K_PARSE, K_QUERY, Note
+from pgferry.engine.staging cimport stage_in_batch
 from pgferry.engine.state cimport base_again, base_script
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport ANYTHING, NEED_PREPARED, NEED_SEQUENCES, PREPARED
@@ -36,7 +37,7 @@ cdef int bring_base(Client c, Server s, bint extended) except -1:
             s.resetting = s.plan.turns + 1
             s.careful = True
         c.reset_due = None
-        return stage(s, text, True, 0)
+        return stage_in_batch(s, text, 0, None)
     c.reset_due = None
     if text:
         s.base = text

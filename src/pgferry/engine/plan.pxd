@@ -27,9 +27,8 @@ cpdef enum Flag:
 
 
 cdef enum:
-    # Why pgferry executes a statement of its own in the extended protocol: number of a swallowed K_EXECUTE or K_CLOSE.
-    ENSURES = 1       # it ends a command of ensure()
-    SHOWS = 2         # what a text is parsed under (parse_settings)
+    # Number of a swallowed K_EXECUTE whose rows are wanted: what a text is parsed under (parse_settings).
+    SHOWS = 1
 
 
 cdef struct Entry:
@@ -43,6 +42,11 @@ cdef class Note:
     cdef bytes refusal           # ErrorResponse in the place of PostgreSQL's: what was sent cannot be parsed; or None
     # What its DEALLOCATEs name, in order: (client's name, or None when it is that of PREPARE; number of the Statement)
     cdef list deallocates
+    # The entry is a command of pgferry's own: if it succeeds, the server has `text` under `name` as a prepared statement
+    # of SQL, or no such statement any more (None). name None: the command is DISCARD SEQUENCES.
+    cdef bint ensures
+    cdef bytes name
+    cdef bytes text
 
 
 cdef class Plan:
@@ -55,6 +59,7 @@ cdef class Plan:
     cdef readonly int batch      # those among them since the last Sync or Query
     cdef readonly int unnamed    # entries that settle the unnamed statement
     cdef readonly int drops      # entries that drop all
+    cdef readonly bint begun     # anything of the client's present batch is pushed that can fail, or that a Sync would end
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint64_t number) except -1

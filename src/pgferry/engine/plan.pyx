@@ -48,9 +48,13 @@ cdef class Plan:
             if self.named(flags):
                 self.effects += 1
                 self.batch += 1
-        if kind <= K_SYNC and not flags & F_SWALLOW:
-            self.batch = 0
-            self.turns += 1
+        if kind <= K_SYNC:
+            if not flags & F_SWALLOW:
+                self.batch = 0
+                self.turns += 1
+                self.begun = False
+        elif kind != K_CLOSE and not flags & (F_SWALLOW | F_FAKE):
+            self.begun = True
         return 0
 
     cdef int note(self, Note note) except -1:

@@ -11,7 +11,6 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.announcing cimport announced
 from pgferry.engine.catalog cimport end_defining, is_ready, keep_up, look_at_age, look_for_ddl
 from pgferry.engine.connecting cimport start_server, want_servers
-from pgferry.engine.ensure cimport ensured
 from pgferry.engine.judge cimport count
 from pgferry.engine.internal cimport internal_answered, internal_down
 from pgferry.engine.listening cimport flush_inbox, listens, stop_listening
@@ -28,7 +27,7 @@ from pgferry.engine.permit cimport is_unknown
 from pgferry.engine.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport (
-    answered_probe, ask, limits_again, pin_reasons, probe_again, scrub, scrubbed, unpin,
+    answered_probe, ask, limits_again, pin_reasons, probe_again, scrub, scrubbed, unhold, unpin,
 )
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
 from pgferry.engine.restoring cimport bring, brought, not_brought, try_elsewhere
@@ -351,13 +350,13 @@ cdef int own_query_done(Server s, int purpose, dict failed) except -1:
     if purpose == P_SCRUB:
         return scrub_answered(s, failed)
     if purpose == P_ENSURE:
-        return ensured(s, failed is None)
+        return 0
     if purpose == P_BASE and (failed is None or s.xact == b"E"):
         return 0
     if purpose == P_BASE:
         return not_brought(s, c, failed)
     if purpose == P_ANNOUNCE:
-        return announced(s) if failed is None else 0
+        return announced(s, failed is None)
     if purpose == P_INTERNAL:
         return internal_answered(s, failed)
     if purpose == P_CONNECT:
@@ -633,7 +632,8 @@ cdef int state_lost(Server s) except -1:
     """The client waits for nothing, but its session state has gone, or nobody can tell any more what it is."""
     cdef Client c = s.client
     cdef str text
-    if s.plan.size():
+    unhold(c)                   # while the catalog is read nobody has asked yet; that is no state
+    if s.plan.size() or c.pins == 0:
         text = f"server connection lost before PostgreSQL told what it held of the session, after {c.reason}"
     else:
         text = f"server connection lost, and with it session state: {pin_reasons(c)}, by {c.reason}"

@@ -11,8 +11,8 @@ from pgferry.engine.messages cimport error_fields
 from pgferry.engine.model cimport P_ANNOUNCE, P_BASE, P_ENSURE, P_INTERNAL, P_LOOKUP, Client, Server
 from pgferry.engine.permit cimport bring_base_again
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry,
-    Note,
+    F_CLIENT_OP, F_NOTED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
+    SHOWS, Entry, Note,
 )
 from pgferry.engine.pooling cimport clean, close_server
 from pgferry.engine.prepared cimport ParseSettings, Statement
@@ -60,14 +60,14 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     end_copy(s)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW
-    name = b"PGFERRY_%d" % front.number if front.kind == K_PARSE else None
+    name = own_name(s, front)
     drop_batch(s)
     if s.discarded and c is not None:
         bring_base_again(c, s)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
-        s.error = fields            # a Parse of pgferry's own in front of a Query (ensure.bring_statement)
+        s.error = fields            # in front of the client's message (staging.end_own)
         keep_failure(s, name, p[:n])
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
@@ -80,13 +80,25 @@ cdef bint names_ours(Client c, const char *p, size_t n, size_t total) noexcept:
 
 cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message) except -1:
     """An error to a query of pgferry's own."""
+    cdef Note note
     if purpose == P_ENSURE:
-        keep_failure(s, s.ensuring[0][0] if s.ensuring else None, message)
+        note = s.plan.front_note()
+        keep_failure(s, note.name if note is not None else None, message)
         return 0
     if purpose == P_LOOKUP or purpose == P_ANNOUNCE or purpose == P_INTERNAL or (purpose == P_BASE and s.xact == b"E"):
         return 0
     s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
     return 0
+
+
+cdef bytes own_name(Server s, Entry *front):
+    """The name that an entry of pgferry's own was to give something; b"" is that of the unnamed statement."""
+    cdef Note note = s.plan.front_note()
+    if note is not None and note.ensures:
+        return note.name
+    if front.kind != K_PARSE or front.number == 0 and not front.flags & F_UNNAMED:
+        return None
+    return b"" if front.flags & F_UNNAMED else b"PGFERRY_%d" % front.number
 
 
 cdef int keep_failure(Server s, bytes name, bytes message) except -1:
@@ -109,7 +121,7 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
         instead = note.refusal
     elif s.failures is not None and fields.get("C") == "26000":
         for name, message in s.failures.items():
-            if b'"' + name + b'"' in p[:n]:
+            if b'"' + name + b'"' in p[:n] or (name == b"" and is_unnamed(front) and b'"' not in p[:n]):
                 instead = message
     elif fields.get("C") == "55000" and c is not None and c.judged and c.former_server != s.id and (
             "currval" in fields.get("M", "") or "lastval" in fields.get("M", "")):
@@ -121,6 +133,11 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
     return 2
 
 
+cdef bint is_unnamed(Entry *front) noexcept:
+    """Whether an entry may be about the unnamed statement."""
+    return (front.kind == K_BIND or front.kind == K_DESCRIBE_S) and front.number == 0
+
+
 cdef int drop_batch(Server s) except -1:
     """Take out what PostgreSQL skips after an error: everything before the next Sync, newest undone first."""
     cdef uint32_t n = s.plan.size(), count = 0, i, _i
@@ -130,13 +147,16 @@ cdef int drop_batch(Server s) except -1:
     # except unnamed ones, which are put aside while the failed ones are undone.
     cdef Client c = s.client
     cdef object unnamed = c.unnamed if c is not None else None
+    cdef object unnamed_there = s.unnamed
     cdef ParseSettings unnamed_settings = c.unnamed_settings if c is not None else None
     cdef bint touched = False
     cdef list later = put_aside(s, count)
+    cdef Py_ssize_t noted = 0
     for i in range(count):
-        if ends_command_of_ensure(s.plan.at(i)):
-            ensured(s, False)
-        elif s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
+        if s.plan.at(i).flags & F_NOTED:
+            ensured(s, s.plan.notes[noted], False)
+            noted += 1
+        if s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
             s.verifying = False
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
             s.asking = False
@@ -147,6 +167,8 @@ cdef int drop_batch(Server s) except -1:
         c.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
     for _i in range(count):
         s.plan.pop()
+    if s.plan.unnamed:
+        s.unnamed = unnamed_there       # a later Parse or Close is on its way
     if later:
         for i in range(<uint32_t>len(later)):
             if touched and later[i][0] == "unnamed":

@@ -22,8 +22,8 @@ from pgferry.engine.model cimport (
 from pgferry.engine.parse_settings cimport settings_shown
 from pgferry.engine.permit cimport reset_in_session
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry,
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
+    K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
@@ -31,7 +31,7 @@ from pgferry.engine.pooling cimport (
 from pgferry.engine.prepared cimport Statement
 from pgferry.engine.probe cimport count_rows, keep_row, settle_lone
 from pgferry.engine.restoring cimport is_expected, settle_reported
-from pgferry.engine.server_errors cimport ends_command_of_ensure, on_error
+from pgferry.engine.server_errors cimport on_error
 from pgferry.engine.sys cimport be32
 from pgferry.engine.times cimport TIME_QUERY, TIME_XACT, record
 from pgferry.engine.turns cimport end_turn, turn_over
@@ -336,8 +336,8 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
         settle(s.client)
     if front.kind == K_CLOSE and front.flags & F_SERVER_OP:
         s.prepared.closed(front.number)
-    elif front.kind == K_CLOSE and ends_command_of_ensure(front):
-        ensured(s, True)
+    elif front.flags & F_NOTED:
+        ensured(s, s.plan.front_note(), True)
     s.plan.pop()
     advance_later(s)
     return not swallow
@@ -394,6 +394,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     cdef Client c = s.client
     cdef bint swallow
     cdef uint32_t purpose
+    cdef Note note
     cdef char status = p[5] if total == 6 else 0
     if status != b"I" and status != b"T" and status != b"E":
         lost(s, 0, "ReadyForQuery without a status")
@@ -410,6 +411,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         return -2
     swallow = front.flags & F_SWALLOW
     purpose = front.number
+    note = s.plan.front_note()
     if swallow and purpose == P_BARRIER and s.barrier_needed:
         return 0                    # still an answer from before the barrier
     if front.flags & F_CLIENT_OP:
@@ -437,6 +439,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
         failed, s.error = s.error, None
+        if note is not None:
+            ensured(s, note, failed is None)
         own_query_done(s, purpose, failed)
         return -2 if s.closed else 0
     if c is not None:
@@ -620,12 +624,9 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
         s.copy_in = s.copy_ended = False
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:
-        if ends_command_of_ensure(front):
-            ensured(s, True)
-        elif front.flags & F_SWALLOW and front.number == SHOWS:
-            if not settings_shown(s):
-                lost(s, n, "settings that were asked for are missing")
-                return -2
+        if front.flags & F_SWALLOW and front.number == SHOWS and not settings_shown(s):
+            lost(s, n, "settings that were asked for are missing")
+            return -2
         return answered(s, front, True, b"C")
     return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
 
