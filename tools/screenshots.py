@@ -34,6 +34,7 @@ class Scene:
             "default_pool_size": 8,
             "max_client_conn": 32,
             "http_listen": f"127.0.0.1:{http}",
+            "dashboard_trust": 1,  # its users have no password
             "statement_text_length": 80,
             "transaction_log_threshold": 5,
             "server_login_retry": 2,

@@ -35,6 +35,7 @@ class Scene:
                 "default_pool_size": 3,
                 "max_client_conn": 40,
                 "http_listen": f"127.0.0.1:{http}",
+                "dashboard_trust": 1,  # these users have no password
                 "transaction_log_threshold": 0.5,
                 "server_login_retry": 1,
                 "query_wait_timeout": 60,

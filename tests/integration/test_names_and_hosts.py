@@ -69,7 +69,7 @@ def test_a_name_that_moves(
     """Servers at an address that the name has lost are replaced, when they are free; nobody has to ask."""
     dns.set("db.example", "127.9.0.1", ttl=1)
     line = f"host=db.example port={places[0].port} dbname=postgres"
-    pooler = named(make_pooler, dns, line, http_listen=f"127.0.0.1:{http_port}")
+    pooler = named(make_pooler, dns, line, http_listen=f"127.0.0.1:{http_port}", dashboard_trust=1)
     assert works(pooler)
     assert addresses(pooler) == {"127.9.0.1"}
     [row] = pooler.show("DNS_HOSTS")
