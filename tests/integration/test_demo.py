@@ -1,5 +1,6 @@
 """`pgferry demo` from start to end, as a person at a terminal has it."""
 
+import json
 import os
 import pwd
 import re
@@ -11,6 +12,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -45,7 +48,9 @@ def test_once_shows_the_proof_and_ends(port: int) -> None:
     assert "Traceback" not in output
     assert re.search(r"demo +\| demo +\| +\d+", output), output
     assert re.search(r"clients served +\| +97 of 120 +\| +120 of 120", output), output
-    assert re.search(r"server connections \(most\) +\| +\d+ +\| +(1?\d|20)$", output, re.MULTILINE), output
+    assert re.search(r"server connections \(most\) +\| +\d\d +\| +(1?\d|20)$", output, re.MULTILINE), output
+    assert re.search(r"beside them, pgferry's own +\| +- +\| +1$", output, re.MULTILINE), output
+    assert "reads PostgreSQL's catalog" in output
     rates = re.search(r"transactions/s +\| +([\d,]+) +\| +([\d,]+)", output)
     assert rates, output
     assert int(rates[2].replace(",", "")) > 500
@@ -95,6 +100,21 @@ def _it_is_for_its_account_only(conn: "psycopg.Connection[Any]", output: str, fa
     found = re.search(r"^    export PGPASSWORD=(\S+)$", output, re.MULTILINE)
     assert found, output
     psycopg.connect(f"{there}demo password={found[1]}").close()
+    page = re.search(r"^    (http://127\.0\.0\.1:\d+/)$", output, re.MULTILINE)
+    assert page, output
+    for password, status in (("", 403), (found[1], 200)):
+        assert _dashboard_says(page[1], password) == status
+
+
+def _dashboard_says(page: str, password: str) -> int:
+    """The status of a login as the demo's user."""
+    login = json.dumps({"user": "demo", "password": password}).encode()
+    request = urllib.request.Request(f"{page}api/login", login, {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=15) as answer:
+            return int(answer.status)
+    except urllib.error.HTTPError as error:
+        return error.code
 
 
 def test_stays_until_ctrl_c_and_leaves_nothing(port: int) -> None:

@@ -25,6 +25,7 @@ from pgferry.embedded.spread import Spread, spread
 HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
 ROWS = 10_000
 MAX_CONNECTIONS = 100  # PostgreSQL's default
+OWN = "pgferry catalog"  # application_name of a worker's connection that serves no client
 HTTP_AWAY = 9127 - 6432  # from pgferry's port: so that two demos do not want the same
 SETUP = f"""
 CREATE TABLE accounts (id int PRIMARY KEY, balance int NOT NULL);
@@ -157,7 +158,7 @@ log_disconnections = 0
             direct, direct_servers = self._watch("direct", load)[:2]
         before = self.pooler.cpu_seconds()
         with spread(self._plan(self.folder, self.port, seconds)) as load:
-            pooled, pooled_servers, pools = self._watch("pgferry", load)
+            pooled, pooled_servers, own, pools = self._watch("pgferry", load)
         cpu = self.pooler.cpu_seconds() - before
         click.echo("\nSHOW POOLS, while the load ran:\n")
         click.echo(table(POOL_COLUMNS, [[row.get(c) or "" for c in POOL_COLUMNS] for row in pools]))
@@ -169,6 +170,7 @@ log_disconnections = 0
                     ["clients served", *(f"{f.connected} of {self.clients}" for f in (direct, pooled))],
                     ["clients refused", str(direct.refused), str(pooled.refused)],
                     ["server connections (most)", str(direct_servers), str(pooled_servers)],
+                    ["beside them, pgferry's own", "-", str(own)],
                     ["transactions/s", f"{direct.per_second():,.0f}", f"{pooled.per_second():,.0f}"],
                     ["latency p50, ms", f"{direct.percentile(0.5):.1f}", f"{pooled.percentile(0.5):.1f}"],
                     ["latency p99, ms", f"{direct.percentile(0.99):.1f}", f"{pooled.percentile(0.99):.1f}"],
@@ -179,6 +181,11 @@ log_disconnections = 0
         )
         if direct.refused:
             click.echo(f"\nRefused without a pooler: {direct.reason}")
+        if own:
+            click.echo(
+                "\npgferry's own: each worker reads PostgreSQL's catalog over one more connection, to know what"
+                "\nfunctions do to a session. It serves no client, and ends after 30 s without use."
+            )
         if pooled.errors or pooled.refused:
             raise EmbeddedError(
                 f"Through pgferry something failed: {pooled.reason}\n{self.pooler.log()[-2000:]}"
@@ -187,12 +194,15 @@ log_disconnections = 0
     def _plan(self, directory: Path, port: int, seconds: float) -> Plan:
         return Plan(str(directory), port, USER, DATABASE, self.clients, seconds, ROWS)
 
-    def _watch(self, name: str, load: Spread) -> tuple[Figures, int, list[dict[str, str | None]]]:
-        """Progress lines until the load ends: its figures, the most server connections seen, the pools."""
-        most, last, pools = 0, Figures(), list[dict[str, str | None]]()
+    def _watch(self, name: str, load: Spread) -> tuple[Figures, int, int, list[dict[str, str | None]]]:
+        """Progress lines until the load ends.
+
+        Its figures, the most server connections seen (those that serve clients, and pgferry's own), the pools.
+        """
+        most, most_own, last, pools = 0, 0, Figures(), list[dict[str, str | None]]()
         for figures in load.progress():
-            servers = self._server_connections()
-            most = max(most, servers)
+            servers, own = self._server_connections()
+            most, most_own = max(most, servers), max(most_own, own)
             rate = (figures.transactions - last.transactions) / max(figures.seconds - last.seconds, 0.001)
             click.echo(
                 f"  {name:<8}{figures.seconds:4.1f} s  {figures.connected:4} clients  {servers:3} servers"
@@ -201,13 +211,17 @@ log_disconnections = 0
             last = figures
             if name == "pgferry":
                 pools = _dicts(self._console("SHOW POOLS"))
-        return load.total, most, pools
+        return load.total, most, most_own, pools
 
-    def _server_connections(self) -> int:
+    def _server_connections(self) -> tuple[int, int]:
+        """Those that serve clients, and those over which pgferry asks for itself."""
         answer = self.cluster.sql(
-            f"SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE usename = '{USER}'"
+            f"SELECT count(*) FILTER (WHERE application_name <> '{OWN}'),"
+            f" count(*) FILTER (WHERE application_name = '{OWN}')"
+            f" FROM pg_catalog.pg_stat_activity WHERE usename = '{USER}'"
         )
-        return int(answer[0][0] or 0)
+        servers, own = answer[0]
+        return int(servers or 0), int(own or 0)
 
     def _console(self, sql: str) -> Result:
         try:
