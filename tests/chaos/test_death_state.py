@@ -33,14 +33,22 @@ def answered(proxy: FaultProxy, wire: Wire) -> int:
     return proxy.seen[TO_CLIENT] - before
 
 
-def test_while_it_is_asked(make_pooler: MakePooler, cluster: Cluster) -> None:
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("PERFORM set_config('app.tenant', 'a', false)", id="asked"),
+        # May have made functions: pgferry asks when it has read the catalog, and the connection ends before that.
+        pytest.param("EXECUTE format('SELECT 1')", id="to-be-asked"),
+    ],
+)
+def test_while_it_is_asked(make_pooler: MakePooler, cluster: Cluster, text: str) -> None:
     """The connection ends behind the answer to the statement, which makes pgferry ask."""
     with FaultProxy(("127.0.0.1", cluster.port)) as proxy:
         pooler = make_pooler(databases={"*": f"host={proxy.host} port={proxy.port}"})
         wire = Wire.login((pooler.host, pooler.port))
         eventually(lambda: len({answered(proxy, wire) for _ in range(5)}) == 1)  # the catalog has been read
         proxy.cut_after(len(ANSWER))
-        wire.send(query("DO $$BEGIN EXECUTE format('SELECT 1'); END$$"))
+        wire.send(query(f"DO $$BEGIN {text}; END$$"))
         *answer, told = last_words(wire)
         assert [m.type for m in answer] == ["C", "Z"]
         assert (told.fields["S"], told.sqlstate) == ("FATAL", "08006")
