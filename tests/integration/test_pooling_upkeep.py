@@ -244,6 +244,29 @@ def test_wildcard_and_unused_pools(make_pooler: Make, cluster: Cluster, database
     assert said == f"FATAL 08P01 no such database: {'x' * 64}"
 
 
+def test_a_catalog_that_cannot_be_read(make_pooler: Make, cluster: Cluster, database: str) -> None:
+    """It is tried again for clients only: else its connection, and an entry made by `*`, would stay for ever."""
+    cluster.sql("DO $$ BEGIN CREATE ROLE reader LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
+    cluster.sql("REVOKE SELECT ON pg_catalog.pg_trigger FROM PUBLIC", database)
+    pooler = make_pooler(
+        settings={"autodb_idle_timeout": 3, "server_idle_timeout": 0.3},
+        userlist={"reader": "", "admin": ""},
+    )
+
+    def failures() -> int:
+        return sum(row["count"] for row in pooler.show("STATE_COUNTERS", counter="catalog_failures"))
+
+    with raw(pooler, database, "reader") as wire:
+        assert types(wire.query("SELECT 1")) == "TDCZ"
+    pooler.wait_log(f"{database}: the catalog cannot be read.*permission denied")
+    eventually(lambda: not pooler.show("CLIENTS", database=database))
+    seen = failures()
+    time.sleep(2)
+    assert failures() <= seen + 1  # the one under way; for a client it would be the third by now
+    eventually(lambda: not pooler.show("DATABASES", name=database))
+    eventually(lambda: not cluster.sql(f"SELECT 1 FROM pg_stat_activity WHERE datname = '{database}'"))
+
+
 def test_forced_user(make_pooler: Make, server: Callable[..., str], cluster: Cluster) -> None:
     cluster.sql("DO $$ BEGIN CREATE ROLE forced LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$")
     pooler = make_pooler(databases={"postgres": server(user="forced")})
