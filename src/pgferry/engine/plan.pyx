@@ -52,7 +52,8 @@ cdef class Plan:
             if not flags & F_SWALLOW:
                 self.batch = 0
                 self.turns += 1
-                self.begun = False
+                # A Query in the middle of a batch is skipped with the rest when that has failed.
+                self.begun = self.begun and kind == K_QUERY
         elif kind != K_CLOSE and not flags & (F_SWALLOW | F_FAKE):
             self.begun = True
         return 0

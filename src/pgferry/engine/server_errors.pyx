@@ -28,7 +28,6 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     cdef dict fields = error_fields(p + 5, n - 5) if n == total else {}
     cdef str code = fields.get("C", "")
     cdef bint own
-    cdef bytes name
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
         close_server(s, "idle server got an error: " + fields.get("M", "?"))
         return -2
@@ -60,15 +59,13 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     end_copy(s)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW
-    name = own_name(s, front)
-    drop_batch(s)
+    drop_batch(s, p[:n] if own else None)
     if s.discarded and c is not None:
         bring_base_again(c, s)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         s.error = fields            # in front of the client's message (staging.end_own)
-        keep_failure(s, name, p[:n])
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
@@ -91,14 +88,13 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
     return 0
 
 
-cdef bytes own_name(Server s, Entry *front):
+cdef bytes own_name(Entry *entry, Note note):
     """The name that an entry of pgferry's own was to give something; b"" is that of the unnamed statement."""
-    cdef Note note = s.plan.front_note()
     if note is not None and note.ensures:
         return note.name
-    if front.kind != K_PARSE or front.number == 0 and not front.flags & F_UNNAMED:
+    if entry.kind != K_PARSE or entry.number == 0 and not entry.flags & F_UNNAMED:
         return None
-    return b"" if front.flags & F_UNNAMED else b"PGFERRY_%d" % front.number
+    return b"" if entry.flags & F_UNNAMED else b"PGFERRY_%d" % entry.number
 
 
 cdef int keep_failure(Server s, bytes name, bytes message) except -1:
@@ -138,8 +134,11 @@ cdef bint is_unnamed(Entry *front) noexcept:
     return (front.kind == K_BIND or front.kind == K_DESCRIBE_S) and front.number == 0
 
 
-cdef int drop_batch(Server s) except -1:
-    """Take out what PostgreSQL skips after an error: everything before the next Sync, newest undone first."""
+cdef int drop_batch(Server s, bytes message) except -1:
+    """Take out what PostgreSQL skips after an error: everything before the next Sync, newest undone first.
+
+    `message`: the error, if it is one to a command of pgferry's own.
+    """
     cdef uint32_t n = s.plan.size(), count = 0, i, _i
     while count < n and s.plan.at(count).kind != K_SYNC:
         count += 1
@@ -152,10 +151,15 @@ cdef int drop_batch(Server s) except -1:
     cdef bint touched = False
     cdef list later = put_aside(s, count)
     cdef Py_ssize_t noted = 0
+    cdef Note note
     for i in range(count):
+        note = None
         if s.plan.at(i).flags & F_NOTED:
-            ensured(s, s.plan.notes[noted], False)
+            note = s.plan.notes[noted]
             noted += 1
+            ensured(s, note, False)
+        if message is not None and s.plan.at(i).flags & F_SWALLOW:
+            keep_failure(s, own_name(s.plan.at(i), note), message)
         if s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
             s.verifying = False
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
