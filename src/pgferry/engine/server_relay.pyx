@@ -89,7 +89,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 return lost(s, n, "data that nothing asked for")
             s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
             if not s.passing_on and s.rows is not None and (
-                    front.number == SHOWS or (front.kind == K_QUERY and not s.asking)) and room_for_row(
+                    front.number == SHOWS if front.kind == K_EXECUTE else not s.asking) and room_for_row(
                         s, front, total):
                 if k < total:
                     s.need = total
