@@ -15,7 +15,7 @@ from pgferry.engine.client_statements cimport (
     on_bind, on_close, on_describe, on_execute, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
-from pgferry.engine.ensure cimport edited, is_deallocating, is_ensuring, note_deallocated
+from pgferry.engine.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
 from pgferry.engine.judge cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
 from pgferry.engine.listening cimport drop_early, listens, may_listen, may_stop, settled
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
@@ -30,7 +30,7 @@ from pgferry.engine.permit cimport (
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
 from pgferry.engine.sys cimport be32, put32
-from pgferry.engine.touch cimport LISTEN
+from pgferry.engine.touch cimport LISTEN, NEED_PREPARED
 from pgferry.engine.turns cimport end_turn, turn_over
 from pgferry.engine.verdicts cimport awaits_verdict
 from pgferry.engine.watching cimport remember_text
@@ -243,6 +243,8 @@ cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) exce
     if is_refused(c, verdict):
         return refused(c, s, False, verdict, total)
     if verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
+        return stall(c)
+    if verdict.needs & NEED_PREPARED and may_be_over(s):
         return stall(c)
     if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
         return 0

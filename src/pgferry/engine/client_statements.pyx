@@ -11,7 +11,8 @@ from libc.string cimport memchr, memcmp
 
 from pgferry.engine.announcing cimport announce
 from pgferry.engine.ensure cimport (
-    bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, note_deallocated,
+    bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, may_be_over,
+    note_deallocated,
 )
 from pgferry.engine.judge cimport (
     HARMLESS, is_refused, names_end, judge, judge_statement, judge_unnamed, note, note_parameters, text_length,
@@ -34,7 +35,7 @@ from pgferry.engine.plan cimport (
 )
 from pgferry.engine.prepared cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.server_relay cimport advance
-from pgferry.engine.staging cimport end_own, stage_in_batch
+from pgferry.engine.staging cimport end_own, framed, stage_in_batch
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
 
@@ -196,6 +197,8 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
             if verdict.edits and (s.plan.unsettled() or settings_now(c, s, True) is None):
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
+                if may_be_over(s):
+                    return stall(c)
                 bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
         if not s.plan.begun:
             ready_early(c, s, verdict)
@@ -411,6 +414,8 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
             made = made_by_sql(c, s, p[portal_end + 1:name_end])
             if made == 2:
                 return stall(c)
+            if made == 3:
+                return aborted(c, s, n, total)
             if made:
                 text = b"EXECUTE " + quote_identifier(p[portal_end + 1:name_end])
                 judged_bind(c, s, judge(c, text, len(text)), text, p + name_end + 1, have - name_end - 1)
@@ -448,6 +453,9 @@ cdef bint may_bind(Client c, Server s, verdict) except -1:
         return False
     if verdict is None or verdict is HARMLESS:
         return True
+    if verdict.needs & NEED_PREPARED and may_be_over(s):
+        stall(c)
+        return False
     if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
         return False
     return not verdict.listens or may_listen(c, verdict.listens)
@@ -512,6 +520,16 @@ cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, u
     return renamed(c, p, n, total, name_at, name_end, st.wire_name)
 
 
+cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
+    """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
+    cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, 0, 0)
+    s.status = 0
+    s.noted = True
+    return skip(c, n, total)
+
+
 cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size_t n, size_t total) except? 0:
     """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
     until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
@@ -571,6 +589,8 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         ready_to_describe(c, s, judge_statement(c, st))
     elif c.judged:
         made = made_by_sql(c, s, p[6:nul - p])
+        if made == 3:
+            return aborted(c, s, n, total)
         if made:
             return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     return use_named(c, s, st, present, K_DESCRIBE_S, p, n, total, 6, nul - p)

@@ -13,6 +13,7 @@ cdef bint is_deallocating(Server s) except -1
 cdef list bound_deallocates(Client c, object verdict)
 cdef int dealt(Client c, Server s) except -1
 cdef int bring_named(Client c, Server s, object verdict) except -1
+cdef bint may_be_over(Server s) noexcept
 cdef int made_by_sql(Client c, Server s, bytes name) except -1
 cdef int forget_sql(Client c, Server s, bytes name) except -1
 cdef bint is_ensuring(Server s) except -1

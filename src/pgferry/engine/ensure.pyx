@@ -187,11 +187,22 @@ cdef int bring_named(Client c, Server s, verdict) except -1:
 
 
 cdef int made_by_sql(Client c, Server s, bytes name) except -1:
-    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen."""
+    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen; 3: it is
+    one, but the transaction has failed, so that nothing can be brought.
+    """
     if c.sql is not None and name in c.sql or s.touched & PREPARED or (c.pins & PREPARED and not name.isascii()):
+        if may_be_over(s):
+            return 2
+        if s.xact == b"E" and c.sql is not None and name in c.sql and (s.sql is None or name not in s.sql):
+            return 3
         bring_sql(c, s, True)
         return 1
     return 2 if s.asked & PREPARED else 0
+
+
+cdef bint may_be_over(Server s) noexcept:
+    """Whether the transaction has failed, in which nothing can be brought, and what is on its way may have ended it."""
+    return s.xact == b"E" and s.plan.turns != 0
 
 
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
