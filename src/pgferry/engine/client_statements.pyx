@@ -25,17 +25,17 @@ from pgferry.engine.parse_settings cimport (
 )
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
+    bring_base, drops_all, is_lacking, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
     refused,
     refused_sequence, send_refused,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_EXECUTE, K_PARSE,
+    K_EXECUTE, K_PARSE, TEXTS,
 )
 from pgferry.engine.prepared cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.server_relay cimport advance
-from pgferry.engine.staging cimport end_own, framed, stage_in_batch
+from pgferry.engine.staging cimport can_part, end_own, framed, stage_in_batch
 from pgferry.engine.sys cimport put32
 from pgferry.engine.touch cimport LISTEN, NEED_PREPARED, TEMP
 
@@ -408,6 +408,8 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
             return stall(c)
         if st.shape is not None:
             return verify(c, s, st, present, n, total)
+        if present is not st.settings and not can_part(s):
+            return stall(c)
     c.pool.stats.bind_count += 1
     if c.judged:
         if st is None and not s.plan.drops:
@@ -448,7 +450,7 @@ cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t hav
 
 cdef bint may_bind(Client c, Server s, verdict) except -1:
     """Whether a Bind may go on; False: the client is held."""
-    if must_wait(c, s, verdict):
+    if must_wait(c, s, verdict) or (s.plan.begun == TEXTS and is_lacking(c, s, verdict) and not can_part(s)):
         stall(c)
         return False
     if verdict is None or verdict is HARMLESS:

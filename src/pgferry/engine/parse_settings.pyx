@@ -15,7 +15,7 @@ from pgferry.engine.model cimport P_ENSURE, Client, Server
 from pgferry.engine.plan cimport SHOWS
 from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.prepared import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
-from pgferry.engine.staging cimport end_own, stage_in_batch
+from pgferry.engine.staging cimport can_part, end_own, stage_in_batch
 from pgferry.engine.touch cimport SETTINGS, UNNAMED, UNREADABLE
 from pgferry.session.replay import REPLAY
 
@@ -106,7 +106,7 @@ cdef ParseSettings settings_now(Client c, Server s, bint extended):
         return None             # what is under way ends the doubt, or leaves what can be asked about
     if s.xact == b"E":
         return settled_settings(c)      # nothing is parsed in a transaction that has failed
-    if s.shown is None:
+    if s.shown is None and can_part(s):
         # Between transactions in one of its own: what comes may have to be the first of its transaction (DISCARD ALL).
         ask_settings(s, names, extended and not s.status)
     return s.shown

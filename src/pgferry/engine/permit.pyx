@@ -5,7 +5,7 @@ import re
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.ensure cimport (
-    bring_named, bring_sql, clear_sql, forget_sequences, refuse, sequences_ready,
+    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, refuse, sequences_ready,
 )
 from pgferry.engine.judge cimport HARMLESS, count, may_end_transaction, needs_of
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
@@ -110,6 +110,17 @@ cdef bint must_wait(Client c, Server s, object verdict) except -1:
     """Whether such a text has to wait for what was sent before, so that nothing of other clients' is there for it."""
     return (s.plan.turns != 0 and may_do_anything(c, verdict)
             and (s.foreign or s.sql is not None or c.sql is not None))
+
+
+cdef bint is_lacking(Client c, Server s, object verdict) except -1:
+    """Whether something would be staged in front of this statement now: see ready_for() and ready_for_anything()."""
+    cdef bint anything = may_do_anything(c, verdict)
+    cdef int needs = 0 if verdict is None or verdict is HARMLESS else verdict.needs
+    if s.xact == b"E":
+        return False
+    if s.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
+        return True
+    return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.sql or {}) != (s.sql or {})
 
 
 cdef bint is_set(const char *text, size_t n) noexcept:

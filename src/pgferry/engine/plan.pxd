@@ -26,6 +26,12 @@ cpdef enum Flag:
     F_NOTED = 128     # Plan.notes has a Note of it
 
 
+cpdef enum Begun:
+    NOTHING = 0
+    TEXTS = 1         # what can fail: Parse, Describe of a statement
+    PORTALS = 2       # and what a Sync would end
+
+
 cdef enum:
     # Number of a swallowed K_EXECUTE whose rows are wanted: what a text is parsed under (parse_settings).
     SHOWS = 1
@@ -59,7 +65,7 @@ cdef class Plan:
     cdef readonly int batch      # those among them since the last Sync or Query
     cdef readonly int unnamed    # entries that settle the unnamed statement
     cdef readonly int drops      # entries that drop all
-    cdef readonly bint begun     # anything of the client's present batch is pushed that can fail, or that a Sync would end
+    cdef readonly uint8_t begun  # what of the client's present batch is pushed (Begun)
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint64_t number) except -1

@@ -53,9 +53,13 @@ cdef class Plan:
                 self.batch = 0
                 self.turns += 1
                 # A Query in the middle of a batch is skipped with the rest when that has failed.
-                self.begun = self.begun and kind == K_QUERY
+                if kind == K_SYNC:
+                    self.begun = NOTHING
         elif kind != K_CLOSE and not flags & (F_SWALLOW | F_FAKE):
-            self.begun = True
+            if kind != K_PARSE and kind != K_DESCRIBE_S:
+                self.begun = PORTALS
+            elif self.begun == NOTHING:
+                self.begun = TEXTS
         return 0
 
     cdef int note(self, Note note) except -1:

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.messages cimport simple_query
 from pgferry.engine.model cimport Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, Note
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, NOTHING, TEXTS, Note
 from pgferry.engine.sys cimport put32
 
 cdef bytes OWN = b"PGFERRY_OWN\0"       # statement and portal
@@ -46,6 +46,19 @@ cdef int stage(Server s, bytes text, bint extended, int purpose, Note note) exce
         return s.plan.note(note) if note is not None else 0
     stage_in_batch(s, text, 0, note)
     return 0 if s.plan.begun else end_own(s, purpose)
+
+
+cdef bint can_part(Server s) except -1:
+    """Whether what is staged now keeps apart from the client's batch, as far as that is possible. Between a Parse and
+    its Bind it can, once the Parse has succeeded. False: that is not known yet, and the client is to be held.
+    """
+    if s.plan.begun != TEXTS:
+        return True
+    if s.plan.size():
+        s.loop.emit(b"H\0\0\0\4", 5)
+        return False
+    s.plan.begun = NOTHING
+    return True
 
 
 cdef int end_own(Server s, int purpose) except -1:
