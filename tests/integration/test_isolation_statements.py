@@ -88,7 +88,7 @@ def set_by_protocol(wire: Wire, name: str, value: str) -> None:
 
 @pytest.mark.workers(1)
 @pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize("how", ["startup", "set", "protocol"])
+@pytest.mark.parametrize("how", ["startup", "set", "protocol", "prepare"])
 def test_literals_are_each_clients_own(
     cluster: Cluster, make_pooler: MakePooler, direct: Connect, size: int, how: str
 ) -> None:
@@ -209,12 +209,13 @@ def test_settings_of_a_transaction(cluster: Cluster, make_pooler: MakePooler, di
     """What was parsed in a transaction that has changed settings means what it meant there, and only to its client."""
     text = LITERALS[0][-1]
     tokyo = "SET TimeZone TO 'Asia/Tokyo'"
+    local = tokyo.replace("SET", "SET LOCAL")
     call = "SELECT set_config('time'||'zone', 'Asia/Tokyo', {})"
 
     def script(connect: Connect) -> list[object]:
         got: list[object] = []
         other, third = connect(TimeZone="UTC"), connect(TimeZone="Asia/Tokyo")
-        for change in (tokyo, call.format("false")):
+        for change in (tokyo, call.format("false"), local, call.format("true")):
             for end in ("COMMIT", "ROLLBACK"):
                 for pipelined in (False, True):
                     wire = connect(TimeZone="UTC")
@@ -236,6 +237,154 @@ def test_settings_of_a_transaction(cluster: Cluster, make_pooler: MakePooler, di
 
     pooler = make_pooler(cluster, settings=TWO)
     assert through(pooler, script) == script(direct)
+
+
+@pytest.mark.workers(1)
+@pytest.mark.parametrize("own", ["true", "false"])
+def test_settings_bound_in_a_transaction(
+    cluster: Cluster, make_pooler: MakePooler, direct: Connect, own: str
+) -> None:
+    """The same where the setting's name is a parameter."""
+    text = LITERALS[0][-1]
+
+    def script(connect: Connect) -> list[object]:
+        got: list[object] = []
+        wire, other = connect(TimeZone="UTC"), connect(TimeZone="UTC")
+        wire.query("BEGIN")
+        got.append(
+            ask(
+                wire,
+                parse(f"SELECT set_config($1, $2, {own})", "set"),
+                bind([b"TimeZone", b"Asia/Tokyo"], statement="set"),
+                execute(),
+            )
+        )
+        got.append(ask(wire, parse(text, "s")))
+        wire.query("ROLLBACK")
+        for _ in range(2):
+            got.append(ask(other, close("s"), parse(text, "s"), bind(statement="s"), execute()))
+            got.append((run(wire), seen(wire.query("SHOW TimeZone"))))
+        return got
+
+    pooler = make_pooler(cluster, settings=TWO)
+    assert through(pooler, script) == script(direct)
+
+
+# --- SQL's PREPARE -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.workers(1)
+@pytest.mark.parametrize("by", ["query", "protocol"])
+def test_prepare_then_set_then_the_next_server(
+    cluster: Cluster, make_pooler: MakePooler, direct: Connect, by: str
+) -> None:
+    """EXECUTE means what PREPARE meant, whatever has been set since, on whichever server."""
+
+    def script(connect: Connect) -> list[object]:
+        got: list[object] = []
+        for name, first, second, text in LITERALS:
+            if name in ("bytea_output", "extra_float_digits", "quote_all_identifiers"):
+                continue  # settled at the first execution
+            wire, other = connect(), connect()
+            set_by_protocol(wire, name, first)
+            wire.query(f"PREPARE s AS {text}")
+            set_by_protocol(wire, name, second)
+            for _ in range(4):
+                for _ in range(2):
+                    assert ask(other, parse("SELECT 1"), bind(), execute()) == [[b"1"]]
+                if by == "query":
+                    got.append((name, seen(wire.query("EXECUTE s"))))
+                else:
+                    got.append((name, ask(wire, parse("EXECUTE s"), bind(), execute())))
+                got.append((name, run(wire), seen(wire.query(f"SHOW {name}"))))
+                wire.query("BEGIN")
+                got.append((name, seen(wire.query("EXECUTE s")), seen(wire.query(f"SHOW {name}"))))
+                wire.query("COMMIT")
+        return got
+
+    pooler = make_pooler(cluster, settings={**TWO, "default_pool_size": 3})
+    assert through(pooler, script) == script(direct)
+
+
+CHANGES = [
+    ["BEGIN", "SET TimeZone TO 'Asia/Tokyo'", "{prepare}", "COMMIT"],
+    ["BEGIN", "SET TimeZone TO 'Asia/Tokyo'", "{prepare}", "ROLLBACK"],
+    ["BEGIN", "SET LOCAL TimeZone TO 'Asia/Tokyo'", "{prepare}", "COMMIT"],
+    ["BEGIN", "SELECT set_config('TimeZone', 'Asia/Tokyo', true)", "SELECT stmt_prepare()", "COMMIT"],
+    ["SET TimeZone TO 'Asia/Tokyo'; {prepare}; SET TimeZone TO 'UTC'"],
+    ["BEGIN; SET LOCAL TimeZone TO 'Asia/Tokyo'; {prepare}; COMMIT"],
+    ["BEGIN", "SET TimeZone TO 'Asia/Tokyo'", "ROLLBACK; {prepare}"],
+    ["{prepare}", "BEGIN", "SET TimeZone TO 'Asia/Tokyo'", "DEALLOCATE s", "{prepare}", "COMMIT"],
+    ["{prepare}", "SET TimeZone TO 'Asia/Tokyo'; DEALLOCATE s; {prepare}; RESET TimeZone"],
+]
+
+
+@pytest.mark.workers(1)
+@pytest.mark.parametrize("pipelined", [False, True])
+def test_prepare_where_settings_change(
+    cluster: Cluster, make_pooler: MakePooler, database: str, pipelined: bool
+) -> None:
+    """Settings of a transaction, and of a text of several statements, in the midst of which PREPARE stands."""
+    text = LITERALS[0][-1]
+    prepare = f"PREPARE s AS {text}"
+    quoted = prepare.replace("'", "''")
+    cluster.sql(
+        "CREATE FUNCTION stmt_prepare() RETURNS void LANGUAGE plpgsql"
+        f" AS $$ BEGIN EXECUTE '{quoted}'; END $$",
+        database,
+    )
+
+    def script(connect: Connect) -> list[object]:
+        got: list[object] = []
+        for change in CHANGES:
+            wire, other = (
+                connect(TimeZone="UTC", database=database),
+                connect(TimeZone="UTC", database=database),
+            )
+            queries = [query(each.format(prepare=prepare)) for each in change]
+            if pipelined:
+                wire.send(*queries)
+                got.append(seen(wire.until(count=len(queries))))
+            else:
+                for each in queries:
+                    wire.send(each)
+                    got.append(seen(wire.until()))
+            got.append(seen(other.query(prepare)))
+            for _ in range(3):
+                assert seen(other.query("SELECT 1")) == [[b"1"]]
+                got.append((change, seen(wire.query("EXECUTE s")), seen(wire.query("SHOW TimeZone"))))
+                got.append((change, seen(other.query("EXECUTE s"))))
+            wire.close()  # its server may be pinned
+            other.close()
+        return got
+
+    with connections(cluster.socket) as connect:
+        expected = script(connect)
+    pooler = make_pooler(cluster, settings=TWO)
+    assert through(pooler, script) == expected
+    pooler.stop()
+
+
+@pytest.mark.workers(1)
+def test_prepared_under_a_role_that_is_gone(cluster: Cluster, make_pooler: MakePooler, database: str) -> None:
+    """What cannot be prepared as it was is an error that says why, and what comes behind it is as it was."""
+    cluster.sql("CREATE ROLE stmt_gone SUPERUSER", database)
+    pooler = make_pooler(cluster, settings=TWO)
+    with connections((pooler.host, pooler.port)) as connect:
+        wire, other = connect(database=database), connect(database=database)
+        wire.query("SET ROLE stmt_gone")
+        wire.query("PREPARE s AS SELECT 1")
+        wire.query("RESET ROLE")
+        other.query("DEALLOCATE ALL")
+        cluster.sql("DROP ROLE stmt_gone", database)
+        answers = []
+        for _ in range(4):
+            other.query("SELECT 1")
+            answers.append(seen(wire.query("EXECUTE s")))
+            assert seen(wire.query("SELECT current_user")) == [[b"postgres"]]
+        gone = [("22023", 'role "stmt_gone" does not exist')]
+        assert gone in answers
+        assert [each for each in answers if each not in (gone, [[b"1"]])] == []
 
 
 @pytest.mark.workers(1)

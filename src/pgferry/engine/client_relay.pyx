@@ -23,9 +23,8 @@ from pgferry.engine.model cimport CL_CLOSING, STATE_REFUSE, Client, Engine, Serv
 from pgferry.engine.parse_settings cimport settings_now
 from pgferry.engine.passing cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, is_set, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for, ready_for_anything,
-    refused,
-    refused_sequence,
+    bring_base, is_set, lacks_settings, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for,
+    ready_for_anything, refused, refused_sequence,
 )
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
@@ -242,6 +241,8 @@ cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) exce
         return too_long(c, s, n, total) if c.pool.session_state == STATE_REFUSE else -1
     if is_refused(c, verdict):
         return refused(c, s, False, verdict, total)
+    if lacks_settings(c, s, verdict, False):
+        return stall(c)
     if verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
         return stall(c)
     if verdict.needs & NEED_PREPARED and may_be_over(s):

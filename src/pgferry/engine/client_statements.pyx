@@ -25,9 +25,8 @@ from pgferry.engine.parse_settings cimport (
 )
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, is_lacking, may_do_anything, may_go, must_wait, note_default, ready_for, ready_for_anything,
-    refused,
-    refused_sequence, send_refused,
+    bring_base, drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
+    ready_for_anything, refused, refused_sequence, send_refused,
 )
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_DROPS, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
@@ -450,7 +449,8 @@ cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t hav
 
 cdef bint may_bind(Client c, Server s, verdict) except -1:
     """Whether a Bind may go on; False: the client is held."""
-    if must_wait(c, s, verdict) or (s.plan.begun == TEXTS and is_lacking(c, s, verdict) and not can_part(s)):
+    if (must_wait(c, s, verdict) or lacks_settings(c, s, verdict, True)
+            or (s.plan.begun == TEXTS and is_lacking(c, s, verdict) and not can_part(s))):
         stall(c)
         return False
     if verdict is None or verdict is HARMLESS:

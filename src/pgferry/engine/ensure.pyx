@@ -12,11 +12,11 @@ from pgferry.engine.messages cimport (
     do_execute, error_message, quote_identifier, quote_literal, sql_text, sql_text_in,
 )
 from pgferry.engine.model cimport P_ENSURE, Client, Server
-from pgferry.engine.parse_settings cimport known_settings
+from pgferry.engine.parse_settings cimport known_settings, settings_now, ways
 from pgferry.engine.permit cimport send_refused
 from pgferry.engine.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
 from pgferry.engine.prepared cimport Statement
-from pgferry.engine.staging cimport end_own, framed, stage
+from pgferry.engine.staging cimport end_own, framed, stage, stage_in_batch
 from pgferry.engine.state cimport base_script
 from pgferry.engine.touch cimport PREPARED
 from pgferry.session.replay import prepared_statement
@@ -35,15 +35,37 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
     cdef dict there = clear_sql(c, s, extended)
     if there is None:
         return 0
-    for name, text in (c.sql or {}).items():
-        if there.get(name) != text:
-            command = prepared_statement(text, name)
+    for name, wanted in (c.sql or {}).items():
+        if there.get(name) != wanted:
+            command = prepared_statement(wanted[0], name)
             if command is not None:
                 count(c, "replays", "prepared statement")
+                if command != wanted[0]:
+                    wanted = (command, wanted[1])       # what PostgreSQL will show for it from now on
+                    c.sql = {**c.sql, name: wanted}
                 if not command.isascii():
                     command = do_execute(sql_text(command))
-                ensure(s, command, extended, name, text)
+                prepare_sql(c, s, command, extended, name, wanted)
     return 0
+
+
+cdef bint lacks_sql(Client c, Server s) except -1:
+    """Whether the server lacks any of the client's SQL-level prepared statements."""
+    return c.sql is not None and (s.sql is None or any([s.sql.get(name) != value for name, value in c.sql.items()]))
+
+
+cdef int prepare_sql(Client c, Server s, bytes command, bint extended, bytes name, tuple wanted) except -1:
+    """Stage a PREPARE under the settings that it was executed under at first. All of it succeeds, or nothing."""
+    cdef list there, back
+    there, back = ways(c, s, known_settings(c, s), wanted[1], None)
+    if not there:
+        return ensure(s, command, extended, name, wanted)
+    for text in there:
+        stage_in_batch(s, text, 0, None)
+    stage_in_batch(s, command, 0, ensuring(s, name, wanted))
+    for text in back:
+        stage_in_batch(s, text, 0, None)
+    return 0 if extended and s.plan.begun else end_own(s, P_ENSURE)
 
 
 cdef dict clear_sql(Client c, Server s, bint extended):
@@ -61,24 +83,24 @@ cdef dict clear_sql(Client c, Server s, bint extended):
     for item in s.plan.notes:
         note = <Note>item
         if note.ensures:        # in front of the same message, or answered before the next one goes (must_hold)
-            keep(there, note.name, note.text if note.name != GONE else None)
-    for name in [name for name, text in there.items() if wanted.get(name) != text]:
+            keep(there, note.name, note.value if note.name != GONE else None)
+    for name in [name for name, value in there.items() if wanted.get(name) != value]:
         ensure_gone(s, extended, name)
         del there[name]
     return there
 
 
-cdef int keep(dict statements, bytes name, bytes text) except -1:
-    if text is not None:
-        statements[name] = text
+cdef int keep(dict statements, bytes name, tuple value) except -1:
+    if value is not None:
+        statements[name] = value
     elif name is not None:
         statements.pop(name, None)
     return 0
 
 
-cdef int ensure(Server s, bytes command, bint extended, bytes name, bytes text) except -1:
-    """Stage a command; if it succeeds the server has `text` under the name, or no such statement any more."""
-    return stage(s, command, extended, P_ENSURE, ensuring(s, name, text))
+cdef int ensure(Server s, bytes command, bint extended, bytes name, tuple value) except -1:
+    """Stage a command; if it succeeds the server has `value` under the name, or no such statement any more."""
+    return stage(s, command, extended, P_ENSURE, ensuring(s, name, value))
 
 
 cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
@@ -91,12 +113,12 @@ cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
     return 0 if extended else end_own(s, P_ENSURE)
 
 
-cdef Note ensuring(Server s, bytes name, bytes text):
+cdef Note ensuring(Server s, bytes name, tuple value):
     """The Note of a command of ensure()."""
     cdef Note note = Note.__new__(Note)
     note.ensures = True
     note.name = name
-    note.text = text
+    note.value = value
     s.careful = True
     return note
 
@@ -120,7 +142,7 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
         s.foreign = s.foreign or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
-        keep(statements, note.name, note.text if note.name != GONE else None)
+        keep(statements, note.name, note.value if note.name != GONE else None)
         s.sql = statements or None
     return 0
 
@@ -187,11 +209,11 @@ cdef int bring_named(Client c, Server s, verdict) except -1:
 
 
 cdef int made_by_sql(Client c, Server s, bytes name) except -1:
-    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be seen; 3: it is
+    """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be known; 3: it is
     one, but the transaction has failed, so that nothing can be brought.
     """
     if c.sql is not None and name in c.sql or s.touched & PREPARED or (c.pins & PREPARED and not name.isascii()):
-        if may_be_over(s):
+        if may_be_over(s) or (lacks_sql(c, s) and settings_now(c, s, True) is None):
             return 2
         if s.xact == b"E" and c.sql is not None and name in c.sql and (s.sql is None or name not in s.sql):
             return 3
@@ -210,13 +232,13 @@ cdef int forget_sql(Client c, Server s, bytes name) except -1:
     cdef Note note
     s.touched |= PREPARED
     if c.sql is not None and name in c.sql:
-        c.sql = {key: text for key, text in c.sql.items() if key != name} or None
+        c.sql = {key: value for key, value in c.sql.items() if key != name} or None
     for item in s.plan.notes:
         note = <Note>item
         if note.name == name:
             note.name = GONE
     if s.sql is not None and name in s.sql:
-        s.sql = {key: text for key, text in s.sql.items() if key != name} or None
+        s.sql = {key: value for key, value in s.sql.items() if key != name} or None
     return 0
 
 

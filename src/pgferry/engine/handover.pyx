@@ -13,7 +13,7 @@ from pgferry.engine.model cimport (
     CL_GONE, CL_IDLE, MODE_SESSION, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
 )
 from pgferry.engine.pooling cimport clean, forget_client, make_available
-from pgferry.engine.prepared cimport Statement, StatementTable, settings_as_data
+from pgferry.engine.prepared cimport Statement, StatementTable, settings_as_data, sql_as_data
 from pgferry.engine.state cimport intern_state
 from pgferry.engine.sys cimport EPOLLIN
 
@@ -84,7 +84,7 @@ def describe_client(Client c):
     return {
         "kind": "client", "database": c.db.name, "login_user": c.user.name, "pool_user": pool.user.name,
         "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.start_vars),
-        "kept": c.kept.settings, "start": c.start.settings, "sql": c.sql,
+        "kept": c.kept.settings, "start": c.start.settings, "sql": sql_as_data(c.sql),
         "vars_unchecked": bool(c.vars_unchecked), "kept_unchecked": bool(c.kept_unchecked),
         "statements": [[name, engine.table.describe(st)] for name, st in (c.statements or {}).items()],
         "unnamed": c.unnamed, "unnamed_settings": (
@@ -111,8 +111,8 @@ def describe_server(Server s):
         "vars": by_name(pool.engine, s.vars), "welcome": pool.welcome,
         "base_vars": by_name(pool.engine, pool.base_vars) if pool.base_vars is not None else None,
         "reset_vars": by_name(pool.engine, pool.reset_vars) if pool.reset_vars is not None else None,
-        "start_settings": pool.start_settings, "start_sql": pool.start_sql,
-        "kept": s.kept.settings, "sql": s.sql, "version": s.version, "statements": statements,
+        "start_settings": pool.start_settings, "start_sql": sql_as_data(pool.start_sql),
+        "kept": s.kept.settings, "sql": sql_as_data(s.sql), "version": s.version, "statements": statements,
         "strained": list(s.prepared.strained or ()), "key": s.cancel_key,
         "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.host,
         "peer": [s.peer_addr, s.peer_port], "own": [s.own_addr, s.own_port],
@@ -188,7 +188,7 @@ def accept_client(Engine engine, about, int fd):
     c.start_vars = in_order(engine, about["start_vars"])
     c.kept = intern_state(engine, about["kept"], frozenset())
     c.start = intern_state(engine, about["start"], frozenset())
-    c.sql = about["sql"]
+    c.sql = engine.table.described_sql(about["sql"])
     c.vars_unchecked, c.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
     c.unnamed = about["unnamed"]
     if about["unnamed_settings"] is not None:
@@ -219,7 +219,8 @@ def accept_server(Engine engine, about, int fd):
         pool.welcome = about["welcome"]
         pool.base_vars = in_order(engine, about["base_vars"])
         pool.reset_vars = in_order(engine, about["reset_vars"])
-        pool.start_settings, pool.start_sql = about["start_settings"], about["start_sql"]
+        pool.start_settings = about["start_settings"]
+        pool.start_sql = engine.table.described_sql(about["start_sql"])
         pool.greet_anew()
     pool.slots.take(0)
     db.servers.take(0)
@@ -227,7 +228,7 @@ def accept_server(Engine engine, about, int fd):
     s = Server(engine.loop, pool)
     s.vars = in_order(engine, about["vars"])
     s.kept = intern_state(engine, about["kept"], frozenset())
-    s.sql = about["sql"]
+    s.sql = engine.table.described_sql(about["sql"])
     s.version = about["version"]
     if about["last_user"] is not None:
         s.last_user = engine.host.user(about["last_user"])

@@ -15,7 +15,8 @@ from libc.string cimport memchr
 
 from pgferry.engine.catalog cimport begin_defining
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
-from pgferry.engine.prepared cimport Statement
+from pgferry.engine.parse_settings cimport MAY_CHANGE, known_settings, may_differ
+from pgferry.engine.prepared cimport ParseSettings, Statement
 from pgferry.engine.sys cimport be16, be32, monotonic
 from pgferry.engine.touch cimport (
     ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
@@ -49,6 +50,7 @@ HARMLESS = verdicts.HARMLESS
 TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 CLIENT_ENCODING = b"client_encoding"
+ANY = b""           # in Client.preparing and Server.local
 READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 cdef int64_t last_version = 0
@@ -277,7 +279,7 @@ cdef int note(Client c, Server s, object verdict, const char *text, size_t n) ex
     if verdict.defines:
         begin_defining(s)
     if verdict.prepares:
-        remember_prepared(c, verdict, text[:n])
+        remember_prepared(c, s, verdict, text[:n])
     return note_verdict(c, s, verdict)
 
 
@@ -313,6 +315,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict)
+    note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
         lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
@@ -327,6 +330,13 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
             c.reset_due = True
         elif verdict.resets and c.reset_due is not True:
             c.reset_due = (c.reset_due or ()) + verdict.resets
+    return 0
+
+
+cdef int note_local(Server s, object verdict) except -1:
+    """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
+    if verdict.touch & LOCAL:
+        s.local = (s.local or set()).union((ANY,) if verdict.names is None else verdict.names)
     return 0
 
 
@@ -354,6 +364,10 @@ cdef int touches(Server s, object verdict, uint32_t touch) except -1:
         touch |= ASKABLE
         s.any_name = s.fence = s.notifying = True
     s.touched |= touch & ~<uint32_t>LOCAL
+    if touch & PREPARED and s.local is not None and s.client is not None and not verdict.prepares:
+        if s.client.preparing is None:
+            s.client.preparing = {}
+        s.client.preparing[ANY] = {(None, None)}
     if touch & SETTINGS:
         note_names(s, verdict.names)
         note_names(s, verdict.hints)
@@ -367,17 +381,22 @@ cdef int doubt_lone(Server s) except -1:
     return touches(s, verdict, verdict.touch)
 
 
-cdef int remember_prepared(Client c, object verdict, bytes text) except -1:
+cdef int remember_prepared(Client c, Server s, object verdict, bytes text) except -1:
     """Until the server has been asked, what PREPARE has just been given is all that is known of its statements.
 
-    Which of several of one name stands in the end, nobody can say: an error may have skipped it.
+    Which of several of one name stands in the end, nobody can say: an error may have skipped it. Nor what settings are
+    in force in the midst of a text that changes some, or ends the transaction that has.
     """
     cdef set found
+    cdef ParseSettings settings = known_settings(c, s)
+    cdef bint alone = b";" not in text.rstrip(b"; \t\r\n")
+    if not alone and (verdict.touch & (MAY_CHANGE | LOCAL) or s.xact == b"E" or may_differ(s)):
+        settings = None
     if c.preparing is None:
         c.preparing = {}
     for name in verdict.prepares:
         found = c.preparing.setdefault(name, set())
-        found.add(text if len(found) < PREPARINGS else None)
+        found.add((text, settings) if len(found) < PREPARINGS else (None, None))
     return 0
 
 
@@ -410,6 +429,7 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
         return note_unknown(c, s, "EXECUTE")
     if verdict.notifies:
         s.fence = s.notifying = True
+    note_local(s, verdict)
     if verdict.touch & ~LOCAL:
         c.reason = verdict.reason or "EXECUTE"
         if s.lone is not None:
@@ -442,10 +462,10 @@ cdef list prepared_as(Client c, Server s, bytes name):
     cdef bytes text
     for recent in (c.preparing, c.asked_preparing):
         if recent is not None:
-            for text in recent.get(name, ()):
+            for text, _settings in recent.get(name, ()):
                 found.append(judge(c, text, len(text)) if text is not None else None)
     if c.sql is not None and name in c.sql:
-        text = c.sql[name]
+        text = c.sql[name][0]
         found.append(judge(c, text, len(text)))
     if not found and (s.touched | s.asked) & PREPARED:
         found.append(None)                  # by a function, or by code that nobody has read

@@ -212,7 +212,7 @@ cdef class Pool:
     cdef public tuple base_vars      # tracked parameters as the server reports them at login, connect_query included
     cdef public tuple reset_vars     # the same without connect_query: what RESET leads to
     cdef public dict start_settings  # what connect_query has left, see session_start
-    cdef public dict start_sql       # and its prepared statements; None: none
+    cdef public dict start_sql       # and its prepared statements, as Client.sql; None: none
     cdef object greeted              # another object whenever a client would be greeted differently
     cdef readonly dict canon         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint removed
@@ -287,7 +287,7 @@ cdef class Server(Stream):
     cdef State kept                      # what the session holds, as far as PostgreSQL has said so; None: not known
     cdef State bringing                  # what the restore under way leads to; None: there is none
     cdef bint anew                       # that restore begins with RESET ALL
-    cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
+    cdef dict sql                        # SQL-level prepared statements, as Client.sql; None: none
     cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
     cdef set names                       # settings among them; None: none
     cdef bint any_name                   # settings of any name
@@ -402,11 +402,15 @@ cdef class Client(Stream):
     cdef bint kept_unchecked             # no server has accepted `start` yet
     cdef bint proving                    # nothing of it may be sent before its server has told that all is set
     cdef int retries                     # servers closed in a row that its restore has failed on
-    cdef dict sql                        # SQL-level prepared statements: name -> text of the PREPARE; None: none
+    # SQL-level prepared statements: name -> (text of the PREPARE, ParseSettings it was executed under; None: nobody
+    # knows them, so that the statement cannot be made elsewhere). None: there are none.
+    cdef dict sql
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
     cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
-    cdef dict preparing                  # SQL-level name -> Verdicts of its PREPAREs since the last probe; None: none
+    # SQL-level name -> what it may have been given since the last probe, as in `sql` (text None: unknown); b"": any name,
+    # by code that prepares under settings that nobody knows. None: none.
+    cdef dict preparing
     cdef dict asked_preparing            # the same, of the probe under way
     cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
     cdef uint32_t pins                   # Touch bits that hold it to its server

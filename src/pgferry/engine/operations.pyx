@@ -7,6 +7,7 @@ from pgferry.engine.lookup cimport fail_lookups
 from pgferry.engine.loop cimport Stream
 from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport close_client, close_server, finish_closing
+from pgferry.engine.prepared cimport sql_as_data
 from pgferry.engine.replication cimport end_replaced
 
 
@@ -165,7 +166,7 @@ def welcome_of(Pool pool):
     if pool.welcome is None:
         return None
     return {"untracked": pool.welcome, "values": pool.base_vars, "reset_values": pool.reset_vars,
-            "settings": list(pool.start_settings.items()), "prepared": list((pool.start_sql or {}).items())}
+            "settings": list(pool.start_settings.items()), "prepared": sql_as_data(pool.start_sql)}
 
 
 def take_welcome(Pool pool, message):
@@ -174,7 +175,8 @@ def take_welcome(Pool pool, message):
         return
     pool.welcome = message["untracked"]
     pool.base_vars, pool.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
-    pool.start_settings, pool.start_sql = dict(message["settings"]), dict(message["prepared"]) or None
+    pool.start_settings = dict(message["settings"])
+    pool.start_sql = pool.engine.table.described_sql(message["prepared"])
     pool.greet_anew()
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)

@@ -1,7 +1,7 @@
 # The settings a client's texts are parsed under, and statements that are prepared under those of an earlier time.
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.model cimport Client, Server
+from pgferry.engine.model cimport Client, Pool, Server
 from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.touch cimport SETTINGS, UNNAMED, UNREADABLE
 
@@ -19,6 +19,7 @@ cdef inline bint is_settled(Client c, Server s) noexcept:
     return c.parse_vars is c.vars and c.parse_kept is c.kept and c.parse_settings is not None and not may_differ(s)
 
 
+cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings)
 cdef ParseSettings settled_settings(Client c)
 cdef ParseSettings settings_now(Client c, Server s, bint extended)
 cdef ParseSettings literals_now(Client c, Server s)

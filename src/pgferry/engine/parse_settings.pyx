@@ -11,7 +11,7 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.messages cimport as_hex, quote_identifier, quote_literal, sql_text
-from pgferry.engine.model cimport P_ENSURE, Client, Server
+from pgferry.engine.model cimport P_ENSURE, Client, Pool, Server
 from pgferry.engine.plan cimport SHOWS
 from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.prepared import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
@@ -41,18 +41,21 @@ UTILITY = re.compile(
 
 # --- what is in force now ----------------------------------------------------------------------------------------
 
+cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
+    """The ParseSettings of a session with these tracked parameters and other settings."""
+    cdef list values = []
+    cdef dict index = pool.engine.tracked_index
+    for name in PARSE_SETTINGS:
+        at = index.get((<bytes>name).decode())
+        value = tracked[at] if at is not None and at < len(tracked) else None
+        values.append(settings.get(name) if value is None else value)
+    return pool.engine.table.settings(pool.db.name, pool.user.name, tuple(values))
+
+
 cdef ParseSettings settled_settings(Client c):
     """What the client's texts are parsed under, as far as its last transactions tell."""
-    cdef list values
-    cdef dict index
     if c.parse_vars is not c.vars or c.parse_kept is not c.kept or c.parse_settings is None:
-        values = []
-        index = c.engine.tracked_index
-        for name in PARSE_SETTINGS:
-            at = index.get((<bytes>name).decode())
-            value = c.vars[at] if at is not None and at < len(c.vars) else None
-            values.append(c.kept.settings.get(name) if value is None else value)
-        c.parse_settings = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
+        c.parse_settings = settings_of(c.pool, c.vars, c.kept.settings)
         c.parse_vars = c.vars
         c.parse_kept = c.kept
     return c.parse_settings
@@ -186,15 +189,18 @@ cdef bint strains(Client c, Server s, ParseSettings settings) except -1:
 # --- back to an earlier time -------------------------------------------------------------------------------------
 
 cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body):
-    """The commands that lead from the settings `present` to those a text was parsed under, and those that lead back."""
+    """The commands that lead from the settings `present` to those a text was parsed under, and those that lead back.
+
+    `body`: the text of a Parse; None: a PREPARE is executed, which reads the literals behind it.
+    """
     cdef bint local, person
     cdef list there = [], back = []
     cdef object only = None
-    if present is then or s.xact == b"E":
+    if present is then or present is None or then is None or s.xact == b"E":
         return [there, back]
     local = s.xact == b"T" or may_differ(s)
     person = present.values[0] != then.values[0]
-    if UTILITY.match(body) is not None:
+    if body is not None and UTILITY.match(body) is not None:
         only = LEXER_SETTINGS
         person = False
     for name, now, value in zip(PARSE_SETTINGS, present.values, then.values):

@@ -5,10 +5,11 @@ import re
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.ensure cimport (
-    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, refuse, sequences_ready,
+    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, lacks_sql, refuse, sequences_ready,
 )
 from pgferry.engine.judge cimport HARMLESS, count, may_end_transaction, needs_of
 from pgferry.engine.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
+from pgferry.engine.parse_settings cimport settings_now
 from pgferry.engine.plan cimport K_PARSE, K_QUERY, Note
 from pgferry.engine.staging cimport stage_in_batch
 from pgferry.engine.state cimport base_again, base_script
@@ -121,6 +122,15 @@ cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     if s.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
         return True
     return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.sql or {}) != (s.sql or {})
+
+
+cdef bint lacks_settings(Client c, Server s, object verdict, bint extended) except -1:
+    """Whether a text has to do with SQL-level prepared statements, and it is not known yet under which settings."""
+    if verdict is None or verdict is HARMLESS:
+        return False
+    return (((verdict.needs & NEED_PREPARED and lacks_sql(c, s))
+             or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL))
+            and settings_now(c, s, extended) is None)
 
 
 cdef bint is_set(const char *text, size_t n) noexcept:

@@ -48,11 +48,11 @@ cdef class Note:
     cdef bytes refusal           # ErrorResponse in the place of PostgreSQL's: what was sent cannot be parsed; or None
     # What its DEALLOCATEs name, in order: (client's name, or None when it is that of PREPARE; number of the Statement)
     cdef list deallocates
-    # The entry is a command of pgferry's own: if it succeeds, the server has `text` under `name` as a prepared statement
-    # of SQL, or no such statement any more (None). name None: the command is DISCARD SEQUENCES.
+    # The entry is a command of pgferry's own: if it succeeds, the server has `value` (see Client.sql) under `name` as a
+    # prepared statement of SQL, or no such statement any more (None). name None: the command is DISCARD SEQUENCES.
     cdef bint ensures
     cdef bytes name
-    cdef bytes text
+    cdef tuple value
 
 
 cdef class Plan:

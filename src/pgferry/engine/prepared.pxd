@@ -39,6 +39,7 @@ cdef class StatementTable:
     cdef int release(self, Statement st) except -1
     cdef dict describe(self, Statement st)
     cdef ParseSettings described(self, dict about)
+    cdef dict described_sql(self, statements)
     cdef Statement take_over(self, dict about)
 
 
@@ -75,3 +76,4 @@ cdef class ServerStatements:
 
 
 cdef dict settings_as_data(ParseSettings settings)
+cdef list sql_as_data(dict statements)

@@ -52,6 +52,12 @@ cdef dict settings_as_data(ParseSettings settings):
             "values": {name: value for name, value in zip(PARSE_SETTINGS, settings.values) if value is not None}}
 
 
+cdef list sql_as_data(dict statements):
+    """The statements of SQL's PREPARE (Client.sql) as data."""
+    return [[name, text, settings_as_data(settings) if settings is not None else None]
+            for name, (text, settings) in (statements or {}).items()]
+
+
 cdef class StatementTable:
     """All statements that a client or a server of this worker holds."""
 
@@ -138,6 +144,11 @@ cdef class StatementTable:
         """The ParseSettings that settings_as_data() tells of."""
         values = about["values"]
         return self.settings(about["database"], about["user"], tuple([values.get(name) for name in PARSE_SETTINGS]))
+
+    cdef dict described_sql(self, statements):
+        """What sql_as_data() tells of; None: none."""
+        return {name: (text, self.described(settings) if settings is not None else None)
+                for name, text, settings in statements} or None
 
 
 cdef class ServerStatements:

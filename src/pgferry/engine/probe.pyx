@@ -17,7 +17,9 @@ from pgferry.engine.messages cimport as_hex, sql_text
 from pgferry.engine.model cimport (
     MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server,
 )
+from pgferry.engine.parse_settings cimport MAY_CHANGE, settled_settings
 from pgferry.engine.pooling cimport close_client, close_server, own_query
+from pgferry.engine.prepared cimport ParseSettings
 from pgferry.engine.state cimport intern_state, size_of, taken_off, with_setting
 from pgferry.engine.sys cimport be16, be32
 from pgferry.engine.touch cimport (
@@ -38,8 +40,9 @@ cdef enum:
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
              (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
              (LARGE, "more than 1 MB of settings or prepared statements"),
-             (PREPARED, "prepared statements whose names are not ASCII"), (HELD, "catalog being read"))
+             (PREPARED, "prepared statements that cannot be made elsewhere"), (HELD, "catalog being read"))
 LARGE_STATE = 1 << 20       # bytes
+ANY = b""               # in Client.preparing
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
 # Belong to a transaction, or are no settings.
@@ -212,13 +215,14 @@ cdef int answered_probe(Server s) except -1:
     cdef Client c = s.client
     cdef uint32_t touched = s.asked, found = 0
     cdef list rows = s.rows
+    cdef dict preparing
     cdef bint any_name = s.asked_any and touched & <uint32_t>SETTINGS
     cdef frozenset channels
     s.rows = None
     s.asked = 0
     if c is None:
         return 0
-    c.asked_preparing = None
+    preparing, c.asked_preparing = c.asked_preparing or {}, None
     if rows is None:
         return too_large(c, s, touched)
     if s.rows_told != len(rows) or any([len(row) != 3 for row in rows]):
@@ -228,8 +232,9 @@ cdef int answered_probe(Server s) except -1:
         channels = frozenset([unhexlify(row[1]) for row in rows if row[0] == b"n"])
         take_channels(c, channels)
     if touched & PREPARED:
-        take_statements(c, s, {unhexlify(row[1]): unhexlify(row[2]) for row in rows if row[0] == b"p"})
-        if c.sql is not None and not all([name.isascii() for name in c.sql]):
+        take_statements(c, s, {unhexlify(row[1]): unhexlify(row[2]) for row in rows if row[0] == b"p"}, preparing,
+                        touched)
+        if c.sql is not None and not all([name.isascii() and value[1] is not None for name, value in c.sql.items()]):
             found |= PREPARED
     if touched & SETTINGS or channels != c.kept.channels:
         found |= take_settings(c, s, rows, any_name, channels)
@@ -246,21 +251,37 @@ cdef int answered_probe(Server s) except -1:
     return pin(c, s, found)
 
 
-cdef int take_statements(Client c, Server s, dict found) except -1:
-    """The server has these SQL-level prepared statements now: which are the client's?"""
+cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t touched) except -1:
+    """The server has these SQL-level prepared statements now (name -> text): which are the client's?"""
     cdef dict before = s.sql or {}
     cdef dict own = c.sql or {}
-    cdef dict kept = {}
-    cdef object text
-    s.sql = found or None
+    cdef dict kept = {}, there = {}
+    cdef tuple former, value
     for name in {*found, *own}:
         text = found.get(name)
-        if text == before.get(name):
-            text = own.get(name)        # unchanged: what another client left here, or nothing, says nothing of its own
+        former = before.get(name)
+        if text is not None and (former is None or former[0] != text or (name in preparing and own.get(name) == former)):
+            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, touched))
+            continue
+        # Unchanged: what another client left here, or nothing, says nothing of its own.
         if text is not None:
-            kept[name] = text
+            there[name] = former
+        value = own.get(name) if (text is None) == (former is None) else None
+        if value is not None:
+            kept[name] = value
+    s.sql = there or None
     c.sql = kept or None
     return 0
+
+
+cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing, uint32_t touched):
+    """The ParseSettings that a statement of the client was prepared under; None: nobody knows."""
+    cdef set settings = {each for _text, each in preparing.get(name, ())}
+    if not settings:        # by a function, or a text that another executes by name
+        settings.add(None if touched & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
+    if former is not None and former[0] == text:
+        settings.add(former[1])         # it may be that one still
+    return settings.pop() if len(settings) == 1 else None
 
 
 cdef int too_large(Client c, Server s, uint32_t touched) except -1:

@@ -11,6 +11,7 @@ from binascii import unhexlify
 from pgferry.engine.judge cimport is_reported
 from pgferry.engine.messages cimport as_hex
 from pgferry.engine.model cimport P_START, STATE_IGNORE, Engine
+from pgferry.engine.parse_settings cimport settings_of
 from pgferry.engine.pooling cimport close_server, own_query
 from pgferry.engine.probe import NOT_KEPT
 from pgferry.engine.server_login cimport connected
@@ -58,9 +59,11 @@ cdef int start_answered(Server s, dict failed) except -1:
         elif value is not None and counts(pool, name.lower(), unhexlify(value)):
             settings[name.lower()] = unhexlify(value)
     pool.start_settings = settings
-    pool.start_sql = statements or None
+    # In the midst of connect_query others may have been in force; a client could not tell them from these either.
+    under = settings_of(pool, s.vars, settings)
+    pool.start_sql = {name: (text, under) for name, text in statements.items()} or None
     s.kept = intern_state(pool.engine, settings, frozenset())
-    s.sql = dict(statements) or None
+    s.sql = pool.start_sql
     return connected(s)
 
 

@@ -279,7 +279,7 @@ cdef list session_memory(Engine engine):
             if c.restore is not None:
                 add(found, "session_restore", 1, len(c.restore.message or b""))
             if c.sql is not None:
-                add(found, "sql_prepared_statement", len(c.sql), size_of(c.sql, frozenset()))
+                add(found, "sql_prepared_statement", len(c.sql), size_of({name: value[0] for name, value in c.sql.items()}, frozenset()))
             if c.inbox:
                 add(found, "pending_notification", len(c.inbox), c.held_size)
     for item in engine.databases.values():
@@ -350,7 +350,7 @@ def client_state(Engine engine, int64_t client_id):
         row(kind, name.decode("utf-8", "replace"), value.lstrip(b"\0").decode("utf-8", "replace"),
             "session" if value[:1] == b"\0" else "probe")
     for name, value in sorted((c.sql or {}).items()):
-        row("prepared", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "probe")
+        row("prepared", name.decode("utf-8", "replace"), value[0].decode("utf-8", "replace"), "probe")
     for name in sorted(c.kept.channels):
         row("listen", name.decode("utf-8", "replace"), "", "probe")
     if c.pins:
