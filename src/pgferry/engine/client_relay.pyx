@@ -241,9 +241,9 @@ cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) exce
         return too_long(c, s, n, total) if c.pool.session_state == STATE_REFUSE else -1
     if is_refused(c, verdict):
         return refused(c, s, False, verdict, total)
-    if lacks_settings(c, s, verdict, False):
+    if lacks_settings(c, s, verdict):
         return stall(c)
-    if verdict.edits and (s.plan.unsettled() or settings_now(c, s, False) is None):
+    if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
         return stall(c)
     if verdict.needs & NEED_PREPARED and may_be_over(s):
         return stall(c)

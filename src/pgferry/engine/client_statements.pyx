@@ -193,7 +193,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict, total)
-            if verdict.edits and (s.plan.unsettled() or settings_now(c, s, True) is None):
+            if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
                 if may_be_over(s):
@@ -250,7 +250,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     cdef int made
     if s.plan.unsettled():
         return stall(c)
-    present = settings_now(c, s, True)
+    present = settings_now(c, s)
     if present is None:
         return stall(c)
     st = lookup(c, p + 5, name_end - 5)
@@ -402,7 +402,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return stall(c)
     st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
     if st is not None and not is_here(c, s, st):
-        present = settings_now(c, s, True)
+        present = settings_now(c, s)
         if present is None:
             return stall(c)
         if st.shape is not None:
@@ -449,7 +449,7 @@ cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t hav
 
 cdef bint may_bind(Client c, Server s, verdict) except -1:
     """Whether a Bind may go on; False: the client is held."""
-    if (must_wait(c, s, verdict) or lacks_settings(c, s, verdict, True)
+    if (must_wait(c, s, verdict) or lacks_settings(c, s, verdict)
             or (s.plan.begun == TEXTS and is_lacking(c, s, verdict) and not can_part(s))):
         stall(c)
         return False
@@ -495,7 +495,7 @@ cdef bint use_unnamed(Client c, Server s) except -1:
     if not unnamed_differs(c, s):
         return True
     if c.unnamed is not None:
-        present = settings_now(c, s, True)
+        present = settings_now(c, s)
         if present is None:
             return False
     bring_unnamed(c, s, present)
@@ -582,7 +582,7 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         return stall(c)
     st = lookup(c, p + 6, nul - p - 6)
     if st is not None and not is_here(c, s, st):
-        present = settings_now(c, s, True)
+        present = settings_now(c, s)
         if present is None:
             return stall(c)
         if st.shape is not None:

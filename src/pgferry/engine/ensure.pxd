@@ -4,7 +4,7 @@ from pgferry.engine.plan cimport Note
 
 cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1
 cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
-cdef dict clear_sql(Client c, Server s, bint extended)
+cdef dict clear_sql(Client c, Server s)
 cdef bint lacks_sql(Client c, Server s) except -1
 cdef int bring_sql(Client c, Server s, bint extended) except -1
 cdef int forget_sequences(Client c, Server s, bint extended) except -1

@@ -32,7 +32,7 @@ cdef bytes GONE = b"\0"     # Note.name when that name has been taken away meanw
 
 cdef int bring_sql(Client c, Server s, bint extended) except -1:
     """Make the server's SQL-level prepared statements the client's own."""
-    cdef dict there = clear_sql(c, s, extended)
+    cdef dict there = clear_sql(c, s)
     if there is None:
         return 0
     for name, wanted in (c.sql or {}).items():
@@ -65,10 +65,10 @@ cdef int prepare_sql(Client c, Server s, bytes command, bint extended, bytes nam
     stage_in_batch(s, command, 0, ensuring(s, name, wanted))
     for text in back:
         stage_in_batch(s, text, 0, None)
-    return 0 if extended and s.plan.begun else end_own(s, P_ENSURE)
+    return 0 if s.plan.begun else end_own(s, P_ENSURE)
 
 
-cdef dict clear_sql(Client c, Server s, bint extended):
+cdef dict clear_sql(Client c, Server s):
     """Take away what others have prepared by SQL, which cannot fail; returns what the server then has, None when there
     is nothing to do.
     """
@@ -85,7 +85,7 @@ cdef dict clear_sql(Client c, Server s, bint extended):
         if note.ensures:        # in front of the same message, or answered before the next one goes (must_hold)
             keep(there, note.name, note.value if note.name != GONE else None)
     for name in [name for name, value in there.items() if wanted.get(name) != value]:
-        ensure_gone(s, extended, name)
+        ensure_gone(s, name)
         del there[name]
     return there
 
@@ -103,14 +103,13 @@ cdef int ensure(Server s, bytes command, bint extended, bytes name, tuple value)
     return stage(s, command, extended, P_ENSURE, ensuring(s, name, value))
 
 
-cdef int ensure_gone(Server s, bint extended, bytes name) except -1:
+cdef int ensure_gone(Server s, bytes name) except -1:
     """Stage the Close of an SQL-level statement, which cannot fail as DEALLOCATE can."""
     cdef bytes message = framed(b"C", b"S" + name + b"\0")
     s.plan.push(K_CLOSE, F_SWALLOW, 0)
     s.plan.note(ensuring(s, name, None))
     s.status = 0
-    s.loop.emit(<const char *>message, len(message))
-    return 0 if extended else end_own(s, P_ENSURE)
+    return s.loop.emit(<const char *>message, len(message))
 
 
 cdef Note ensuring(Server s, bytes name, tuple value):
@@ -191,7 +190,7 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
     if s.xact == b"E" or is_here(c, s, st):
         return 0
     prepare_on(c, s, st, known_settings(c, s))
-    if not extended and s.plan.at(s.plan.size() - 1).kind > K_SYNC:
+    if not extended and not s.plan.begun and s.plan.at(s.plan.size() - 1).kind > K_SYNC:
         end_own(s, P_ENSURE)
     return 0
 
@@ -213,7 +212,7 @@ cdef int made_by_sql(Client c, Server s, bytes name) except -1:
     one, but the transaction has failed, so that nothing can be brought.
     """
     if c.sql is not None and name in c.sql or s.touched & PREPARED or (c.pins & PREPARED and not name.isascii()):
-        if may_be_over(s) or (lacks_sql(c, s) and settings_now(c, s, True) is None):
+        if may_be_over(s) or (lacks_sql(c, s) and settings_now(c, s) is None):
             return 2
         if s.xact == b"E" and c.sql is not None and name in c.sql and (s.sql is None or name not in s.sql):
             return 3

@@ -21,7 +21,7 @@ cdef inline bint is_settled(Client c, Server s) noexcept:
 
 cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings)
 cdef ParseSettings settled_settings(Client c)
-cdef ParseSettings settings_now(Client c, Server s, bint extended)
+cdef ParseSettings settings_now(Client c, Server s)
 cdef ParseSettings literals_now(Client c, Server s)
 cdef ParseSettings known_settings(Client c, Server s)
 cdef bint strains(Client c, Server s, ParseSettings settings) except -1

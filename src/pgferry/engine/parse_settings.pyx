@@ -94,11 +94,8 @@ cdef int add_names(set names, object some, bint any_name) except -1:
     return 0
 
 
-cdef ParseSettings settings_now(Client c, Server s, bint extended):
-    """What a text that the client sends now is parsed under. None: not known yet, the client must be held.
-
-    `extended`: the message at hand belongs to the extended protocol.
-    """
+cdef ParseSettings settings_now(Client c, Server s):
+    """What a text that the client sends now is parsed under. None: not known yet, the client must be held."""
     cdef object names
     if is_settled(c, s):
         return c.parse_settings
@@ -110,8 +107,7 @@ cdef ParseSettings settings_now(Client c, Server s, bint extended):
     if s.xact == b"E":
         return settled_settings(c)      # nothing is parsed in a transaction that has failed
     if s.shown is None and can_part(s):
-        # Between transactions in one of its own: what comes may have to be the first of its transaction (DISCARD ALL).
-        ask_settings(s, names, extended and not s.status)
+        ask_settings(s, names)
     return s.shown
 
 
@@ -121,7 +117,7 @@ cdef ParseSettings literals_now(Client c, Server s):
     if not is_settled(c, s):
         names = doubted(c, s)
         if names is not None and not names.issubset(NAME_SETTINGS):
-            return settings_now(c, s, True)
+            return settings_now(c, s)
     return settled_settings(c)
 
 
@@ -130,12 +126,12 @@ cdef ParseSettings known_settings(Client c, Server s):
     return settled_settings(c) if s.shown is None else s.shown
 
 
-cdef int ask_settings(Server s, names, bint extended) except -1:
+cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
     s.rows = []
     s.asking = s.careful = True
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
-    if extended and s.plan.begun:
+    if s.plan.begun:
         return s.loop.emit(b"H\0\0\0\4", 5)
     return end_own(s, P_ENSURE)
 

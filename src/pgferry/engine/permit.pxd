@@ -11,7 +11,7 @@ cdef bint is_unknown(Client c) noexcept
 cdef bint may_do_anything(Client c, object verdict) except -1
 cdef bint must_wait(Client c, Server s, object verdict) except -1
 cdef bint is_lacking(Client c, Server s, object verdict) except -1
-cdef bint lacks_settings(Client c, Server s, object verdict, bint extended) except -1
+cdef bint lacks_settings(Client c, Server s, object verdict) except -1
 cdef bint is_set(const char *text, size_t n) noexcept
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
 cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0

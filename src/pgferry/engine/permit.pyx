@@ -93,7 +93,7 @@ cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
     if s.xact == b"I":
         bring_sql(c, s, extended)
     else:
-        clear_sql(c, s, extended)
+        clear_sql(c, s)
     return forget_sequences(c, s, extended)
 
 
@@ -124,13 +124,13 @@ cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.sql or {}) != (s.sql or {})
 
 
-cdef bint lacks_settings(Client c, Server s, object verdict, bint extended) except -1:
+cdef bint lacks_settings(Client c, Server s, object verdict) except -1:
     """Whether a text has to do with SQL-level prepared statements, and it is not known yet under which settings."""
     if verdict is None or verdict is HARMLESS:
         return False
     return (((verdict.needs & NEED_PREPARED and lacks_sql(c, s))
              or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL))
-            and settings_now(c, s, extended) is None)
+            and settings_now(c, s) is None)
 
 
 cdef bint is_set(const char *text, size_t n) noexcept:
