@@ -8,7 +8,7 @@ import pytest
 from pgferry.embedded import Cluster
 from pgferry.embedded.client import Client
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import DEFINES, NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS = int(Touch.SETTINGS)
 
@@ -251,12 +251,13 @@ def test_the_scan_changes_no_setting(client: Client) -> None:
 def test_event_trigger(client: Client) -> None:
     client.query("""CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN SET search_path TO a; END';
         CREATE FUNCTION g() RETURNS void LANGUAGE plpgsql AS 'BEGIN ALTER TABLE t RENAME TO u; END'""")
-    assert scan(client).words == {b"e": SETTINGS}
+    assert scan(client).words == {b"e": SETTINGS, b"g": DEFINES}
     client.query("CREATE EVENT TRIGGER et ON ddl_command_start EXECUTE FUNCTION e()")
     known = scan(client)
-    assert {known.words[w] for w in (b"create", b"alter", b"drop", b"grant", SELECT_INTO, b"g")} == {SETTINGS}
+    assert {known.words[w] for w in (b"create", b"alter", b"drop", b"grant", SELECT_INTO)} == {SETTINGS}
+    assert known.words[b"g"] == SETTINGS | DEFINES
     client.query("ALTER EVENT TRIGGER et DISABLE")
-    assert scan(client).words == {b"e": SETTINGS}
+    assert scan(client).words == {b"e": SETTINGS, b"g": DEFINES}
 
 
 def test_needs_notifications_and_extensions(client: Client) -> None:

@@ -2,7 +2,7 @@
 
 Database.knowledge is what the catalog said when it was read last (session.catalog), by a connection of pgferry's own.
 Database.unread says that it may be out of date: before the first reading, from the moment that a client sends what may
-define functions, triggers and the like until the catalog has been read behind it, and while it cannot be read. Nobody
+define functions, triggers and the like, or calls what may do that, until the catalog has been read behind it, and while it cannot be read. Nobody
 gets a server of a database before its catalog has been read, or reading has failed; what runs while `unread` is set is
 taken for unknown (see unsure).
 
@@ -72,18 +72,24 @@ cdef int forget_knowledge(Database db, Engine engine) except -1:
     """What the catalog says has to be worked out again, although it may be the same."""
     if db.catalog is not None:
         (<CatalogReader>db.catalog).rows_hash = None
+        (<CatalogReader>db.catalog).forgotten = True
         db.stale = True
         mark_unread(db, engine)
     return 0
 
 
-cdef int begin_defining(Server s) except -1:
-    """The server runs, or has run, what may make or change functions and the like."""
+cdef int begin_defining(Server s, bint surely) except -1:
+    """The server runs, or has run, what may make or change functions and the like.
+
+    `surely`: a command tag says so. Else the catalog is read only if its version is another one.
+    """
     cdef Database db = s.pool.db
     cdef Engine engine = s.pool.engine
     if "ddl" in engine.omit:
         return 0
     s.ddl = True
+    if surely:
+        reader_of(db, engine).certain.add(s)
     if db.defining is None:
         db.defining = set()
     if s not in db.defining:
@@ -99,8 +105,12 @@ cdef int begin_defining(Server s) except -1:
 cdef int end_defining(Server s) except -1:
     """The server has answered all that it was sent, or is lost. Within a transaction nobody else sees a change yet."""
     cdef Database db = s.pool.db
+    cdef CatalogReader reader = <CatalogReader>db.catalog
     if s.xact == b"I" or s.state == SV_GONE:
         s.ddl = False
+        if reader is not None and s in reader.certain:
+            reader.certain.remove(s)
+            reader.definitions.take(0)
         look_for_ddl(db, s.pool.engine)
         db.ddl.take(0)
         db.ddl_seen += 1
@@ -175,6 +185,8 @@ cdef class CatalogReader:
         self.engine = engine
         self.db = db
         self.session = InternalSession(engine, db, "catalog")
+        self.certain = set()
+        self.definitions = engine.ledger.counter("definitions", db.name)
 
     cdef int begin(self, bint whole) except -1:
         self.db.scanning = True
@@ -182,8 +194,9 @@ cdef class CatalogReader:
         if self.db.knowledge is None and self.db.readings == 0:
             self.db.unread_since = self.begun
         if whole:
-            self.db.stale = False
+            self.db.stale = self.forgotten = False
             self.db.readings += 1
+            self.definitions_due = self.definitions.total()
         self.session.query(VERSION_QUERY, self.whole_due if whole else self.version_known)
         return 0
 
@@ -204,6 +217,10 @@ cdef class CatalogReader:
         if error is not None:
             self.failed(error)
             return
+        if (self.rows_hash is not None and rows == self.db.catalog_version
+                and self.definitions_due == self.definitions_read):
+            self.ended()
+            return
         self.version = rows
         self.session.query(SCAN_QUERY, self.scanned)
 
@@ -214,8 +231,7 @@ cdef class CatalogReader:
             return
         self.found_hash = hash(tuple(rows))
         if self.found_hash == self.rows_hash:
-            self.db.catalog_version = self.version
-            self.ended()
+            self.taken_over()
         else:
             self.engine.host.understand(rows, self.engine.harmless_functions, self.understood)
 
@@ -223,10 +239,15 @@ cdef class CatalogReader:
         if error is not None:
             self.failed({"M": f"not understood: {error}"})
             return
-        self.db.catalog_version = self.version
-        self.rows_hash = self.found_hash
+        self.rows_hash = None if self.forgotten else self.found_hash
         use_knowledge(self.db, self.engine, knowledge)
-        self.ended()
+        self.taken_over()
+
+    cdef int taken_over(self) except -1:
+        """What has been read is what is known."""
+        self.db.catalog_version = self.version
+        self.definitions_read = self.definitions_due
+        return self.ended()
 
     cdef int ended(self) except -1:
         """All is known as it was when this reading began."""
@@ -242,6 +263,8 @@ cdef class CatalogReader:
         if self.engine.workers > 1:
             look_for_ddl(db, self.engine)
         believe(db)
+        if db.unread:
+            db.unread_since = self.begun    # it can be read, and will be again: PATIENCE begins anew
         settle_held(db, db.readings)
         for pool in list(db.pools.values()):
             serve_waiting(<Pool>pool)

@@ -19,7 +19,7 @@ from pgferry.engine.parse_settings cimport MAY_CHANGE, known_settings, may_diffe
 from pgferry.engine.prepared cimport ParseSettings, Statement
 from pgferry.engine.sys cimport be16, be32, monotonic
 from pgferry.engine.touch cimport (
-    ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
+    ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, DEFINES, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
     PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
 from pgferry.engine.turns cimport spend
@@ -45,6 +45,7 @@ assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCK
                                           UNREADABLE, LOCAL]
 assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
 assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
+assert verdicts.DEFINES == DEFINES and verdicts.MAKES > DEFINES
 
 HARMLESS = verdicts.HARMLESS
 TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
@@ -223,7 +224,8 @@ cdef object with_types(Database db, object verdict, bytes body):
         bits |= <uint32_t>db.knowledge.types.get(be32(p + at + 2 + 4 * number), 0)
     if bits == 0:
         return verdict
-    return replace(verdict, touch=verdict.touch | bits, names=None, clears=0, plain=None,
+    return replace(verdict, touch=verdict.touch | (bits & ~<uint32_t>DEFINES), names=None, clears=0, plain=None,
+                   defines=verdict.defines or bits & <uint32_t>DEFINES != 0,
                    reason=verdict.reason or "type of a parameter")
 
 
@@ -277,7 +279,7 @@ cdef int note(Client c, Server s, object verdict, const char *text, size_t n) ex
     if verdict is None:
         return note_unknown(c, s, "text that cannot be read")
     if verdict.defines:
-        begin_defining(s)
+        begin_defining(s, False)
     if verdict.prepares:
         remember_prepared(c, s, verdict, text[:n])
     return note_verdict(c, s, verdict)
@@ -293,13 +295,13 @@ cdef int note_message(Client c, Server s) except -1:
 
 cdef int note_everything(Client c, Server s, const char *text, size_t n) except -1:
     """The database has what any statement may set off, or its functions are not known."""
-    if s.ddl:
-        begin_defining(s)       # this may be what commits
+    if s.ddl or c.db.everything & <uint32_t>DEFINES:
+        begin_defining(s, False)        # with s.ddl, this may be what commits
     elif c.db.unread:
         note_unsure(c, s, text, n)
     if s.lone is not None:
         doubt_lone(s)
-    s.touched |= c.db.everything
+    s.touched |= c.db.everything & ~<uint32_t>DEFINES
     s.any_name = s.any_name or c.db.everything & <uint32_t>SETTINGS
     if c.reason is None:
         c.reason = "unknown functions"
@@ -314,7 +316,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
     if c.pins or s.asked:
         touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
-        note_executed(c, s, verdict)
+        note_executed(c, s, verdict, True)
     note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
@@ -400,13 +402,18 @@ cdef int remember_prepared(Client c, Server s, object verdict, bytes text) excep
     return 0
 
 
-cdef int note_executed(Client c, Server s, object verdict) except -1:
-    """EXECUTE does what the text does that was prepared under the name, which may execute others, or itself."""
+cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
+    """EXECUTE does what the text does that was prepared under the name, which may execute others, or itself.
+
+    `sent`: just now; else it is known only now what was sent before (note_inner).
+    """
     cdef set followed = set()
     cdef list todo = [verdict]
     while todo:
         for inner in executed(c, s, todo.pop(), followed):
             note_text(c, s, inner)
+            if sent and (inner is None or inner.defines):
+                begin_defining(s, False)
             if inner is not None and inner.params:
                 touches(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
                 s.any_name = True
@@ -416,17 +423,20 @@ cdef int note_executed(Client c, Server s, object verdict) except -1:
 
 
 cdef int note_inner(Client c, Server s, object verdict) except -1:
-    """What is known only now; nothing of it may be taken for lone. Parameters were looked at with the Bind."""
+    """What is known only now; nothing of it may be taken for lone. Parameters were looked at with the Bind.
+
+    What it has defined is in the catalog that has been read meanwhile.
+    """
     note_text(c, s, verdict)
     if verdict is not None and verdict.needs & NEED_PREPARED and verdict.edits:
-        note_executed(c, s, verdict)
+        note_executed(c, s, verdict, False)
     return 0
 
 
 cdef int note_text(Client c, Server s, object verdict) except -1:
     """What a text does by itself, without what it executes by name."""
     if verdict is None:
-        return note_unknown(c, s, "EXECUTE")
+        return note_anything(c, s, "EXECUTE")
     if verdict.notifies:
         s.fence = s.notifying = True
     note_local(s, verdict)
@@ -494,23 +504,23 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
     cdef set wanted = set(verdict.params)
     s.any_name = True
     if n < 4 or not all_plain(verdict, body):
-        return note_unknown(c, s, verdict.reason)
+        return note_anything(c, s, verdict.reason)
     pos += 2 * <size_t>be16(p) + 2
     for number in range(1, <uint32_t>max(wanted) + 1):
         if n < pos + 4:
-            return note_unknown(c, s, verdict.reason)
+            return note_anything(c, s, verdict.reason)
         size = be32(p + pos)
         pos += 4
         if size == 0xFFFFFFFF:
             continue
         if n < pos + size:
-            return note_unknown(c, s, verdict.reason)
+            return note_anything(c, s, verdict.reason)
         if number in wanted:
             name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
             if name == b"seed":
                 s.touched |= FOREVER
             if not name.isascii():
-                return note_unknown(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
+                return note_anything(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
             names.append(RENAMED.get(name, name))
         pos += size
     return note_names(s, names)
@@ -552,7 +562,13 @@ cdef bint all_plain(object verdict, bytes body) except -1:
 
 
 cdef int note_unknown(Client c, Server s, str reason) except -1:
-    """What nobody has understood may have done anything, and set what has a name that nobody knows.
+    """What nobody has understood may have done anything to the session and to the catalog."""
+    begin_defining(s, False)
+    return note_anything(c, s, reason)
+
+
+cdef int note_anything(Client c, Server s, str reason) except -1:
+    """It may have done anything to the session, and set what has a name that nobody knows.
 
     That holds its client to the server; in statement mode, where this is not possible, the client loses it.
     """

@@ -18,5 +18,6 @@ cdef enum:
     ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand
     CANNOT_ASK = 192        # FOREVER, UNNAMED; such state is lost with its server
     ALL_BITS = 255
+    DEFINES = 33554432      # of words and Database.everything: it may change what texts call or set off
     NEED_PREPARED = 1
     NEED_SEQUENCES = 2

@@ -7,6 +7,7 @@ from pgferry.session.findings import Findings
 from pgferry.session.lexer import GAP, IDENT, NAMES, PARAM, STRINGS, Tokens
 from pgferry.session.verdict import (
     ANYTHING,
+    DEFINES,
     EDIT_RELATION,
     EDIT_RELATION_WITH_ALIAS,
     Need,
@@ -149,7 +150,7 @@ class Calls:
 
     def _runner(self, at: int, _edits: bool, _params: bool) -> None:
         if self._called(at) and self._findings.touch & ANYTHING != ANYTHING:
-            bits = ANYTHING | lasting(self._tokens.text)
+            bits = ANYTHING | DEFINES | lasting(self._tokens.text)
             self._findings.bits(bits, self._tokens.names[at].decode())
             self._findings.notifies = True
 

@@ -8,7 +8,7 @@ import msgspec
 from pgferry.session.catalog_queries import SCAN_QUERY, VERSION_QUERY
 from pgferry.session.graph import Graph
 from pgferry.session.source import READABLE, UNKNOWN, Finding, judge, judge_expression
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import DEFINES, MAKES, NEED_SHIFT, NOTIFIES, Need, Touch
 from pgferry.session.words import DDL, MAINTENANCE, SELECT_INTO
 
 __all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "understand"]
@@ -24,9 +24,12 @@ _TYPE = b"1247:"
 _RELATION = b"1259:"
 
 _ANY_OBJECT = b"*"  # the node of whatever a computed name may mean
-_TOUCHES = int(max(Touch)) * 2 - 1  # all Touch bits
+_ALWAYS = (
+    int(max(Touch)) * 2 - 1 | DEFINES
+)  # what counts where no word of a text says so: with Touch bits, all of them
 # What VACUUM and the like of all tables leave behind: what their functions set is undone with each table.
-_SURVIVES_MAINTENANCE = int(Touch.LOCKS | Touch.FOREVER | Touch.UNREADABLE)
+_SURVIVES_MAINTENANCE = int(Touch.LOCKS | Touch.FOREVER | Touch.UNREADABLE) | DEFINES | MAKES
+_CODE = int(max(Touch)) * 2 - 1 & ~int(Touch.TEMP)
 _MANY = 10  # functions between two breaths
 _CUSTOM = 1000  # names of custom settings that are asked for; if there are more they count as unknown
 _RUN = re.compile(rb"[a-z0-9_$\x80-\xff]+")
@@ -35,19 +38,21 @@ _RUN = re.compile(rb"[a-z0-9_$\x80-\xff]+")
 class Knowledge(msgspec.Struct, frozen=True):
     """What a database's own functions and relations may do, by the words that a statement uses them with."""
 
-    # Lower-case word -> Touch bits, Need bits << NEED_SHIFT, NOTIFIES. SELECT_INTO is a key that is no word.
+    # Lower-case word -> Touch bits, Need bits << NEED_SHIFT, NOTIFIES, DEFINES, MAKES. SELECT_INTO is a key that
+    # is no word.
     words: dict[bytes, int] = {}
     # For words with SETTINGS or LOCAL without UNNAMED and UNREADABLE: the names of all the settings they may change;
     # b"" among them stands for any, until the end of the transaction. A word that is not in here may change any that
     # is known.
     names: dict[bytes, tuple[bytes, ...]] = {}
     custom: tuple[bytes, ...] = ()  # names with a dot that the sources set; pg_settings does not list them
-    everything: int = 0  # Touch bits of what any statement may do, whatever its words
+    # Touch bits, and DEFINES, of what any statement may do, whatever its words.
+    everything: int = 0
     # Bits of what has a name with other characters than ASCII: in an encoding other than UTF-8 on either side it may
     # be spelled with other bytes.
     non_ascii: int = 0
     reads_sequences: bool = False  # currval or lastval is in some source
-    # Oids of types whose values are not made without code of the database's own, and its Touch bits.
+    # Oids of types whose values are not made without code of the database's own, and its Touch bits and DEFINES.
     types: dict[int, int] = {}
     notifying: frozenset[bytes] = frozenset()  # words whose use may send a notification
     # By word: the function of its name that cannot be read, and its language: "f (plpython3u)".
@@ -133,6 +138,9 @@ class _Reading:
             for node, bits in graph.bits.items():
                 if bits & Touch.SETTINGS:
                     graph.bits[node] = bits | Touch.UNNAMED
+        for node, bits in graph.bits.items():
+            if bits & MAKES and bits & _CODE:  # a table, with something that runs in its defaults or checks
+                graph.bits[node] = bits | DEFINES
         return self._tell(custom[:_CUSTOM])
 
     def _tell(self, custom: list[bytes]) -> Knowledge:
@@ -147,7 +155,7 @@ class _Reading:
                 continue
             found = _words_of(name)
             if not found:
-                everything |= bits & _TOUCHES
+                everything |= bits & _ALWAYS
             if not name.isascii():
                 non_ascii |= bits
             names = graph.names[node]
@@ -161,7 +169,7 @@ class _Reading:
                     unreadable[word] = self._unreadable[node]
         for node, bits in graph.bits.items():
             if node.startswith(_NAMELESS):
-                everything |= bits & _TOUCHES
+                everything |= bits & _ALWAYS
         tables = _all(graph, _RELATION) & _SURVIVES_MAINTENANCE
         for word in MAINTENANCE if tables else ():
             words[word] = words.get(word, 0) | tables
@@ -177,9 +185,9 @@ class _Reading:
             everything=everything,
             non_ascii=non_ascii,
             types={
-                int(node[len(_TYPE) :]): bits & _TOUCHES
+                int(node[len(_TYPE) :]): bits & _ALWAYS
                 for node, bits in graph.bits.items()
-                if node.startswith(_TYPE) and bits & _TOUCHES
+                if node.startswith(_TYPE) and bits & _ALWAYS
             },
             reads_sequences=any(bits & Need.SEQUENCES << NEED_SHIFT for bits in graph.bits.values()),
             notifying=frozenset(word for word, bits in words.items() if bits & NOTIFIES),

@@ -30,7 +30,13 @@ from pgferry.session.verdict import (
     Touch,
     Verdict,
 )
-from pgferry.session.words import may_define, word_set
+from pgferry.session.words import (
+    ALTERED_WITHOUT_CODE,
+    CREATE_MODIFIERS,
+    WITHOUT_CODE,
+    may_define,
+    word_set,
+)
 
 # Objects that are never temporary.
 _NEVER_TEMPORARY = frozenset(
@@ -41,17 +47,6 @@ _NEVER_TEMPORARY = frozenset(
 _KEPT_CODE = frozenset(
     b"function procedure view recursive rule policy trigger constraint role user group".split()
 )
-# What these are made of brings no code that runs by itself, except what the text names.
-_WITHOUT_CODE = frozenset(
-    b"table index unique sequence role user group database statistics publication subscription tablespace".split()
-)
-# ALTER of these changes nothing that runs by itself, nor the name of anything that does.
-_ALTERED_WITHOUT_CODE = frozenset(
-    b"role user group database system tablespace statistics publication subscription default large".split()
-)
-# Between CREATE and the kind of the object.
-_CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged".split())
-
 _EVERYTHING = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
 
@@ -131,7 +126,7 @@ def _worst(text: bytes, value: int) -> Verdict:
     findings.bits(value, "text that cannot be read")
     findings.ends = int(PINNING)
     findings.ends_transaction = True
-    findings.defines = may_define(text) or value & ANYTHING == ANYTHING
+    findings.defines |= findings.makes or may_define(text) or value & ANYTHING == ANYTHING
     return findings.verdict()
 
 
@@ -256,10 +251,10 @@ class _Statement:
         words = self._words
         self._calls.scan(start, start + 1)
         at = start + 1
-        while words[at] in _CREATE_MODIFIERS:
+        while words[at] in CREATE_MODIFIERS:
             at += 1
         kind = words[at]
-        if kind in _WITHOUT_CODE:
+        if kind in WITHOUT_CODE:
             self._findings.makes = True
         else:
             self._findings.defines = True
@@ -294,7 +289,7 @@ class _Statement:
                 return
 
     def _alter(self, start: int, end: int) -> None:
-        if self._words[start + 1] not in _ALTERED_WITHOUT_CODE:
+        if self._words[start + 1] not in ALTERED_WITHOUT_CODE:
             self._findings.defines = True
             self._findings.because("ALTER")
         if self._words[start + 1] == b"extension":

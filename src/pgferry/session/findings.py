@@ -2,7 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 
-from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, PINNING, Need, Touch, Verdict
+from pgferry.session.verdict import (
+    DEFINES,
+    HARMLESS,
+    MAKES,
+    NEED_SHIFT,
+    NOTIFIES,
+    PINNING,
+    Need,
+    Touch,
+    Verdict,
+)
 
 _TOUCH_BITS = (1 << NEED_SHIFT) - 1
 _NEED_BITS = NOTIFIES - 1 >> NEED_SHIFT
@@ -81,10 +91,12 @@ class Findings:
             self.reason, self._rank = reason, rank
 
     def bits(self, value: int, reason: str) -> None:
-        """Add a word's value: Touch bits and, above them, Need bits and NOTIFIES."""
+        """Add a word's value: Touch bits and, above them, Need bits, NOTIFIES, DEFINES and MAKES."""
         touch = value & _TOUCH_BITS
         self.needs |= value >> NEED_SHIFT & _NEED_BITS
         self.notifies |= bool(value & NOTIFIES)
+        self.defines |= bool(value & DEFINES)
+        self.makes |= bool(value & MAKES)
         if touch & (Touch.SETTINGS | Touch.UNNAMED | Touch.UNREADABLE):
             self._any_setting = True
         if touch & Touch.LOCAL and not self._names:

@@ -14,11 +14,11 @@ from pgferry.session import words
 from pgferry.session.dynamic import arguments, template
 from pgferry.session.findings import ANY_LOCAL
 from pgferry.session.source_lexer import HOLE, OPERATOR, QUOTED, STRING, WORD, Token, cut, tokens, uncommented
-from pgferry.session.verdict import ANYTHING, NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import ANYTHING, DEFINES, MAKES, NEED_SHIFT, NOTIFIES, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
 _NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
-UNKNOWN = int(ANYTHING | _NEEDS_PREPARED | NOTIFIES)  # what SQL does that nobody can read
+UNKNOWN = int(ANYTHING | _NEEDS_PREPARED | NOTIFIES | DEFINES)  # what SQL does that nobody can read
 _UNREADABLE = UNKNOWN & ~int(Touch.UNNAMED) | int(Touch.UNREADABLE)
 
 READABLE = frozenset((b"sql", b"plpgsql", b"internal", b"c"))  # languages; those in C are known by name
@@ -27,7 +27,7 @@ READABLE = frozenset((b"sql", b"plpgsql", b"internal", b"c"))  # languages; thos
 class Finding(msgspec.Struct):
     """What a source may do itself; what it calls is for catalog.py to follow."""
 
-    bits: int = 0  # Touch, Need << NEED_SHIFT, NOTIFIES
+    bits: int = 0  # Touch, Need << NEED_SHIFT, NOTIFIES, DEFINES, MAKES
     names: set[bytes] = msgspec.field(default_factory=set)  # settings it changes by a literal name
     words: set[bytes] = msgspec.field(default_factory=set)  # every word in it, in lower case
     any_object: bool = False  # dynamic SQL in it uses functions or relations by computed names
@@ -55,6 +55,7 @@ _HEADS: dict[bytes, int] = {
     b"do": 0,
     b"declare": 0,
     b"alter": 0,
+    b"import": DEFINES,
     b"discard": int(ANYTHING),
     b"listen": int(Touch.LISTEN),
     b"unlisten": int(Touch.LISTEN),
@@ -266,8 +267,7 @@ class _Reader:
         elif name == b"execute":
             self._execute(i)
         elif name == b"create" and self._at(i - 1) not in (b"grant", b"revoke", b","):
-            self.found.bits |= Touch.TEMP  # wherever search_path says
-            self._extension(i)
+            self._create(i)
         elif name == b"pg_temp":
             self.found.bits |= Touch.TEMP
         elif name == b"pg_prepared_statements":
@@ -356,9 +356,19 @@ class _Reader:
         elif name == b"do":
             self._do(i + 1)
         elif name == b"alter":
+            if self._at(i + 1) not in words.ALTERED_WITHOUT_CODE:
+                self.found.bits |= DEFINES
             self._extension(i)
         elif name == b"declare" and not self.plpgsql and b"hold" in (t.text for t in self.tokens):
             self.found.bits |= Touch.CURSORS
+
+    def _create(self, i: int) -> None:
+        self.found.bits |= Touch.TEMP  # wherever search_path says
+        at = i + 1
+        while self._at(at) in words.CREATE_MODIFIERS:
+            at += 1
+        self.found.bits |= MAKES if self._at(at) in words.WITHOUT_CODE else DEFINES
+        self._extension(i)
 
     def _extension(self, i: int) -> None:
         """CREATE or ALTER EXTENSION runs a script, and what that sets stays."""

@@ -29,8 +29,11 @@ class Need(enum.IntFlag):
 
 # Needs stand above the Touch bits where both are kept in one number.
 NEED_SHIFT = 16
-# Stands above both: it sends notifications.
+# Stand above both: it sends notifications; it may make or change what other texts call or set off (Verdict.defines); it
+# makes a table, which defines what the code does that its definition names.
 NOTIFIES = 1 << 24
+DEFINES = 1 << 25
+MAKES = 1 << 26
 
 # Everything that can be asked for: what SQL that nobody can read beforehand may have done. FOREVER is not in it,
 # since a server pinned for good after each dynamic statement would cost more than it is worth.

@@ -1,7 +1,7 @@
 """The built-in words that make a statement's text worth a closer look.
 
 A value is what a text with the word may do at worst, for texts that cannot be read: Touch bits, Need bits shifted by
-NEED_SHIFT, and NOTIFIES.
+NEED_SHIFT, NOTIFIES and DEFINES.
 """
 
 import re
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from pgferry.engine.words import WordSet
 from pgferry.session.lexer import NAME_LENGTH, truncate
-from pgferry.session.verdict import ANYTHING, NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import ANYTHING, DEFINES, NEED_SHIFT, NOTIFIES, Need, Touch
 
 _NEEDS_PREPARED = Need.PREPARED << NEED_SHIFT
 _NEEDS_SEQUENCES = Need.SEQUENCES << NEED_SHIFT
@@ -58,7 +58,7 @@ WORDS: dict[bytes, int] = {
     **_words(_NEEDS_SEQUENCES, "currval lastval"),
     **_words(_NEEDS_PREPARED, "execute pg_prepared_statements pg_prepared_statement"),
     **_words(NOTIFIES, "pg_notify"),
-    **dict.fromkeys(STRING_RUNNERS, int(ANYTHING)),
+    **dict.fromkeys(STRING_RUNNERS, int(ANYTHING | DEFINES)),
     **_words(ANYTHING | _NEEDS_PREPARED | _NEEDS_SEQUENCES, "u&"),
 }
 
@@ -89,6 +89,17 @@ DDL = tuple(b"alter comment create drop grant import reassign refresh reindex re
 MAINTENANCE = tuple(b"analyse analyze cluster reindex vacuum".split())
 # A key of a catalog's words that is no word: what SELECT ... INTO may touch where an event trigger is suspect.
 SELECT_INTO = b"select into"
+
+# What these are made of brings no code that runs by itself, except what the text names.
+WITHOUT_CODE = frozenset(
+    b"table index unique sequence role user group database statistics publication subscription tablespace".split()
+)
+# ALTER of these changes nothing that runs by itself, nor the name of anything that does.
+ALTERED_WITHOUT_CODE = frozenset(
+    b"role user group database system tablespace statistics publication subscription default large".split()
+)
+# Between CREATE and the kind of the object.
+CREATE_MODIFIERS = frozenset(b"or replace local global temp temporary unlogged".split())
 
 _WORD = re.compile(rb"[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*+")
 _BEHIND_DOLLAR = re.compile(rb"(?<=\$)[0-9]*([a-z_\x80-\xff][a-z0-9_\x80-\xff]*)")  # $a$string$a$word

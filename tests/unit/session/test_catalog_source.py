@@ -4,7 +4,7 @@ import pytest
 
 from pgferry.session.source import UNKNOWN, judge, judge_expression
 from pgferry.session.source_lexer import STRING, tokens, uncommented
-from pgferry.session.verdict import NEED_SHIFT, NOTIFIES, Need, Touch
+from pgferry.session.verdict import DEFINES, MAKES, NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS, TEMP, LOCKS, FOREVER = (int(t) for t in (Touch.SETTINGS, Touch.TEMP, Touch.LOCKS, Touch.FOREVER))
 LOCAL = int(Touch.LOCAL)
@@ -45,8 +45,7 @@ HARMLESS = [
     "FOR r IN EXECUTE format('SELECT * FROM %s WHERE a = %L', TG_RELID::regclass, x) LOOP NULL; END LOOP",
     "EXECUTE format('SELECT set_config(%L, %L, true)', x, x)",
     "EXECUTE 'GRANT EXECUTE ON FUNCTION f() TO a'",
-    "ALTER TABLE t SET (fillfactor = 50)",
-    "ALTER TABLE t ALTER COLUMN a SET DEFAULT 1, ADD FOREIGN KEY (b) REFERENCES u ON DELETE SET NULL",
+    "ALTER ROLE a SET work_mem = '7MB'",
     "close := 1; cpu := cpu & mask; CLOSE c",
 ]
 
@@ -71,8 +70,18 @@ SUSPECT = [
     ("CREATE EXTENSION hstore", UNKNOWN),
     ("EXECUTE 'ALTER EXTENSION a UPDATE'", UNKNOWN),
     ("UPDATE pg_settings SET setting = 'a' WHERE name = x", UNNAMED),
-    ("CREATE TEMP TABLE a (b int)", TEMP),
-    ("CREATE TABLE a (b int)", TEMP),
+    ("CREATE TEMP TABLE a (b int)", TEMP | MAKES),
+    ("CREATE TABLE a (b int)", TEMP | MAKES),
+    ("EXECUTE format('CREATE UNIQUE INDEX %I ON a (b)', x)", TEMP | MAKES),
+    ("CREATE OR REPLACE TEMP VIEW a AS SELECT 1", TEMP | DEFINES),
+    ("EXECUTE 'CREATE FUNCTION f() RETURNS int LANGUAGE sql AS $$SELECT 1$$'", TEMP | DEFINES),
+    ("ALTER TABLE t SET (fillfactor = 50)", DEFINES),
+    (
+        "ALTER TABLE t ALTER COLUMN a SET DEFAULT 1, ADD FOREIGN KEY (b) REFERENCES u ON DELETE SET NULL",
+        DEFINES,
+    ),
+    ("EXECUTE format('ALTER TABLE %I ADD b int', x)", DEFINES),
+    ("IMPORT FOREIGN SCHEMA a FROM SERVER b INTO c", DEFINES),
     ("INSERT INTO pg_temp.a VALUES (1)", TEMP),
     ("DROP TABLE a", TEMP),
     ("PERFORM pg_advisory_lock(1)", LOCKS),

@@ -3,7 +3,7 @@
 import pytest
 
 from pgferry.session.classify import classify
-from pgferry.session.verdict import ANYTHING, HARMLESS, NEED_SHIFT, NOTIFIES, Need, Touch, Verdict
+from pgferry.session.verdict import ANYTHING, DEFINES, HARMLESS, NEED_SHIFT, NOTIFIES, Need, Touch, Verdict
 from pgferry.session.words import DDL, SELECT_INTO
 
 P, S = int(Need.PREPARED), int(Need.SEQUENCES)
@@ -339,10 +339,10 @@ def test_event_triggers_of_the_catalog(text: str) -> None:
 
 
 def test_a_function_whose_settings_are_known_does_what_else_it_does() -> None:
-    value = int(Touch.SETTINGS) | Need.SEQUENCES << NEED_SHIFT | NOTIFIES
+    value = int(Touch.SETTINGS) | Need.SEQUENCES << NEED_SHIFT | NOTIFIES | DEFINES
     verdict = classify(b"SELECT f()", {b"f": int(value)}, {b"f": (b"work_mem",)})
     assert verdict.names == (b"work_mem",)
-    assert (verdict.needs, verdict.notifies) == (Need.SEQUENCES, True)
+    assert (verdict.needs, verdict.notifies, verdict.defines) == (Need.SEQUENCES, True, True)
 
 
 def test_reason_of_a_word_of_the_catalog() -> None:
