@@ -165,8 +165,13 @@ cdef int reading_of(Client c) except -1:
 
 cdef bint may_change_encoding(Server s) except -1:
     """Whether a statement that was sent may have changed the client's encoding, and it has not been told yet."""
-    if s.touched & <uint32_t>(SETTINGS | UNREADABLE) and (
-            s.any_name or s.touched & <uint32_t>UNREADABLE or (s.names is not None and CLIENT_ENCODING in s.names)):
+    if s.status and s.plan.turns == 0:
+        return False            # all is answered, and PostgreSQL reports the encoding in front of ReadyForQuery
+    if s.names is not None and CLIENT_ENCODING in s.names:
+        return True
+    if s.pool.session_state == STATE_REFUSE:
+        return False            # nothing is refused for what only might be: the server is asked all the same
+    if s.touched & <uint32_t>(SETTINGS | UNREADABLE) and (s.any_name or s.touched & <uint32_t>UNREADABLE):
         return True
     if s.local is not None and b"" in s.local:
         return True
