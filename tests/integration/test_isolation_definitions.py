@@ -1,5 +1,6 @@
 """What defines functions where no text shows it, and functions in languages that cannot be read."""
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -192,6 +193,18 @@ def test_what_defines_nothing_in_the_end_does_not_have_the_catalog_read_again(
                 (one.database,),
             ).fetchall()
             assert [row[0] for row in found] == [VERSION_QUERY.decode()[:1023]]
+
+
+def test_functions_from_outside(one: Place) -> None:
+    """What a direct connection defines is seen within a second or so, and what has run meanwhile is undone."""
+    owner = one.join()
+    owner.query("SELECT 1")
+    one.has(SETTER.replace("''", "$$").replace("$$$$", "'"))
+    no_errors(owner.query("SELECT g()"))
+    time.sleep(1.5)  # nobody comes
+    owner.query("SELECT 1")
+    eventually(lambda: one.pooler.show("STATE_COUNTERS", reason="functions changed from outside"))
+    one.finds_nothing(owner)
 
 
 # --- languages that cannot be read

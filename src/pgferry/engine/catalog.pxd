@@ -19,6 +19,7 @@ cdef class CatalogReader:
     cdef double begun                # monotonic
 
     cdef int begin(self, bint whole) except -1
+    cdef int took(self) except -1
     cdef int taken_over(self) except -1
     cdef int ended(self) except -1
     cdef int failed(self, dict error) except -1

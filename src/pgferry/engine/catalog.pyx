@@ -7,19 +7,24 @@ gets a server of a database before its catalog has been read, or reading has fai
 taken for unknown (see unsure).
 
 All workers count such statements in shared memory: Database.ddl grows when one is sent and when its transaction is
-over, Database.definers is how many are being run. Changes made behind pgferry's back are looked for every INTERVAL
-while there is traffic.
+over, Database.definers is how many are being run. Changes made behind pgferry's back are looked for every second while
+there is traffic, less often where the look takes long (Database.version_every). When one is found, servers that have
+worked since the last look are wiped, whoever gets them next.
 """
 
 from pgferry.engine.internal cimport InternalSession
 from pgferry.engine.judge cimport count_for, use_knowledge
+from pgferry.engine.loop cimport StreamList
 from pgferry.engine.model cimport MODE_SESSION, SV_GONE, STATE_IGNORE, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport serve_waiting
+from pgferry.engine.probe cimport scrub
 from pgferry.engine.touch cimport ASKABLE
 from pgferry.engine.unsure cimport note_definition, settle_held
 from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY
 
-cdef double INTERVAL = 10.0         # seconds between looks at the version
+cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version,
+cdef double LONGEST_INTERVAL = 10.0     # of which it may take
+cdef double SHARE = 0.01                # this part of the time
 cdef double OVERDUE = 12.0          # seconds after which knowledge that nobody has looked at counts as out of date
 cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known
 cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
@@ -143,7 +148,7 @@ cdef int keep_up(Database db, Engine engine) except -1:
         if now < db.read_due:
             return 0
         return reader_of(db, engine).begin(True)
-    if now - db.version_at >= INTERVAL and now >= db.read_due:
+    if now - db.version_at >= db.version_every and now >= db.read_due:
         return reader_of(db, engine).begin(False)
     return 0
 
@@ -178,6 +183,25 @@ cdef bint has_clients(Database db) except -1:
     return False
 
 
+cdef int scrub_idle(Database db) except -1:
+    """Functions have changed behind pgferry's back: what has run since the last look at the catalog may have left in
+    its session what nobody has asked for.
+    """
+    cdef Pool pool
+    cdef Server s
+    for item in db.pools.values():
+        pool = <Pool>item
+        if pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION:
+            continue
+        for free in (pool.idle, pool.used):
+            for each in list((<StreamList>free).items()):
+                s = <Server>each
+                if s.since >= db.version_at and s.last_client:
+                    count_for(pool, "scrubs", "functions changed from outside")
+                    scrub(s)
+    return 0
+
+
 cdef class CatalogReader:
     """Reads a database's catalog and takes over what it says."""
 
@@ -202,9 +226,11 @@ cdef class CatalogReader:
 
     def version_known(self, rows, error):
         """The version of the catalog, looked at for its own sake."""
+        self.took()
         if error is not None:
             self.failed(error)
         elif rows != self.db.catalog_version:
+            scrub_idle(self.db)
             self.db.scanning = False
             self.db.stale = True
             mark_unread(self.db, self.engine)
@@ -214,6 +240,7 @@ cdef class CatalogReader:
 
     def whole_due(self, rows, error):
         """The version that what is read now has at least."""
+        self.took()
         if error is not None:
             self.failed(error)
             return
@@ -223,6 +250,12 @@ cdef class CatalogReader:
             return
         self.version = rows
         self.session.query(SCAN_QUERY, self.scanned)
+
+    cdef int took(self) except -1:
+        """The version has been asked for."""
+        cdef double seconds = self.engine.loop.now - self.begun
+        self.db.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        return 0
 
     def scanned(self, rows, error):
         """The catalog has been read: have worked out what it means."""

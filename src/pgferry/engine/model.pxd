@@ -151,6 +151,7 @@ cdef class Database:
     cdef bint stale                  # it must be read again
     cdef object catalog_version
     cdef double version_at           # monotonic, of the last look at it
+    cdef double version_every        # seconds until the next one
     cdef object catalog              # catalog.CatalogReader, None: nothing has been asked yet
     cdef bint unread                 # functions may have changed since it was read
     cdef double unread_since         # monotonic
