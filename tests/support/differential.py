@@ -221,17 +221,6 @@ def play(
                 if key.data not in noisy:
                     moved = time.monotonic()
             if time.monotonic() - moved > STALLED:
-                import subprocess
-
-                print(
-                    "ATHANG",
-                    subprocess.run(
-                        "ps auxww | grep 'postgres: ' | grep test_",
-                        shell=True,
-                        capture_output=True,
-                        text=True,
-                    ).stdout,
-                )  # TRACE
                 raise Hang("nothing moves:\n  " + "\n  ".join(map(str, players)), players)
     finally:
         for player in players:

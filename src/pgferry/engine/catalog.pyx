@@ -2,9 +2,9 @@
 
 Database.knowledge is what the catalog said when it was read last (session.catalog), by a connection of pgferry's own.
 Database.unread says that it may be out of date: before the first reading, from the moment that a client sends what may
-define functions, triggers and the like, or calls what may do that, until the catalog has been read behind it, and while it cannot be read. Nobody
-gets a server of a database before its catalog has been read, or reading has failed; what runs while `unread` is set is
-taken for unknown (see unsure).
+define functions, triggers and the like, or calls what may do that, until the catalog has been read behind it, and
+while it cannot be read. Nobody gets a server of a database before its catalog has been read, or reading has failed;
+what runs while `unread` is set is taken for unknown (see unsure).
 
 All workers count such statements in shared memory: Database.ddl grows when one is sent and when its transaction is
 over, Database.definers is how many are being run. Changes made behind pgferry's back are looked for every second while

@@ -409,7 +409,7 @@ cdef class Client(Stream):
     cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
     cdef int64_t unnamed_version
     cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
-    # SQL-level name -> what it may have been given since the last probe, as in `sql` (text None: unknown); b"": any name,
+    # SQL-level name -> what it may have been given since the last probe, as in `sql` (text None: unknown); b"": any,
     # by code that prepares under settings that nobody knows. None: none.
     cdef dict preparing
     cdef dict asked_preparing            # the same, of the probe under way

@@ -260,7 +260,8 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
     for name in {*found, *own}:
         text = found.get(name)
         former = before.get(name)
-        if text is not None and (former is None or former[0] != text or (name in preparing and own.get(name) == former)):
+        if text is not None and (
+                former is None or former[0] != text or (name in preparing and own.get(name) == former)):
             there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, touched))
             continue
         # Unchanged: what another client left here, or nothing, says nothing of its own.

@@ -22,8 +22,8 @@ from pgferry.engine.model cimport (
 from pgferry.engine.parse_settings cimport settings_shown
 from pgferry.engine.permit cimport reset_in_session
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, NOTHING, SHOWS, Entry, Note,
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, NOTHING, SHOWS, Entry, Note,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query, own_query_done,

@@ -279,7 +279,8 @@ cdef list session_memory(Engine engine):
             if c.restore is not None:
                 add(found, "session_restore", 1, len(c.restore.message or b""))
             if c.sql is not None:
-                add(found, "sql_prepared_statement", len(c.sql), size_of({name: value[0] for name, value in c.sql.items()}, frozenset()))
+                texts = {name: value[0] for name, value in c.sql.items()}
+                add(found, "sql_prepared_statement", len(c.sql), size_of(texts, frozenset()))
             if c.inbox:
                 add(found, "pending_notification", len(c.inbox), c.held_size)
     for item in engine.databases.values():

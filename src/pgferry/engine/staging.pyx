@@ -1,9 +1,9 @@
 """Commands of pgferry's own beside a client's messages: staged behind what is staged already, their answers swallowed.
 
 In front of a Query they are Queries. In the extended protocol a Query would end the implicit transaction of the batch,
-so there a command goes as Parse, Bind and Execute of a statement and a portal of pgferry's own, and the client's unnamed
-ones stay as they are. As long as nothing of the client's batch is sent, what comes in front of it has a Sync of its
-own: behind an Execute, PostgreSQL would take the client's first statement for one in a transaction block.
+so there a command goes as Parse, Bind and Execute of a statement and a portal of pgferry's own, and the client's
+unnamed ones stay as they are. As long as nothing of the client's batch is sent, what comes in front of it has a Sync of
+its own: behind an Execute, PostgreSQL would take the client's first statement for one in a transaction block.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
@@ -62,8 +62,8 @@ cdef bint can_part(Server s) except -1:
 
 
 cdef int end_own(Server s, int purpose) except -1:
-    """Stage the Sync that ends what is in front of the client's message: if it fails, PostgreSQL skips what is behind it
-    up to there.
+    """Stage the Sync that ends what is in front of the client's message: if that fails, PostgreSQL skips what is behind
+    it up to there.
     """
     s.plan.push(K_SYNC, F_SWALLOW, purpose)
     s.status = 0
