@@ -464,6 +464,18 @@ def test_parse_of_a_name_in_use(pooler: Pooler, direct: Connect, text: str) -> N
     assert through(pooler, script) == script(direct)
 
 
+def test_parse_of_a_name_just_prepared(pooler: Pooler, direct: Connect) -> None:
+    """The same before PostgreSQL has been asked what the PREPARE has made."""
+
+    def script(connect: Connect) -> list[object]:
+        wire = connect()
+        wire.query("BEGIN")
+        wire.query("PREPARE by_sql AS SELECT 7")
+        return [ask(wire, parse("SELECT 5", "by_sql")), wire.query("ROLLBACK")[0].text, run(wire, "by_sql")]
+
+    assert through(pooler, script) == script(direct)
+
+
 @pytest.mark.workers(1)
 def test_none_kept_is_nobody_elses(cluster: Cluster, make_pooler: MakePooler, direct: Connect) -> None:
     """max_prepared_statements = 0: a name is never another client's statement."""

@@ -269,7 +269,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
         s.plan.push(K_PARSE, F_CLIENT_OP, 0)
         s.status = 0
         renamed(c, p, size, size, 5, name_end, st.wire_name)
-    elif made and c.sql is not None and name in c.sql:
+    elif made and (name in (c.sql or ()) or name in (c.preparing or ())):
         expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
     else:
         define(c, s, name, p, size, name_end, verdict, present)
