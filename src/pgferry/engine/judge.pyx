@@ -441,7 +441,7 @@ cdef int note_inner(Client c, Server s, object verdict) except -1:
 cdef int note_text(Client c, Server s, object verdict) except -1:
     """What a text does by itself, without what it executes by name."""
     if verdict is None:
-        return note_anything(c, s, "EXECUTE")
+        return note_anything(c, s, "EXECUTE", False)
     if verdict.notifies:
         s.fence = s.notifying = True
     note_local(s, verdict)
@@ -572,10 +572,11 @@ cdef int note_unknown(Client c, Server s, str reason) except -1:
     return note_anything(c, s, reason)
 
 
-cdef int note_anything(Client c, Server s, str reason) except -1:
+cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1:
     """It may have done anything to the session, and set what has a name that nobody knows.
 
-    That holds its client to the server; in statement mode, where this is not possible, the client loses it.
+    `pins`: that holds its client to the server. Else the client loses it, as with code that cannot be read; so in
+    statement mode, where nobody is held.
     """
     s.noted = True
     if "unknown" in c.engine.omit:
@@ -583,7 +584,7 @@ cdef int note_anything(Client c, Server s, str reason) except -1:
     c.reason = reason
     if s.lone is not None:
         doubt_lone(s)
-    s.touched |= ANYTHING if c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
+    s.touched |= ANYTHING if pins and c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
     s.any_name = s.fence = s.notifying = True
     return 0
 
