@@ -8,6 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from pgferry.embedded import Cluster
+from support.gate import AnswerGate
 from support.pooler import SECRETS, Pooler, eventually
 from support.wire import Message, Wire, bind, execute, parse, query, sync, types
 
@@ -352,3 +353,51 @@ def test_channels_in_other_encodings(pooler: Pooler, cluster: Cluster, database:
         assert heard(ask(latin1, b"NOTIFY \"k\xe9\", '\xfc'")) == [b"k\xe9:\xfc"]
         ask(latin1, b'UNLISTEN "k\xe9"')
         assert heard(ask(latin1, b'NOTIFY "k\xe9"')) == []
+
+
+@pytest.mark.workers(1)
+def test_the_listening_connection_answers_while_a_server_is_scrubbed_for_its_client(
+    make_pooler: Callable[..., Pooler], cluster: Cluster, database: str
+) -> None:
+    """Bob's server is taken from him while he waits for that connection: its answer does not stand for PostgreSQL's
+    to the DISCARD ALL that another one needs, and what was his comes behind that.
+    """
+    with AnswerGate(("127.0.0.1", cluster.port)) as gate, ExitStack() as stack:
+        pooler = make_pooler(
+            settings={"default_pool_size": 1, "server_tls_sslmode": "disable"},
+            databases={"shared": f"host=127.0.0.1 port={gate.port} dbname={database} user=postgres"},
+            userlist={**SECRETS, "alice": "", "bob": ""},
+        )
+
+        def client(user: str) -> Wire:
+            return stack.enter_context(Wire.login((pooler.host, pooler.port), user, "shared"))
+
+        def waiting(count: int) -> None:
+            eventually(lambda: pooler.show("POOLS", database="shared")[0]["cl_waiting"] == count)
+
+        alice, other, bob = client("alice"), client("alice"), client("bob")
+        bob.query("SET work_mem = '2MB'")
+        alice.query("LISTEN a")
+        alice.query("BEGIN")
+        ((_user, pid),) = listening_session(cluster, database)
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            bob.send(query("LISTEN b"))
+            waiting(1)
+            other.send(query("BEGIN"))
+            waiting(2)
+            alice.query("COMMIT")  # bob's turn, who has to wait for that connection, and so the other one's
+            other.until()
+            gate.hold(b"DISCARD ALL")
+            other.query("COMMIT")
+            gate.held.wait(0.5)
+        finally:
+            os.kill(pid, signal.SIGCONT)
+        assert gate.held.wait(10)
+        bob.silent(0.2)
+        gate.release()
+        assert types(bob.until()) == "CZ"
+        for wire, memory in ((bob, b"2MB"), (alice, b"4MB"), (bob, b"2MB")):
+            assert wire.rows("SHOW work_mem") == [[memory]]
+        bob.query("NOTIFY a; NOTIFY b, '1'")
+        assert heard([alice.recv()]) == [b"a:"]

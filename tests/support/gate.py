@@ -12,7 +12,7 @@ from support.wire import message
 class AnswerGate:
     """Listens on 127.0.0.1:`port` and forwards to `target`; no TLS. Use it in a with statement.
 
-    hold_after_error() and fail() work once, on any connection; then wait for `held` and call release().
+    hold(), hold_after_error() and fail() work once, on any connection; then wait for `held` and call release().
     """
 
     def __init__(self, target: Address) -> None:
@@ -22,7 +22,7 @@ class AnswerGate:
         self.ended = threading.Event()  # pgferry has closed a connection
         self._go = threading.Event()
         self._pattern: bytes | None = None
-        self._code = b""
+        self._code: bytes | None = None
         self._armed = False
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -34,6 +34,12 @@ class AnswerGate:
         self.held.clear()
         self._go.clear()
         self._armed = True
+
+    def hold(self, pattern: bytes) -> None:
+        """Keep the next Query with `pattern` in it from the server, and all that comes behind it."""
+        self.held.clear()
+        self._go.clear()
+        self._pattern, self._code = pattern, None
 
     def fail(self, pattern: bytes, code: str) -> None:
         """Answer the next Query with `pattern` in it with this SQLSTATE; the server does not get it."""
@@ -77,6 +83,11 @@ class AnswerGate:
                     self.queries.append(body[:-1])
                 if kind == b"Q" and self._pattern is not None and self._pattern in body:
                     self._pattern = None
+                    if self._code is None:
+                        self.held.set()
+                        self._go.wait()
+                        server.sendall(message(kind, body))
+                        continue
                     text = b"SERROR\0VERROR\0C" + self._code + b"\0Mfailed by the test\0\0"
                     with lock:
                         client.sendall(message(b"E", text))

@@ -8,7 +8,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pgferry.engine.client_login cimport new_login
 from pgferry.engine.ledger cimport Counter
-from pgferry.engine.loop cimport PAUSE_TURN, PAUSE_WAIT, Stream, StreamList
+from pgferry.engine.loop cimport PAUSE_NEWS, PAUSE_TURN, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.model cimport Client, Engine, Server
 from pgferry.engine.plan cimport Plan
 from pgferry.engine.prepared cimport ServerStatements, Statement, StatementTable
@@ -89,7 +89,7 @@ def client_facts(Client c):
     statements = c.statements if c.statements is not None else {}
     return {
         "passing": c.passing, "pending": list(c.pending or ()), "unnamed": c.unnamed,
-        "waiting": bool(c.paused & PAUSE_WAIT),
+        "waiting": bool(c.paused & (PAUSE_WAIT | PAUSE_NEWS)),
         "statements": {name: (<Statement>st).number for name, st in statements.items()},
     }
 

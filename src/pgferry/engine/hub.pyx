@@ -14,7 +14,7 @@ from libc.string cimport memchr
 
 from pgferry.engine.announcing cimport announcement_channel
 from pgferry.engine.listening cimport EARLY, LISTENED, SURE, flush_converted, release, send
-from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.loop cimport PAUSE_NEWS
 from pgferry.engine.messages import notice
 from pgferry.engine.messages cimport quote_identifier, quote_literal
 from pgferry.engine.model cimport CL_CLOSING, Client, Database, Engine
@@ -158,9 +158,12 @@ cdef class Hub(SessionOwner):
     # --- clients that wait
 
     cdef int wait(self, Client c) except -1:
-        """Hold the client until the next answer on this connection; closed if there will be none."""
+        """Hold the client until the next answer on this connection; closed if there will be none.
+
+        It may lose its server meanwhile, and what it waits for then is not for this connection to say: see PAUSE_NEWS.
+        """
         self.blocked.add(c)
-        c.pause(PAUSE_WAIT)
+        c.pause(PAUSE_NEWS)
         if not self.session.up:
             return self.session.connect()
         return 0
@@ -171,7 +174,7 @@ cdef class Hub(SessionOwner):
         self.blocked = set()
         for c in blocked:
             if (<Client>c).state < CL_CLOSING:
-                (<Client>c).unpause(PAUSE_WAIT)
+                (<Client>c).unpause(PAUSE_NEWS)
         return 0
 
     cdef list channels_of(self, Client c, tuple names):

@@ -14,7 +14,7 @@ may_stop()).
 """
 
 from pgferry.engine.hub cimport Hub, Notification, hub_of
-from pgferry.engine.loop cimport PAUSE_STALL, PAUSE_WAIT
+from pgferry.engine.loop cimport PAUSE_NEWS, PAUSE_STALL
 from pgferry.engine.model cimport CL_CLOSING, Client, Server
 from pgferry.engine.pooling cimport close_client
 from pgferry.engine.probe cimport ask
@@ -239,7 +239,7 @@ cdef int flush_inbox(Client c) except -1:
         c.fence_passed = False
         c.put(READY, 6)
         c.flush()
-        return c.unpause(PAUSE_WAIT)
+        return c.unpause(PAUSE_NEWS)
     return 0
 
 
@@ -256,7 +256,7 @@ cdef bint hold_ready(Client c) except -1:
     cdef Hub hub = c.db.hub
     if hub is None or not hub.session.up or not (c.kept.channels or c.awaited is not None):
         return False
-    c.pause(PAUSE_WAIT)
+    c.pause(PAUSE_NEWS)
     hub.fence(c)
     return True
 

@@ -13,6 +13,7 @@ cpdef enum Pause:
     PAUSE_CLOSE = 8   # only the unsent bytes matter any more
     PAUSE_BULK = 16   # a long result: let the kernel collect more of it before the next receive
     PAUSE_TURN = 32   # its share of the turn is used up: it is in loop.unfinished
+    PAUSE_NEWS = 64   # a client for which the listening connection has to answer first (see hub)
 
 
 cdef class Stream:

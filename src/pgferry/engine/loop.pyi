@@ -10,6 +10,8 @@ class Pause(IntFlag):
     PAUSE_STALL = 4
     PAUSE_CLOSE = 8
     PAUSE_BULK = 16
+    PAUSE_TURN = 32
+    PAUSE_NEWS = 64
 
 class Stream:
     loop: Loop

@@ -15,7 +15,7 @@ from pgferry.engine.judge cimport count
 from pgferry.engine.internal cimport internal_answered, internal_down
 from pgferry.engine.listening cimport flush_inbox, listens, stop_listening
 from pgferry.engine.lookup cimport lookup_answered, lookup_lost, next_lookup, start_lookup
-from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
+from pgferry.engine.loop cimport PAUSE_CLOSE, PAUSE_NEWS, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.messages cimport error_message, simple_query
 from pgferry.engine.model cimport (
     CL_ACTIVE, CL_CLOSING, CL_GONE, CL_IDLE, CL_WAITING, MODE_SESSION, P_ANNOUNCE, P_BARRIER, P_BASE,
@@ -531,7 +531,7 @@ cdef int client_hung_up(Client c) except -1:
     if c.state == CL_CLOSING:
         c.broken = True
         return finish_closing(c)
-    if c.paused & (PAUSE_WAIT | PAUSE_STALL):
+    if c.paused & (PAUSE_WAIT | PAUSE_STALL | PAUSE_NEWS):
         return client_gone(c)
     return 0
 
