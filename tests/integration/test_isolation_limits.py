@@ -3,6 +3,7 @@
 import struct
 import threading
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -10,7 +11,7 @@ from pgferry.embedded import Cluster
 from support.clients import begin, pid_of, raw, refusal
 from support.fake_server import AUTH_OK, READY, Conversation, FakeServer
 from support.pooler import Pooler, eventually
-from support.wire import Wire, bind, execute, message, parse, query, sync, types
+from support.wire import Wire, bind, execute, message, parse, query, sync, terminate, types
 
 Make = Callable[..., Pooler]
 pytestmark = pytest.mark.workers(1)
@@ -241,3 +242,25 @@ def test_the_answer_to_a_probe_is_bounded(make_pooler: Make) -> None:
             wire.query("SELECT set_config('app.x', '1', false)")
             eventually(lambda: pooler.show("PINS"), 30)
             assert "1 MB" in pooler.show("PINS")[0]["reasons"]
+
+
+def test_a_client_that_leaves_without_reading_costs_no_server(make_pooler: Make, database: str) -> None:
+    """Its server is not read while the client has not taken its last bytes, and is to be asked what it holds."""
+    pooler = make_pooler(settings={"default_pool_size": 1})
+    path = f"{pooler.socket_dir}/.s.PGSQL.{pooler.port}"
+    with Wire.login(path, database=database) as lazy, raw(pooler, database) as other:
+
+        def unread() -> int:
+            return sum(row["send_remain"] for row in pooler.show("SOCKETS", database=database, type="C"))
+
+        def probes(count: int) -> bool:
+            return sum(row["count"] for row in pooler.show("STATE_COUNTERS", counter="probes")) == count
+
+        for number in range(1, 1000):
+            lazy.send(query("SELECT set_config('app.x', '1', false), repeat('x', 6000)"))
+            eventually(partial(probes, number))
+            if unread():
+                break
+        lazy.send(terminate())
+        other.sock.settimeout(5)
+        assert other.rows("SELECT coalesce(current_setting('app.x', true), '')") == [[b""]]

@@ -291,6 +291,19 @@ def test_the_first_client_finds_the_catalog_read(make_pooler: Make, cluster: Clu
     place.finds_nothing(owner)
 
 
+@pytest.mark.pg(18)  # it takes its time
+def test_nobody_waits_for_ever_for_the_first_reading(
+    make_pooler: Make, cluster: Cluster, database: str
+) -> None:
+    """The only server there may be is idle: nobody gives it back, and no other one is made."""
+    place = Place(make_pooler(cluster, settings={"default_pool_size": 1}), database)
+    with psycopg.connect(cluster.conninfo(database)) as locking:
+        locking.execute("LOCK TABLE pg_catalog.pg_policy IN ACCESS EXCLUSIVE MODE")
+        with raw(place.pooler, database, timeout=20) as first:
+            assert first.rows("SELECT 1") == [[b"1"]]
+        locking.rollback()
+
+
 def test_the_catalog_is_read_whatever_clients_set(one: Place) -> None:
     """A statement_timeout or an encoding of a client is not that of what pgferry asks for itself."""
     spoiler = one.join()

@@ -249,6 +249,44 @@ def test_a_server_that_is_not_scrubbed_serves_nobody(make_pooler: Make, answer: 
             assert value(bob, "SELECT 1") == b"connection 2"
 
 
+def test_one_that_is_not_scrubbed_has_an_idle_one_take_its_place(make_pooler: Make) -> None:
+    """Also while nobody can log in to make a new one."""
+    connections: list[Conversation] = []
+    refused = threading.Event()
+
+    def script(c: Conversation) -> None:
+        connections.append(c)
+        if len(connections) > 2:
+            c.wait_for_end()
+            return
+        number = len(connections)
+        c.login()
+        while True:
+            kind, body = c.recv()
+            if body == b"DISCARD ALL\0":
+                again = refused.is_set()
+                refused.set()
+                c.send(message(b"C", body) if again else message(b"E", b"SERROR\0C57014\0Mno\0\0"), READY)
+            elif kind == b"Q":
+                c.send(result(str(number)))
+
+    with FakeServer(script) as server:
+        pooler = make_pooler(
+            settings={
+                "default_pool_size": 2,
+                "min_pool_size": 2,
+                "session_state": "ignore",
+                "server_round_robin": 1,
+            },
+            userlist={"alice": "", "bob": "", "admin": ""},
+            databases={"shared": f"{server.line} user=bob"},
+        )
+        with raw(pooler, "shared", "alice") as alice, raw(pooler, "shared", "bob") as bob:
+            eventually(lambda: pooler.show("POOLS", database="shared", sv_idle=2))
+            assert {value(alice, "SELECT 1"), value(alice, "SELECT 1")} == {b"1", b"2"}
+            assert value(bob, "SELECT 1") in (b"1", b"2")
+
+
 def test_a_client_that_leaves_meanwhile_costs_no_server(make_pooler: Make) -> None:
     script = Failing(message(b"C", b"DISCARD ALL\0"))
     with FakeServer(script) as server:

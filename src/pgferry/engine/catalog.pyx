@@ -170,6 +170,8 @@ cdef int catalog_tick(Database db, Engine engine) except -1:
         keep_up(db, engine)
     if is_given_up(db, engine.loop.now):
         settle_held(db, -1)
+        for pool in list(db.pools.values()):
+            serve_waiting(<Pool>pool)
     return 0
 
 

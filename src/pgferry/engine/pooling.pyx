@@ -243,6 +243,7 @@ cdef int leave_dirty(Client c, Server s) except -1:
     """The client has left and its server holds, or may hold, what nobody else may find there."""
     s.client = None
     c.server = None
+    s.unpause(PAUSE_PEER)       # the client may never take its last bytes
     if c.pins & CANNOT_ASK or s.touched & CANNOT_ASK:
         return close_server(s, "client left state that cannot be undone")
     if "scrub" in c.engine.omit:
@@ -458,6 +459,7 @@ cdef int part_from_server(Client c, Server s) except -1:
         return maybe_release(s)
     s.client = None
     c.server = None
+    s.unpause(PAUSE_PEER)
     if scrubs_only(s):
         return finish_alone(s)
     if only_probed(s) and not half_sent and not c.pins & CANNOT_ASK and not s.asked & CANNOT_ASK:

@@ -7,7 +7,7 @@ time: the last one is kept (Restore), and taken again when the same values diffe
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.judge cimport count
-from pgferry.engine.loop cimport PAUSE_STALL, PAUSE_WAIT
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
 from pgferry.engine.messages cimport quote_literal, simple_query
 from pgferry.engine.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Engine
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
@@ -274,5 +274,5 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
     c.idle_since = c.loop.now
     c.proving = False
     close_server(s, reason)
-    c.unpause(PAUSE_WAIT | PAUSE_STALL)
+    c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
     return True

@@ -7,12 +7,12 @@ waits for the answer; what it needs of session state is brought behind it, to a 
 """
 
 from pgferry.engine.judge cimport count
-from pgferry.engine.loop cimport PAUSE_WAIT
+from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server,
 )
 from pgferry.engine.plan cimport F_SWALLOW, K_QUERY
-from pgferry.engine.pooling cimport clean, close_server, make_available, own_query
+from pgferry.engine.pooling cimport clean, close_server, make_available, own_query, serve_waiting
 from pgferry.engine.probe cimport scrubbed
 from pgferry.engine.restoring cimport bring
 
@@ -60,7 +60,9 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
         c.wait_start = c.loop.now
         c.wait_notified = False
         pool.waiting.push(c)
-    return close_server(s, reason)
+        c.unpause(PAUSE_PEER)
+    close_server(s, reason)
+    return serve_waiting(pool)
 
 
 cdef bint scrubs_only(Server s) noexcept:
