@@ -137,6 +137,24 @@ def test_one_reset_behind_another(compare: Callable[..., None]) -> None:
     compare(script)
 
 
+@pytest.mark.parametrize("mode", ["session", "transaction"])
+def test_an_error_behind_discard_all_and_a_late_sync(compare: Callable[..., None], mode: str) -> None:
+    """DISCARD ALL stands whatever fails behind it, and so do the start values, however late the batch ends."""
+
+    def script(connect: Connect) -> list[object]:
+        wire = connect(TimeZone="Asia/Tokyo", search_path="pg_catalog")
+        got: list[object] = []
+        for _ in range(2):
+            wire.send(b"".join(parse(text) + bind() + execute() for text in ("DISCARD ALL", "SELECT 1/0")))
+            got.append(gist(wire.until("E"))[-1])
+            wire.send(sync())
+            wire.until()
+            got.append(gist(wire.query("SELECT current_setting('TimeZone'), current_setting('search_path')")))
+        return got
+
+    compare(script, pool_mode=mode)
+
+
 def test_function_calls_in_statement_mode(compare: Callable[..., None]) -> None:
     """A function that nobody knows may have changed the session: others never see it, and nobody is cut off."""
 

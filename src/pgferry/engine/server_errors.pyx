@@ -39,8 +39,8 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return 0                    # the client has had its answer, and needs this server no more
     if s.lone is not None:
         doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
-    if s.base and s.plan.size() == 1:
-        s.base = None               # the RESET has not succeeded
+    if s.base and s.plan.size() == 1 and front.kind == K_QUERY:
+        s.base = None               # the RESET has not succeeded; in a batch it may have, before the Sync is here
     s.own_turn = False
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
