@@ -149,7 +149,7 @@ def test_an_error_behind_discard_all_and_a_late_sync(compare: Callable[..., None
             got.append(gist(wire.until("E"))[-1])
             wire.send(sync())
             wire.until()
-            got.append(gist(wire.query("SELECT current_setting('TimeZone'), current_setting('search_path')")))
+            got.append(wire.rows("SELECT current_setting('TimeZone'), current_setting('search_path')"))
         return got
 
     compare(script, pool_mode=mode)
