@@ -26,6 +26,7 @@ class Mutant:
     omit: str
     families: tuple[str, ...]
     others: bool = False
+    blind: bool = False  # pgferry cannot read the catalog
 
 
 MUTANTS = {
@@ -33,6 +34,13 @@ MUTANTS = {
     "scrub between users": Mutant("ddl,users", ("ddl",), others=True),
     "whole Binds": Mutant("pieces", ("bind_pieces",)),
     "what nobody has understood": Mutant("unknown", ("functions", "long_text")),
+    "errors to pgferry's own queries": Mutant("errors", ("cancels",)),
+    "settings that literals depend on": Mutant("literals", ("meanings",)),
+    "a catalog that cannot be read": Mutant("catalog", ("indirect", "domains"), blind=True),
+    "time limits on idle servers": Mutant("limits", ("idle",)),
+    "values in any encoding": Mutant("values", ("encodings",)),
+    "RESET beside a procedure": Mutant("lone", ("back",)),
+    "comments that end at CR": Mutant("comment", ("comments",)),
 }
 
 
@@ -51,6 +59,7 @@ def test_noticed(cluster: Cluster, database: str, make_pooler: Callable[..., Poo
         database,
         make_pooler,
         [kind for kind in PENDING if kind not in mutant.families],
+        mutant.blind,
         settings={"default_pool_size": 1},
         environment={"PGFERRY_TEST_OMIT": mutant.omit},
         ignore=".",

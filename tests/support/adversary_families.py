@@ -217,6 +217,43 @@ def prepared(m: AttackMaker) -> list[Move]:
     )
 
 
+# Setting, two values of it, and what tells them apart: the expression and its value under each.
+MEANINGS = (
+    ("DateStyle", ("ISO, MDY", "German, DMY"), "extract(month FROM '01/02/2003'::date)::text", "1 2"),
+    (
+        "TimeZone",
+        ("UTC", "Asia/Tokyo"),
+        "(extract(epoch FROM '2024-02-29 12:00:00'::timestamptz)::bigint / 3600)::text",
+        "474780 474771",
+    ),
+    (
+        "IntervalStyle",
+        ("postgres", "sql_standard"),
+        "extract(hour FROM '-1 2:00:00'::interval)::text",
+        "2 -2",
+    ),
+    ("standard_conforming_strings", ("on", "off"), "length('a\\\\b')::text", "4 3"),
+    ("transform_null_equals", ("off", "on"), "coalesce((1 = NULL)::text, 'unknown')", "unknown false"),
+)
+
+
+def meanings(m: AttackMaker) -> list[Move]:
+    """One text prepared by two clients under different settings: to each it means what it meant at its Parse."""
+    rng = m.rng
+    setting, values, expression, meant = rng.choice(MEANINGS)
+    text = f"SELECT {expression}, '{m.tag}'"
+    right = meant.encode().split()
+    first = rng.choice([0, 1])
+    moves = [m.one(f"SET {setting} = '{values[who]}'", who=who) for who in (0, 1)]
+    for who in (first, 1 - first):
+        start = wire.parse(text, "adv_m") if rng.random() < 0.8 else wire.parse(text, "adv_m") + wire.sync()
+        data = start + wire.bind((), "adv_m") + wire.execute() + wire.sync()
+        moves.append(Move(data, data.count(wire.sync()), who=who, expect=right[who]))
+    again = wire.bind((), "adv_m") + wire.execute() + wire.sync()
+    moves += [Move(again, who=who, expect=right[who]) for who in rng.choices([0, 1], k=rng.randint(0, 3))]
+    return moves
+
+
 def ddl(m: AttackMaker) -> list[Move]:
     """Objects that are made and used in one text, one pipeline or one transaction, by one client or two."""
     rng = m.rng
@@ -382,6 +419,14 @@ def timeouts(m: AttackMaker) -> list[Move]:
     return moves
 
 
+def idle(m: AttackMaker) -> list[Move]:
+    """A limit on idle sessions that is over about when the server is wanted for the next client."""
+    rng = m.rng
+    moves = [m.one(f"SET idle_session_timeout = {rng.randint(1, 5)}")]
+    moves += [m.one("SELECT 1", pause=rng.choice([0, 0.002, 0.005, 0.01])) for _ in range(rng.randint(2, 8))]
+    return moves
+
+
 def startup(m: AttackMaker) -> list[Move]:
     """State in the startup packet, and what RESET, DISCARD and errors make of it."""
     some = ["SELECT 1", "RESET ALL", "DISCARD ALL", "RESET search_path", "SELECT 1/0", "SET app.start = 'x'"]
@@ -510,6 +555,7 @@ FAMILIES: dict[str, Family] = {
     "quoting": Family(quoting),
     "encodings": Family(encodings),
     "prepared": Family(prepared, "call"),
+    "meanings": Family(meanings),
     "ddl": Family(ddl, "call"),
     "indirect": Family(indirect, "fixed"),
     "domains": Family(domains, "fixed"),
@@ -517,6 +563,7 @@ FAMILIES: dict[str, Family] = {
     "computed": Family(computed, "setting"),
     "long_names": Family(long_names, "setting"),
     "timeouts": Family(timeouts),
+    "idle": Family(idle),
     "startup": Family(startup, "setting"),
     "functions": Family(functions, "setting"),
     "copies": Family(copies, "fixed"),

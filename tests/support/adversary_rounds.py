@@ -86,6 +86,7 @@ class Arena:
     """One database behind one pooler, for any number of rounds.
 
     `without`: families of attacks that are left out, payloads, and "news", "literals", "codecs" of the bystanders.
+    `blind`: pgferry cannot read what functions do, since its user may not.
     """
 
     def __init__(
@@ -94,14 +95,18 @@ class Arena:
         database: str,
         make_pooler: Callable[..., Pooler],
         without: Collection[str] = (),
+        blind: bool = False,
         **options: object,
     ) -> None:
         self.without = frozenset(without)
         self.cluster, self.database = cluster, database
         self.kinds = schema.KINDS if random.random() < 0.4 else schema.QUIET
         self.oids = schema.make_objects(cluster, database, self.kinds)
+        if blind:
+            cluster.sql("REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC", database)
         direct: Address = ("127.0.0.1", cluster.port)
-        users = SERVER_USERS.items()
+        users = [(entry, user) for entry, user in SERVER_USERS.items() if user == schema.APP or not blind]
+        self.entries = [entry for entry, _ in users]
         self.right = {entry: right_answers(direct, database, user) for entry, user in users}
         self.parameters = {entry: right_parameters(direct, database, user) for entry, user in users}
         server = f"host=127.0.0.1 port={cluster.port} dbname={database}"
@@ -121,7 +126,7 @@ class Arena:
     ) -> Plan:
         """The plan of a round, of some families or all."""
         rng = random.Random(seed)
-        entry = rng.choice([*SERVER_USERS])
+        entry = rng.choice(self.entries)
         attacks = []
         users = LOGINS[:1] if others else rng.choice([LOGINS[:1], LOGINS[:1], LOGINS[:2]])
         names = [name for name in families or FAMILIES if name not in self.without]

@@ -20,7 +20,7 @@ from pgferry.engine.pooling cimport serve_waiting
 from pgferry.engine.probe cimport scrub
 from pgferry.engine.touch cimport ASKABLE
 from pgferry.engine.unsure cimport note_definition, settle_held
-from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY
+from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, Knowledge
 
 cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version,
 cdef double LONGEST_INTERVAL = 10.0     # of which it may take
@@ -308,6 +308,9 @@ cdef class CatalogReader:
     cdef int failed(self, dict error) except -1:
         """Until it can be read functions stay unknown: see Database.unread."""
         cdef Database db = self.db
+        if "catalog" in self.engine.omit:
+            use_knowledge(db, self.engine, Knowledge())
+            return self.ended()
         db.scanning = False
         db.stale = True
         mark_unread(db, self.engine)

@@ -49,6 +49,8 @@ cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
         at = index.get((<bytes>name).decode())
         value = tracked[at] if at is not None and at < len(tracked) else None
         values.append(settings.get(name) if value is None else value)
+    if "literals" in pool.engine.omit:
+        values[len(NAME_SETTINGS):] = [None] * (len(values) - len(NAME_SETTINGS))
     return pool.engine.table.settings(pool.db.name, pool.user.name, tuple(values))
 
 

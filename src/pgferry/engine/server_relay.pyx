@@ -609,7 +609,9 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
     if s.lone is not None and not front.flags & F_SWALLOW:
-        if ends(tag) or s.lone_done & LONE_EXECUTED or (s.lone_done and front.kind == K_EXECUTE):
+        if s.lone_done and front.kind == K_EXECUTE and "lone" in s.pool.engine.omit:
+            pass
+        elif ends(tag) or s.lone_done & LONE_EXECUTED or (s.lone_done and front.kind == K_EXECUTE):
             doubt_lone(s)           # not alone: what else is in the batch may have rolled it back, as CALL and DO can
         elif front.kind == K_QUERY:
             s.lone_done = LONE_QUERIED

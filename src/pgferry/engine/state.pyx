@@ -76,7 +76,7 @@ cdef size_t size_of(dict settings, frozenset channels) except? 0:
 cdef State rest_of(Engine engine, State state):
     """The same without time limits that must not stay in force while its server waits; None: there are none."""
     found = [name for name, value in state.settings.items() if must_not_stay(name, value.removeprefix(REPLAY))]
-    if not found:
+    if not found or "limits" in engine.omit:
         return None
     return intern_state(engine, {name: value for name, value in state.settings.items() if name not in found},
                         state.channels)
@@ -123,6 +123,13 @@ cdef bytes assignment(bytes name, bytes value):
             return b"SELECT " + call(name, value) + b";"
         return b"SET " + name + b"=" + literals + b";"
     return b"SET " + quote_identifier(name) + b"=" + quote_literal(value) + b";"
+
+
+cdef bytes assignment_as_it_is(bytes name, bytes value):
+    """The same without a thought for encodings: what tests of them are to notice."""
+    if value.isascii():
+        return assignment(name, value)
+    return b"SET " + quote_identifier(name) + b"='" + value.replace(b"'", b"''") + b"';"
 
 
 cdef bint is_identifier(bytes name):
@@ -223,7 +230,7 @@ cdef bytes make_way(State old, State new, bint person, set omit):
             changed.sort(key=comes_later)
         for name, value in changed:
             if name != ROLE and name != AUTHORIZATION:
-                parts.append(assignment(name, value))
+                parts.append(assignment(name, value) if "values" not in omit else assignment_as_it_is(name, value))
     if "listen" not in omit:
         add_channels(parts, old.channels, new.channels)
     if person:
