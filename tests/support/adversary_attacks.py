@@ -44,6 +44,7 @@ class Attack:
     user: str
     moves: list[Move]
     startup: dict[str, str] = field(default_factory=dict)
+    direct: bool = False  # its second connection (Move.who 1) goes to PostgreSQL itself
 
     def __str__(self) -> str:
         shown = [f"{self.family} ({self.payload}) {self.tag} by {self.user} {self.startup or ''}"]
@@ -59,6 +60,7 @@ class Family:
 
     make: Callable[["AttackMaker"], list[Move]]
     needs: str = ""  # "call", "setting", "fixed"
+    direct: bool = False  # see Attack; only played where that is allowed (Plan.outside)
 
     def can(self, payload: schema.Payload) -> bool:
         if self.needs == "fixed":
@@ -125,7 +127,7 @@ class AttackMaker:
             if rng.random() < 0.3:
                 moves.append(Move(b"", 0, pause=rng.uniform(0, 0.3)))
             moves.append(Move(b"", 0, end=rng.choice(["X", "X", "close", "reset"])))
-        return Attack(family, self.payload.name, self.tag, self.user, moves, start)
+        return Attack(family, self.payload.name, self.tag, self.user, moves, start, kind.direct)
 
     # --- how statements are sent
 

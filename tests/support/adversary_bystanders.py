@@ -344,7 +344,10 @@ class Keeper(Asker):
             if m.type == "D"
         ]
         if failed or told:
-            raise Difference(f"{self.name}, {self.asked}: {failed} {told}")
+            raise Difference(
+                f"{self.name}, {self.asked}: {failed} {told};"
+                f" state {self.state}, start {self.start}; it did {self.history[-8:]}"
+            )
         if self.asked == "check":
             self._compare(rows[0])
         elif self.asked == "execute" and rows[0][1] != self.prepared:

@@ -141,9 +141,18 @@ class Stage:
         self.owners: dict[Connection, Client] = {}
         self.counts: Counter[str] = Counter()
         self.events: list[str] = []  # what attackers did, newest last
+        self.direct: tuple[Address, str, str] = (address, database, "")  # PostgreSQL itself, database, user
 
     def open(self, owner: "Client", user: str, **more: str) -> Connection:
-        made = Connection(self.address, self.database, user, random.Random(self.rng.random()), **more)
+        rng = random.Random(self.rng.random())
+        return self._owned(owner, Connection(self.address, self.database, user, rng, **more))
+
+    def open_direct(self, owner: "Client") -> Connection:
+        """A connection to PostgreSQL, as the user of pgferry's servers."""
+        address, database, user = self.direct
+        return self._owned(owner, Connection(address, database, user, random.Random(self.rng.random())))
+
+    def _owned(self, owner: "Client", made: Connection) -> Connection:
         self.poll.register(made.sock, selectors.EVENT_READ, made)
         self.owners[made] = owner
         return made
@@ -203,7 +212,10 @@ class Attacker(Client):
 
     def connection(self, who: int) -> Connection:
         if who not in self.connections:
-            self.connections[who] = self.stage.open(self, self.attack.user, **self.attack.startup)
+            if who == 1 and self.attack.direct:
+                self.connections[who] = self.stage.open_direct(self)
+            else:
+                self.connections[who] = self.stage.open(self, self.attack.user, **self.attack.startup)
             self.stage.events.append(f"{time.monotonic():.3f} enters {who}: {self.attack}")
         return self.connections[who]
 

@@ -289,6 +289,20 @@ def ddl(m: AttackMaker) -> list[Move]:
     return rng.choice(ways)
 
 
+def outside(m: AttackMaker) -> list[Move]:
+    """Objects that are made by a connection to PostgreSQL itself, and used at once by another one."""
+    rng = m.rng
+    shape: Shape = rng.choice(SHAPES)
+    names = {"t": m.tag, "call": m.payload.call}
+    make, use = shape.make.format(**names), shape.use.format(**names)
+    moves = [Move(wire.query(make), who=1), m.one(use) if shape.single else Move(wire.query(use))]
+    if rng.random() < 0.5:
+        moves.insert(0, m.one("SELECT 1"))
+    if rng.random() < 0.3:
+        moves = [m.one("BEGIN"), *moves, m.one(rng.choice(["COMMIT", "ROLLBACK"]))]
+    return moves
+
+
 def indirect(m: AttackMaker) -> list[Move]:
     """Everything permanent that runs the payload without its words in the text."""
     rng, p = m.rng, m.payload.name
@@ -557,6 +571,7 @@ FAMILIES: dict[str, Family] = {
     "prepared": Family(prepared, "call"),
     "meanings": Family(meanings),
     "ddl": Family(ddl, "call"),
+    "outside": Family(outside, "call", direct=True),
     "indirect": Family(indirect, "fixed"),
     "domains": Family(domains, "fixed"),
     "back": Family(back, "setting"),

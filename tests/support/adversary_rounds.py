@@ -33,6 +33,7 @@ PENDING: dict[str, str] = {
     "seed": "who runs anything while a function is made that calls setseed is pinned for good",
     "killing": "a server that dies behind DISCARD ALL takes its client's start values along",
 }
+SEEN = 2.5  # seconds after which what was made on a direct connection is known, and servers were wiped
 SETTINGS: dict[str, object] = {
     "session_state": "track",
     "default_pool_size": 2,
@@ -52,6 +53,9 @@ class Plan:
     at_once: int
     killing: bool = False
     others: bool = False  # nobody but witnesses of other login users than the attackers' looks
+    # What must be over before witnesses look: "" nothing; "reload": session_state is ignore for the first half of the
+    # attacks, and then track by RELOAD; "outside": attackers use what direct connections make at the same time.
+    first: str = ""
 
     def __str__(self) -> str:
         return f"seed {self.seed}, entry {self.entry}:\n" + "\n".join(map(str, self.attacks))
@@ -122,7 +126,12 @@ class Arena:
         self.summary = Summary()
 
     def plan(
-        self, seed: int, families: Sequence[str] = (), killing: bool = False, others: bool = False
+        self,
+        seed: int,
+        families: Sequence[str] = (),
+        killing: bool = False,
+        others: bool = False,
+        first: str = "",
     ) -> Plan:
         """The plan of a round, of some families or all."""
         rng = random.Random(seed)
@@ -130,21 +139,28 @@ class Arena:
         attacks = []
         users = LOGINS[:1] if others else rng.choice([LOGINS[:1], LOGINS[:1], LOGINS[:2]])
         names = [name for name in families or FAMILIES if name not in self.without]
+        names = [name for name in names if first == "outside" or not FAMILIES[name].direct]
+        if first == "outside":
+            names += ["outside"] * len(names)
         for n in range(rng.randint(8, 14)):
             tag = f"{seed}_{n}"
             user, superuser = rng.choice(users), entry == "adv_super"
             maker = AttackMaker(f"{seed}/{n}", tag, user, superuser, self.oids, self.kinds, self.without)
             family = rng.choice(names)
             attacks.append(maker.make(family, FAMILIES[family]))
-        if others or self.refuses:
+        if others or first or self.refuses:
             for attack in attacks:
+                if first == "reload":
+                    attack.startup = {}  # refused as long as session_state is ignore
                 attack.moves = [move for move in attack.moves if move.expect is None]
-        return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing, others)
+        return Plan(seed, entry, attacks, rng.choice([1, 1, 2, 3]), killing, others, first)
 
     def play(self, plan: Plan) -> None:
         """Difference or Hang when somebody heard what is not right."""
         started = time.monotonic()
         stage = Stage(self.address, plan.entry, plan.seed, plan.killing, "bind_pieces" not in self.without)
+        direct: Address = ("127.0.0.1", self.cluster.port)
+        stage.direct = (direct, self.database, SERVER_USERS[plan.entry])
         game = Game(self, stage, plan)
         try:
             with Chaos(self, plan.seed) if plan.killing else contextlib.nullcontext():
@@ -220,6 +236,8 @@ class Game:
 
     def run(self) -> None:
         waiting = list(reversed(self.plan.attacks))
+        if self.plan.first:
+            waiting = self._before(waiting)
         while waiting or self.attackers:
             while waiting and len(self.attackers) < self.plan.at_once:
                 self.attackers.append(Attacker(self.stage, waiting.pop()))
@@ -231,6 +249,38 @@ class Game:
         before = [w.checked for w in self.witnesses]
         self._until(lambda: all(w.checked >= n + 8 for w, n in zip(self.witnesses, before, strict=True)))
         self._rest()
+
+    def _before(self, waiting: list[Attack]) -> list[Attack]:
+        """What is not promised yet: attacks while nobody looks. Returns those that are left."""
+        later, reloads = len(waiting) // 2, self.plan.first == "reload"
+        asleep = [asker for asker in self.askers if not asker.resting]
+        if reloads:
+            self.arena.pooler.set({"session_state": "ignore"})
+        for asker in asleep:
+            asker.resting = True
+        while len(waiting) > later or (self.attackers and not reloads):
+            while len(waiting) > later and len(self.attackers) < self.plan.at_once:
+                self.attackers.append(Attacker(self.stage, waiting.pop()))
+            self._turn()
+            self.attackers = [a for a in self.attackers if not a.done]
+        if reloads:
+            self.arena.pooler.set({"session_state": "track"})
+        else:
+            waiting = [attack for attack in waiting if attack.family != "outside"]
+            self._until_seen()
+        for asker in asleep:
+            asker.resting = False
+        return waiting
+
+    def _until_seen(self) -> None:
+        """Wait, with some traffic, until pgferry has looked at the catalog."""
+        end = time.monotonic() + SEEN
+        with psycopg.connect(
+            self.arena.pooler.conninfo(self.plan.entry, LOGINS[0]), autocommit=True
+        ) as client:
+            while time.monotonic() < end:
+                client.execute("SELECT 1")
+                time.sleep(0.05)
 
     def _rest(self) -> None:
         for asker in self.askers:

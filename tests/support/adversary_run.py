@@ -30,6 +30,8 @@ class Variant:
     workers: int = 1
     settings: dict[str, object] = field(default_factory=dict)
     killing: bool = False
+    first: str = ""  # see Plan
+    blind: bool = False  # see Arena
 
 
 VARIANTS = (
@@ -40,6 +42,12 @@ VARIANTS = (
     Variant("killing", 1, {}, True),
     Variant("killing, two workers", 2, {"default_pool_size": 4}, True),
     Variant("refuse", 1, {"session_state": "refuse"}),
+    Variant("scrub always", 1, {"scrub": "always"}),
+    Variant("scrub when needed", 1, {"scrub": "when_needed"}),
+    Variant("pin unknown", 1, {"unknown_state": "pin", "default_pool_size": 6}),
+    Variant("reload", 1, {}, first="reload"),
+    Variant("outside", 1, {}, first="outside"),
+    Variant("blind", 1, {"default_pool_size": 12}, blind=True),
     Variant("session mode", 1, {"pool_mode": "session", "default_pool_size": 40}),
 )
 
@@ -56,7 +64,7 @@ def arena(variant: Variant, cluster: Cluster, without: Sequence[str]) -> Iterato
         return made[-1].start()
 
     try:
-        yield Arena(cluster, database, make_pooler, without, settings=variant.settings)
+        yield Arena(cluster, database, make_pooler, without, variant.blind, settings=variant.settings)
     finally:
         for pooler in made:
             try:
@@ -71,6 +79,7 @@ class Wish:
     """What is to be played. seed: this round alone, again and again."""
 
     seconds: float
+    rounds: int
     families: Sequence[str]
     without: Sequence[str]
     seed: int | None
@@ -82,10 +91,11 @@ def play(variant: Variant, cluster: Cluster, wish: Wish) -> Summary:
     total = Summary()
     end = time.monotonic() + wish.seconds
     seed = random.randrange(10**8) * 10 if wish.seed is None else wish.seed
-    while time.monotonic() < end:
+    while time.monotonic() < end and total.rounds < wish.rounds:
         with arena(variant, cluster, wish.without) as here:
-            while time.monotonic() < end and here.summary.rounds < EACH:
-                plan = here.plan(seed, wish.families, variant.killing)
+            most = min(EACH, wish.rounds - total.rounds)
+            while time.monotonic() < end and here.summary.rounds < most:
+                plan = here.plan(seed, wish.families, variant.killing, first=variant.first)
                 seed += wish.seed is None
                 try:
                     here.play(plan)
@@ -100,6 +110,7 @@ def play(variant: Variant, cluster: Cluster, wish: Wish) -> Summary:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=600, help="for all variants together")
+    parser.add_argument("--rounds", type=int, default=10**9, help="at most, of each variant and version")
     parser.add_argument("--pg", default="15,18")
     parser.add_argument("--variants", default=",".join(v.name for v in VARIANTS).replace(", ", " "))
     parser.add_argument("--families", default=",".join(FAMILIES))
@@ -113,7 +124,7 @@ def main() -> int:
     wanted = args.variants.split(",")
     variants = [v for v in VARIANTS if v.name.replace(",", "") in wanted]
     without = args.without.split(",")
-    families = [f for f in args.families.split(",") if f not in without]
+    families = [f for f in args.families.split(",") if f not in without and not FAMILIES[f].direct]
     sets = [[f] for f in families] if args.each else [families]
     versions = [int(v) for v in args.pg.split(",")]
     seconds = args.seconds / (len(variants) * len(sets) * len(versions))
@@ -123,7 +134,7 @@ def main() -> int:
         schema.make_roles(cluster)
         for variant in variants:
             for some in sets:
-                wish = Wish(seconds, some, without, args.seed, args.shrink)
+                wish = Wish(seconds, args.rounds, some, without, args.seed, args.shrink)
                 found = play(variant, cluster, wish)
                 what = f"{variant.name}, PostgreSQL {version}" + (f", {some[0]}" if args.each else "")
                 print(f"{what}: {found.rounds} rounds, {len(found.differences)} differences", flush=True)
