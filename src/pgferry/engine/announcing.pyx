@@ -29,15 +29,19 @@ cdef int announce(Client c, Server s, bint extended) except -1:
     s.notifying = False
     if s.xact == b"E" and s.plan.turns == 0:
         return 0                    # nothing is carried out
-    if s.announced == 0 and c.db.listening.total() == 0:
+    if not is_due(c, s):
         return 0
     epoch = c.db.hubs.total()
-    if s.announced == c.id and s.announced_epoch == epoch:
-        return 0
     s.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
     s.announced_epoch = epoch
     text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.cancel_key))
     return stage(s, text, extended, P_ANNOUNCE, None)
+
+
+cdef bint is_due(Client c, Server s) except -1:
+    """Whether anybody listens, and the server has not told whom it works for."""
+    return ((s.announced != 0 or c.db.listening.total() != 0)
+            and not (s.announced == c.id and s.announced_epoch == c.db.hubs.total()))
 
 
 cdef int announced(Server s, bint succeeded) except -1:

@@ -4,6 +4,7 @@ import re
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.announcing cimport is_due
 from pgferry.engine.ensure cimport (
     bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, lacks_sql, refuse, sequences_ready,
 )
@@ -120,6 +121,8 @@ cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     if s.xact == b"E":
         return False
     if s.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
+        return True
+    if (s.notifying or verdict is None or verdict.notifies) and is_due(c, s):
         return True
     return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.sql or {}) != (s.sql or {})
 

@@ -108,6 +108,7 @@ cdef int settle_unsure(Client c, Server s) except -1:
         note_inner(c, s, judge(c, text, len(text)))
     if lost:
         may_have_called(s, news(known, db.knowledge))
+    s.notifying = False         # what may have notified has been sent long ago
     if defined:
         s.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
     return 0
