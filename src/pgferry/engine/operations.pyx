@@ -77,11 +77,14 @@ def client_total(Engine engine):
 
 
 def replace_servers(Pool pool, str reason):
-    """Close a pool's servers: free ones now, the others when their client lets go."""
+    """Close a pool's servers: free ones now, the others when their client lets go. Those of pgferry's own stay: nothing
+    of clients is in them, and whoever listens would lose notifications.
+    """
     cdef Server s
     for s in pool.servers():
-        s.close_needed = True
-        s.close_reason = reason
+        if s.internal is None:
+            s.close_needed = True
+            s.close_reason = reason
     for group in (pool.fresh, pool.idle, pool.used):
         for s in group.items():
             close_server(s, reason)
