@@ -65,7 +65,8 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
-        s.error = fields if "errors" not in s.pool.engine.omit else None    # in front of the client's message (staging.end_own)
+        # In front of the client's message (staging.end_own).
+        s.error = fields if "errors" not in s.pool.engine.omit else None
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
