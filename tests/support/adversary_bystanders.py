@@ -235,14 +235,15 @@ class Keeper(Asker):
         self.person = self.role
         self.prepared = ""
 
-    def value(self, name: str) -> str:
+    def value(self, name: str, bound: bool = False) -> str:
+        """One that its encoding has. In a text (not `bound`) the byte 0x5C as half of a character would pin it."""
         while True:
             value = self.rng.choice(_KEPT[name])
             try:
-                value.encode(self.codec)
+                encoded = value.encode(self.codec)
             except UnicodeEncodeError:
                 continue
-            if self.codec in ("cp932", "gbk") and "\\" in value:
+            if self.codec in ("cp932", "gbk") and ("\\" in value or (b"\\" in encoded and not bound)):
                 continue
             return value
 
@@ -263,10 +264,11 @@ class Keeper(Asker):
             self.asked = f"SET ROLE {person}"
             return self._sent("RESET ROLE" if person == self.role else self.asked), 1
         name = rng.choice(self.names)
-        value = self.value(name)
+        bound = rng.random() < 0.5
+        value = self.value(name, bound)
         self.asked = f"set {name} = {value!r}"
         self.state[name] = value
-        if rng.random() < 0.5:
+        if bound:
             data = wire.parse("SELECT set_config($1, $2, false)")
             encoded = value.encode(self.codec)
             return data + wire.bind([name, encoded]) + wire.execute() + wire.sync(), 1
