@@ -60,6 +60,7 @@ def test_noticed(cluster: Cluster, database: str, make_pooler: Callable[..., Poo
         make_pooler,
         [kind for kind in PENDING if kind not in mutant.families],
         mutant.blind,
+        schema.QUIET,  # with the others PostgreSQL is asked behind each statement, whatever was read in it
         settings={"default_pool_size": 1},
         environment={"PGFERRY_TEST_OMIT": mutant.omit},
         ignore=".",

@@ -90,7 +90,7 @@ class Arena:
     """One database behind one pooler, for any number of rounds.
 
     `without`: families of attacks that are left out, payloads, and "news", "literals", "codecs" of the bystanders.
-    `blind`: pgferry cannot read what functions do, since its user may not.
+    `blind`: pgferry cannot read what functions do, since its user may not. `kinds`: of objects, else some or all.
     """
 
     def __init__(
@@ -100,11 +100,12 @@ class Arena:
         make_pooler: Callable[..., Pooler],
         without: Collection[str] = (),
         blind: bool = False,
+        kinds: Sequence[str] = (),
         **options: object,
     ) -> None:
         self.without = frozenset(without)
         self.cluster, self.database = cluster, database
-        self.kinds = schema.KINDS if random.random() < 0.4 else schema.QUIET
+        self.kinds = kinds or (schema.KINDS if random.random() < 0.4 else schema.QUIET)
         self.oids = schema.make_objects(cluster, database, self.kinds)
         if blind:
             cluster.sql("REVOKE SELECT ON pg_catalog.pg_proc FROM PUBLIC", database)
