@@ -139,9 +139,10 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
             parts.append(assignment(b"search_path", value))
         else:
             parts.append(b'SET "%b"=%b;' % (engine.tracked[i].encode(), quote_literal(value)))
-        if name == "datestyle" and b"," not in value:
+        own = c.pool.reset_vars[i]
+        if name == "datestyle" and b"," not in value and own is not None and own.isascii():
             # Half of it comes from the value before: that is to be the server's own.
-            parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(c.pool.reset_vars[i]))
+            parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(own))
         r.pending.append((i, value))
     return b"".join(parts)
 

@@ -323,6 +323,8 @@ cdef bytes reported_text(Engine engine, tuple vars, Py_ssize_t index, int versio
     if engine.tracked[index].lower() == "application_name":
         return quote_literal(as_ascii(value, version))
     encoding = vars[engine.tracked_index["client_encoding"]]
+    if encoding is None or not encoding.isascii():      # such a server says anything
+        return sql_text_in(value, b"pg_catalog.getdatabaseencoding()")
     return sql_text_in(value, quote_literal(encoding))
 
 
