@@ -61,8 +61,8 @@ class Health:
             last.update(self._figures())
             return (
                 not last["busy"]
-                # Each worker may have come to read the catalog since, by a connection that is not shown.
-                and last["surplus"] <= self.surplus + len(self.pooler.worker_pids)
+                # Each worker may have come to read each database's catalog since, by connections that are not shown.
+                and last["surplus"] <= self.surplus + len(self.pooler.worker_pids) * last["databases"]
                 and last["counted_servers"] == last["servers"]
                 and last["counted_clients"] == last["clients"] == clients
                 and last["cancels"] == 0
@@ -95,6 +95,7 @@ class Health:
             "busy": {k: row[k] for row in pools for k in BUSY if row[k]},
             "servers": sum(row["type"] == "S" and row["state"] != "sv_internal" for row in sockets),
             "clients": len(clients),
+            "databases": len(databases),
             "counted_servers": sum(row["current_connections"] for row in databases),
             "counted_clients": sum(row["current_client_connections"] for row in databases),
             "cancels": memory.get("outstanding_request_cache", 0),
