@@ -225,15 +225,18 @@ cdef int answered_probe(Server s) except -1:
     preparing, c.asked_preparing = c.asked_preparing or {}, None
     if rows is None:
         return too_large(c, s, touched)
-    if s.rows_told != len(rows) or any([len(row) != 3 for row in rows]):
+    try:
+        if s.rows_told != len(rows):
+            raise ValueError("rows are missing")
+        rows = [decoded(s, row) for row in rows]
+    except (ValueError, IndexError, TypeError):
         return close_server(s, "the answer to a probe makes no sense")
     channels = c.kept.channels
     if touched & LISTEN:
-        channels = frozenset([unhexlify(row[1]) for row in rows if row[0] == b"n"])
+        channels = frozenset([row[1] for row in rows if row[0] == b"n"])
         take_channels(c, channels)
     if touched & PREPARED:
-        take_statements(c, s, {unhexlify(row[1]): unhexlify(row[2]) for row in rows if row[0] == b"p"}, preparing,
-                        touched)
+        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, touched)
         if c.sql is not None and not all([name.isascii() and value[1] is not None for name, value in c.sql.items()]):
             found |= PREPARED
     if touched & SETTINGS or channels != c.kept.channels:
@@ -249,6 +252,18 @@ cdef int answered_probe(Server s) except -1:
     found |= c.pins & (FOREVER | UNNAMED | ~touched)
     s.asked_order = None
     return pin(c, s, found)
+
+
+cdef tuple decoded(Server s, tuple row):
+    """A row of the answer with its name and value as they are. ValueError, IndexError, TypeError: it makes no sense."""
+    kind, name, value = row
+    if kind == b"s":
+        name = s.asked_order[int(name)]
+    elif kind == b"a" or kind == b"p" or kind == b"n":
+        name = unhexlify(name)
+    if value is not None or kind == b"p":
+        value = unhexlify(value)
+    return (kind, name, value)
 
 
 cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t touched) except -1:
@@ -303,16 +318,10 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
     cdef uint32_t large = 0
     for row in rows:
         kind, name, value = row
-        if kind == b"s":
-            name = s.asked_order[int(name)]
-        elif kind != b"a":
+        if kind != b"s" and kind != b"a":
             continue
-        else:
-            name = unhexlify(name)
-            if s.guarded and name in LIMITS:
-                continue            # set aside for the probe, and asked for before that
-        if value is not None:
-            value = unhexlify(value)
+        if kind == b"a" and s.guarded and name in LIMITS:
+            continue                # set aside for the probe, and asked for before that
         name = name.lower()
         if name in NOT_KEPT or is_reported(c.pool, name):
             continue

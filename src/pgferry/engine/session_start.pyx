@@ -52,12 +52,15 @@ cdef int start_answered(Server s, dict failed) except -1:
         pool.retry_at = s.loop.now + pool.engine.login_retry     # as after any login that fails
         pool.last_connect_failed = True
         return close_server(s, "what connect_query has set could not be asked for")
+    try:
+        rows = [(kind, unhexlify(name), None if value is None else unhexlify(value)) for kind, name, value in rows]
+    except ValueError:
+        return close_server(s, "what connect_query has set makes no sense")
     for kind, name, value in rows:
-        name = unhexlify(name)
         if kind == b"p":
-            statements[name] = unhexlify(value)
-        elif value is not None and counts(pool, name.lower(), unhexlify(value)):
-            settings[name.lower()] = unhexlify(value)
+            statements[name] = value or b""
+        elif value is not None and counts(pool, name.lower(), value):
+            settings[name.lower()] = value
     pool.start_settings = settings
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
     under = settings_of(pool, s.vars, settings)
