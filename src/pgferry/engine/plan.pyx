@@ -55,7 +55,7 @@ cdef class Plan:
                 # A Query in the middle of a batch is skipped with the rest when that has failed.
                 if kind == K_SYNC:
                     self.begun = NOTHING
-        elif kind != K_CLOSE and not flags & (F_SWALLOW | F_FAKE):
+        elif kind != K_CLOSE and kind != K_COPY_END and not flags & (F_SWALLOW | F_FAKE):
             if kind != K_PARSE and kind != K_DESCRIBE_S:
                 self.begun = PORTALS
             elif self.begun == NOTHING:

@@ -427,7 +427,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         settle_lone(c, s, status)
     if status == b"I":
         s.local = None
-        if s.plan.head == s.plan.tail:
+        if s.status:
             s.plan.begun = NOTHING      # it was a Query that has ended a batch
     if s.ours is not None and s.plan.head == s.plan.tail:
         s.ours = None
