@@ -1,4 +1,4 @@
-"""What defines functions where no text shows it, and functions in languages that cannot be read."""
+"""What defines functions where no text shows it."""
 
 import time
 from collections.abc import Callable
@@ -206,66 +206,3 @@ def test_functions_from_outside(one: Place) -> None:
         owner.query("SELECT 1")
         time.sleep(0.05)
     one.finds_nothing(owner)
-
-
-# --- languages that cannot be read
-
-LANGUAGE = "CREATE LANGUAGE pltest HANDLER plpgsql_call_handler"
-UNREAD = """CREATE FUNCTION f() RETURNS int LANGUAGE pltest AS $$
-    BEGIN PERFORM set_config('app.' || 'tenant', 'evil', false); SET work_mem = '7MB'; RETURN 1; END $$"""
-
-
-def costs(pooler: Pooler) -> list[str]:
-    return [row["reason"] for row in pooler.show("STATE_COUNTERS", counter="probes")]
-
-
-def test_code_that_cannot_be_read_is_undone(one: Place) -> None:
-    one.has(LANGUAGE, UNREAD)
-    owner = one.join()
-    no_errors(owner.query("SELECT f()"))
-    eventually(lambda: one.pins() == "")
-    assert one.join().rows(LOOK) == [CLEAN]
-    assert owner.rows("SHOW work_mem") == [[b"7MB"]]
-    assert "function f (pltest)" in costs(one.pooler)
-    one.finds_nothing(owner)
-
-
-def test_code_that_cannot_be_read_pins(make_pooler: Make, cluster: Cluster, database: str) -> None:
-    settings = {"default_pool_size": 1, "unknown_state": "pin"}
-    one = Place(make_pooler(cluster, settings=settings), database, cluster)
-    cluster.sql(LANGUAGE, database)
-    cluster.sql(UNREAD, database)
-    owner = one.join()
-    no_errors(owner.query("SELECT f()"))
-    eventually(lambda: "unknown name" in one.pins())
-    assert owner.rows(LOOK) == [[b"7MB", b"evil"]]
-    one.finds_nothing(owner)
-
-
-def test_code_that_somebody_vouches_for_costs_nothing(
-    make_pooler: Make, cluster: Cluster, database: str
-) -> None:
-    """RELOAD changes for whom."""
-    cluster.sql(LANGUAGE, database)
-    cluster.sql("CREATE FUNCTION f() RETURNS int LANGUAGE pltest AS 'BEGIN RETURN 1; END'", database)
-    settings = {"default_pool_size": 1, "harmless_functions": "public.f, other"}
-    one = Place(make_pooler(cluster, settings=settings), database, cluster)
-    owner = one.join()
-    for _ in range(3):
-        no_errors(owner.query("SELECT f()"))
-    assert costs(one.pooler) == []
-    one.pooler.set({"harmless_functions": "other"})
-
-    def seen() -> bool:
-        owner.query("SELECT f()")
-        return "function f (pltest)" in costs(one.pooler)
-
-    eventually(seen)
-    one.pooler.set({"harmless_functions": "f"})
-
-    def free() -> bool:
-        before = one.pooler.show("STATE_COUNTERS", counter="probes")
-        owner.query("SELECT f()")
-        return bool(one.pooler.show("STATE_COUNTERS", counter="probes") == before)
-
-    eventually(free)
