@@ -17,6 +17,7 @@ cdef class CatalogReader:
     cdef int definitions_due         # of these, what this reading shows at least
     cdef int definitions_read        # what the present knowledge shows at least
     cdef double begun                # monotonic
+    cdef bint timed                  # the session was there by then
 
     cdef int begin(self, bint whole) except -1
     cdef int took(self) except -1

@@ -22,9 +22,9 @@ from pgferry.engine.touch cimport ASKABLE
 from pgferry.engine.unsure cimport note_definition, settle_held
 from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, Knowledge
 
-cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version,
-cdef double LONGEST_INTERVAL = 10.0     # of which it may take
-cdef double SHARE = 0.01                # this part of the time
+cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version
+cdef double LONGEST_INTERVAL = 10.0
+cdef double SHARE = 0.05                # part of the time that looks may take: long ones are made less often
 cdef double OVERDUE = 12.0          # seconds after which knowledge that nobody has looked at counts as out of date
 cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known
 cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
@@ -217,6 +217,7 @@ cdef class CatalogReader:
     cdef int begin(self, bint whole) except -1:
         self.db.scanning = True
         self.begun = self.engine.loop.now
+        self.timed = self.session.up        # else it is the login that takes the time
         if self.db.knowledge is None and self.db.readings == 0:
             self.db.unread_since = self.begun
         if whole:
@@ -256,7 +257,10 @@ cdef class CatalogReader:
     cdef int took(self) except -1:
         """The version has been asked for."""
         cdef double seconds = self.engine.loop.now - self.begun
-        self.db.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        if self.timed:
+            self.db.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        elif self.db.version_every == 0:
+            self.db.version_every = SHORTEST_INTERVAL
         return 0
 
     def scanned(self, rows, error):

@@ -116,10 +116,13 @@ cdef bint must_wait(Client c, Server s, object verdict) except -1:
 
 cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     """Whether something would be staged in front of this statement now: see ready_for() and ready_for_anything()."""
-    cdef bint anything = may_do_anything(c, verdict)
-    cdef int needs = 0 if verdict is None or verdict is HARMLESS else verdict.needs
-    if s.xact == b"E":
+    cdef bint anything
+    cdef int needs = 0
+    if s.xact == b"E" or (verdict is HARMLESS and not c.db.unread and not s.notifying):
         return False
+    anything = may_do_anything(c, verdict)
+    if verdict is not None:
+        needs = verdict.needs
     if s.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
         return True
     if (s.notifying or verdict is None or verdict.notifies) and is_due(c, s):
