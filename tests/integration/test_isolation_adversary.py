@@ -16,7 +16,7 @@ import pytest
 from pgferry.embedded import Cluster
 from support import adversary_schema as schema
 from support.adversary_families import FAMILIES
-from support.adversary_rounds import KILLED, PENDING, Arena, Plan, seeds, shrunk
+from support.adversary_rounds import KILLED, Arena, Plan, seeds, shrunk
 from support.differential import Difference, Hang, fixed_seed
 from support.pooler import Pooler
 
@@ -36,7 +36,7 @@ def roles(cluster: Cluster) -> Iterator[None]:
 @pytest.fixture
 def make_arena(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]) -> MakeArena:
     def make(**options: object) -> Arena:
-        return Arena(cluster, database, make_pooler, PENDING, **options)
+        return Arena(cluster, database, make_pooler, **options)
 
     return make
 
@@ -63,7 +63,6 @@ def test_nothing_is_left(make_arena: MakeArena) -> None:
     rounds(make_arena(), SECONDS)
 
 
-@pytest.mark.skipif("killing" in PENDING, reason="known to differ")
 def test_nothing_is_left_when_things_die(make_arena: MakeArena) -> None:
     rounds(make_arena(ignore=KILLED), SECONDS, killing=True)
 

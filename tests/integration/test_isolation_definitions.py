@@ -195,11 +195,39 @@ def test_what_defines_nothing_in_the_end_does_not_have_the_catalog_read_again(
             assert [row[0] for row in found] == [VERSION_QUERY.decode()[:1023]]
 
 
+OUTSIDE = SETTER.replace("''", "$$").replace("$$$$", "'")
+
+
+def test_functions_from_outside_after_a_quiet_time(one: Place) -> None:
+    """Nobody comes between what has run and the next client: nobody has looked at the catalog, either."""
+    owner = one.join()
+    owner.query("SELECT 1")
+    one.has(OUTSIDE)
+    no_errors(owner.query("SELECT g()"))
+    time.sleep(4)
+    assert one.join().rows(LOOK) == [CLEAN]
+
+
+def test_functions_from_outside_and_a_server_in_use(one: Place) -> None:
+    """The server has another client when the change is seen."""
+    owner, other = one.join(), one.join()
+    owner.query("SELECT 1")
+    one.has(OUTSIDE)
+    no_errors(owner.query("SELECT g()"))
+    no_errors(other.query("BEGIN"))
+    for _ in range(40):
+        other.query("SELECT 1")
+        time.sleep(0.05)
+    no_errors(other.query("COMMIT"))
+    one.finds_nothing(owner)
+    one.finds_nothing(other)
+
+
 def test_functions_from_outside(one: Place) -> None:
     """What a direct connection defines is seen within a second or so, and what has run meanwhile is undone."""
     owner = one.join()
     owner.query("SELECT 1")
-    one.has(SETTER.replace("''", "$$").replace("$$$$", "'"))
+    one.has(OUTSIDE)
     no_errors(owner.query("SELECT g()"))
     time.sleep(1.5)  # nobody comes
     for _ in range(30):  # somebody does

@@ -11,7 +11,7 @@ import pytest
 
 from pgferry.embedded import Cluster
 from support import adversary_schema as schema
-from support.adversary_rounds import PENDING, Arena
+from support.adversary_rounds import Arena
 from support.differential import Difference, Hang
 from support.pooler import Pooler
 
@@ -35,8 +35,7 @@ MUTANTS = {
     "functions made under way": Mutant("ddl", ("ddl",)),
     "scrub between users": Mutant("ddl,users", ("ddl",), others=True),
     "whole Binds": Mutant("pieces", ("bind_pieces",), slow=True),
-    "what nobody has understood": Mutant("unknown", ("functions", "long_text"), slow=True),
-    "errors to pgferry's own queries": Mutant("errors", ("cancels",), slow=True),
+    "what nobody has understood": Mutant("ddl,unknown", ("functions",)),
     "settings that literals depend on": Mutant("literals", ("meanings",)),
     "a catalog that cannot be read": Mutant("catalog", ("indirect", "domains"), blind=True),
     "time limits on idle servers": Mutant("limits", ("idle",)),
@@ -62,9 +61,8 @@ def test_noticed(cluster: Cluster, database: str, make_pooler: Callable[..., Poo
         cluster,
         database,
         make_pooler,
-        [kind for kind in PENDING if kind not in mutant.families],
-        mutant.blind,
-        schema.QUIET,  # with the others PostgreSQL is asked behind each statement, whatever was read in it
+        blind=mutant.blind,
+        kinds=schema.QUIET,  # with the others PostgreSQL is asked behind each statement, whatever was read in it
         settings={"default_pool_size": 1},
         environment={"PGFERRY_TEST_OMIT": mutant.omit},
         ignore=".",

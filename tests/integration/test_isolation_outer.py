@@ -253,7 +253,11 @@ def test_values_and_texts_are_hidden(make_pooler: Make) -> None:
         rows = pooler.admin(f"SHOW CLIENT_STATE {number}", user=user)
         return [(row["kind"], row["name"], row["value"]) for row in rows]
 
-    eventually(lambda: len(shown("admin")) >= 5)
+    # PostgreSQL 18 reports search_path: there it is a tracked parameter.
+    kinds = {"setting", "prepared", "listen", "pin"} | (
+        {"start"} if "search_path" not in wire.parameters else set()
+    )
+    eventually(lambda: {kind for kind, _, _ in shown("admin")} >= kinds)
     for user in ("admin", "stats"):
         assert {(kind, name) for kind, name, _ in shown(user)} >= {("setting", "app.card"), ("prepared", "q")}
         assert {value for _, _, value in shown(user)} == {None}, user

@@ -18,7 +18,7 @@ from support.differential import Difference
 from support.wire import Message
 
 PATIENCE = 1.0  # seconds that an attacker waits for an answer: somebody else may hold all servers
-ASKS_FOR_IT = ("timeouts", "idle")  # families whose sessions PostgreSQL may end
+ASKS_FOR_IT = ("timeouts", "idle", "gone")  # families whose sessions may have to be ended
 DEATH = ("57P", "08", "58")  # SQLSTATEs that say that a server or the pooler went away
 
 

@@ -8,12 +8,17 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How to make an object, and how to use it. single: both are one statement each; keeps: the state stays."""
+    """How to make an object, and how to use it. single: both are one statement each; keeps: the state stays.
+
+    nameless: no word of a statement shows that it is used, so any statement might, and what can never be undone would
+    pin everybody (docs/session-state.md).
+    """
 
     make: str
     use: str
     single: bool = False
     keeps: bool = True
+    nameless: bool = False
 
 
 _TABLE = "CREATE TABLE adv_play.t_{t} (id int)"
@@ -77,12 +82,14 @@ SHAPES = (
     Shape(
         f"{_CHECK}; CREATE OPERATOR adv_play.!! (RIGHTARG = text, FUNCTION = adv_play.c_{{t}})",
         "SELECT OPERATOR(adv_play.!!) 'x'::text; DROP OPERATOR adv_play.!! (NONE, text)",
+        nameless=True,
     ),
     Shape(
         "CREATE TYPE adv_play.y_{t} AS (v text);"
         "CREATE FUNCTION adv_play.k_{t}(adv_play.y_{t}) RETURNS int LANGUAGE plpgsql AS $$BEGIN PERFORM {call};"
         "RETURN 1; END$$; CREATE CAST (adv_play.y_{t} AS int) WITH FUNCTION adv_play.k_{t}(adv_play.y_{t})",
         "SELECT ROW('x')::adv_play.y_{t}::int",
+        nameless=True,
     ),
     Shape(
         f"{_CHECK}; {_TABLE}; CREATE INDEX ON adv_play.t_{{t}} (adv_play.c_{{t}}(id::text))",

@@ -7,6 +7,8 @@ from support.adversary_ddl import SHAPES, Shape
 
 SET_CONFIG = 2078  # oid of set_config(text, text, bool)
 # A character of each encoding whose second byte is 0x5C.
+LASTING = ("seed", "load")  # payloads that nothing undoes but the end of the session
+
 SECOND_BYTE = {
     "SJIS": b"\x83\x5c",
     "SHIFT_JIS_2004": b"\x83\x5c",
@@ -254,10 +256,14 @@ def meanings(m: AttackMaker) -> list[Move]:
     return moves
 
 
+def shape_of(m: AttackMaker) -> Shape:
+    return m.rng.choice([s for s in SHAPES if m.payload.name not in LASTING or not s.nameless])
+
+
 def ddl(m: AttackMaker) -> list[Move]:
     """Objects that are made and used in one text, one pipeline or one transaction, by one client or two."""
     rng = m.rng
-    shape: Shape = rng.choice(SHAPES)
+    shape = shape_of(m)
     m.kept = shape.keeps
     names = {"t": m.tag, "call": m.payload.call}
     make, use = shape.make.format(**names), shape.use.format(**names)
@@ -292,7 +298,7 @@ def ddl(m: AttackMaker) -> list[Move]:
 def outside(m: AttackMaker) -> list[Move]:
     """Objects that are made by a connection to PostgreSQL itself, and used at once by another one."""
     rng = m.rng
-    shape: Shape = rng.choice(SHAPES)
+    shape = shape_of(m)
     names = {"t": m.tag, "call": m.payload.call}
     make, use = shape.make.format(**names), shape.use.format(**names)
     moves = [Move(wire.query(make), who=1), m.one(use) if shape.single else Move(wire.query(use))]
@@ -508,6 +514,18 @@ def errors(m: AttackMaker) -> list[Move]:
     return [Move(b"".join(wire.query(t) for t in batch), len(batch))]
 
 
+def gone(m: AttackMaker) -> list[Move]:
+    """A setting whose value PostgreSQL does not take any more, beside one that it does, when both are set elsewhere."""
+    name = f"adv_play.c_{m.tag}"
+    return [
+        m.one(f"CREATE TEXT SEARCH CONFIGURATION {name} (COPY = pg_catalog.simple)"),
+        m.one("SET app.tenant = 'mine'"),
+        m.one(f"SET default_text_search_config = '{name}'"),
+        Move(wire.query(f"DROP TEXT SEARCH CONFIGURATION {name}"), who=1),
+        Move(wire.query("SHOW app.tenant"), pause=m.rng.choice([0, 0.01, 0.1]), expect=b"mine"),
+    ]
+
+
 def vanish(m: AttackMaker) -> list[Move]:
     """Leave at any byte."""
     rng = m.rng
@@ -531,8 +549,11 @@ def vanish(m: AttackMaker) -> list[Move]:
 def cancels(m: AttackMaker) -> list[Move]:
     """Cancel requests around the payload and the questions asked behind it."""
     rng = m.rng
-    moves = [m.one(m.statement(), wait=rng.random() < 0.5)]
-    moves += [Move(b"", 0, cancel=True, pause=rng.choice([0, 0, 0.001])) for _ in range(rng.randint(1, 3))]
+    moves: list[Move] = []
+    for _ in range(rng.randint(1, 6)):
+        moves.append(m.one(m.statement(), wait=rng.random() < 0.5))
+        for _ in range(rng.randint(1, 3)):
+            moves.append(Move(b"", 0, cancel=True, pause=rng.choice([0, 0, 0.001, rng.uniform(0, 0.002)])))
     return [*moves, m.one("SELECT pg_sleep(0.005)"), Move(b"", 0, cancel=True)]
 
 
@@ -551,7 +572,7 @@ def several(m: AttackMaker) -> list[Move]:
     m.kept = False
     texts = [m.statement()]
     for _ in range(rng.randint(1, 3)):
-        m2 = rng.choice([p for p in m.payloads if p.name not in ("lock", "seed", "load")])
+        m2 = rng.choice([p for p in m.payloads if p.name not in ("lock", *LASTING)])
         texts.append(m2.statement if rng.random() < 0.6 or not m2.call else f"SELECT {m2.call}")
     texts += rng.choice([[], ["RESET ALL"], ["RESET app.tenant"], ["DISCARD ALL"], ["RESET ROLE"]])
     rng.shuffle(texts)
@@ -584,6 +605,7 @@ FAMILIES: dict[str, Family] = {
     "copies": Family(copies, "fixed"),
     "transactions": Family(transactions),
     "errors": Family(errors),
+    "gone": Family(gone),
     "vanish": Family(vanish),
     "cancels": Family(cancels),
     "unsynced": Family(unsynced),

@@ -28,11 +28,6 @@ STUCK = float(os.environ.get("PGFERRY_DIFF_STALLED", "30"))  # seconds without a
 LOGINS = ("alice", "bob", "carol")
 SERVER_USERS = {"adv_app": schema.APP, "adv_super": "postgres"}  # by entry of [databases]
 KILLED = "worker.* died"  # what a killed worker logs
-# Kinds that are seen and not mended yet, with what is seen.
-PENDING: dict[str, str] = {
-    "seed": "who runs anything while a function is made that calls setseed is pinned for good",
-    "killing": "a server that dies behind DISCARD ALL takes its client's start values along",
-}
 SEEN = 2.5  # seconds after which what was made on a direct connection is known, and servers were wiped
 SETTINGS: dict[str, object] = {
     "session_state": "track",

@@ -56,7 +56,7 @@ class Message:
     def parameter(self) -> tuple[str, str]:
         """Name and value of a ParameterStatus."""
         name, value, _ = self.body.split(b"\0")
-        return name.decode(), value.decode()
+        return name.decode(), value.decode(errors="surrogateescape")  # in the client's encoding
 
 
 # --- what a client can say

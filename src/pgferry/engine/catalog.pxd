@@ -36,3 +36,6 @@ cdef bint is_ready(Pool pool) noexcept
 cdef bint is_given_up(Database db, double now) noexcept
 cdef int forget_knowledge(Database db, Engine engine) except -1
 cdef int look_at_age(Database db, Engine engine) except -1
+cdef bint is_overdue(Database db, double now) noexcept
+cdef bint ran_unseen(Server s) noexcept
+cdef int doubt_session(Server s) except -1

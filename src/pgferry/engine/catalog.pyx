@@ -8,8 +8,8 @@ what runs while `unread` is set is taken for unknown (see unsure).
 
 All workers count such statements in shared memory: Database.ddl grows when one is sent and when its transaction is
 over, Database.definers is how many are being run. Changes made behind pgferry's back are looked for every second while
-there is traffic, less often where the look takes long (Database.version_every). When one is found, servers that have
-worked since the last look are wiped, whoever gets them next.
+there is traffic, and once behind it, less often where the look takes long (Database.version_every). When one is found,
+servers that have worked since the last look are wiped, whoever gets them next.
 """
 
 from pgferry.engine.internal cimport InternalSession
@@ -25,7 +25,7 @@ from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, Knowledge
 cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version
 cdef double LONGEST_INTERVAL = 10.0
 cdef double SHARE = 0.05                # part of the time that looks may take: long ones are made less often
-cdef double OVERDUE = 12.0          # seconds after which knowledge that nobody has looked at counts as out of date
+cdef double OVERDUE = 2.0           # seconds behind its time after which a look at the version counts as missed
 cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known
 cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
 cdef double FIRST_RETRY = 0.2       # seconds from a reading that failed to the next, doubled each time
@@ -66,11 +66,23 @@ cdef int look_for_ddl(Database db, Engine engine) except -1:
 
 cdef int look_at_age(Database db, Engine engine) except -1:
     """After a time without traffic nobody knows what has become of the catalog meanwhile."""
-    if engine.loop.now - db.version_at > OVERDUE and db.knowledge is not None:
+    if is_overdue(db, engine.loop.now):
         db.stale = True
         mark_unread(db, engine)
         return keep_up(db, engine)
     return 0
+
+
+cdef bint is_overdue(Database db, double now) noexcept:
+    return now - db.version_at > db.version_every + OVERDUE and db.knowledge is not None
+
+
+cdef bint ran_unseen(Server s) noexcept:
+    """Whether the idle server has worked since the last look at the catalog, and was given back when it was believed to
+    be known.
+    """
+    cdef Database db = s.pool.db
+    return s.last_client != 0 and s.since >= db.version_at and (not db.unread or s.since <= db.unread_since)
 
 
 cdef int forget_knowledge(Database db, Engine engine) except -1:
@@ -161,8 +173,10 @@ cdef CatalogReader reader_of(Database db, Engine engine):
 
 cdef int catalog_tick(Database db, Engine engine) except -1:
     """Upkeep: readings that are due without anybody's traffic; an end to waiting for them."""
-    if not db.unread or db.catalog is None:
+    if db.catalog is None:
         return 0
+    if not db.unread:
+        return keep_up(db, engine) if has_worked(db) else 0
     if engine.workers > 1:
         look_for_ddl(db, engine)
     believe(db)             # what other workers have begun may be over
@@ -175,6 +189,19 @@ cdef int catalog_tick(Database db, Engine engine) except -1:
     return 0
 
 
+cdef bint has_worked(Database db) except -1:
+    """Whether a server has run a client's statements since the last look at the catalog."""
+    cdef Pool pool
+    for item in db.pools.values():
+        pool = <Pool>item
+        if pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION:
+            continue
+        if (pool.active.count or pool.idle.count and ran_unseen(<Server>pool.idle.tail)
+                or pool.used.count and ran_unseen(<Server>pool.used.tail)):
+            return True
+    return False
+
+
 cdef bint has_clients(Database db) except -1:
     """Whether a client of this worker is there for whom the catalog ought to be known."""
     cdef Pool pool
@@ -185,9 +212,9 @@ cdef bint has_clients(Database db) except -1:
     return False
 
 
-cdef int scrub_idle(Database db) except -1:
-    """Functions have changed behind pgferry's back: what has run since the last look at the catalog may have left in
-    its session what nobody has asked for.
+cdef int doubt_sessions(Database db) except -1:
+    """Functions may have changed behind pgferry's back: what has run since the last look at the catalog may have left
+    in its session what nobody has asked for. Idle servers are wiped, the others asked when they are given back.
     """
     cdef Pool pool
     cdef Server s
@@ -198,9 +225,18 @@ cdef int scrub_idle(Database db) except -1:
         for free in (pool.idle, pool.used):
             for each in list((<StreamList>free).items()):
                 s = <Server>each
-                if s.since >= db.version_at and s.last_client:
+                if ran_unseen(s):
                     count_for(pool, "scrubs", "functions changed from outside")
                     scrub(s)
+        for each in pool.active.items():
+            doubt_session(<Server>each)
+    return 0
+
+
+cdef int doubt_session(Server s) except -1:
+    """What the server's session holds is to be asked for at the end of the transaction, whatever that does."""
+    if s.known is None:
+        s.known = s.pool.db.knowledge
     return 0
 
 
@@ -233,7 +269,7 @@ cdef class CatalogReader:
         if error is not None:
             self.failed(error)
         elif rows != self.db.catalog_version:
-            scrub_idle(self.db)
+            doubt_sessions(self.db)
             self.db.scanning = False
             self.db.stale = True
             mark_unread(self.db, self.engine)
@@ -272,6 +308,8 @@ cdef class CatalogReader:
         if self.found_hash == self.rows_hash:
             self.taken_over()
         else:
+            if self.db.knowledge is not None and not self.forgotten:
+                doubt_sessions(self.db)
             self.engine.host.understand(rows, self.engine.harmless_functions, self.understood)
 
     def understood(self, knowledge, error):

@@ -69,6 +69,7 @@ cdef class Plan:
     cdef readonly int turns      # the client's own entries that end with ReadyForQuery
 
     cdef int push(self, uint8_t kind, uint8_t flags, uint64_t number) except -1
+    cdef int begin_batch(self) noexcept
     cdef int note(self, Note note) except -1
     cdef Note front_note(self)
     cdef int drop_note(self) noexcept

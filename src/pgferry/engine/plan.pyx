@@ -54,12 +54,17 @@ cdef class Plan:
                 self.turns += 1
                 # A Query in the middle of a batch is skipped with the rest when that has failed.
                 if kind == K_SYNC:
-                    self.begun = NOTHING
+                    self.begin_batch()
         elif kind != K_CLOSE and kind != K_COPY_END and not flags & (F_SWALLOW | F_FAKE):
             if kind != K_PARSE and kind != K_DESCRIBE_S:
                 self.begun = PORTALS
             elif self.begun == NOTHING:
                 self.begun = TEXTS
+        return 0
+
+    cdef int begin_batch(self) noexcept:
+        """Nothing of the client's batch that comes next is pushed."""
+        self.begun = NOTHING
         return 0
 
     cdef int note(self, Note note) except -1:

@@ -32,7 +32,7 @@ from pgferry.engine.probe cimport (
 from pgferry.engine.replication cimport lose_owner, own_login_failed, part_for_good
 from pgferry.engine.restoring cimport bring, brought, not_brought, try_elsewhere
 from pgferry.engine.scrubbing cimport (
-    begin_scrub, finish_alone, lose_scrubbed, needs_scrub, scrub_answered, scrubs_only,
+    begin_scrub, finish_alone, lose_scrubbed, needs_scrub, scrub_answered, scrub_due, scrubs_only,
 )
 from pgferry.engine.server_login cimport connect_query_done
 from pgferry.engine.session_start cimport start_answered
@@ -114,7 +114,7 @@ cdef int link(Client c, Server s) except -1:
     """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
     cdef Pool pool = s.pool
     cdef double now = c.loop.now
-    cdef bint scrub_due = needs_scrub(c, s) and "users" not in c.engine.omit
+    cdef str due
     cdef bint anew = s.unlisted and s.last_client != c.id       # else what nobody knows of is the client's own
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
@@ -127,7 +127,6 @@ cdef int link(Client c, Server s) except -1:
     pool.active.append(s)
     s.state = SV_ACTIVE
     s.first = False
-    s.since = now
     s.client = c
     c.server = s
     c.linked_at = now
@@ -135,6 +134,12 @@ cdef int link(Client c, Server s) except -1:
     c.session = pool.mode == MODE_SESSION
     c.judged = not c.session and pool.session_state != STATE_IGNORE
     c.tracking = c.judged or not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
+    if c.judged:
+        look_at_age(pool.db, pool.engine)
+        if pool.engine.workers > 1:
+            look_for_ddl(pool.db, pool.engine)
+    due = scrub_due(c, s)
+    s.since = now
     c.turns_here = 0
     c.former_server = c.last_server
     c.last_server = s.id
@@ -142,12 +147,9 @@ cdef int link(Client c, Server s) except -1:
         s.foreign = s.foreign or s.last_client != 0
         s.last_client = c.id
     s.last_user = c.user
-    if c.judged:
-        look_at_age(pool.db, pool.engine)
-        if pool.engine.workers > 1:
-            look_for_ddl(pool.db, pool.engine)
     pool.stats.server_assignment_count += 1
-    if scrub_due:
+    if due is not None:
+        count(c, "scrubs", due)
         return begin_scrub(c, s)
     if c.vars is not s.vars or c.kept is not s.kept or anew or (s.foreign and may_read_sequences(c)):
         bring(c, s, anew)

@@ -44,7 +44,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     s.own_turn = False
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
-            s.error = fields if "errors" not in s.pool.engine.omit else None
+            s.error = fields
             own_query_failed(s, front.number, fields, p[:n])
             return 0
         end_copy(s)
@@ -66,7 +66,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         # In front of the client's message (staging.end_own).
-        s.error = fields if "errors" not in s.pool.engine.omit else None
+        s.error = fields
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 

@@ -23,7 +23,7 @@ from pgferry.engine.parse_settings cimport settings_shown
 from pgferry.engine.permit cimport reset_in_session
 from pgferry.engine.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
-    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, NOTHING, SHOWS, Entry, Note,
+    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
 from pgferry.engine.pooling cimport (
     close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
@@ -428,7 +428,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if status == b"I":
         s.local = None
         if s.status:
-            s.plan.begun = NOTHING      # it was a Query that has ended a batch
+            s.plan.begin_batch()        # it was a Query that has ended a batch
     if s.ours is not None and s.plan.head == s.plan.tail:
         s.ours = None
     if s.base is not None and c is not None:

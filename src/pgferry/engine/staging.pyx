@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.messages cimport simple_query
 from pgferry.engine.model cimport Server
-from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, NOTHING, TEXTS, Note
+from pgferry.engine.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, TEXTS, Note
 from pgferry.engine.sys cimport put32
 
 cdef bytes OWN = b"PGFERRY_OWN\0"       # statement and portal
@@ -57,7 +57,7 @@ cdef bint can_part(Server s) except -1:
     if s.plan.size():
         s.loop.emit(b"H\0\0\0\4", 5)
         return False
-    s.plan.begun = NOTHING
+    s.plan.begin_batch()
     return True
 
 
