@@ -1,4 +1,4 @@
-"""An operator's pg_cancel_backend() that strikes what pgferry itself asks and sets: nothing counts as done that failed."""
+"""pg_cancel_backend() of an operator that strikes pgferry's own queries: nothing counts as done that failed."""
 
 import random
 import threading
