@@ -12,7 +12,7 @@ from libc.string cimport memcmp
 from pgferry.engine.announcing cimport announce
 from pgferry.engine.catalog cimport look_for_ddl
 from pgferry.engine.client_statements cimport (
-    on_bind, on_close, on_describe, on_execute, on_parse, remember,
+    on_bind, on_close, on_describe, on_parse, remember,
 )
 from pgferry.engine.draining cimport URGENT, refuse_next
 from pgferry.engine.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
@@ -28,6 +28,7 @@ from pgferry.engine.permit cimport (
 )
 from pgferry.engine.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
 from pgferry.engine.pooling cimport acquire, close_client, maybe_release
+from pgferry.engine.portals cimport bound, may_matter, on_execute
 from pgferry.engine.sys cimport be32, put32
 from pgferry.engine.touch cimport LISTEN, NEED_PREPARED
 from pgferry.engine.turns cimport end_turn, turn_over
@@ -177,6 +178,8 @@ cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t
         done = on_query(c, s, p, n, total)
     elif kind == b"B":
         done = on_bind(c, s, p, n, total)
+        if done and may_matter(c):
+            done = bound(c, p, done)
     else:
         done = on_function_call(c, s, p, n, total)
     if done and not s.noted:
@@ -321,8 +324,6 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     c.unnamed_here = False
-    c.reset_due = None
-    c.deallocating = None
     s.skipping = False
     return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
 

@@ -1,4 +1,4 @@
-# A client's messages about prepared statements: Parse, Bind, Describe, Execute and Close.
+# A client's messages about prepared statements: Parse, Bind, Describe and Close.
 from pgferry.engine.model cimport Client, Server
 from pgferry.engine.prepared cimport ParseSettings, Statement
 
@@ -16,5 +16,4 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0
-cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0

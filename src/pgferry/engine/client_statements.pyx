@@ -1,4 +1,4 @@
-"""A client's messages about prepared statements: Parse, Bind, Describe, Execute and Close.
+"""A client's messages about prepared statements: Parse, Bind, Describe and Close.
 
 Names are looked up at once, as if everything sent before succeeds; what depends on an answer that has not come is
 undone by server_relay when it fails. One case cannot be decided early: a name used in a later batch (behind a Sync)
@@ -12,7 +12,6 @@ from libc.string cimport memchr, memcmp
 from pgferry.engine.announcing cimport announce
 from pgferry.engine.ensure cimport (
     bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, may_be_over,
-    note_deallocated,
 )
 from pgferry.engine.judge cimport (
     HARMLESS, is_refused, names_end, judge, judge_statement, judge_unnamed, note, note_parameters, text_length,
@@ -25,12 +24,12 @@ from pgferry.engine.parse_settings cimport (
 )
 from pgferry.engine.passing cimport broken, expect, renamed, skip, stall, wait_for
 from pgferry.engine.permit cimport (
-    bring_base, drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
+    drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
     ready_for_anything, refused, refused_sequence, send_refused,
 )
 from pgferry.engine.plan cimport (
-    F_CLIENT_OP, F_DROPS, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_EXECUTE, K_PARSE, TEXTS,
+    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
+    K_PARSE, TEXTS,
 )
 from pgferry.engine.prepared cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.server_relay cimport advance
@@ -373,7 +372,8 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     cdef ParseSettings present = None       # where the server lacks the statement
     if c.session:
         return expect(c, s, K_BIND, 0, p, n, total)
-    c.deallocating = None
+    c.deallocating = c.reset_due = None
+    c.dropping = False
     nul = <const char *>memchr(p + 5, 0, have - 5)
     if nul == NULL:
         return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
@@ -653,17 +653,3 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
         s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
     advance(s, False)
     return total
-
-
-cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef size_t done
-    if not c.dropping and c.reset_due is None and c.deallocating is None:
-        return expect(c, s, K_EXECUTE, 0, p, n, total)
-    if n < total:
-        return wait_for(c, total)
-    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
-    if note_deallocated(c, s):
-        c.loop.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
-    c.dropping = False
-    bring_base(c, s, True)
-    return done

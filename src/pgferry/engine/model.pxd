@@ -371,7 +371,8 @@ cdef class Client(Stream):
     cdef tuple parse_vars
     cdef State parse_kept
     cdef bint unnamed_here               # parsed in the present batch
-    cdef bint dropping                   # the statement bound last drops all prepared statements
+    cdef bint dropping                   # the statement being bound or executed drops all prepared statements
+    cdef dict portals                    # name -> (dropping, reset_due, deallocating) of its Execute (portals); or None
     cdef readonly bytes cancel_key
     cdef bytes address                   # struct sockaddr as accepted; b"" for unix sockets
     cdef bytes own_address
@@ -413,7 +414,7 @@ cdef class Client(Stream):
     # by code that prepares under settings that nobody knows. None: none.
     cdef dict preparing
     cdef dict asked_preparing            # the same, of the probe under way
-    cdef object reset_due                # names that the portal bound last, or the query, sets back; True: all
+    cdef object reset_due                # names that the text being passed on sets back; True: all
     cdef uint32_t pins                   # Touch bits that hold it to its server
     cdef double pinned_at                # monotonic
     cdef int64_t pinned_xacts            # transactions since

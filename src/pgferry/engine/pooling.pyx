@@ -141,6 +141,7 @@ cdef int link(Client c, Server s) except -1:
     due = scrub_due(c, s)
     s.since = now
     c.turns_here = 0
+    c.portals = None
     c.former_server = c.last_server
     c.last_server = s.id
     if s.last_client != c.id or s.id != c.former_server:    # the client's own values of before are not the last ones
