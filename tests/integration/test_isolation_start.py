@@ -6,7 +6,7 @@ import pytest
 
 from pgferry.embedded import Cluster
 from support.clients import raw
-from support.pooler import Pooler
+from support.pooler import Pooler, eventually
 from support.wire import Wire, bind, execute, parse, query, sync, types
 
 Make = Callable[..., Pooler]
@@ -141,6 +141,22 @@ def test_connect_query_is_part_of_every_start(make_pooler: Make, reader: str) ->
                 assert other.rows("EXECUTE one") == [[b"42"]]
         with raw(pooler) as wire:
             assert wire.rows(LOOK) == [BASE], spoil
+
+
+def test_connect_query_sets_a_tracked_parameter_on_the_second_server_as_on_the_first(
+    make_pooler: Make, reader: str
+) -> None:
+    """What the first server has reported of it is known to be reported already."""
+    pooler = make_pooler(databases={"postgres": reader}, workers=1)
+    with raw(pooler) as first:
+        assert first.rows(LOOK) == [BASE]
+        pid = first.rows("SELECT pg_backend_pid()")
+        pooler.admin("RECONNECT postgres")
+        eventually(lambda: first.rows("SELECT pg_backend_pid()") != pid)
+        with raw(pooler) as second:
+            for _ in range(2):
+                assert first.rows(LOOK) == [BASE]
+                assert second.rows(LOOK) == [BASE]
 
 
 def test_reset_leads_to_what_connect_query_sets(make_pooler: Make, reader: str) -> None:

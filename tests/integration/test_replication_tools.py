@@ -1,7 +1,9 @@
 """PostgreSQL's own replication clients through the pool: pg_basebackup, pg_receivewal, pg_recvlogical, a standby,
 a logical subscriber."""
 
+import itertools
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from signal import SIGINT
 
 import pytest
@@ -32,6 +34,14 @@ def tools(source: Cluster) -> Cluster:
     return source
 
 
+_numbers = itertools.count(1)
+
+
+def fresh(server: Cluster, name: str) -> Path:
+    """A name in the server's directory that no test before this one has used."""
+    return server.directory / f"{name}-{next(_numbers)}"
+
+
 def to(pooler: Pooler) -> tuple[str, ...]:
     return ("-h", pooler.host, "-p", str(pooler.port), "-U", "postgres", "-w")
 
@@ -44,8 +54,8 @@ def test_pg_basebackup(make_pooler: Make, tools: Cluster) -> None:
     )
     with raw(pooler) as ordinary:
         ordinary.query("SELECT 1")
-    for number, form in enumerate(("plain", "tar")):
-        target = tools.directory / f"backup-{number}"
+    for form in ("plain", "tar"):
+        target = fresh(tools, "backup")
         run_tool(
             tools, "pg_basebackup", *to(pooler), "-D", target, "-X", "stream", "-c", "fast", "-F", form[0]
         )
@@ -75,7 +85,7 @@ def test_a_standby(make_pooler: Make, tools: Cluster) -> None:
             number += 1
             tools.sql(f"INSERT INTO t VALUES ('standby {number}')")
             wanted = f"SELECT count(*) FROM t WHERE a = 'standby {number}'"
-            eventually(lambda: standby.sql(wanted) == [("1",)], 20)
+            eventually(lambda: standby.sql(wanted) == [("1",)], 60)
 
         arrives()
         assert [r["application_name"] for r in pooler.show("CLIENTS", replication="physical")] == [
@@ -94,7 +104,7 @@ def test_a_standby(make_pooler: Make, tools: Cluster) -> None:
 
 def test_pg_receivewal(make_pooler: Make, tools: Cluster) -> None:
     pooler = make_pooler(tools)
-    target = tools.directory / "received"
+    target = fresh(tools, "received")
     target.mkdir()
     tools.account.own(target)
     slot = ("--slot", "of_receivewal")

@@ -28,5 +28,6 @@ cdef int needs_of(Client c, Server s, object verdict) except -1
 cdef int touches(Server s, object verdict, uint32_t touch) except -1
 cdef int doubt_lone(Server s) except -1
 cdef bint is_reported(Pool pool, bytes name) except -1
+cdef bint is_among(Engine engine, tuple values, bytes name) except -1
 cdef int count(Client c, str counter, str reason) except -1
 cdef int count_for(Pool pool, str counter, str reason) except -1

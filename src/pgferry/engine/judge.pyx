@@ -264,9 +264,13 @@ cdef bint all_reported(Client c, verdict):
 
 cdef bint is_reported(Pool pool, bytes name) except -1:
     """Whether a setting is tracked and the servers of the pool report it."""
-    cdef object index = pool.engine.tracked_index.get(name.decode("utf-8", "replace"))
-    return (index is not None and pool.base_vars is not None and index < len(pool.base_vars)
-            and pool.base_vars[index] is not None)
+    return is_among(pool.engine, pool.base_vars, name)
+
+
+cdef bint is_among(Engine engine, tuple values, bytes name) except -1:
+    """The same by the values that one of them has reported; None: it has not yet."""
+    cdef object index = engine.tracked_index.get(name.decode("utf-8", "replace"))
+    return index is not None and values is not None and index < len(values) and values[index] is not None
 
 
 cdef int note(Client c, Server s, object verdict, const char *text, size_t n) except -1:

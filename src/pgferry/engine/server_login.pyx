@@ -281,7 +281,8 @@ cdef int introduce(Server s) except -1:
         s.own_addr, s.own_port = address_text(local_address(s.fd))
     if pool.engine.log_connections:
         origin = "" if s.peer_addr == "unix" else f" (from {s.own_addr}:{s.own_port})"
-        pool.engine.say(s, "LOG", f"new connection to server{origin}")
+        whose = "" if s.internal is None else f", for pgferry itself: {s.internal.purpose}"
+        pool.engine.say(s, "LOG", f"new connection to server{origin}{whose}")
         if s.tls is not None:
             pool.engine.say(s, "LOG", f"SSL established: {s.tls.info}")
     params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),

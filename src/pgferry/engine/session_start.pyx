@@ -8,7 +8,7 @@ no question, PostgreSQL reports them (Pool.base_vars; Pool.reset_vars are those 
 
 from binascii import unhexlify
 
-from pgferry.engine.judge cimport is_reported
+from pgferry.engine.judge cimport is_among
 from pgferry.engine.messages cimport as_hex
 from pgferry.engine.model cimport P_START, STATE_IGNORE, Engine
 from pgferry.engine.parse_settings cimport settings_of
@@ -59,7 +59,7 @@ cdef int start_answered(Server s, dict failed) except -1:
     for kind, name, value in rows:
         if kind == b"p":
             statements[name] = value or b""
-        elif value is not None and counts(pool, name.lower(), value):
+        elif value is not None and counts(s, name.lower(), value):
             settings[name.lower()] = value
     pool.start_settings = settings
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
@@ -70,13 +70,13 @@ cdef int start_answered(Server s, dict failed) except -1:
     return connected(s)
 
 
-cdef bint counts(Pool pool, bytes name, bytes value) except -1:
+cdef bint counts(Server s, bytes name, bytes value) except -1:
     """Whether it is a setting that clients start with, and not one that the session has of its own."""
-    if name in NOT_KEPT or is_reported(pool, name) or (b"." in name and not value):
+    if name in NOT_KEPT or is_among(s.pool.engine, s.vars, name) or (b"." in name and not value):
         return False
     if name == b"role":
         return value != b"none"
-    return name != b"session_authorization" or value != pool.user.name.encode("utf-8", "surrogateescape")
+    return name != b"session_authorization" or value != s.pool.user.name.encode("utf-8", "surrogateescape")
 
 
 cdef State start_of(Pool pool, dict settings):
