@@ -256,7 +256,7 @@ class Game:
             asker.resting = True
         while len(waiting) > later or (self.attackers and not reloads):
             while len(waiting) > later and len(self.attackers) < self.plan.at_once:
-                self.attackers.append(Attacker(self.stage, waiting.pop()))
+                self.attackers.append(Attacker(self.stage, waiting.pop(), reloads))
             self._turn()
             self.attackers = [a for a in self.attackers if not a.done]
         if reloads:
