@@ -4,6 +4,10 @@ from pgferry.engine.ledger cimport Counter
 from pgferry.engine.model cimport Database, Engine, Pool, Server
 
 
+cdef enum:
+    MISSED = 2                      # seconds behind its time after which a look at the version counts as missed
+
+
 cdef class CatalogReader:
     cdef readonly Engine engine
     cdef readonly Database db
@@ -35,7 +39,11 @@ cdef int end_defining(Server s) except -1
 cdef bint is_ready(Pool pool) noexcept
 cdef bint is_given_up(Database db, double now) noexcept
 cdef int forget_knowledge(Database db, Engine engine) except -1
-cdef int look_at_age(Database db, Engine engine) except -1
-cdef bint is_overdue(Database db, double now) noexcept
+cdef inline bint is_overdue(Database db, double now) noexcept:
+    """Whether the next look at the catalog's version should long have been made."""
+    return now - db.version_at > db.version_every + MISSED and db.knowledge is not None
+
+
+cdef int miss_a_look(Database db, Engine engine) except -1
 cdef bint ran_unseen(Server s) noexcept
 cdef int doubt_session(Server s) except -1

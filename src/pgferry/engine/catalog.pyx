@@ -25,7 +25,6 @@ from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, Knowledge
 cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version
 cdef double LONGEST_INTERVAL = 10.0
 cdef double SHARE = 0.05                # part of the time that looks may take: long ones are made less often
-cdef double OVERDUE = 2.0           # seconds behind its time after which a look at the version counts as missed
 cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known
 cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
 cdef double FIRST_RETRY = 0.2       # seconds from a reading that failed to the next, doubled each time
@@ -64,17 +63,11 @@ cdef int look_for_ddl(Database db, Engine engine) except -1:
     return 0
 
 
-cdef int look_at_age(Database db, Engine engine) except -1:
-    """After a time without traffic nobody knows what has become of the catalog meanwhile."""
-    if is_overdue(db, engine.loop.now):
-        db.stale = True
-        mark_unread(db, engine)
-        return keep_up(db, engine)
-    return 0
-
-
-cdef bint is_overdue(Database db, double now) noexcept:
-    return now - db.version_at > db.version_every + OVERDUE and db.knowledge is not None
+cdef int miss_a_look(Database db, Engine engine) except -1:
+    """After a time without traffic nobody knows what has become of the catalog meanwhile (is_overdue)."""
+    db.stale = True
+    mark_unread(db, engine)
+    return keep_up(db, engine)
 
 
 cdef bint ran_unseen(Server s) noexcept:

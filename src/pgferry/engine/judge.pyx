@@ -86,6 +86,7 @@ cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
         words = word_set(knowledge.words)
     db.words = words
     db.everything = 0 if knowledge is None else knowledge.everything
+    db.odd_names = knowledge is not None and knowledge.non_ascii != 0
     if knowledge is None or db.unread:
         db.everything |= ASKABLE
     db.unread = db.unread or knowledge is None
@@ -107,7 +108,7 @@ cdef object judge(Client c, const char *text, size_t n):
     cdef object verdict
     cdef bytes whole, key
     cdef double began
-    if not found and (known is None or not known.non_ascii):
+    if not found and not db.odd_names:
         return HARMLESS
     if not all_ascii(text, n):
         reading = reading_of(c)

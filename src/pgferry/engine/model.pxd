@@ -140,6 +140,7 @@ cdef class Database:
     cdef dict verdicts               # text -> Verdict or None
     cdef size_t verdict_bytes        # of these texts
     cdef uint32_t everything         # Touch bits that any statement may have
+    cdef bint odd_names              # functions and the like have names with other characters than ASCII
     cdef object hub                  # listening.Hub, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections
     cdef Counter listening           # workers in which clients listen

@@ -9,7 +9,7 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.announcing cimport announced
-from pgferry.engine.catalog cimport end_defining, is_ready, keep_up, look_at_age, look_for_ddl
+from pgferry.engine.catalog cimport end_defining, is_overdue, is_ready, keep_up, miss_a_look, look_for_ddl
 from pgferry.engine.connecting cimport start_server, want_servers
 from pgferry.engine.judge cimport count
 from pgferry.engine.internal cimport internal_answered, internal_down
@@ -114,7 +114,8 @@ cdef int link(Client c, Server s) except -1:
     """Give an idle server to a client. Its tracked parameters are set in front of the client's first message."""
     cdef Pool pool = s.pool
     cdef double now = c.loop.now
-    cdef str due
+    cdef str due = None
+    cdef bint overdue = False
     cdef bint anew = s.unlisted and s.last_client != c.id       # else what nobody knows of is the client's own
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
@@ -135,10 +136,13 @@ cdef int link(Client c, Server s) except -1:
     c.judged = not c.session and pool.session_state != STATE_IGNORE
     c.tracking = c.judged or not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
     if c.judged:
-        look_at_age(pool.db, pool.engine)
+        if is_overdue(pool.db, now):
+            overdue = True
+            miss_a_look(pool.db, pool.engine)
         if pool.engine.workers > 1:
             look_for_ddl(pool.db, pool.engine)
-    due = scrub_due(c, s)
+    if overdue or needs_scrub(c, s):
+        due = scrub_due(c, s, overdue)
     s.since = now
     c.turns_here = 0
     c.portals = None

@@ -9,7 +9,7 @@ cdef inline bint needs_scrub(Client c, Server s) noexcept:
     return s.pool.scrub >= SCRUB_ON_USER_CHANGE
 
 
-cdef str scrub_due(Client c, Server s)
+cdef str scrub_due(Client c, Server s, bint overdue)
 cdef int begin_scrub(Client c, Server s) except -1
 cdef int scrub_answered(Server s, dict failed) except -1
 cdef int lose_scrubbed(Server s, str reason) except -1

@@ -6,7 +6,7 @@ when the server is handed out, not when it is given back: one that returns to th
 waits for the answer; what it needs of session state is brought behind it, to a session that is as new.
 """
 
-from pgferry.engine.catalog cimport doubt_session, is_overdue, ran_unseen
+from pgferry.engine.catalog cimport doubt_session, ran_unseen
 from pgferry.engine.loop cimport PAUSE_PEER, PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server,
@@ -17,9 +17,11 @@ from pgferry.engine.probe cimport scrubbed
 from pgferry.engine.restoring cimport bring
 
 
-cdef str scrub_due(Client c, Server s):
-    """Why the idle server has to be wiped before it serves this client; None: it has not."""
-    if c.judged and is_overdue(s.pool.db, c.loop.now) and ran_unseen(s):
+cdef str scrub_due(Client c, Server s, bint overdue):
+    """Why the idle server has to be wiped before it serves this client; None: it has not. `overdue`: nobody has looked
+    at the catalog in time.
+    """
+    if overdue and ran_unseen(s):
         if s.last_client != c.id:
             return "catalog not looked at since"
         doubt_session(s)        # what is left there is the client's own
