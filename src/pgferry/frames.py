@@ -32,4 +32,7 @@ class Frames:
                 return
             body = bytes(self._have[4:end])
             del self._have[:end]
-            yield msgspec.msgpack.decode(body, strict=False)
+            try:
+                yield msgspec.msgpack.decode(body, type=Message, strict=False)
+            except msgspec.MsgspecError as error:
+                raise ValueError(f"a frame that is no map: {error}") from error

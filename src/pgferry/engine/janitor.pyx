@@ -24,31 +24,57 @@ cdef enum:
 
 
 def tick(Engine engine):
-    """One round of upkeep."""
-    cdef Pool pool
-    cdef double now = engine.loop.now
-    check_logins(engine, now)
+    """One round of upkeep. What is raised at one pool or database costs the rest of that one's only."""
+    attempt(look_after_logins, engine, engine)
+    for pool in engine.pools():
+        attempt(look_after_pool, pool, engine)
+    for db in list(engine.databases.values()):
+        attempt(look_after_database, db, engine)
+    attempt(share, engine, engine)
+    attempt(drop_what_is_unused, engine, engine)
+
+
+cdef int attempt(task, item, Engine engine) except -1:
+    try:
+        task(item, engine)
+    except Exception as error:
+        engine.loop.report(item, error)
+    return 0
+
+
+def look_after_logins(_, Engine engine):
+    check_logins(engine, engine.loop.now)
     check_timeouts(engine)
-    for item in engine.pools():
-        pool = <Pool>item
-        check_waiting(engine, pool, now)
-        if pool.ordinary is None:       # a stream of changes runs as long as it likes
-            check_running(engine, pool, now)
-        check_servers(engine, pool, now)
-        keep_minimum(engine, pool)
-        want_servers(pool)
-        if pool.client_idle_timeout > 0:
-            check_idle_clients(pool, now)
-    for item in list(engine.databases.values()):
-        if (<Database>item).hub is not None:
-            hub_tick(<Database>item)
-        catalog_tick(<Database>item, engine)
-        if (<Database>item).sessions:
-            internal_tick(<Database>item)
+
+
+def look_after_pool(Pool pool, Engine engine):
+    cdef double now = engine.loop.now
+    check_waiting(engine, pool, now)
+    if pool.ordinary is None:       # a stream of changes runs as long as it likes
+        check_running(engine, pool, now)
+    check_servers(engine, pool, now)
+    keep_minimum(engine, pool)
+    want_servers(pool)
+    if pool.client_idle_timeout > 0:
+        check_idle_clients(pool, now)
+
+
+def look_after_database(Database db, Engine engine):
+    if db.hub is not None:
+        hub_tick(db)
+    catalog_tick(db, engine)
+    if db.sessions:
+        internal_tick(db)
+
+
+def share(_, Engine engine):
     if engine.workers > 1:
         balance(engine)
     ask_for_room(engine)
-    drop_unused(engine, now)
+
+
+def drop_what_is_unused(_, Engine engine):
+    drop_unused(engine, engine.loop.now)
 
 
 cdef int check_logins(Engine engine, double now) except -1:

@@ -1,9 +1,9 @@
 """What Python sees of the listening sockets."""
 
-from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.loop import Loop, Service
 from pgferry.engine.model import Engine
 
-class Listener(Stream):
+class Listener(Service):
     is_unix: bool
     port: int
     starved: bool

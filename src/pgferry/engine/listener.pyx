@@ -6,11 +6,11 @@ from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, er
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client_login cimport new_login
-from pgferry.engine.loop cimport Stream
+from pgferry.engine.loop cimport Service
 from pgferry.engine.model cimport Client, Engine
 from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport (
-    EPOLLIN, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, accept4, getsockopt, sockaddr,
+    EPOLLIN, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, accept4, close, getsockopt, sockaddr,
     sockaddr_storage, socklen_t,
 )
 
@@ -29,7 +29,7 @@ cdef enum:
 TOO_MANY = "no more connections allowed (max_client_conn)"
 
 
-cdef class Listener(Stream):
+cdef class Listener(Service):
     """One listening socket, level-triggered: what one turn leaves in the backlog comes up again in the next.
 
     An accept that finds nobody costs nearly as much as one that finds a client, so the number tried in one turn
@@ -53,7 +53,8 @@ cdef class Listener(Stream):
         self.attach(fd, EPOLLIN)
 
     cdef int on_event(self, uint32_t events) except -1:
-        return self.accept_some()
+        self.accept_some()
+        return self.served()
 
     def retry(self):
         """After the janitor's tick: go on if descriptors had run out."""
@@ -81,7 +82,7 @@ cdef class Listener(Stream):
                     self.starve(os.strerror(errno))
                 self.burst = 1
                 return 0
-            self.welcome(fd, (<const char *>&addr)[:size])
+            self.take_in(fd, (<const char *>&addr)[:size])
         self.burst = min(self.burst + 1, BURST)
         return 0
 
@@ -94,8 +95,29 @@ cdef class Listener(Stream):
             self.engine.log.write("WARNING", f"accept() failed: {why}; new clients must wait")
         return 0
 
-    cdef int welcome(self, int fd, bytes address) except -1:
-        cdef Client c = Client(self.loop, self.engine)
+    cdef int take_in(self, int fd, bytes address) except -1:
+        """Begin a login. What is raised meanwhile costs this connection only."""
+        cdef Client c = None
+        try:
+            c = Client(self.loop, self.engine)
+            self.welcome(c, fd, address)
+        except Exception as error:
+            if c is None or c.fd != fd:
+                close(fd)
+            if c is None:
+                self.loop.report(self, error)
+            else:
+                self.loop.failed(c, error)
+        if self.engine.logins.count > self.engine.max_client_conn + HALF_OPEN:
+            # The oldest has had the most time: who means it is in after milliseconds.
+            c = <Client>self.engine.logins.head
+            try:
+                close_client(c, TOO_MANY, TOO_MANY)
+            except Exception as error:
+                self.loop.failed(c, error)
+        return 0
+
+    cdef int welcome(self, Client c, int fd, bytes address) except -1:
         cdef ucred cred
         cdef socklen_t size = sizeof(cred)
         c.listen_port = self.port
@@ -112,7 +134,4 @@ cdef class Listener(Stream):
         c.newcomer = True
         self.engine.logins.append(c)
         c.attach(fd, EPOLLIN)
-        if self.engine.logins.count > self.engine.max_client_conn + HALF_OPEN:
-            # The oldest has had the most time: who means it is in after milliseconds.
-            close_client(<Client>self.engine.logins.head, TOO_MANY, TOO_MANY)
         return 0

@@ -77,6 +77,13 @@ cdef class Stream:
     cdef int on_hangup(self) except -1
     cdef int on_drained(self) except -1
     cdef int on_secure(self) except -1
+    cdef int on_bug(self) except -1
+
+
+cdef class Service(Stream):
+    cdef int failures               # turns in a row that have raised something
+
+    cdef int served(self) noexcept
 
 
 cdef class StreamList:
@@ -121,7 +128,7 @@ cdef class Loop:
     cdef readonly int buffers       # how many such buffers
     cdef readonly uint64_t turns
     cdef int[2] pipe                # of splicing; -1: none
-    cdef bint stopping
+    cdef readonly bint stopping
     cdef public object sink         # takes sink(stream, bytes) -> how many for streams without a socket (tests)
     cdef public object on_bug       # called with (stream, exception) when serving a stream raised
 

@@ -50,6 +50,7 @@ cdef enum:
     MAX_EVENTS = 256
     SIP = 8192
     ONE_RECORD = 16384      # plain bytes of a full TLS record
+    MOST_FAILURES = 100     # turns in a row in which a service raises an exception, before the process is given up
 
 cdef double REST = 300e-6       # seconds
 cdef double SHORT_REST = 150e-6
@@ -76,9 +77,14 @@ cdef class Stream:
         free(self.held)
 
     cdef int attach(self, int fd, uint32_t events) except -1:
-        """Own a non-blocking descriptor and register it for `events` (EPOLLET and EPOLLRDHUP are added)."""
+        """Own a non-blocking descriptor and register it for `events` (EPOLLET and EPOLLRDHUP are added).
+
+        It is owned, and closed by detach(), also if this raises OSError or MemoryError.
+        """
         cdef epoll_event ev
         cdef Loop loop = self.loop
+        while len(loop.slots) <= fd:
+            loop.slots.append(None)
         loop.generation += 1
         self.fd = fd
         self.generation = loop.generation
@@ -87,8 +93,6 @@ cdef class Stream:
         ev.data.u64 = (<uint64_t>self.generation << 32) | <uint64_t>fd
         if epoll_ctl(loop.epfd, EPOLL_CTL_ADD, fd, &ev) < 0:
             raise OSError(errno, "epoll_ctl")
-        while len(loop.slots) <= fd:
-            loop.slots.append(None)
         loop.slots[fd] = self
         return 0
 
@@ -387,6 +391,35 @@ cdef class Stream:
         return 0
 
     cdef int on_secure(self) except -1:
+        return 0
+
+    cdef int on_bug(self) except -1:
+        """Serving it has raised an exception: a bug, or no memory. It costs this connection, and its peer."""
+        return self.on_eof()
+
+
+cdef class Service(Stream):
+    """A stream that no connection owns and all depend on: a listener, the control channel, results of a thread.
+
+    An exception costs what it was about, and the stream is served again. One that goes on failing cannot be helped in
+    this process: that ends, and is started anew.
+    """
+
+    cdef int on_bug(self) except -1:
+        self.failures += 1
+        if self.closed:
+            return 0
+        if self.failures >= MOST_FAILURES:
+            self.loop.stopping = True
+            return 0
+        return self.loop.again(self)        # edge-triggered: what it has not read yet does not come up by itself
+
+    cdef int on_ready(self) except -1:
+        return 0 if self.closed else self.on_event(EPOLLIN)
+
+    cdef int served(self) noexcept:
+        """A turn is over without one."""
+        self.failures = 0
         return 0
 
 
@@ -734,16 +767,24 @@ cdef class Loop:
                 self.failed(s, error)
         return 0
 
-    cdef int failed(self, Stream s, error) except -1:
-        """A bug, or no memory: it costs this connection (and its peer), not the process."""
+    def report(self, s, error):
+        """Tell of an exception that nobody expected; `s`: the stream that was served, or what else was being done."""
         if self.on_bug is not None:
-            self.on_bug(s, error)
+            try:
+                self.on_bug(s, error)
+            except Exception:
+                return              # no memory for that, either
+
+    cdef int failed(self, Stream s, error) except -1:
+        """A bug, or no memory: what that costs is the kind of stream's to say, and never the process."""
+        self.report(s, error)
         try:
-            s.on_eof()
+            s.on_bug()
         except Exception as again:
-            if self.on_bug is not None:
-                self.on_bug(s, again)
-        if not s.closed:
+            self.report(s, again)
+            if not s.closed:
+                s.detach()
+        if not s.closed and not isinstance(s, Service):
             s.detach()
         return 0
 

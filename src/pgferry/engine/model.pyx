@@ -370,8 +370,9 @@ cdef class Engine:
         self.ready = (notice_message(notice) if notice else b"") + b"Z\0\0\0\x05I"
 
     def report_bug(self, stream, error):
-        """Log an exception that serving a stream raised."""
-        who = label(stream) if isinstance(stream, (Client, Server)) else type(stream).__name__
+        """Log an exception that serving a stream, or doing something else, has raised."""
+        named = getattr(stream, "__qualname__", type(stream).__name__)
+        who = label(stream) if isinstance(stream, (Client, Server)) else named
         text = "".join(traceback.format_exception(error))
         self.log.write("ERROR", f"internal error: {who}: {text}")
 

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-from pgferry.engine.loop import Loop, Stream
+from pgferry.engine.loop import Loop, Service, Stream
 from pgferry.engine.model import Client, Engine
 
-class Watch(Stream):
+class Watch(Service):
     def __init__(self, loop: Loop, fd: int, callback: Callable[[], None], writable: bool = False) -> None: ...
     def stop(self) -> None: ...
 

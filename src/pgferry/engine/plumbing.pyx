@@ -3,7 +3,7 @@
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.janitor import tick
-from pgferry.engine.loop cimport PAUSE_PEER, Loop, Stream
+from pgferry.engine.loop cimport PAUSE_PEER, Loop, Service, Stream
 from pgferry.engine.model cimport Client, Engine
 from pgferry.engine.pooling cimport close_client
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, monotonic
@@ -13,7 +13,7 @@ cdef double TICK = 1.0 / 3.0
 cdef double LOG_DELAY = 0.1       # seconds a log line may wait for others, so that many go in one write
 
 
-cdef class Watch(Stream):
+cdef class Watch(Service):
     """A descriptor that Python code reads and writes itself; callback() runs when it became ready."""
 
     cdef object callback
@@ -24,7 +24,7 @@ cdef class Watch(Stream):
 
     cdef int on_event(self, uint32_t events) except -1:
         self.callback()
-        return 0
+        return self.served()
 
     def stop(self):
         """Close the descriptor."""
@@ -72,8 +72,8 @@ def run(Engine engine, after_tick):
             record(engine.lag.counts[0], loop.now - next_tick)
             engine.lag.seconds += loop.now - next_tick
             next_tick = loop.now + TICK
-            tick(engine)
-            after_tick()
+            guarded(engine, tick, engine)
+            guarded(engine, after_tick)
         if not engine.log.waiting:
             log_at = 0          # a tick may have written the lines
         elif engine.log.urgent or (log_at and loop.now >= log_at):
@@ -81,6 +81,14 @@ def run(Engine engine, after_tick):
             engine.log.flush()
         elif log_at == 0:
             log_at = loop.now + LOG_DELAY
+
+
+def guarded(Engine engine, work, *arguments):
+    """Call work(*arguments); an exception is told, and costs what it was about."""
+    try:
+        work(*arguments)
+    except Exception as error:
+        engine.loop.report(work, error)
 
 
 def stop(Engine engine):

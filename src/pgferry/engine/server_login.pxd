@@ -9,3 +9,4 @@ cdef int server_secure(Server s) except -1
 cdef bint direct(Server s)
 cdef int introduce(Server s) except -1
 cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1
+cdef int hold_off(Pool pool) noexcept

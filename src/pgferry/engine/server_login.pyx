@@ -28,6 +28,8 @@ from pgferry.engine.session_start cimport ask_start
 from pgferry.engine.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
 from pgferry.engine.times cimport TIME_CONNECT, record
 
+cdef double SHORTEST_RETRY = 1e-3       # seconds: longer than a turn of the loop knows
+
 cdef enum:
     MOST_MESSAGES = 1000        # of a login,
     MOST_SAID = 1 << 20         # and their bytes
@@ -101,9 +103,9 @@ class ServerLogin:
         else:
             login_failed(s, reason, fields)
 
-    def keys_ready(self, s, keys, error):
-        """The slow part of SCRAM is done (in a thread)."""
-        if s.login is not self:
+    def keys_ready(self, s, exchange, keys, error):
+        """The slow part of this exchange of SCRAM is done (in a thread); it may be over, and the next address' begun."""
+        if s.login is not self or self.exchange is not exchange:
             return
         if error is not None:
             self.failed(s, f"SCRAM key derivation failed: {error}", None)
@@ -430,8 +432,9 @@ cdef int scram_challenge(Server s, login, bytes message) except -1:
     if own is not None:
         return send(s, b"p", login.exchange.final(own[1], own[2]))
     s.pause(PAUSE_WAIT)
+    exchange = login.exchange
     pool.engine.host.derive_keys(login.secret.text, challenge.salt, challenge.iterations,
-                                 lambda keys, error: login.keys_ready(s, keys, error))
+                                 lambda keys, error: login.keys_ready(s, exchange, keys, error))
     return 0
 
 
@@ -494,6 +497,12 @@ cdef int major_version(list params) except -1:
     return 0
 
 
+cdef int hold_off(Pool pool) noexcept:
+    """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
+    pool.retry_at = pool.engine.loop.now + max(pool.engine.login_retry, SHORTEST_RETRY)
+    return 0
+
+
 cdef int login_failed(Server s, str reason, fields) except -1:
     """Close the server, hold off new attempts, and tell those who wait only for it."""
     cdef Pool pool = s.pool
@@ -512,7 +521,7 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         engine.say(s, "WARNING", reason)
     if s.owner is not None:
         return own_login_failed(s, reason)
-    pool.retry_at = engine.loop.now + engine.login_retry
+    hold_off(pool)
     if told or (fields is not None and code != "57P03"):
         pool.last_login_failed = True
         pool.last_connect_failed = False

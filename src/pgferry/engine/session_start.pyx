@@ -14,7 +14,7 @@ from pgferry.engine.model cimport P_START, STATE_IGNORE, Engine
 from pgferry.engine.parse_settings cimport settings_of
 from pgferry.engine.pooling cimport close_server, own_query
 from pgferry.engine.probe import NOT_KEPT
-from pgferry.engine.server_login cimport connected
+from pgferry.engine.server_login cimport connected, hold_off
 from pgferry.engine.state cimport intern_state
 from pgferry.session.classify import classify
 
@@ -49,7 +49,7 @@ cdef int start_answered(Server s, dict failed) except -1:
     cdef list rows = s.rows
     s.rows = None
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
-        pool.retry_at = s.loop.now + pool.engine.login_retry     # as after any login that fails
+        hold_off(pool)          # as after any login that fails
         pool.last_connect_failed = True
         return close_server(s, "what connect_query has set could not be asked for")
     try:

@@ -38,7 +38,11 @@ cdef bint splice_on(Server s) except -1:
     s.passing -= n
     s.sip = s.passing == 0
     c.pool.stats.sent += n
-    give(loop, c, n)
+    try:
+        give(loop, c, n)
+    except BaseException:
+        shut_pipe(loop)         # what is left in it must not go to the next pair
+        raise
     if c.blocked:
         s.pause(PAUSE_PEER)
     else:

@@ -19,6 +19,9 @@ from pgferry.supervisor.listeners import Listeners
 
 WORKER_COMMAND: list[str] = [sys.executable, "-P", "-m", "pgferry.worker"]
 START_SECONDS = 30.0
+SILENT_SECONDS = 30.0
+"""After which a worker that does not answer is killed and replaced."""
+_PING_SECONDS = 5.0
 _STABLE_SECONDS = 10.0
 _MAX_DELAY = 5.0
 _MAX_LOG_LINE = 65536
@@ -150,6 +153,10 @@ class Fleet:
                 pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix, *doors],
                 process_group=0,
             )
+        except BaseException:
+            ours.close()
+            os.close(log_read)
+            raise
         finally:
             theirs.close()
             os.close(log_write)
@@ -185,6 +192,28 @@ class Fleet:
 
         worker.channel = Channel(control, serve, closed)
         self._task(self._greet(worker))
+
+    async def watch(self) -> None:
+        """Kill workers that do not answer any more, for as long as this runs: each is started anew.
+
+        One that hangs (a bug, a debugger, a stopped process) keeps its clients, and its share of the new ones.
+        """
+        silent_since: dict[Worker, float] = {}
+        while True:
+            await asyncio.sleep(_PING_SECONDS)
+            if not self.running:
+                silent_since.clear()
+                continue
+            silent = {self.workers[index] for index in await self.silent(_PING_SECONDS)}
+            now = time.monotonic()
+            silent_since = {w: silent_since.get(w, now - _PING_SECONDS) for w in silent if w is not None}
+            for worker, since in silent_since.items():
+                if now - since >= SILENT_SECONDS:
+                    self._log.error(
+                        f"worker {worker.index} (pid {worker.process.pid}) has not answered for"
+                        f" {now - since:.0f} s: it is killed"
+                    )
+                    self._kill(worker)
 
     async def _greet(self, worker: Worker) -> None:
         assert worker.channel is not None

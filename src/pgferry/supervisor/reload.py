@@ -93,6 +93,8 @@ class Reloader:
         try:
             await self._distribute(new)
         except WorkerRefused as error:
+            with contextlib.suppress(OSError):  # else the new destinations are better than none
+                pooler.log.open(destinations(old.settings, stderr=self._stderr))
             try:
                 await self._distribute(old)
             except WorkerRefused as second:

@@ -83,6 +83,7 @@ class Supervisor:
                 self._spawn(self._stats_periods())
                 self._spawn(self._auth_file.run())
                 self._spawn(self._heartbeats())
+                self._spawn(pooler.fleet.watch())
                 self._spawn(pooler.resolver.run())
                 await self._open_web()
                 self._push_metrics()

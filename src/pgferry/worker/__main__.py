@@ -114,6 +114,7 @@ class Worker:
         if self._tcp and self._loop.now > self._close_tcp_at:
             self._close_tcp()
         self._requests.check_waits()
+        self._control.expire()
         peers.start_waiting(self._engine)
         for listener in self._tcp + self._unix:
             listener.retry()

@@ -12,6 +12,9 @@ from pgferry.frames import Frames, Message, packed
 
 Answer = Callable[[Message], None]
 
+PATIENCE = 120.0
+"""Seconds that the supervisor has for a request of ours."""
+
 
 class Refusal(Exception):
     """A request cannot be done; the text goes back to whoever asked."""
@@ -23,21 +26,22 @@ class Control:
     def __init__(
         self, loop: Loop, fd: int, handler: Callable[[Message, Answer], None], on_lost: Callable[[], None]
     ) -> None:
+        self._loop = loop
         self._sock = socket.socket(fileno=os.dup(fd))
         self._sock.setblocking(False)
         self._handler = handler
         self._on_lost = on_lost
         self._frames = Frames()
         self._out: list[tuple[bytes, int | None]] = []
-        self._waiting: dict[int, Answer] = {}
+        self._waiting: dict[int, tuple[float, Answer]] = {}  # by number, oldest first: when it is too late
         self._next_id = 1
         self._watch = Watch(loop, fd, self._run, True)
 
     def request(self, op: str, done: Answer, **fields: Any) -> None:
-        """Ask the supervisor; done(answer) runs on the loop."""
+        """Ask the supervisor; done(answer) runs on the loop, after PATIENCE at the latest: {"ok": False, "error"}."""
         number = self._next_id
         self._next_id += 1
-        self._waiting[number] = done
+        self._waiting[number] = (self._loop.now + PATIENCE, done)
         self._send({"id": number, "op": op, **fields})
 
     def notice(self, op: str, fd: int | None = None, **fields: Any) -> None:
@@ -45,6 +49,20 @@ class Control:
         if fd is not None:
             fields["fd"] = True
         self._send({"op": op, **fields}, fd)
+
+    def expire(self) -> None:
+        """Give up on requests that were not answered in time; runs now and then."""
+        late = [number for number, (limit, _) in self._waiting.items() if limit < self._loop.now]
+        for number in late:
+            self._finish(number, {"ok": False, "error": f"not answered within {PATIENCE:g} s"})
+
+    def _finish(self, number: int, answer: Message) -> None:
+        _, done = self._waiting.pop(number, (0.0, None))
+        if done is not None:
+            try:
+                done(answer)
+            except Exception as error:  # costs what it was for: others' answers are read all the same
+                self._loop.report(done, error)
 
     def _run(self) -> None:
         self._flush()
@@ -59,26 +77,35 @@ class Control:
                 self._watch.stop()
                 self._on_lost()
                 return
-            for message in self._frames.feed(data):
-                self._take(message)
+            try:
+                for message in self._frames.feed(data):
+                    self._take(message)
+            except ValueError as error:  # nobody knows any more where a message begins
+                self._loop.report(self, error)
+                self._watch.stop()
+                self._on_lost()
+                return
 
     def _take(self, message: Message) -> None:
         if "re" in message:
-            done = self._waiting.pop(message["re"], None)
-            if done is not None:
-                done(message)
+            self._finish(message["re"], message)
             return
         number = message.get("id")
+        answered = number is None
 
-        def answer(fields: Message) -> None:
-            if number is not None:
-                self._send({"re": number, "ok": True, **fields})
+        def reply(fields: Message) -> None:
+            nonlocal answered
+            if not answered:
+                self._send({"re": number, **fields})
+                answered = True
 
         try:
-            self._handler(message, answer)
+            self._handler(message, lambda fields: reply({"ok": True, **fields}))
         except Refusal as refusal:
-            if number is not None:
-                self._send({"re": number, "ok": False, "error": str(refusal)})
+            reply({"ok": False, "error": str(refusal)})
+        except Exception as error:  # a bug, or no memory: whoever asked is told, and others are served
+            self._loop.report(self._handler, error)
+            reply({"ok": False, "error": f"internal error: {type(error).__name__}: {error}"})
 
     def _send(self, message: Message, fd: int | None = None) -> None:
         self._out.append((packed(message), fd))

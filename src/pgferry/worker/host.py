@@ -179,7 +179,7 @@ class Host:
 
         def answered(answer: Message) -> None:
             self._asked.discard(pool)
-            if answer["welcome"] is not None:
+            if answer.get("welcome") is not None:
                 operations.take_welcome(pool, answer["welcome"])
 
         self.control.request("welcome", answered, db=pool.db.name, user=pool.user.name)

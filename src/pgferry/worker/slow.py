@@ -18,6 +18,7 @@ class SlowWork:
 
     def __init__(self, loop: Loop) -> None:
         self._jobs: queue.SimpleQueue[tuple[Any, Callable[[], Any]]] = queue.SimpleQueue()
+        self._loop = loop
         self._results: queue.SimpleQueue[tuple[Any, Any, Exception | None]] = queue.SimpleQueue()
         self._waiting: dict[Any, list[Done]] = {}
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -71,4 +72,7 @@ class SlowWork:
         while not self._results.empty():
             key, result, error = self._results.get()
             for done in self._waiting.pop(key, ()):
-                done(result, error)
+                try:
+                    done(result, error)
+                except Exception as raised:  # costs who asked, not those whose results come behind
+                    self._loop.report(done, raised)

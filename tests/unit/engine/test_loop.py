@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from pgferry.engine import harness
 from pgferry.engine.harness import Probe
 from pgferry.engine.loop import Loop, Pause, Stream, StreamList
+from pgferry.engine.plumbing import Watch
 
 Feed = Callable[[Probe, bytes], int]
 
@@ -241,6 +242,36 @@ def test_an_exception_costs_only_its_stream() -> None:
     bad.turns()
     assert good.fed == [b"y"] and not good.probe.closed
     assert bad.probe.closed and [(s, str(e)) for s, e in bugs] == [(bad.probe, "a bug")]
+
+
+def test_a_service_outlives_an_exception() -> None:
+    """What it has not read when it raises comes up again; one that goes on raising ends the process."""
+    loop = Loop()
+    bugs: list[object] = []
+    loop.on_bug = lambda _stream, error: bugs.append(error)
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    read: list[bytes] = []
+    bad = [True]
+
+    def callback() -> None:
+        if bad[0]:
+            raise MemoryError
+        read.append(ours.recv(100))
+
+    watch = Watch(loop, os.dup(ours.fileno()), callback)
+    theirs.send(b"x")
+    for _ in range(3):
+        loop.run_once(0)
+    assert len(bugs) >= 3 and not watch.closed and not loop.stopping
+    bad[0] = False
+    loop.run_once(0)
+    assert read == [b"x"]
+    bad[0] = True
+    theirs.send(b"y")
+    for _ in range(200):
+        loop.run_once(0)
+    assert loop.stopping and not watch.closed
 
 
 def test_a_descriptor_used_again_gets_no_event_of_its_former_owner(loop: Loop) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pgferry.supervisor import boot, fleet
 
+fleet.SILENT_SECONDS, fleet._PING_SECONDS = 1.0, 0.2
 fleet.WORKER_COMMAND[:] = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
 

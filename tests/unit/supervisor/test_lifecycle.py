@@ -74,6 +74,16 @@ def test_a_dead_worker_is_replaced(pooler: Running) -> None:
         assert len(console.execute("SHOW CLIENTS").fetchall()) == 2
 
 
+def test_a_worker_that_hangs_is_killed_and_replaced(pooler: Running) -> None:
+    first = pooler.worker_pids()
+    os.kill(first[1], signal.SIGSTOP)
+    pooler.wait_log(f"worker 1 (pid {first[1]}) has not answered for")
+    pooler.wait_log("worker 1: started", 2)
+    assert alive(first[0])
+    with pooler.console() as console:
+        assert len(console.execute("SHOW CLIENTS").fetchall()) == 2
+
+
 def test_what_a_dying_worker_prints_is_logged(make: Make) -> None:
     pooler = make().start(wait=False, FAKE_FAIL_START="rubbish on stderr")
     assert pooler.wait_exit() == 1
@@ -138,6 +148,18 @@ def test_reload_refused_by_a_worker_is_taken_back(pooler: Running) -> None:
         values = {row[0]: row[1] for row in console.execute("SHOW CONFIG").fetchall()}
         assert values["max_client_conn"] == "100"
     assert pooler.log().rstrip().rfind("max_client_conn=100") > pooler.log().rfind("max_client_conn=666")
+
+
+def test_the_log_stays_where_it_is_when_a_worker_refuses(pooler: Running) -> None:
+    other = pooler.directory / "other.log"
+    pooler.write_config(max_client_conn=666, logfile=other)
+    with pooler.console() as console:
+        with pytest.raises(psycopg.Error, match="RELOAD failed"):
+            console.execute("RELOAD")
+        console.execute("PAUSE")
+    assert "the configuration is unchanged" in pooler.log()
+    assert "PAUSE command issued" in pooler.log()
+    assert "PAUSE" not in other.read_text()
 
 
 def test_live_pid_file_refuses_the_start(pooler: Running) -> None:

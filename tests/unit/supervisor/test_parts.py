@@ -46,6 +46,8 @@ class Ends:
         self.taken.append((message, fd))
         if message["op"] == "bad":
             raise WorkerRefused("no")
+        if message["op"] == "bug":
+            raise KeyError("name")
         return {"echo": message["op"]}
 
     async def read(self) -> dict[str, Any]:
@@ -71,6 +73,12 @@ def test_requests_both_ways_and_in_pieces() -> None:
         assert await ends.read() == {"re": 5, "ok": True, "echo": "hello"}
         ends.worker.send(frame({"id": 6, "op": "bad"}))
         assert await ends.read() == {"re": 6, "ok": False, "error": "no"}
+        bugs: list[object] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: bugs.append(context["exception"]))
+        ends.worker.send(frame({"id": 7, "op": "bug"}) + frame({"id": 8, "op": "hello"}))
+        answers = [await ends.read(), await ends.read()]
+        assert answers[0] == {"re": 7, "ok": False, "error": "internal error: KeyError: 'name'"}
+        assert answers[1]["ok"] and [type(bug) for bug in bugs] == [KeyError]
         ends.worker.close()
         ends.channel.close()
 

@@ -70,3 +70,21 @@ def test_no_thread_to_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
         patch.setattr(threading.Thread, "start", start)
         assert [str(error) for error in result(loop, work, 1)] == ["can't start new thread"]
     assert result(loop, work, 1) == [2]
+
+
+def test_a_callback_that_raises_costs_only_who_asked() -> None:
+    loop, got, bugs = Loop(), [], []
+    loop.on_bug = lambda _what, error: bugs.append(str(error))
+    work = slow.SlowWork(loop)
+
+    def bad(_value: object, _error: object) -> None:
+        raise ValueError("a bug")
+
+    work.run(1, lambda: 1, bad)
+    work.run(1, lambda: 1, lambda value, _error: got.append(value))
+    work.run(2, lambda: 2, lambda value, _error: got.append(value))
+    end = time.monotonic() + LONG
+    while len(got) < 2 and time.monotonic() < end:
+        loop.run_once(100)
+    assert (got, bugs) == ([1, 2], ["a bug"])
+    assert result(loop, work, 3) == [6]
