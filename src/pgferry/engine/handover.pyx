@@ -138,12 +138,7 @@ def forget_moved(Stream stream):
     s = <Server>stream
     if s.state == SV_GONE:
         return
-    s.state = SV_GONE
-    s.prepared.clear()
-    s.detach()
-    s.pool.slots.give()
-    s.pool.db.servers.give()
-    s.pool.user.servers.give()
+    forget_server(s)
 
 
 def take_back(Stream stream):
@@ -165,12 +160,15 @@ cdef dict by_name(Engine engine, tuple values):
 # --- the new process ----------------------------------------------------------------------------------------------
 
 def accept_client(Engine engine, about, int fd):
-    """A client that another process has had until now. Raises LookupError when it cannot be served here."""
+    """A client that another process has had until now.
+
+    Raises LookupError when it cannot be served here, and what else there may be; nothing of it is left then, and the
+    descriptor is still the caller's.
+    """
     cdef Database db = database_of(engine, about["database"])
     cdef User user = engine.host.user(about["login_user"])
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Client c = Client(engine.loop, engine)
-    cdef Statement st
     if about["keys"] is not None and pool.user.keys is None:
         pool.user.keys = tuple(about["keys"])
     if about["found"] is not None:
@@ -180,6 +178,24 @@ def accept_client(Engine engine, about, int fd):
     user.clients.take(0)
     c.counted = True
     c.db, c.user, c.pool = db, user, pool
+    try:
+        describe_here(c, about)
+        c.attach(fd, EPOLLIN)
+    except BaseException:
+        c.fd = -1
+        forget_client(c)
+        c.state = CL_GONE
+        c.detach()
+        raise
+    c.state = CL_IDLE
+    pool.clients.append(c)
+    return c
+
+
+cdef int describe_here(Client c, about) except -1:
+    """Take over what the other process has said of its client."""
+    cdef Engine engine = c.engine
+    cdef Statement st
     c.is_unix, c.address, c.listen_port = about["unix"], about["address"], about["port"]
     c.peer_pid, c.peer_uid = about["peer"]
     c.connect_time, c.accepted, c.request_time = about["connected"], about["accepted"], about["requested"]
@@ -196,22 +212,23 @@ def accept_client(Engine engine, about, int fd):
     if about["statements"]:
         c.statements = {}
         for name, described in about["statements"]:
-            st = statement(engine, db, described)
+            st = statement(engine, c.db, described)
             engine.table.acquire(st)
             c.statements[name] = st
     c.cancel_key = about["key"]
     if c.cancel_key is not None:
         engine.by_key[c.cancel_key] = c
-    c.session = pool.mode == MODE_SESSION
+    c.session = c.pool.mode == MODE_SESSION
     c.welcomed = True
-    c.state = CL_IDLE
-    pool.clients.append(c)
-    c.attach(fd, EPOLLIN)
-    return c
+    return 0
 
 
 def accept_server(Engine engine, about, int fd):
-    """An idle server that another process has had until now. Raises LookupError when it does not belong here."""
+    """An idle server that another process has had until now; it serves nobody before begin_server().
+
+    Raises LookupError when it does not belong here, and what else there may be; nothing of it is left then, and the
+    descriptor is still the caller's.
+    """
     cdef Database db = database_of(engine, about["database"])
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Server s
@@ -222,10 +239,23 @@ def accept_server(Engine engine, about, int fd):
         pool.start_settings = about["start_settings"]
         pool.start_sql = engine.table.described_sql(about["start_sql"])
         pool.greet_anew()
+    s = Server(engine.loop, pool)
     pool.slots.take(0)
     db.servers.take(0)
     pool.user.servers.take(0)
-    s = Server(engine.loop, pool)
+    try:
+        describe_server_here(s, about)
+        s.attach(fd, EPOLLIN)
+    except BaseException:
+        s.fd = -1
+        forget_server(s)
+        raise
+    return s
+
+
+cdef int describe_server_here(Server s, about) except -1:
+    """Take over what the other process has said of its server."""
+    cdef Engine engine = s.pool.engine
     s.vars = in_order(engine, about["vars"])
     s.kept = intern_state(engine, about["kept"], frozenset())
     s.sql = engine.table.described_sql(about["sql"])
@@ -234,7 +264,7 @@ def accept_server(Engine engine, about, int fd):
         s.last_user = engine.host.user(about["last_user"])
     s.foreign = True            # sequences may remember values of a client that nobody knows here
     for described in about["statements"]:
-        s.prepared.add(statement(engine, db, described).number)
+        s.prepared.add(statement(engine, s.pool.db, described).number)
     if about["strained"]:
         s.prepared.strained = dict.fromkeys(about["strained"], 0)
     s.cancel_key = about["key"]
@@ -245,11 +275,25 @@ def accept_server(Engine engine, about, int fd):
     s.own_addr, s.own_port = about["own"]
     s.connect_time, s.created, s.since = about["connected"], about["created"], about["since"]
     s.status = s.xact = b"I"
-    s.attach(fd, EPOLLIN)
+    return 0
+
+
+def begin_server(Server s):
+    """The server is ours alone now: it serves clients."""
     make_available(s)
-    for c in pool.logging_in.items():
+    for c in s.pool.logging_in.items():
         (<Client>c).login.finish(c)
-    return s
+
+
+cdef int forget_server(Server s) except -1:
+    """Take the server out of every count, and close our descriptor."""
+    s.state = SV_GONE
+    s.prepared.clear()
+    s.detach()
+    s.pool.slots.give()
+    s.pool.db.servers.give()
+    s.pool.user.servers.give()
+    return 0
 
 
 cdef Database database_of(Engine engine, str name):

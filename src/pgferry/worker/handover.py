@@ -11,6 +11,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from pgferry.engine import handover
 from pgferry.engine.loop import Stream
@@ -76,7 +77,10 @@ class Link:
             try:
                 for message in self._frames.feed(data):
                     fd = self._fds.popleft() if message["op"] == "move" and self._fds else None
-                    self.on_message(message, fd)
+                    try:
+                        self.on_message(message, fd)
+                    except Exception as error:  # costs what it was about: others move on
+                        self._engine.loop.report(self, error)
                     if self.closed:
                         return
             except ValueError:
@@ -116,16 +120,24 @@ class Giver(Link):
         """Give away what has come to rest. Servers first, so that clients find them there."""
         if self.closed:
             return
-        for server in handover.movable_servers(self._engine, self._room()):
-            self._give(server, handover.describe_server(server))
+        for server in handover.movable_servers(self._engine, self._room() + len(self._refused)):
+            if server not in self._refused and self._room() > 0:
+                self._give(server, handover.describe_server)
         for client in handover.movable_clients(self._engine, self._room() + len(self._refused)):
             if client not in self._refused and self._room() > 0:
-                self._give(client, handover.describe_client(client))
+                self._give(client, handover.describe_client)
 
     def _room(self) -> int:
         return max(0, WINDOW - len(self._moving))
 
-    def _give(self, stream: Stream, about: Message) -> None:
+    def _give(self, stream: Any, describe: Callable[[Any], Message]) -> None:
+        try:
+            about = describe(stream)
+        except Exception as error:  # it stays here, as one does that the new process refuses
+            self._engine.loop.report(stream, error)
+            self._refused.add(stream)
+            handover.take_back(stream)
+            return
         self._next += 1
         self._moving[self._next] = stream
         self.send({"op": "move", "id": self._next, "about": about}, stream.fd)
@@ -164,17 +176,20 @@ class Taker(Link):
         about = message["about"]
         os.set_inheritable(fd, False)
         os.set_blocking(fd, False)
+        server = None
         try:
             if about["kind"] == "client":
                 handover.accept_client(self._engine, about, fd)
             else:
-                handover.accept_server(self._engine, about, fd)
-        except (LookupError, ValueError, TypeError) as error:
+                server = handover.accept_server(self._engine, about, fd)
+        except Exception as error:  # whatever it is: the old process goes on with it
             os.close(fd)
-            self._engine.log.write("WARNING", f"a {about['kind']} stays in the old process: {error}")
+            self._engine.log.write("WARNING", f"a {about['kind']} stays in the old process: {error!r}")
             self.send({"op": "kept", "id": message["id"]})
-        else:
-            self.send({"op": "moved", "id": message["id"], "kind": about["kind"]})
+            return
+        self.send({"op": "moved", "id": message["id"], "kind": about["kind"]})
+        if server is not None:
+            handover.begin_server(server)
 
     def cancel(self, key: bytes) -> None:
         """A cancel request for a client that we do not have: it may still be there."""
