@@ -6,8 +6,9 @@ import psycopg
 import pytest
 
 from pgferry.embedded import Cluster
+from support.clients import raw
 from support.pooler import Pooler
-from support.wire import Wire, bind, close, describe, execute, flush, message, parse, query, sync, types
+from support.wire import Wire, bind, close, describe, execute, flush, last_words, message, parse, query, sync, types
 
 TWO = {"default_pool_size": 2, "server_round_robin": 1}
 
@@ -359,3 +360,18 @@ def test_message_of_an_unknown_type(pooler: Pooler) -> None:
         wire.send(message(b"y", b"?"))
         assert wire.recv().fields["S"] == "FATAL"
         assert wire.at_end()
+
+
+@pytest.mark.parametrize("which", ["portal", "statement"])
+def test_a_bind_whose_name_has_no_end_is_refused(
+    cluster: Cluster, make_pooler: Callable[..., Pooler], which: str
+) -> None:
+    """It is not kept whole to look for one: 1 GB of it would be."""
+    pooler = make_pooler(cluster, ignore="Bind")
+    with raw(pooler) as wire:
+        wire.query("SELECT 1")
+        start = b"" if which == "portal" else b"portal\0"
+        wire.send(b"B" + (1 << 30).to_bytes(4, "big") + start + b"x" * 100_000)
+        assert [m.sqlstate for m in last_words(wire) if m.type == "E"] == ["08P01"]
+    with raw(pooler) as wire:
+        assert wire.rows("SELECT 1") == [[b"1"]]

@@ -41,7 +41,8 @@ cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
-    NAME_STEP = 4096       # names are looked for in steps of this many bytes
+    NAME_STEP = 4096       # the two names of a Bind are looked for in steps of this many bytes,
+    LONGEST_NAMES = 16384  # and no further
 
 
 cdef Statement lookup(Client c, const char *name, size_t n):
@@ -363,6 +364,13 @@ cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
             and memcmp(<const char *><bytes>c.unnamed, body, n) == 0)
 
 
+cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
+    """Both names of a Bind are not there with its first n bytes: wait for more, but not for names without an end."""
+    if n >= total or n >= LONGEST_NAMES:
+        return broken(c, "Bind")
+    return wait_for(c, min(total, n + NAME_STEP))
+
+
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef size_t have = min(n, total), portal_end, name_end
     cdef int made
@@ -376,11 +384,11 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     c.dropping = False
     nul = <const char *>memchr(p + 5, 0, have - 5)
     if nul == NULL:
-        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+        return wait_for_names(c, n, total)
     portal_end = nul - p
     nul = <const char *>memchr(nul + 1, 0, have - portal_end - 1)
     if nul == NULL:
-        return wait_for(c, min(total, n + NAME_STEP)) if n < total else broken(c, "Bind")
+        return wait_for_names(c, n, total)
     name_end = nul - p
     if name_end == portal_end + 1:
         if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(

@@ -530,11 +530,14 @@ cdef class Loop:
         third of the processor time; the server is not slowed, it writes into the kernel's buffer meanwhile. Its
         events are off for as long as one rest follows the other.
         """
+        cdef Py_ssize_t i = len(self.resting)
         if not s.muted:
             s.watch(0)
         s.rest_until = monotonic() + (SHORT_REST if brief else REST)
         s.paused |= PAUSE_BULK
-        self.resting.append(s)
+        while i and (<Stream>self.resting[i - 1]).rest_until > s.rest_until:
+            i -= 1
+        self.resting.insert(i, s)
         return 0
 
     cdef int wake_rested(self) except -1:
