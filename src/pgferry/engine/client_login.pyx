@@ -18,6 +18,7 @@ from pgferry.engine.client_auth cimport authenticate, password_message
 from pgferry.engine.connecting cimport want_servers
 from pgferry.engine.greeting cimport Greeting, greet, greet_as, new_key, put_key
 from pgferry.engine.judge cimport is_reported
+from pgferry.engine.ledger import LedgerFull
 from pgferry.engine.loop cimport PAUSE_WAIT
 from pgferry.engine.model cimport (
     CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
@@ -98,6 +99,8 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
         return total
     except Refused as refused:
         close_client(c, str(refused), str(refused))
+    except LedgerFull as full:
+        close_client(c, str(full), str(full), "53000")
     except AuthError as error:
         refuse(c, error)
     return n

@@ -9,13 +9,17 @@ cdef class Ledger:
     cdef readonly int workers
     cdef readonly int index
     cdef size_t stride
+    cdef int fd                      # our own, for the lock
 
     cpdef Counter counter(self, str kind, str first=*, str second=*)
+    cdef char *find(self, uint64_t key) noexcept
+    cdef int let_go(self, int32_t *cells) noexcept
+    cdef int free_unheld(self, char *slot) noexcept
 
 
 cdef class Counter:
     cdef Ledger ledger
-    cdef int32_t *cells              # one for each worker
+    cdef int32_t *cells              # one for each worker; then the number of Counters that each of them has
 
     cdef bint take(self, int limit) noexcept
     cdef void give(self) noexcept

@@ -1,38 +1,50 @@
 """Counts that hold for all workers together, in shared memory.
 
-A slot is a key and one cell for each worker. Only worker i writes cell i; the count is the sum of the cells.
-To take one, a worker adds to its own cell first and then sums: two workers that race for the last one may both
-give up and try again a tick later, but the limit is never passed and no lock can be left behind by a worker
-that dies. The supervisor zeroes the cells of a dead worker.
+A slot is a key and for each worker one cell and its number of holders. Only worker i writes cell i; the count is the
+sum of the cells. To take one, a worker adds to its own cell first and then sums: two workers that race for the last
+one may both give up and try again a tick later, but the limit is never passed and no lock can be left behind by a
+worker that dies. The supervisor zeroes the cells of a dead worker.
+
+A slot is free again when no worker has a Counter of it any more. Slots are found and freed under a lock (of the
+kernel's, which a process that dies gives back); counting needs none.
 """
 
 import hashlib
 import mmap
 import os
 
+cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdint cimport int32_t, uint64_t
 from libc.string cimport memset
 
+from pgferry.engine.sys cimport close
+
 cdef extern from *:
     """
+    #include <errno.h>
+    #include <fcntl.h>
     #include <stdint.h>
+    #include <unistd.h>
+    static inline void pgf_lock(int fd, int type) {
+        struct flock lock = { .l_type = (short) type, .l_whence = SEEK_SET };
+        while (fcntl(fd, F_SETLKW, &lock) < 0 && errno == EINTR)
+            ;
+    }
     static inline void pgf_add(int32_t *p, int32_t n) { __atomic_add_fetch(p, n, __ATOMIC_SEQ_CST); }
     static inline int32_t pgf_load(int32_t *p) { return __atomic_load_n(p, __ATOMIC_SEQ_CST); }
     static inline void pgf_put(int32_t *p, int32_t n) { __atomic_store_n(p, n, __ATOMIC_SEQ_CST); }
-    static inline uint64_t pgf_claim(uint64_t *p, uint64_t key) {
-        uint64_t seen = 0;
-        __atomic_compare_exchange_n(p, &seen, key, 0, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST);
-        return seen;  /* 0: claimed; else the key that was there */
-    }
     """
+    int F_WRLCK
+    int F_UNLCK
+    void pgf_lock(int fd, int type) nogil
     void pgf_add(int32_t *p, int32_t n) nogil
     int32_t pgf_load(int32_t *p) nogil
     void pgf_put(int32_t *p, int32_t n) nogil
-    uint64_t pgf_claim(uint64_t *p, uint64_t key) nogil
 
 cdef enum:
     SLOTS = 1 << 16          # keys; memory is touched only where used
+    FREED = 2                # in the place of a key: the search for another one goes on behind it. Keys are odd
     HEADER = 64
     SECRET = 32              # bytes at the start: random, the same for all workers (salts of unknown users)
 
@@ -42,7 +54,7 @@ class LedgerFull(Exception):
 
 
 cdef size_t stride_for(int workers):
-    return (8 + 4 * workers + 7) // 8 * 8
+    return 8 + 8 * workers
 
 
 def create(int workers):
@@ -59,6 +71,7 @@ cdef class Ledger:
     def __init__(self, int fd, int workers, int index):
         self.workers = workers
         self.index = index
+        self.fd = os.dup(fd)
         self.stride = stride_for(workers)
         self.memory = mmap.mmap(fd, HEADER + SLOTS * self.stride)
         PyObject_GetBuffer(self.memory, &self.view, PyBUF_WRITABLE)
@@ -67,26 +80,71 @@ cdef class Ledger:
     def __dealloc__(self):
         if self.view.buf != NULL:
             PyBuffer_Release(&self.view)
+            close(self.fd)
 
     cpdef Counter counter(self, str kind, str first="", str second=""):
         """The counter of this key. Raises LedgerFull."""
         cdef bytes digest = hashlib.blake2b(
             f"{kind}\0{first}\0{second}".encode("utf-8", "surrogateescape"), digest_size=8).digest()
         cdef uint64_t key = int.from_bytes(digest, "little") | 1
-        cdef uint64_t seen
+        cdef Counter c = Counter.__new__(Counter)
+        cdef char *slot
+        pgf_lock(self.fd, F_WRLCK)
+        slot = self.find(key)
+        if slot != NULL:
+            (<uint64_t *>slot)[0] = key
+            c.ledger = self
+            c.cells = <int32_t *>(slot + 8)
+            c.cells[self.workers + self.index] += 1
+        pgf_lock(self.fd, F_UNLCK)
+        if slot == NULL:
+            raise LedgerFull("too many databases, users and pools are in use")
+        return c
+
+    cdef char *find(self, uint64_t key) noexcept:
+        """The slot with this key, or else the first one that it may have; NULL: there is none."""
         cdef size_t i = <size_t>(key % SLOTS), _tried
         cdef char *slot
-        cdef Counter c
+        cdef char *first = NULL
+        cdef uint64_t seen
         for _tried in range(SLOTS):
             slot = self.base + i * self.stride
-            seen = pgf_claim(<uint64_t *>slot, key)
-            if seen == 0 or seen == key:
-                c = Counter.__new__(Counter)
-                c.ledger = self
-                c.cells = <int32_t *>(slot + 8)
-                return c
+            seen = (<uint64_t *>slot)[0]
+            if seen == key:
+                return slot
+            if seen == FREED and first == NULL:
+                first = slot
+            if seen == 0:
+                return slot if first == NULL else first
             i = (i + 1) % SLOTS
-        raise LedgerFull(f"no slot left for the count of {kind}")
+        return first
+
+    cdef int let_go(self, int32_t *cells) noexcept:
+        """One Counter of this worker less; with the last one of all the slot is free."""
+        pgf_lock(self.fd, F_WRLCK)
+        cells[self.workers + self.index] -= 1
+        if cells[self.workers + self.index] <= 0:
+            pgf_put(&cells[self.index], 0)
+            self.free_unheld(<char *>cells - 8)
+        pgf_lock(self.fd, F_UNLCK)
+        return 0
+
+    cdef int free_unheld(self, char *slot) noexcept:
+        """Free a slot that nobody holds, and those in front of it that had to be kept for the search."""
+        cdef int32_t *holders = <int32_t *>(slot + 8) + self.workers
+        cdef size_t i = <size_t>((slot - self.base) // self.stride)
+        cdef int worker
+        for worker in range(self.workers):
+            if holders[worker]:
+                return 0
+        memset(slot, 0, self.stride)
+        (<uint64_t *>slot)[0] = FREED
+        if (<uint64_t *>(self.base + (i + 1) % SLOTS * self.stride))[0]:
+            return 0
+        while (<uint64_t *>(self.base + i * self.stride))[0] == FREED:
+            (<uint64_t *>(self.base + i * self.stride))[0] = 0
+            i = (i + SLOTS - 1) % SLOTS
+        return 0
 
     @property
     def secret(self):
@@ -97,14 +155,33 @@ cdef class Ledger:
         """Worker `worker` is dead: what it held is free again."""
         cdef size_t i
         cdef char *slot
+        cdef int32_t *cells
+        pgf_lock(self.fd, F_WRLCK)
         for i in range(SLOTS):
             slot = self.base + i * self.stride
-            if (<uint64_t *>slot)[0]:
-                memset(slot + 8 + 4 * worker, 0, 4)
+            if (<uint64_t *>slot)[0] > FREED:
+                cells = <int32_t *>(slot + 8)
+                pgf_put(&cells[worker], 0)
+                cells[self.workers + worker] = 0
+                self.free_unheld(slot)
+        pgf_lock(self.fd, F_UNLCK)
+
+    def used(self):
+        """How many keys it has (for tests)."""
+        cdef size_t i
+        cdef int n = 0
+        for i in range(SLOTS):
+            n += (<uint64_t *>(self.base + i * self.stride))[0] > FREED
+        return n
 
 
+@cython.no_gc_clear            # __dealloc__ needs its ledger
 cdef class Counter:
     """One count. take() and give() are for limits; put() for figures that others only look at."""
+
+    def __dealloc__(self):
+        if self.cells != NULL:
+            self.ledger.let_go(self.cells)
 
     cdef bint take(self, int limit) noexcept:
         """Count one more unless that would pass the limit (0: no limit)."""

@@ -7,7 +7,7 @@ from multiprocessing import get_context
 import pytest
 
 from pgferry.engine import harness
-from pgferry.engine.ledger import Ledger, create
+from pgferry.engine.ledger import Counter, Ledger, LedgerFull, create
 
 fork = get_context("fork")
 
@@ -68,8 +68,11 @@ def test_processes_never_pass_the_limit(ledger: Callable[[int, int], Ledger]) ->
     start = fork.Event()
     results = fork.SimpleQueue()
 
+    kept: list[Counter] = []
+
     def work(index: int) -> None:
         counter = ledger(workers, index).counter("pool", "db")
+        kept.append(counter)  # as of a worker that dies: nothing is given back
         start.wait()
         worst = held = taken = 0
         for i in range(rounds):
@@ -92,3 +95,43 @@ def test_processes_never_pass_the_limit(ledger: Callable[[int, int], Ledger]) ->
     assert sum(held for _, held, _ in found) == ledger(workers, 0).counter("pool", "db").value() <= limit
     assert all(worst <= limit for worst, _, _ in found)
     assert sum(taken for _, _, taken in found) > 0
+
+
+def test_names_come_and_go(ledger: Callable[[int, int], Ledger]) -> None:
+    """Far more of them than there are slots, one after the other; some stay, and keep what they count."""
+    ours, others = ledger(2, 0), ledger(2, 1)
+    kept = {i: ours.counter("pool", f"kept {i}") for i in range(500)}
+    for i, counter in kept.items():
+        for _ in range(i % 3):
+            counter.taken(0)
+    for n in range(200_000):
+        counter = (ours, others)[n % 2].counter("pool", str(n))
+        assert counter.value() == 0
+        counter.taken(0)
+        del counter
+    assert ours.used() == 500
+    assert [others.counter("pool", f"kept {i}").value() for i in kept] == [i % 3 for i in kept]
+
+
+def test_a_slot_is_held_by_every_worker_that_counts(ledger: Callable[[int, int], Ledger]) -> None:
+    one, two = (ledger(2, i).counter("pool", "db") for i in range(2))
+    again = ledger(2, 0).counter("pool", "db")
+    one.taken(0)
+    two.taken(0)
+    del one
+    assert again.value() == 2
+    del again
+    assert two.value() == 1
+    ledger(2, 0).clear_worker(1)
+    assert ledger(2, 0).used() == 0
+
+
+def test_full(ledger: Callable[[int, int], Ledger]) -> None:
+    """Full is an error; what is let go makes room."""
+    one = ledger(1, 0)
+    counters = [one.counter("pool", str(n)) for n in range(1 << 16)]
+    with pytest.raises(LedgerFull, match="too many databases, users and pools"):
+        one.counter("pool", "more")
+    del counters[100]
+    one.counter("pool", "more").taken(0)
+    assert one.used() == len(counters)
