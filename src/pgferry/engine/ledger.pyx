@@ -65,6 +65,7 @@ def create(int workers):
     return fd
 
 
+@cython.no_gc_clear            # its memory has to be there until the last Counter has gone
 cdef class Ledger:
     """One process's view of the ledger; index is the worker's number (the supervisor may use any)."""
 
