@@ -8,7 +8,20 @@ import pytest
 from pgferry.embedded import Cluster
 from support.clients import raw
 from support.pooler import Pooler
-from support.wire import Wire, bind, close, describe, execute, flush, last_words, message, parse, query, sync, types
+from support.wire import (
+    Wire,
+    bind,
+    close,
+    describe,
+    execute,
+    flush,
+    last_words,
+    message,
+    parse,
+    query,
+    sync,
+    types,
+)
 
 TWO = {"default_pool_size": 2, "server_round_robin": 1}
 

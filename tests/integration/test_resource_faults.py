@@ -1,9 +1,9 @@
 """What runs out (memory, watches of epoll) costs the connection that needed it, and nobody else."""
 
 import contextlib
+import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +18,8 @@ Make = Callable[..., Pooler]
 pytestmark = [
     pytest.mark.workers(1),
     pytest.mark.skipif(faults.compiler() is None, reason="no C compiler"),
-    pytest.mark.usefixtures("no_preload"),
+    pytest.mark.skipif("LD_PRELOAD" in os.environ, reason="something is preloaded already: a sanitizer"),
 ]
-
-
-@pytest.fixture
-def no_preload(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A build with a sanitizer is preloaded itself."""
-    import os
-
-    if "LD_PRELOAD" in os.environ:
-        pytest.skip("something else is preloaded")
 
 
 @pytest.fixture
@@ -89,7 +80,11 @@ def test_memory(cluster: Cluster, make_pooler: Make, broken: faults.Faults, what
     pooler = make_pooler(cluster, environment=broken.environment, ignore=".")
     pid = pooler.worker_pids
     large = "x" * 3_000_000
-    text = f"SELECT length('{large}')" if what == "queries" else "SELECT repeat('x', 100000) FROM generate_series(1, 100)"
+    text = (
+        f"SELECT length('{large}')"
+        if what == "queries"
+        else "SELECT repeat('x', 100000) FROM generate_series(1, 100)"
+    )
     with raw(pooler) as idle:
         is_served(pooler, idle)
         for times in (1, 2, 3, 5, 8):

@@ -31,7 +31,7 @@ class Faults:
         with counters.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 4 * len(KINDS))
         self.environment: Mapping[str, str] = {
-            **({"LD_PRELOAD": str(library)}),
+            "LD_PRELOAD": str(library),
             "PGFERRY_FAULTS": str(counters),
             "PYTHONMALLOC": os.environ.get("PYTHONMALLOC", "default"),
         }

@@ -26,4 +26,5 @@ cdef class Counter:
     cdef void put(self, int n) noexcept
     cdef int total(self) noexcept
     cdef int own(self) noexcept
+    cdef int of(self, int worker) noexcept
     cdef int share(self, int limit, int turn) noexcept

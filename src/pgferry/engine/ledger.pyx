@@ -206,6 +206,10 @@ cdef class Counter:
             n += pgf_load(&self.cells[i])
         return n
 
+    cdef int of(self, int worker) noexcept:
+        """One worker's part."""
+        return pgf_load(&self.cells[worker])
+
     cdef int own(self) noexcept:
         return pgf_load(&self.cells[self.ledger.index])
 

@@ -174,6 +174,7 @@ class Engine:
     table: StatementTable
     index: int
     workers: int
+    wakes: list[int] | None
     config: Config
     databases: dict[str, Database]
     users: dict[str, User]

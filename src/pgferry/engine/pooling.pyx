@@ -41,6 +41,7 @@ from pgferry.engine.text cimport Text
 from pgferry.engine.times cimport TIME_WAIT, record
 from pgferry.engine.touch cimport CANNOT_ASK, LISTEN
 from pgferry.engine.unsure cimport forget_unsure, hold, note_outdated
+from pgferry.engine.waking cimport place_is_free
 from pgferry.engine.watching cimport count_end
 
 cdef enum:
@@ -575,6 +576,7 @@ cdef int close_server(Server s, str reason) except -1:
     pool.slots.give()
     pool.db.servers.give()
     pool.user.servers.give()
+    place_is_free(pool)
     if pool.server_count() == 0:
         pool.empty_since = s.loop.now
     if s.lookup is not None:

@@ -139,7 +139,9 @@ class Channel:
         except WorkerRefused as error:
             answer = {"ok": False, "error": str(error)}
         except Exception as error:  # a bug: the worker is told, or what it does would wait for ever
-            self._loop.call_exception_handler({"message": f"request '{message.get('op')}' of a worker", "exception": error})
+            self._loop.call_exception_handler(
+                {"message": f"request '{message.get('op')}' of a worker", "exception": error}
+            )
             answer = {"ok": False, "error": f"internal error: {type(error).__name__}: {error}"}
         if number is not None and not self.closed:
             self._send({"re": number, **answer})

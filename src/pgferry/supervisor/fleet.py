@@ -82,6 +82,8 @@ class Fleet:
         self.workers: list[Worker | None] = [None] * len(listeners.tcp)
         self._failures = [0] * len(listeners.tcp)
         self._tasks: set[asyncio.Task[None]] = set()
+        # By index; with them workers wake each other.
+        self._wakes = [os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC) for _ in self.workers]
         self._running = False
         self.stopping = False
         self.predecessor: Predecessor | None = None
@@ -137,6 +139,7 @@ class Fleet:
             "--ledger-fd": self._ledger.fd,
             "--tcp-fds": ",".join(map(str, tcp)),
             "--unix-fds": ",".join(map(str, unix)),
+            "--wake-fds": ",".join(map(str, self._wakes)),
         }
         doors: list[int] = []
         if self.predecessor is not None and not self._running:
@@ -150,7 +153,7 @@ class Fleet:
                 stdin=subprocess.DEVNULL,
                 stdout=log_write,
                 stderr=log_write,
-                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix, *doors],
+                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix, *self._wakes, *doors],
                 process_group=0,
             )
         except BaseException:

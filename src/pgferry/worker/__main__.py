@@ -1,18 +1,21 @@
 """Entry of a worker process: `python -m pgferry.worker`, started by the supervisor only."""
 
 import argparse
+import contextlib
 import gc
+import os
 import signal
 import socket
 import sys
 
 from pgferry.auth.scram import SaltSource
-from pgferry.engine import handover, peers, plumbing
+from pgferry.engine import handover, peers, plumbing, waking
 from pgferry.engine.ledger import Ledger
 from pgferry.engine.listener import Listener
 from pgferry.engine.log import Log
 from pgferry.engine.loop import Loop
 from pgferry.engine.model import Engine
+from pgferry.engine.plumbing import Watch
 from pgferry.worker import shared_port
 from pgferry.worker.control import Control
 from pgferry.worker.handover import Door
@@ -34,7 +37,7 @@ def arguments() -> argparse.Namespace:
         parser.add_argument(f"--{name}", type=int, required=True)
     for name in ("door-fd", "first-statement"):
         parser.add_argument(f"--{name}", type=int, default=-1)
-    for name in ("tcp-fds", "unix-fds"):
+    for name in ("tcp-fds", "unix-fds", "wake-fds"):
         parser.add_argument(f"--{name}", type=fd_list, default=[])
     return parser.parse_args()
 
@@ -50,6 +53,9 @@ class Worker:
         self._host = Host(SaltSource(ledger.secret))
         self._engine = Engine(self._loop, ledger, args.index, args.workers, self._host, self._log)
         self._host.engine = self._engine
+        if args.workers > 1:
+            self._engine.wakes = args.wake_fds
+            self._woken = Watch(self._loop, os.dup(args.wake_fds[args.index]), self._wake)
         self._host.slow = SlowWork(self._loop)
         self._host.understanding = Understanding(self._loop)
         self._requests = Requests(self._engine, self._host, self._listen)
@@ -119,6 +125,12 @@ class Worker:
         for listener in self._tcp + self._unix:
             listener.retry()
         self._log.retry()
+
+    def _wake(self) -> None:
+        """Another worker has a place less."""
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._args.wake_fds[self._args.index])
+        waking.look_again(self._engine)
 
     def _lost(self) -> None:
         """The supervisor is gone: so are we, without waiting for clients."""

@@ -20,7 +20,13 @@ def rig() -> Iterator[Rig]:
 
 
 def counts(rig: Rig) -> list[int]:
-    names = [("clients",), ("db-clients", "db"), ("db-servers", "db"), ("user-servers", "app"), ("pool", "db", "app")]
+    names = [
+        ("clients",),
+        ("db-clients", "db"),
+        ("db-servers", "db"),
+        ("user-servers", "app"),
+        ("pool", "db", "app"),
+    ]
     return [rig.ledger.counter(*name).value() for name in names]
 
 

@@ -356,7 +356,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("index", "workers", "control-fd", "log-fd", "ledger-fd"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    for name in ("tcp-fds", "unix-fds"):
+    for name in ("tcp-fds", "unix-fds", "wake-fds"):
         parser.add_argument(f"--{name}", default="")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):

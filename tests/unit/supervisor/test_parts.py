@@ -74,7 +74,9 @@ def test_requests_both_ways_and_in_pieces() -> None:
         ends.worker.send(frame({"id": 6, "op": "bad"}))
         assert await ends.read() == {"re": 6, "ok": False, "error": "no"}
         bugs: list[object] = []
-        asyncio.get_running_loop().set_exception_handler(lambda _loop, context: bugs.append(context["exception"]))
+        asyncio.get_running_loop().set_exception_handler(
+            lambda _loop, context: bugs.append(context["exception"])
+        )
         ends.worker.send(frame({"id": 7, "op": "bug"}) + frame({"id": 8, "op": "hello"}))
         answers = [await ends.read(), await ends.read()]
         assert answers[0] == {"re": 7, "ok": False, "error": "internal error: KeyError: 'name'"}

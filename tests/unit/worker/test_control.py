@@ -66,7 +66,9 @@ def fail(*_: Any) -> None:
 
 def test_a_handler_that_raises_is_answered(far: Supervisor, bugs: list[str]) -> None:
     far.handlers["bad"] = fail
-    answers = far.say({"id": 1, "op": "bad"}, {"op": "bad"}, {"id": 2, "op": "ping"}, {"id": 3, "op": "unknown"})
+    answers = far.say(
+        {"id": 1, "op": "bad"}, {"op": "bad"}, {"id": 2, "op": "ping"}, {"id": 3, "op": "unknown"}
+    )
     assert [(a["re"], a["ok"]) for a in answers] == [(1, False), (2, True), (3, False)]
     assert "ZeroDivisionError: a bug" in answers[0]["error"]
     assert bugs == ["a bug", "a bug", "'unknown'"]
