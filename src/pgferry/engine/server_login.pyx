@@ -104,7 +104,7 @@ class ServerLogin:
             login_failed(s, reason, fields)
 
     def keys_ready(self, s, exchange, keys, error):
-        """The slow part of an exchange of SCRAM is done (in a thread); this attempt may have gone on to another address."""
+        """The slow part of an exchange of SCRAM is done (in a thread), which may be over by now."""
         if s.login is not self or self.exchange is not exchange:
             return
         if error is not None:
