@@ -315,6 +315,14 @@ cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total
     return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
 
 
+cdef bint has_by_another_name(Client c, Statement st) except -1:
+    """Whether the client has this very statement already."""
+    if c.names_given is None or len(c.names_given) > 2 * len(c.statements) + 64:
+        c.names_given = {(<Statement>each).number: name for name, each in c.statements.items()}
+    name = c.names_given.get(st.number)
+    return name is not None and c.statements.get(name) is st
+
+
 cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
                 ParseSettings present) except -1:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
@@ -328,9 +336,11 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
         st = table.make(present, c.db.epoch, body, b"", True)
     else:
         st = table.intern(present, c.db.epoch, body, b"")
-        if st.refs and c.statements and st in c.statements.values():
+        if st.refs and c.statements and has_by_another_name(c, st):
             # Two names of one client for one text: apart, so that an error text can be given the right name.
             st = table.intern(present, c.db.epoch, body, name)
+        elif c.names_given is not None:
+            c.names_given[st.number] = name
     there = is_here(c, s, st)
     table.acquire(st)
     if c.statements is None:

@@ -109,9 +109,9 @@ cdef bint evict(Pool pool, bint by_user) except -1:
     """Close the longest idle server of another pool of the same database (or of the same user)."""
     cdef Pool other
     cdef Server s, found = None
-    for candidate in pool.engine.pools():
+    for candidate in pool.engine.pools() if by_user else list(pool.db.pools.values()):
         other = <Pool>candidate
-        if other is pool or (other.user is not pool.user if by_user else other.db is not pool.db):
+        if other is pool or (by_user and other.user is not pool.user):
             continue
         for group in (other.idle, other.used):
             s = <Server>(<StreamList>group).head

@@ -227,6 +227,7 @@ cdef class Pool:
     cdef readonly Stats stats
     cdef readonly Times times
     cdef public int give_back        # servers to close for the sake of other workers
+    cdef double over_since           # monotonic, when it had more servers than it may first; 0: it has not
     cdef Counter pins                # pinned servers of this pool over all workers
     cdef readonly dict state_counts  # (counter, reason) -> count, for SHOW STATE_COUNTERS
     cdef int64_t restores            # one of them, counted apart: it may be every transaction
@@ -362,6 +363,7 @@ cdef class Client(Stream):
     cdef readonly bint session           # keeps its server until it leaves
     cdef bint tracking                   # named statements are renamed
     cdef dict statements                 # name -> Statement
+    cdef dict names_given                # a Statement's number -> name in `statements`, if it is still there; or None
     cdef dict dropped                    # name -> wire name of statements it has just dropped all together
     cdef list pending                    # undo records of open F_CLIENT_OP entries, oldest first
     cdef bytes last_name                 # the name looked up last, and its Statement

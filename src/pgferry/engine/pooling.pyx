@@ -44,6 +44,8 @@ from pgferry.engine.unsure cimport forget_unsure, hold, note_outdated
 from pgferry.engine.waking cimport place_is_free
 from pgferry.engine.watching cimport count_end
 
+cdef double OVERSHOOT = 0.01     # seconds for which a count may be above its limit by chance
+
 cdef enum:
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
@@ -59,9 +61,12 @@ cdef Server pick(Pool pool, Client c):
     cdef Stream at
     cdef int n = 0, fit, best = -1
     if pool.db.sequences:
-        for item in pool.idle.items():
-            if (<Server>item).last_client == c.id and (<Server>item).id == c.last_server:
-                return <Server>item     # it may know the client's sequence values
+        at = pool.idle.head
+        while at is not None:
+            s = <Server>at
+            if s.last_client == c.id and s.id == c.last_server:
+                return s                # it may know the client's sequence values
+            at = at.next
     at = pool.idle.head if pool.engine.round_robin else pool.idle.tail
     while at is not None and n < SCAN_IDLE:
         s = <Server>at
@@ -305,9 +310,21 @@ cdef str reason_to_close(Server s):
     if pool.give_back > 0:
         pool.give_back -= 1
         return "slot given to another worker" if pool.heir is None else "slot given to a replication client"
-    if pool.size > 0 and pool.waiting.count == 0 and pool.slots.total() > pool.size + pool.reserve_size:
+    if pool.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
         return "too many servers in the pool"
     return None
+
+
+cdef bint has_too_many(Pool pool) noexcept:
+    """Whether the pool has had more servers than it may for a moment: workers that race for the last place count one
+    too many, until they have seen it.
+    """
+    if pool.slots.total() <= pool.size + pool.reserve_size:
+        pool.over_since = 0
+        return False
+    if pool.over_since == 0:
+        pool.over_since = pool.engine.loop.now
+    return pool.engine.loop.now - pool.over_since > OVERSHOOT
 
 
 cdef int make_available(Server s) except -1:

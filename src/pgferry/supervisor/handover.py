@@ -250,9 +250,18 @@ class Handover:
             *(pooler.fleet.ask(index, "hand_over", None, name=name) for index, name in enumerate(names)),
             return_exceptions=True,
         )
+        kept = []
         for index, answer in enumerate(answers):
             if isinstance(answer, BaseException):
                 pooler.log.error(f"worker {index} could not hand over: {answer}")
+            if isinstance(answer, WorkerRefused):
+                kept.append(index)
+        if kept:
+            pooler.log.warning("clients that could not be handed over stay until they leave")
+            await asyncio.gather(
+                *(pooler.fleet.ask(i, "shutdown", None, mode="wait_for_clients") for i in kept),
+                return_exceptions=True,
+            )
         clients = sum(a["clients"] for a in answers if not isinstance(a, BaseException))
         servers = sum(a["servers"] for a in answers if not isinstance(a, BaseException))
         pooler.log.log(f"handed over {clients} clients and {servers} servers, exiting")

@@ -85,9 +85,15 @@ class Requests:
         if self._engine.shutdown >= DRAINING:
             draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
-            if wait.holds():
-                self._waits.remove(wait)
-                wait.answer({})
+            answer: Message = {}
+            try:
+                if not wait.holds():
+                    continue
+            except Exception as error:  # whoever waits is told; the others go on waiting
+                self._engine.loop.report(wait, error)
+                answer = {"ok": False, "error": f"internal error: {type(error).__name__}: {error}"}
+            self._waits.remove(wait)
+            wait.answer(answer)
 
     def _database(self, message: Message) -> Database | None:
         """The database the request names; None for all. Raises Refusal for one that is not here."""
