@@ -443,6 +443,7 @@ cdef class Engine:
     cdef readonly StatementTable table
     cdef readonly int index
     cdef readonly int workers
+    cdef public object background    # what is done a slice a turn; returns whether there is more. None: nothing
     cdef public object wakes         # an eventfd of each worker, by index; None: this one is alone (see waking)
     cdef public object config            # config.model.Config
     cdef public dict databases           # name -> Database

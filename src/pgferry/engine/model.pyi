@@ -174,6 +174,7 @@ class Engine:
     table: StatementTable
     index: int
     workers: int
+    background: Callable[[], bool] | None
     wakes: list[int] | None
     config: Config
     databases: dict[str, Database]

@@ -67,7 +67,9 @@ def run(Engine engine, after_tick):
     cdef int timeout
     while not loop.stopping:
         timeout = <int>(((log_at if log_at else next_tick) - loop.now) * 1000) + 1
-        loop.turn(timeout if timeout > 0 else 0)
+        loop.turn(timeout if timeout > 0 and engine.background is None else 0)
+        if engine.background is not None:
+            guarded(engine, do_a_slice, engine)
         if loop.now >= next_tick:
             record(engine.lag.counts[0], loop.now - next_tick)
             engine.lag.seconds += loop.now - next_tick
@@ -81,6 +83,14 @@ def run(Engine engine, after_tick):
             engine.log.flush()
         elif log_at == 0:
             log_at = loop.now + LOG_DELAY
+
+
+def do_a_slice(Engine engine):
+    """One slice of what is done between turns."""
+    work = engine.background
+    engine.background = None
+    if work():
+        engine.background = work
 
 
 def guarded(Engine engine, work, *arguments):

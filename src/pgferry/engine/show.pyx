@@ -14,7 +14,10 @@ from pgferry.engine.model cimport (
 )
 from pgferry.engine.probe cimport pin_reasons
 from pgferry.engine.state cimport State, size_of
+from pgferry.engine.sys cimport monotonic
 from pgferry.engine.model import MODE_NAMES
+
+cdef double SLICE = 0.001       # seconds
 
 REPLICATION = ("none", "logical", "physical")       # by model.Replication
 SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"), SV_USED: ("used", "sv_used"),
@@ -114,27 +117,63 @@ def server_row(Server s):
 
 
 def clients(Engine engine, bint with_logins):
-    """SHOW CLIENTS; with_logins: also those that are still logging in (SHOW SOCKETS)."""
-    cdef list rows = []
+    """SHOW CLIENTS, in slices; with_logins: also those that are still logging in (SHOW SOCKETS)."""
+    return in_slices(client_streams(engine, with_logins), client_row)
+
+
+cdef list client_streams(Engine engine, bint with_logins):
+    cdef list found = []
     cdef Pool pool
     for item in engine.pools():
         pool = <Pool>item
-        for group in (pool.clients, pool.waiting):
-            rows.extend([client_row(c) for c in group.items()])
+        found += pool.clients.items() + pool.waiting.items()
         if with_logins or pool.ordinary is not None:
-            rows.extend([client_row(c) for c in pool.logging_in.items()])
-    rows.extend([client_row(c) for c in engine.consoles.items()])
+            found += pool.logging_in.items()
+    found += engine.consoles.items()
     if with_logins:
-        rows.extend([client_row(c) for c in engine.logins.items()])
-    return rows
+        found += engine.logins.items()
+    return found
 
 
 def servers(Engine engine):
-    """SHOW SERVERS: those that serve clients, and the connections that listen for them.
+    """SHOW SERVERS, in slices: those that serve clients, and the connections that listen for them.
 
     The one that reads the catalog is not shown: whoever counts these rows counts the pools' servers.
     """
-    return [server_row(s) for pool in engine.pools() for s in pool.servers() if is_shown(s)]
+    return in_slices([s for pool in engine.pools() for s in pool.servers() if is_shown(s)], server_row)
+
+
+def in_slices(list streams, make):
+    """Rows of these streams, as many at a time as are made in SLICE seconds; those that are gone by then have none."""
+    cdef double began = monotonic()
+    cdef list rows = []
+    for stream in streams:
+        if (<Stream>stream).closed:
+            continue
+        rows.append(make(stream))
+        if monotonic() - began > SLICE:
+            yield rows
+            rows = []
+            began = monotonic()
+    yield rows
+
+
+def crowd(Engine engine):
+    """How many clients there are of each application_name, user and database, in slices: the rows with the last one."""
+    cdef dict counts = {}
+    cdef Client c
+    cdef double began = monotonic()
+    for stream in client_streams(engine, False):
+        c = <Client>stream
+        if c.closed:
+            continue
+        key = (login_database(c), login_user(c), application_name(c.engine, c.vars))
+        counts[key] = counts.get(key, 0) + 1
+        if monotonic() - began > SLICE:
+            yield []
+            began = monotonic()
+    yield [{"database": database, "user": user, "application_name": name, "count": n}
+           for (database, user, name), n in counts.items()]
 
 
 cdef bint is_shown(Server s) except -1:

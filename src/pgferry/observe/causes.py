@@ -20,12 +20,12 @@ def is_crowded(reason: str) -> bool:
 
 
 def crowd(clients: Iterable[Row]) -> tuple[str, int, int]:
-    """(who has most of these rows of SHOW CLIENTS, how many, of how many)."""
-    counts = Counter(
-        f"{row['application_name'] or 'clients without application_name'} ({row['database']}/{row['user']})"
-        for row in clients
-        if row["database"] != "pgbouncer"
-    )
+    """(who has most clients, how many, of how many); `clients`: counts by application_name, database and user."""
+    counts: Counter[str] = Counter()
+    for row in clients:
+        if row["database"] != "pgbouncer":
+            name = row["application_name"] or "clients without application_name"
+            counts[f"{name} ({row['database']}/{row['user']})"] += int(row["count"])
     who, count = max(counts.items(), key=lambda item: item[1], default=("nobody", 0))
     return who, count, counts.total()
 

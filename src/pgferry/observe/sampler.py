@@ -79,7 +79,7 @@ class Sampler:
         used = await asyncio.to_thread(process_usage, pooler)
         self._look_at_logins(causes.logins(await show(self._context, "STATS_TOTALS")))
         if self._look_at_ends():
-            self._look_at_crowd(await show(self._context, "CLIENTS"))
+            self._look_at_crowd(await pooler.show("crowd"))
 
         def compute() -> dict[Key, dict[str, float]]:
             self._window.append((time.monotonic(), pooler.times.pools()))

@@ -32,6 +32,7 @@ class Channel:
         self._out = bytearray()
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[Message]] = {}
+        self._parts: dict[int, list[Any]] = {}  # rows of answers that come in parts (`more`)
         self._tasks: set[asyncio.Task[None]] = set()
         self.closed = False
         self._loop.add_reader(sock, self._readable)
@@ -53,6 +54,7 @@ class Channel:
                 answer = await future
         finally:
             self._waiting.pop(number, None)
+            self._parts.pop(number, None)
         if not answer.get("ok"):
             raise WorkerRefused(str(answer.get("error", "unknown error")))
         return answer
@@ -123,8 +125,14 @@ class Channel:
 
     def _take(self, message: Message) -> None:
         if "re" in message:
-            future = self._waiting.get(message["re"])
+            number = message["re"]
+            future = self._waiting.get(number)
             if future is not None and not future.done():
+                if message.get("more"):
+                    self._parts.setdefault(number, []).extend(message["rows"])
+                    return
+                if number in self._parts and message.get("ok"):
+                    message["rows"] = self._parts.pop(number) + message["rows"]
                 future.set_result(message)
             return
         fd = self._fds.popleft() if message.get("fd") is True and self._fds else None

@@ -97,7 +97,7 @@ class Control:
             nonlocal answered
             if not answered:
                 self._send({"re": number, **fields})
-                answered = True
+                answered = not fields.get("more")
 
         try:
             self._handler(message, lambda fields: reply({"ok": True, **fields}))

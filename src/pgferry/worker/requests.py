@@ -1,6 +1,8 @@
 """What the supervisor asks of a worker: configuration, SHOW, and the commands of the console."""
 
-from collections.abc import Callable
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import msgspec
@@ -44,6 +46,27 @@ class Requests:
         self._waits: list[Wait] = []
         self._stop_listening: Callable[[], None] = lambda: None
         self._leave_listeners: Callable[[], None] = lambda: None
+        # Rows of each SHOW: a list, or an iterable that makes them slice by slice, between turns of the loop.
+        self._shows: dict[str, Callable[[], list[Row] | Iterable[list[Row]]]] = {
+            "clients": lambda: show.clients(engine, False),
+            "servers": lambda: show.servers(engine),
+            "sockets": lambda: itertools.chain(show.clients(engine, True), show.servers(engine)),
+            "crowd": lambda: show.crowd(engine),
+            "pools": lambda: show.pools(engine),
+            "databases": lambda: [self._database_row(db) for db in engine.databases.values()],
+            "users": self._user_rows,
+            "stats": lambda: show.stats(engine),
+            "times": lambda: show.times(engine),
+            "worker": lambda: show.worker(engine),
+            "longest": lambda: watching.longest(engine),
+            "ends": lambda: watching.ends(engine),
+            "lists": lambda: show.lists(engine),
+            "peer_pools": lambda: peers.pools(engine),
+            "mem": lambda: show.mem(engine),
+            "pins": lambda: show.pins(engine),
+            "state_counters": lambda: show.state_counters(engine),
+        }
+        self._sliced: deque[tuple[Iterator[list[Row]], Answer]] = deque()
         self._handlers: dict[str, Callable[[Message, Answer], None]] = {
             "config": self._config,
             "show": self._show,
@@ -249,44 +272,32 @@ class Requests:
     # SHOW
 
     def _show(self, message: Message, answer: Answer) -> None:
-        engine = self._engine
-        what = message["what"]
-        rows: list[Row]
-        if what == "clients":
-            rows = show.clients(engine, False)
-        elif what == "servers":
-            rows = show.servers(engine)
-        elif what == "sockets":
-            rows = show.clients(engine, True) + show.servers(engine)
-        elif what == "pools":
-            rows = show.pools(engine)
-        elif what == "databases":
-            rows = [self._database_row(db) for db in engine.databases.values()]
-        elif what == "users":
-            rows = self._user_rows()
-        elif what == "stats":
-            rows = show.stats(engine)
-        elif what == "times":
-            rows = show.times(engine)
-        elif what == "worker":
-            rows = show.worker(engine)
-        elif what == "longest":
-            rows = watching.longest(engine)
-        elif what == "ends":
-            rows = watching.ends(engine)
-        elif what == "lists":
-            rows = show.lists(engine)
-        elif what == "peer_pools":
-            rows = peers.pools(engine)
-        elif what == "mem":
-            rows = show.mem(engine)
-        elif what == "pins":
-            rows = show.pins(engine)
-        elif what == "state_counters":
-            rows = show.state_counters(engine)
+        make = self._shows.get(message["what"])
+        if make is None:
+            raise Refusal(f"cannot show {message['what']!r}")
+        found = make()
+        if isinstance(found, list):
+            answer({"rows": found})
+            return
+        self._sliced.append((iter(found), answer))
+        self._engine.background = self._show_a_slice
+
+    def _show_a_slice(self) -> bool:
+        """Send some of the rows that were asked for; whether there are more."""
+        slices, answer = self._sliced.popleft()
+        try:
+            rows = next(slices, None)
+        except Exception as error:  # who has asked is told, others' rows are made all the same
+            self._engine.loop.report(self._shows, error)
+            answer({"ok": False, "error": f"internal error: {type(error).__name__}: {error}"})
+            return bool(self._sliced)
+        if rows is None:
+            answer({"rows": []})
         else:
-            raise Refusal(f"cannot show {what!r}")
-        answer({"rows": rows})
+            if rows:
+                answer({"rows": rows, "more": True})
+            self._sliced.append((slices, answer))
+        return bool(self._sliced)
 
     def _database_row(self, db: Database) -> Row:
         config, conf = self._host.config, db.conf

@@ -3,12 +3,12 @@
 from pgferry.observe import causes
 
 
-def row(application: str, database: str = "shop") -> dict[str, str]:
-    return {"application_name": application, "database": database, "user": "web"}
+def row(application: str, database: str = "shop", count: int = 1) -> dict[str, object]:
+    return {"application_name": application, "database": database, "user": "web", "count": count}
 
 
 def test_who_has_the_most_clients() -> None:
-    clients = [row("api"), row("greedy"), row("greedy"), row("psql", "pgbouncer"), row("")]
+    clients = [row("api"), row("greedy", count=2), row("psql", "pgbouncer", 9), row("")]
     assert causes.crowd(clients) == ("greedy (shop/web)", 2, 4)
     assert causes.crowd([row("")])[0] == "clients without application_name (shop/web)"
     assert causes.crowd([]) == ("nobody", 0, 0)

@@ -71,6 +71,11 @@ def test_requests_both_ways_and_in_pieces() -> None:
         with pytest.raises(WorkerRefused, match="unknown error"):
             await first
         assert await ends.read() == {"re": 5, "ok": True, "echo": "hello"}
+        shown = asyncio.ensure_future(ends.channel.request("show"))
+        number = (await ends.read())["id"]
+        for rows, more in (([1, 2], True), ([3], True), ([], False)):
+            ends.worker.send(frame({"re": number, "ok": True, "rows": rows, "more": more}))
+        assert (await shown)["rows"] == [1, 2, 3]
         ends.worker.send(frame({"id": 6, "op": "bad"}))
         assert await ends.read() == {"re": 6, "ok": False, "error": "no"}
         bugs: list[object] = []

@@ -98,6 +98,15 @@ def test_a_handler_that_answers_and_then_raises_has_answered(far: Supervisor) ->
     assert far.say({"id": 1, "op": "both"}) == [{"re": 1, "ok": True, "n": 1}]
 
 
+def test_an_answer_may_come_in_parts(far: Supervisor) -> None:
+    def parts(_message: Message, answer: Callable[[Message], None]) -> None:
+        for more in (True, True, False, False):
+            answer({"rows": [1], "more": more})
+
+    far.handlers["show"] = parts
+    assert [a["more"] for a in far.say({"id": 1, "op": "show"})] == [True, True, False]
+
+
 def test_who_cannot_take_an_answer_costs_nobody_else(far: Supervisor, bugs: list[str]) -> None:
     got: list[Message] = []
     far.control.request("first", fail)
