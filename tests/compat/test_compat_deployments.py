@@ -1,5 +1,7 @@
 """Whole deployments, as people have them: the same files, logins, queries and admin script on both poolers."""
 
+import time
+
 import pytest
 
 from compat.compare import NAMES_ROW
@@ -40,6 +42,9 @@ def test_deployment(compare: Compare, name: str) -> None:
             clients = [witness.open(user, database, secret) for user, database, secret in let_in]
             for wire, (user, database, _) in zip(clients, let_in, strict=True):
                 witness.ask(wire, f"{user} at {database} asks", *QUERIES)
+            time.sleep(
+                0.1
+            )  # servers come back when pgferry has looked at the catalog behind their transactions
             for command in commands:
                 witness.console(console, command, log=command.upper().startswith(("RELOAD", "SET")))
             for wire in clients:

@@ -1,5 +1,6 @@
 """What Python sees of the class diagram (model.pxd)."""
 
+from collections.abc import Callable
 from typing import Any
 
 from pgferry.auth.secrets import Secret

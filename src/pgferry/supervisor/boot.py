@@ -130,10 +130,11 @@ async def _supervise(
 ) -> None:
     def up() -> None:
         if taken is not None:
-            # From here on the socket file and the pid file are ours.
-            taken.go()
+            # From here on the socket file and the pid file are ours. The pid file first: the other process
+            # removes it at its end, if it is still its own.
             if config.settings.pidfile:
                 pidfile.replace(config.settings.pidfile)
+            taken.go()
             systemd.notify(f"MAINPID={os.getpid()}")
         if options.daemon:
             log.stop_stderr()
