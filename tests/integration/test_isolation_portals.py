@@ -58,16 +58,13 @@ def never(wire: Wire, sql: str) -> list[object]:
     ]
 
 
-@pytest.mark.parametrize("how", [later, crossed, never])
 @pytest.mark.parametrize(
     "sql", ["RESET work_mem", "SET work_mem TO DEFAULT", "RESET ALL", "DEALLOCATE r", "DEALLOCATE ALL"]
 )
-def test_as_directly(
-    cluster: Cluster, make_pooler: Make, how: Callable[[Wire, str], list[object]], sql: str
-) -> None:
+def test_as_directly(cluster: Cluster, make_pooler: Make, sql: str) -> None:
     pooler = make_pooler(cluster, settings={"default_pool_size": 1})
 
-    def program(wire: Wire) -> list[object]:
+    def program(wire: Wire, how: Callable[[Wire, str], list[object]]) -> list[object]:
         told: list[object] = [wire.query("SET work_mem = '9MB'")[0].text]
         told.append(said(wire, parse("SELECT 'r'", "r")))
         wire.query("BEGIN")
@@ -79,10 +76,11 @@ def test_as_directly(
         return told
 
     address = ("127.0.0.1", cluster.port)
-    with (
-        Wire.login(address, "postgres", "postgres", options=OPTIONS) as direct,
-        raw(pooler, options=OPTIONS) as wire,
-        raw(pooler) as witness,
-    ):
-        assert program(wire) == program(direct)
-        assert witness.rows("SHOW work_mem") == [[b"4MB"]]
+    for how in (later, crossed, never):
+        with (
+            Wire.login(address, "postgres", "postgres", options=OPTIONS) as direct,
+            raw(pooler, options=OPTIONS) as wire,
+            raw(pooler) as witness,
+        ):
+            assert program(wire, how) == program(direct, how), how.__name__
+            assert witness.rows("SHOW work_mem") == [[b"4MB"]]
