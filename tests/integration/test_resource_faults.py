@@ -78,7 +78,7 @@ def test_connecting_to_postgresql(cluster: Cluster, make_pooler: Make, broken: f
 def test_memory(cluster: Cluster, make_pooler: Make, broken: faults.Faults, what: str) -> None:
     """Large messages that there is no memory for end their connections; the process lives."""
     pooler = make_pooler(cluster, environment=broken.environment, ignore=".")
-    pid = pooler.worker_pids
+    pid, spent = pooler.worker_pids, 0
     large = "x" * 3_000_000
     text = (
         f"SELECT length('{large}')"
@@ -92,8 +92,10 @@ def test_memory(cluster: Cluster, make_pooler: Make, broken: faults.Faults, what
                 broken.fail("memory", times)
                 wire.send(query(text))
                 wire.until()
+            spent += times - max(broken.left("memory"), 0)
             broken.fail("memory", 0)
             is_served(pooler, idle)
+    assert spent > 0
     assert pooler.worker_pids == pid
 
 

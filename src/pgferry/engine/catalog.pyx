@@ -14,7 +14,7 @@ servers that have worked since the last look are wiped, whoever gets them next.
 
 from pgferry.engine.internal cimport InternalSession
 from pgferry.engine.judge cimport count_for, use_knowledge
-from pgferry.engine.loop cimport StreamList
+from pgferry.engine.loop cimport Stream, StreamList
 from pgferry.engine.model cimport MODE_SESSION, SV_GONE, STATE_IGNORE, Database, Engine, Pool, Server
 from pgferry.engine.pooling cimport serve_waiting
 from pgferry.engine.probe cimport scrub
@@ -189,9 +189,18 @@ cdef bint has_worked(Database db) except -1:
         pool = <Pool>item
         if pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION:
             continue
-        if (pool.active.count or pool.idle.count and ran_unseen(<Server>pool.idle.tail)
-                or pool.used.count and ran_unseen(<Server>pool.used.tail)):
+        if pool.active.count or has_unseen(pool.idle, db) or has_unseen(pool.used, db):
             return True
+    return False
+
+
+cdef bint has_unseen(StreamList free, Database db) noexcept:
+    """Whether one of these has (ran_unseen); those that came back last are at the tail, new ones among them."""
+    cdef Stream at = free.tail
+    while at is not None and (<Server>at).since >= db.version_at:
+        if ran_unseen(<Server>at):
+            return True
+        at = at.prev
     return False
 
 

@@ -121,11 +121,14 @@ cdef class Ledger:
         return first
 
     cdef int let_go(self, int32_t *cells) noexcept:
-        """One Counter of this worker less; with the last one of all the slot is free."""
+        """One Counter of this worker less; with the last one of all the slot is free.
+
+        As long as others have one the worker's part stays: of what only grows, such as the changes that all workers
+        have seen, a sum that goes down and up again would look like one that nobody has changed.
+        """
         pgf_lock(self.fd, F_WRLCK)
         cells[self.workers + self.index] -= 1
         if cells[self.workers + self.index] <= 0:
-            pgf_put(&cells[self.index], 0)
             self.free_unheld(<char *>cells - 8)
         pgf_lock(self.fd, F_UNLCK)
         return 0
