@@ -44,7 +44,7 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	cd src && MYPYPATH=. ../$(BIN)/stubtest --ignore-missing-stub --ignore-disjoint-bases \
-		$$(ls pgferry/engine/*.pyi | sed 's/\.pyi//; s/\//./g')
+		$$(ls pgferry/engine/*/*.pyi | sed 's/\.pyi//; s/\//./g')
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
 	$(BIN)/python tools/gen_settings_doc.py --check
 	$(BIN)/python tools/gen_doctor_doc.py --check
@@ -92,7 +92,7 @@ docs: $(VENV)/.docs  ## the documentation as a site, in build/site
 
 clean:  ## remove everything that was built here
 	rm -rf $(VENV) .cache build dist src/*.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find src \( -name '*.so' -o -path '*/engine/*.c' -o -path '*/engine/*.html' \) -delete
+	find src \( -name '*.so' -o -path '*/engine/*/*.c' -o -path '*/engine/*/*.html' \) -delete
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 # --- how: a stamp for each step, so that a second call does nothing

@@ -1,4 +1,4 @@
-"""Build of the compiled engine: every .pyx in src/pgferry/engine, in PGFERRY_FLAVOUR's flavour."""
+"""Build of the compiled engine: every .pyx under src/pgferry/engine, in PGFERRY_FLAVOUR's flavour."""
 
 import os
 from pathlib import Path
@@ -18,13 +18,16 @@ FLAVOURS: dict[str, tuple[list[str], list[str], dict[str, bool]]] = {
 }
 flavour = os.environ.get("PGFERRY_FLAVOUR", "release")
 # "none" installs the package without compiling: the Makefile has built the engine in place already.
-engine = sorted(Path("src/pgferry/engine").glob("*.pyx")) if flavour != "none" else []
+engine = sorted(Path("src/pgferry/engine").rglob("*.pyx")) if flavour != "none" else []
 cflags, ldflags, directives = FLAVOURS["release" if flavour == "none" else flavour]
 setup(
     ext_modules=cythonize(
         [
             Extension(
-                f"pgferry.engine.{p.stem}", [str(p)], extra_compile_args=cflags, extra_link_args=ldflags
+                ".".join(p.with_suffix("").parts[1:]),
+                [str(p)],
+                extra_compile_args=cflags,
+                extra_link_args=ldflags,
             )
             for p in engine
         ],

@@ -16,8 +16,8 @@ from collections.abc import Callable
 import pytest
 
 from fuzz.mutate import mutate, pieces
-from pgferry.engine import harness
-from pgferry.engine.model import Server
+from pgferry.engine.core.model import Server
+from pgferry.engine.ops import harness
 from support.fake_backend import FakeBackend
 from support.rig import Rig
 from support.sanitizer import fits

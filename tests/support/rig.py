@@ -8,11 +8,12 @@ import msgspec
 
 from pgferry.auth.scram import SaltSource
 from pgferry.config.model import Config, Database, Settings, User
-from pgferry.engine import harness, janitor, show
-from pgferry.engine.ledger import Ledger, create
-from pgferry.engine.log import Log
-from pgferry.engine.loop import Loop, Stream
-from pgferry.engine.model import Client, Engine, Pool, Server
+from pgferry.engine.core.model import Client, Engine, Pool, Server
+from pgferry.engine.io.log import Log
+from pgferry.engine.io.loop import Loop, Stream
+from pgferry.engine.ops import harness, show
+from pgferry.engine.pool import upkeep
+from pgferry.engine.shared.ledger import Ledger, create
 from pgferry.worker import configure
 from pgferry.worker.host import Host
 from pgferry.worker.slow import SlowWork
@@ -218,7 +219,7 @@ class Rig:
         return list(self.backends.values())[i]
 
     def tick(self) -> None:
-        janitor.tick(self.engine)
+        upkeep.tick(self.engine)
         self.pump()
 
     def check(self) -> None:

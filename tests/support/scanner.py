@@ -7,9 +7,9 @@ from typing import NamedTuple
 import postgast
 from postgast.pg_query_pb2 import ScanToken, Token
 
-from pgferry.engine.lexer import BITS, CHAR, IDENT, NUMBER, PARAM, QUOTED, UNICODE, UNICODE_NAME, outline
-from pgferry.engine.lexer import cut as cut_tokens
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.lexer import BITS, CHAR, IDENT, NUMBER, PARAM, QUOTED, UNICODE, UNICODE_NAME, outline
+from pgferry.engine.core.lexer import cut as cut_tokens
+from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import lex, truncate
 
 # Kinds that are compared.

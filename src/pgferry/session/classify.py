@@ -7,8 +7,8 @@ cannot be read for certain counts as the worst that its words allow.
 
 from collections.abc import Callable, Mapping
 
-from pgferry.engine.lexer import Outline, may_mislead, outline, windows
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.lexer import Outline, may_mislead, outline, windows
+from pgferry.engine.core.words import WordSet
 from pgferry.session.bodies import read_do
 from pgferry.session.calls import Calls
 from pgferry.session.clears import clears

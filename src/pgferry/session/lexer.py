@@ -7,7 +7,7 @@ backslash in front of a quote would end a string under one setting and not under
 
 import re
 
-from pgferry.engine.lexer import (
+from pgferry.engine.core.lexer import (
     BITS,
     CHAR,
     DOLLAR,

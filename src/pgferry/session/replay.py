@@ -1,7 +1,7 @@
 """How session state that is kept as SQL text is told from other values, and made again."""
 
-from pgferry.engine.lexer import outline
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.lexer import outline
+from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import lex
 
 REPLAY = b"\0"  # begins the value of a setting that is kept as the SET its client wrote

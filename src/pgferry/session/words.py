@@ -7,7 +7,7 @@ NEED_SHIFT, NOTIFIES and DEFINES.
 import re
 from collections.abc import Iterable, Mapping
 
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import NAME_LENGTH, truncate
 from pgferry.session.verdict import ANYTHING, DEFINES, NEED_SHIFT, NOTIFIES, Need, Touch
 

@@ -38,7 +38,7 @@ class SharedLedger:
 
     def __init__(self, workers: int) -> None:
         # Compiled, and not needed to report a bad configuration.
-        from pgferry.engine import ledger
+        from pgferry.engine.shared import ledger
 
         self.fd: int = ledger.create(workers)
         self._view = ledger.Ledger(self.fd, workers, 0)

@@ -9,13 +9,14 @@ import socket
 import sys
 
 from pgferry.auth.scram import SaltSource
-from pgferry.engine import handover, peers, plumbing, waking
-from pgferry.engine.ledger import Ledger
-from pgferry.engine.listener import Listener
-from pgferry.engine.log import Log
-from pgferry.engine.loop import Loop
-from pgferry.engine.model import Engine
-from pgferry.engine.plumbing import Watch
+from pgferry.engine.core.model import Engine
+from pgferry.engine.io.log import Log
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.ops import handover, worker_loop
+from pgferry.engine.ops.listener import Listener
+from pgferry.engine.ops.worker_loop import Watch
+from pgferry.engine.pool import peers, waking
+from pgferry.engine.shared.ledger import Ledger
 from pgferry.worker import shared_port
 from pgferry.worker.control import Control
 from pgferry.worker.handover import Door
@@ -72,7 +73,7 @@ class Worker:
 
     def run(self) -> None:
         """Serve until the supervisor closes the control channel."""
-        plumbing.run(self._engine, self._after_tick)
+        worker_loop.run(self._engine, self._after_tick)
         self._log.flush()
 
     def _listen(self) -> None:
@@ -134,7 +135,7 @@ class Worker:
 
     def _lost(self) -> None:
         """The supervisor is gone: so are we, without waiting for clients."""
-        plumbing.stop(self._engine)
+        worker_loop.stop(self._engine)
 
 
 def main() -> int:

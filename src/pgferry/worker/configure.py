@@ -4,8 +4,9 @@ from pgferry.auth.secrets import classify
 from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
-from pgferry.engine import operations, peers
-from pgferry.engine.model import MODES, Database, Engine, Pool, User
+from pgferry.engine.core.model import MODES, Database, Engine, Pool, User
+from pgferry.engine.ops import operations
+from pgferry.engine.pool import peers
 from pgferry.tls.contexts import Accept, Connect
 
 

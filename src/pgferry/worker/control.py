@@ -6,8 +6,8 @@ import socket
 from collections.abc import Callable
 from typing import Any
 
-from pgferry.engine.loop import Loop
-from pgferry.engine.plumbing import Watch
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.ops.worker_loop import Watch
 from pgferry.frames import Frames, Message, packed
 
 Answer = Callable[[Message], None]

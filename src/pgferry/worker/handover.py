@@ -13,10 +13,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from pgferry.engine import handover
-from pgferry.engine.loop import Stream
-from pgferry.engine.model import Engine
-from pgferry.engine.plumbing import Watch
+from pgferry.engine.core.model import Engine
+from pgferry.engine.io.loop import Stream
+from pgferry.engine.ops import handover
+from pgferry.engine.ops.worker_loop import Watch
 from pgferry.frames import Frames, Message, packed
 
 WINDOW = 200

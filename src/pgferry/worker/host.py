@@ -9,9 +9,10 @@ from pgferry.auth.cache import KeyCache, VerifierCache
 from pgferry.auth.secrets import Secret, SecretKind, classify
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import cancel, operations, peers
-from pgferry.engine.model import Client, Database, Engine, Pool, User
-from pgferry.engine.plumbing import Tunnel
+from pgferry.engine.core.model import Client, Database, Engine, Pool, User
+from pgferry.engine.ops import operations
+from pgferry.engine.ops.worker_loop import Tunnel
+from pgferry.engine.pool import cancel, peers
 from pgferry.frames import Message
 from pgferry.session.catalog import Row
 from pgferry.worker import configure

@@ -9,8 +9,9 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine import draining, handover, operations, peers, show, watching
-from pgferry.engine.model import Database, Engine
+from pgferry.engine.core.model import Database, Engine
+from pgferry.engine.ops import handover, operations, show, watching
+from pgferry.engine.pool import draining, peers
 from pgferry.frames import Message
 from pgferry.tls.files import TlsFault
 from pgferry.worker import configure

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from pgferry.engine.loop import Loop
-from pgferry.engine.plumbing import Watch
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.ops.worker_loop import Watch
 
 Done = Callable[[Any, Exception | None], None]
 KEPT = 0.2  # seconds that the thread waits for more: while it lives the loop has to share the GIL with it

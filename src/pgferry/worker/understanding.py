@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from pgferry.engine.loop import Loop
+from pgferry.engine.io.loop import Loop
 from pgferry.session.catalog import Knowledge, Row, understand
 from pgferry.worker.slow import Done, SlowWork
 

@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from pgferry.engine import harness
-from pgferry.engine.model import ClientState
+from pgferry.engine.core.model import ClientState
+from pgferry.engine.ops import harness
 from support.rig import Port, Rig
 from support.wire import bind, close, copy_data, copy_done, describe, execute, message, parse, query, sync
 

@@ -1,6 +1,6 @@
 """No place left for the counts of one more pool: an error that says so, and room again when another one goes."""
 
-from pgferry.engine.ledger import Counter, LedgerFull
+from pgferry.engine.shared.ledger import Counter, LedgerFull
 from support.rig import Rig
 from support.wire import startup
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgferry.engine import handover
+from pgferry.engine.ops import handover
 from support.rig import Rig
 from support.wire import query
 

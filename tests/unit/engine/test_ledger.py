@@ -6,8 +6,8 @@ from multiprocessing import get_context
 
 import pytest
 
-from pgferry.engine import harness
-from pgferry.engine.ledger import Counter, Ledger, LedgerFull, create
+from pgferry.engine.ops import harness
+from pgferry.engine.shared.ledger import Counter, Ledger, LedgerFull, create
 
 fork = get_context("fork")
 

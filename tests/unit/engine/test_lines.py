@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from pgferry.engine.log import Log
+from pgferry.engine.io.log import Log
 from support.rig import Rig
 
 HEAD = rf"^\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{{3}} \S+ \[{os.getpid()}\] "

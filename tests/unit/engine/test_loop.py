@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.engine import harness
-from pgferry.engine.harness import Probe
-from pgferry.engine.loop import Loop, Pause, Stream, StreamList
-from pgferry.engine.plumbing import Watch
+from pgferry.engine.io.loop import Loop, Pause, Stream, StreamList
+from pgferry.engine.ops import harness
+from pgferry.engine.ops.harness import Probe
+from pgferry.engine.ops.worker_loop import Watch
 
 Feed = Callable[[Probe, bytes], int]
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from pgferry.engine import harness
-from pgferry.engine.model import Server
+from pgferry.engine.core.model import Server
+from pgferry.engine.ops import harness
 from support.fake_backend import FakeBackend
 from support.rig import Port, Rig
 from support.wire import (

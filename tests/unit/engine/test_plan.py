@@ -3,8 +3,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.engine import harness
-from pgferry.engine.plan import Flag, Kind, Plan
+from pgferry.engine.core.plan import Flag, Kind, Plan
+from pgferry.engine.ops import harness
 
 entry = st.tuples(
     st.sampled_from(list(Kind)),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.engine import harness
-from pgferry.engine.prepared import PARSE_SETTINGS, ServerStatements, Statement, StatementTable
+from pgferry.engine.core.statements import PARSE_SETTINGS, ServerStatements, Statement, StatementTable
+from pgferry.engine.ops import harness
 
 
 def test_one_text_is_one_statement_while_somebody_holds_it() -> None:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pgferry.engine import harness
+from pgferry.engine.ops import harness
 from support.fake_backend import FakeBackend
 from support.rig import Port, Rig
 from support.wire import copy_data, copy_done, message, query, startup

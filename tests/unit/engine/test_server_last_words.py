@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from pgferry.engine import harness
+from pgferry.engine.ops import harness
 from support.rig import Rig
 from support.wire import flush, parse, query
 

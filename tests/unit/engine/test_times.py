@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.engine import times
+from pgferry.engine.shared import times
 from pgferry.supervisor.times import BUCKETS, KINDS, Histogram, TimesKeeper, lower_bound
 from support.rig import Rig
 from support.wire import query

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pgferry.engine.harness import Probe
-from pgferry.engine.loop import Loop
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.ops.harness import Probe
 from support.certificates import pair
 
 PAUSE = 2

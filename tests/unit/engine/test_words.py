@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import truncate
 
 ANYWHERE, START = 1, 2

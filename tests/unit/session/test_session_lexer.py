@@ -2,8 +2,8 @@
 
 import pytest
 
-from pgferry.engine.lexer import may_mislead, outline, windows
-from pgferry.engine.words import WordSet
+from pgferry.engine.core.lexer import may_mislead, outline, windows
+from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import (
     BITS,
     CHAR,

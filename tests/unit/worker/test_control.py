@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from pgferry.engine.loop import Loop
+from pgferry.engine.io.loop import Loop
 from pgferry.frames import Frames, Message, packed
 from pgferry.worker import control
 from pgferry.worker.control import Control, Refusal

@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from pgferry.engine.loop import Loop
+from pgferry.engine.io.loop import Loop
 from pgferry.worker import slow
 
 LONG = 20.0  # seconds, for what happens at once

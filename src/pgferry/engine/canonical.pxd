@@ -1,5 +1,0 @@
-# How PostgreSQL writes the values that a startup packet asks for.
-from pgferry.engine.client_login cimport Login
-from pgferry.engine.model cimport Client
-
-cdef bint ask_canonical(Client c, Login login, dict values) except -1

@@ -1,0 +1,1 @@
+"""Applications' connections: login, relay of messages, prepared statements."""

@@ -1,0 +1,11 @@
+# Portals whose Execute changes what pgferry knows of the session: the text has a RESET, DISCARD or DEALLOCATE.
+from pgferry.engine.core.model cimport Client, Server
+
+
+cdef inline bint may_matter(Client c) noexcept:
+    """Whether the portal that was just bound, or one before it, is such a portal."""
+    return c.portals is not None or c.dropping or c.reset_due is not None or c.deallocating is not None
+
+
+cdef size_t bound(Client c, const char *p, size_t done) except? 0
+cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0

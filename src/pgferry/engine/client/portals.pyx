@@ -1,0 +1,51 @@
+"""Portals whose Execute changes what pgferry knows of the session: the text has a RESET, DISCARD or DEALLOCATE.
+
+What that is comes from the text, which the Bind names. A portal may be executed in a later batch of its transaction,
+and behind others that were bound later.
+"""
+
+from libc.string cimport memchr
+
+from pgferry.engine.session.ensure cimport note_deallocated
+from pgferry.engine.core.model cimport Client, Server
+from pgferry.engine.client.forward cimport broken, expect, wait_for
+from pgferry.engine.session.permit cimport bring_base
+from pgferry.engine.core.plan cimport F_DROPS, K_EXECUTE
+
+cdef enum:
+    MOST_PORTALS = 10000    # of such portals bound and not executed: PostgreSQL holds some 8 kB for each
+
+
+cdef size_t bound(Client c, const char *p, size_t done) except? 0:
+    """The Bind has been passed on: keep what it has found, for the Execute of its portal. Returns `done`."""
+    cdef bytes name = p + 5
+    if c.portals is None:
+        c.portals = {}
+    if c.dropping or c.reset_due is not None or c.deallocating is not None:
+        if len(c.portals) >= MOST_PORTALS and name not in c.portals:
+            return broken(c, "Bind")
+        c.portals[name] = (c.dropping, c.reset_due, c.deallocating)
+        c.dropping = False
+        c.reset_due = c.deallocating = None
+    else:
+        c.portals.pop(name, None)
+    return done
+
+
+cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t done
+    if c.portals is None or c.session:
+        return expect(c, s, K_EXECUTE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    if memchr(p + 5, 0, total - 5) == NULL:
+        return broken(c, "Execute")
+    c.dropping, c.reset_due, c.deallocating = c.portals.pop(<bytes>(p + 5), (False, None, None))
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
+    if note_deallocated(c, s):
+        c.loop.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
+    c.dropping = False
+    bring_base(c, s, True)
+    if not c.portals:
+        c.portals = None
+    return done

@@ -1,0 +1,340 @@
+"""What becomes of a logged-in client's bytes: each message is judged at its head, then passed in bulk.
+
+client_feed() walks the messages of one received chunk. Whatever the server is to get is collected in the loop's
+stage and sent once at the end. A message that needs a server when none is free stays unconsumed; the client is
+paused and goes on with it when a server is linked. Every message that the server will answer gets its entry in
+the server's plan at the moment it is staged. Messages about prepared statements go on in client_statements.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memcmp
+
+from pgferry.engine.session.announcing cimport announce
+from pgferry.engine.session.catalog cimport look_for_ddl
+from pgferry.engine.client.statements cimport (
+    on_bind, on_close, on_describe, on_parse, remember,
+)
+from pgferry.engine.pool.draining cimport URGENT, refuse_next
+from pgferry.engine.session.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
+from pgferry.engine.session.classify cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
+from pgferry.engine.session.notifications cimport drop_early, listens, may_listen, may_stop, settled
+from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
+from pgferry.engine.core.model cimport CL_CLOSING, STATE_REFUSE, Client, Engine, Server
+from pgferry.engine.session.parse_settings cimport settings_now
+from pgferry.engine.client.forward cimport expect, forward, skip, stall, wait_for
+from pgferry.engine.session.permit cimport (
+    bring_base, is_set, lacks_settings, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for,
+    ready_for_anything, refused, refused_sequence,
+)
+from pgferry.engine.core.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
+from pgferry.engine.pool.pooling cimport acquire, close_client, maybe_release
+from pgferry.engine.client.portals cimport bound, may_matter, on_execute
+from pgferry.engine.io.sys cimport be32, put32
+from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED
+from pgferry.engine.io.turn_share cimport end_turn, turn_over
+from pgferry.engine.client.verdict_cache cimport awaits_verdict
+from pgferry.engine.ops.watching cimport remember_text
+from pgferry.session.verdict import Verdict
+
+UNREAD = Verdict(reason="text that is too long to be read")
+
+cdef enum:
+    MOST_OPEN = 2048       # answers that a client may have outstanding and still be read
+    HEAD = 64              # bytes of a Query that tell what kind of statement it is
+    READABLE = 1 << 24     # bytes; longer texts are not judged: nobody knows what they do
+
+
+cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
+    """Consume what can be consumed of p[:n]; returns how many bytes."""
+    cdef Loop loop = c.loop
+    cdef Engine engine = c.engine
+    cdef Server s
+    cdef size_t pos = 0, k
+    cdef uint32_t length
+    cdef int messages = 0
+    loop.stage_len = loop.run_len = 0
+    while pos < n:
+        if c.passing:
+            k = min(c.passing, n - pos)
+            if c.passing_on:
+                loop.emit_run(p + pos, k)
+            c.passing -= k
+            pos += k
+            continue
+        if n - pos < 5:
+            break
+        length = be32(p + pos + 1)
+        if length < 4 or length > engine.max_packet_size:
+            close_client(c, "bad packet header", "bad packet header: '%s'" % p[pos:pos + 5].hex())
+            return n
+        k = message(c, p + pos, n - pos, <size_t>length + 1)
+        if c.state >= CL_CLOSING:
+            return n
+        if k == 0:
+            break
+        pos += k
+        if turn_over(c, &messages) and pos < n:
+            end_turn(c)
+            break
+    c.pool.stats.received += pos
+    s = c.server
+    if s is not None:
+        loop.deliver(s)
+        if s.blocked:
+            c.pause(PAUSE_PEER)
+        elif s.status == b"I":
+            maybe_release(s)
+    if c.out_tail != c.out_head:
+        c.flush()
+    return pos
+
+
+cdef ssize_t tunnel_feed(Client c, const char *p, size_t n) except -1:
+    """A console client: its bytes go to the console as they are."""
+    cdef Loop loop = c.loop
+    loop.stage_len = loop.run_len = 0
+    loop.emit_run(p, n)
+    loop.deliver(c.tunnel)
+    if c.tunnel.blocked:
+        c.pause(PAUSE_PEER)
+    elif n == 5 and memcmp(p, b"X\0\0\0\4", 5) == 0:
+        close_client(c, "client close request")
+    return n
+
+
+cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
+    """Judge one message of which n bytes are there; returns the bytes consumed, 0 when it must wait."""
+    cdef char kind = p[0]
+    cdef Server s = c.server
+    cdef double now = c.loop.now
+    if kind == b"X":
+        if s is not None:
+            c.loop.deliver(s)      # what came before it in the same packet is carried out all the same
+        close_client(c, "client close request")
+        return 0
+    if kind == b"d" or kind == b"c" or kind == b"f":
+        return copy_message(c, s, kind, p, n, total)
+    if not is_request(kind):
+        close_client(c, "unknown pkt", "unknown pkt")
+        return 0
+    if s is not None and s.touched & LISTEN and listens(c) and not settled(c, s):
+        return stall(c) if c.state < CL_CLOSING else 0
+    if c.query_start == 0:
+        c.query_start = c.request_time = now
+        if c.early and s is not None and not s.asked and not c.chained:
+            drop_early(c)
+        c.pool.stats.query_count += 1
+        if c.xact_start == 0:
+            if c.engine.shutdown == URGENT:
+                return refuse_next(c)
+            c.xact_start = now
+            c.pool.stats.xact_count += 1
+    if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
+        remember_text(c, kind, p, min(n, total))
+    if kind == b"Q" and c.engine.disable_pqexec and c.pool.ordinary is None:
+        close_client(c, "PQexec disallowed", "PQexec disallowed")
+        return 0
+    if s is None:
+        if not acquire(c) or c.paused & PAUSE_WAIT:
+            return 0
+        s = c.server
+    if s.plan.size() > MOST_OPEN and not s.copy_in:
+        return crowded(c)
+    if c.loop.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
+        end_turn(c)
+        return 0
+    if s.careful and must_hold(s):
+        return stall(c)
+    if s.skipping and kind != b"S":
+        return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
+    if kind == b"Q" or kind == b"B" or kind == b"F":
+        return running_message(c, s, kind, p, n, total)
+    if kind == b"P":
+        return on_parse(c, s, p, n, total)
+    if kind == b"D":
+        return on_describe(c, s, p, n, total)
+    if kind == b"E":
+        return on_execute(c, s, p, n, total)
+    if kind == b"S":
+        return on_sync(c, s, p, n, total)
+    if kind == b"C":
+        return on_close(c, s, p, n, total)
+    return forward(c, p, n, total)     # Flush: nothing answers it
+
+
+cdef size_t crowded(Client c) except? 0:
+    """Hold a client that has sent very much without waiting for answers, and have the server send those it keeps."""
+    c.loop.emit(b"H\0\0\0\4", 5)
+    return stall(c)
+
+
+cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
+    """A message that runs SQL, or says what the next Execute will run."""
+    cdef size_t done
+    if c.judged and c.engine.workers > 1:
+        look_for_ddl(c.db, c.engine)
+    s.noted = not c.judged
+    if kind == b"Q":
+        done = on_query(c, s, p, n, total)
+    elif kind == b"B":
+        done = on_bind(c, s, p, n, total)
+        if done and may_matter(c):
+            done = bound(c, p, done)
+    else:
+        done = on_function_call(c, s, p, n, total)
+    if done and not s.noted:
+        note_message(c, s)
+    return done
+
+
+cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    if c.judged:
+        if n < min(total, <size_t>9):
+            return wait_for(c, min(total, <size_t>9))
+        if s.restoring:
+            return stall(c)
+        if total >= 9 and is_large_object_function(be32(p + 5)):
+            note(c, s, HARMLESS, p, 0)
+        else:
+            ready_for_anything(c, s, False)
+            note_unknown(c, s, "function call")
+            announce(c, s, False)
+    s.unnamed = None
+    c.unnamed_here = False
+    return expect(c, s, K_QUERY, 0, p, n, total)
+
+
+cdef bint is_large_object_function(uint32_t oid) noexcept:
+    """lo_open, lo_close, loread, lowrite, lo_lseek, lo_creat, lo_tell, lo_unlink, lo_truncate, lo_create, and those for
+    64 bits: what drivers call by number.
+    """
+    return (952 <= oid <= 958) or oid == 964 or oid == 1004 or oid == 715 or (3170 <= oid <= 3172)
+
+
+cdef bint must_hold(Server s) except -1:
+    """Whether what was sent before has to be answered first."""
+    if s.ours is not None or s.verifying or s.asking or is_deallocating(s):
+        return True
+    if s.base is not None:
+        # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
+        return s.plan.turns != 0 or not s.base
+    if s.shown is not None and s.shown_at != s.plan.tail:
+        s.shown = None
+    if s.resetting or is_ensuring(s):
+        return s.plan.turns != 0
+    s.careful = s.shown is not None
+    return False
+
+
+cdef inline bint is_request(char kind) noexcept:
+    return (kind == b"Q" or kind == b"P" or kind == b"B" or kind == b"D" or kind == b"E" or kind == b"S"
+            or kind == b"C" or kind == b"F" or kind == b"H")
+
+
+cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) except -2:
+    """Whether a Query may go to the server now (-1), has to wait (0), or is answered in another way: bytes consumed.
+
+    What it needs on the server is staged.
+    """
+    if must_wait(c, s, verdict):
+        return stall(c)
+    if verdict is HARMLESS:
+        return -1
+    if verdict is None:
+        return too_long(c, s, n, total) if c.pool.session_state == STATE_REFUSE else -1
+    if is_refused(c, verdict):
+        return refused(c, s, False, verdict, total)
+    if lacks_settings(c, s, verdict):
+        return stall(c)
+    if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
+        return stall(c)
+    if verdict.needs & NEED_PREPARED and may_be_over(s):
+        return stall(c)
+    if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+        return 0
+    if verdict.listens and not may_listen(c, verdict.listens):
+        return 0
+    if not ready_for(c, s, verdict, False):
+        if verdict.listens:
+            note_listens(c, s, verdict)     # awaited since may_listen(): the server is asked
+        return refused_sequence(c, s, False, total)
+    return -1
+
+
+cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef uint8_t flags = 0
+    cdef ssize_t done
+    cdef object verdict = HARMLESS
+    if c.judged:
+        if n < min(total, <size_t>READABLE):
+            return wait_for(c, min(total, <size_t>READABLE))
+        if s.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
+            return stall(c)
+        verdict = judge(c, p + 5, total - 6 if total > 5 else 0) if total <= READABLE else None
+        done = kept_back(c, s, verdict, n, total)
+        if done >= 0:
+            return done
+        if may_do_anything(c, verdict) and not is_set(p + 5, min(n, total) - 5):
+            ready_for_anything(c, s, False)
+        note(c, s, verdict, p + 5, min(n, total) - 5 - (n >= total and total > 5))
+    elif n < min(total, <size_t>HEAD) and c.tracking:
+        return wait_for(c, min(total, <size_t>HEAD))
+    if c.session:
+        note_default(c, p + 5, min(n, total) - 5)
+    else:
+        s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
+        c.unnamed_here = False
+        if c.unnamed is not None or s.plan.unnamed:
+            remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
+            c.unnamed = None
+            flags = F_CLIENT_OP | F_UNNAMED
+        if c.tracking and may_drop(p + 5, min(n, total) - 5):
+            flags |= F_DROPS           # what depends on names waits for the answer
+    if s.notifying:
+        announce(c, s, False)
+    if verdict is HARMLESS or verdict is None:
+        return expect(c, s, K_QUERY, flags, p, n, total)
+    return judged_query(c, s, verdict, flags, p, total)
+
+
+cdef size_t too_long(Client c, Server s, size_t n, size_t total) except? 0:
+    """session_state = refuse, and a text that is too long to be read."""
+    refused(c, s, False, UNREAD, total)
+    return skip(c, n, total)
+
+
+cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char *p, size_t total) except? 0:
+    """Pass a Query on that touches the session or needs something of it."""
+    cdef bytes text
+    cdef char head[5]
+    if not verdict.edits and not verdict.resets_at:
+        expect(c, s, K_QUERY, flags, p, total, total)
+    else:
+        text = edited(c, s, verdict, p[5:total], False)
+        s.plan.push(K_QUERY, flags, 0)
+        note_deallocated(c, s)
+        s.status = 0
+        head[0] = b"Q"
+        put32(head + 1, <uint32_t>(4 + len(text)))
+        c.loop.emit(head, 5)
+        c.loop.emit(<const char *>text, len(text))
+    bring_base(c, s, False)
+    return total
+
+
+cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    c.unnamed_here = False
+    s.skipping = False
+    return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
+
+
+cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
+    """CopyData, CopyDone, CopyFail. Without a COPY under way they are what a failed one left behind: dropped."""
+    if s is None or s.skipping or (s.plan.size() == 0 and not s.copy_in):
+        return skip(c, n, total)
+    if kind != b"d":
+        if s.copy_in and not s.copy_ended:
+            s.copy_ended = True
+        else:
+            s.plan.push(K_COPY_END, 0, 0)
+    return forward(c, p, n, total)

@@ -1,0 +1,673 @@
+"""A client's messages about prepared statements: Parse, Bind, Describe and Close.
+
+Names are looked up at once, as if everything sent before succeeds; what depends on an answer that has not come is
+undone by server_relay when it fails. One case cannot be decided early: a name used in a later batch (behind a Sync)
+than the unanswered one that defines it. The client is then held until the answer is there (PAUSE_STALL), which costs a
+round trip and happens only to clients that pipeline that way.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.string cimport memchr, memcmp
+
+from pgferry.engine.session.announcing cimport announce
+from pgferry.engine.session.ensure cimport (
+    bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, may_be_over,
+)
+from pgferry.engine.session.classify cimport (
+    HARMLESS, is_refused, names_end, judge, judge_statement, judge_unnamed, note, note_parameters, text_length,
+)
+from pgferry.engine.session.notifications cimport listens, may_listen, may_stop
+from pgferry.engine.wire.messages cimport plan_changed, quote_identifier
+from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.session.parse_settings cimport (
+    is_settled, known_settings, literals_now, settings_now, strains, ways,
+)
+from pgferry.engine.client.forward cimport broken, expect, renamed, skip, stall, wait_for
+from pgferry.engine.session.permit cimport (
+    drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
+    ready_for_anything, refused, refused_sequence, send_refused,
+)
+from pgferry.engine.core.plan cimport (
+    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
+    K_PARSE, TEXTS,
+)
+from pgferry.engine.core.statements cimport ParseSettings, Statement, StatementTable
+from pgferry.engine.server.relay cimport advance
+from pgferry.engine.session.staging cimport can_part, end_own, framed, stage_in_batch
+from pgferry.engine.io.sys cimport put32
+from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED, TEMP
+
+cdef enum:
+    UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
+    SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
+    HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
+    NAME_STEP = 4096       # the two names of a Bind are looked for in steps of this many bytes,
+    LONGEST_NAMES = 16384  # and no further
+
+
+cdef Statement lookup(Client c, const char *name, size_t n):
+    """The client's statement of this name; None when it has none."""
+    cdef const char *last
+    cdef bytes key
+    cdef Statement st
+    if c.last_name is not None:
+        last = c.last_name
+        if <size_t>len(c.last_name) == n and memcmp(last, name, n) == 0:
+            return c.last_statement
+    if c.statements is None:
+        return None
+    key = name[:n]
+    st = c.statements.get(key)
+    if st is not None:
+        c.last_name = key
+        c.last_statement = st
+    return st
+
+
+cdef bint is_here(Client c, Server s, Statement st) except -1:
+    """Whether the server has the statement as it was parsed for this client. What another client's settings may have
+    given another meaning is closed.
+    """
+    cdef bint strained
+    if not s.prepared.touch(st.number):
+        return False
+    if s.prepared.strained is None and st.settings is c.parse_settings and is_settled(c, s):
+        return True
+    strained = strains(c, s, st.settings)
+    if s.prepared.fits(st.number, c.id, strained):
+        return True
+    close_on(c, s, st.number)
+    s.prepared.renew(st.number, c.id, strained)
+    return False
+
+
+cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) except -1:
+    """Stage the Parse of a statement that the server lacks, under the settings it was parsed under; the answer is
+    swallowed. `present`: those that are in force now.
+    """
+    cdef const char *name = st.wire_name
+    cdef const char *body = st.body
+    cdef char head[5]
+    cdef list there, back
+    make_room(c, s)
+    there, back = ways(c, s, present, st.settings, st.body)
+    for command in there:
+        stage_in_batch(s, command, 0, None)
+    head[0] = b"P"
+    put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
+    c.loop.emit(head, 5)
+    c.loop.emit(name, len(st.wire_name))
+    c.loop.emit(body, len(st.body))
+    s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
+    for command in back:
+        stage_in_batch(s, command, 0, None)
+    if there and not s.plan.begun:
+        end_own(s, P_ENSURE)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    return 0
+
+
+cdef int make_room(Client c, Server s) except -1:
+    """Close the statements used longest ago until one more fits (max_prepared_statements)."""
+    cdef uint32_t limit = max(c.engine.max_prepared, 1)
+    while s.prepared.count >= limit:
+        close_on(c, s, s.prepared.oldest())
+    return 0
+
+
+cdef int close_on(Client c, Server s, uint64_t number) except -1:
+    """Stage the Close of a statement that the server has; its answer is swallowed."""
+    cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
+    s.prepared.leaves(number)
+    s.status = 0
+    return 0
+
+
+cdef bytes close_statement(bytes wire_name):
+    """A Close message for a statement."""
+    cdef char size[4]
+    put32(size, <uint32_t>(5 + len(wire_name)))
+    return b"C" + size[:4] + b"S" + wire_name
+
+
+cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
+    """Make the server's unnamed statement the client's own, in front of a message that uses it."""
+    cdef bytes body, message
+    cdef list there, back
+    cdef char head[6]
+    if c.unnamed is None:
+        # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
+        message = close_statement(b"\0")
+        c.loop.emit(<const char *>message, len(message))
+        s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed = None
+    else:
+        if c.judged:
+            ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
+        body = c.unnamed
+        there, back = ways(c, s, present, c.unnamed_settings, body)
+        for command in there:
+            stage_in_batch(s, command, 0, None)
+        head[0] = b"P"
+        put32(head + 1, <uint32_t>(5 + len(body)))
+        head[5] = 0
+        c.loop.emit(head, 6)
+        c.loop.emit(<const char *>body, len(body))
+        s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
+        for command in back:
+            stage_in_batch(s, command, 0, None)
+        if there and not s.plan.begun:
+            end_own(s, P_ENSURE)
+        s.unnamed = c.unnamed
+    s.status = 0
+    c.unnamed_here = True
+    return 0
+
+
+cdef inline bint unnamed_differs(Client c, Server s) noexcept:
+    return c.unnamed is None or s.unnamed is not c.unnamed
+
+
+cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef size_t name_end
+    cdef object verdict = HARMLESS
+    if c.session:
+        note_default(c, p + 5, min(n, total) - 5)
+        return expect(c, s, K_PARSE, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 5, 0, total - 5)
+    if nul == NULL:
+        return broken(c, "Parse")
+    name_end = nul - p
+    if c.judged:
+        if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
+            return stall(c)
+        if not (name_end == 5 and c.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
+            verdict = judge_parse(c, nul + 1, total - name_end - 1)
+        if verdict is not HARMLESS and verdict is not None:
+            if is_refused(c, verdict):
+                return refused(c, s, True, verdict, total)
+            if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
+                return stall(c)
+            if verdict.needs & NEED_PREPARED:
+                if may_be_over(s):
+                    return stall(c)
+                bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
+        if not s.plan.begun:
+            ready_early(c, s, verdict)
+    if name_end == 5 or not c.tracking:
+        return parse_as_sent(c, s, verdict, p, total, name_end)
+    return parse_named(c, s, verdict, p, total, name_end)
+
+
+cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """The Parse of the unnamed statement, or of a name that servers know as it is."""
+    cdef bytes message
+    cdef ParseSettings settings = None
+    if name_end == 5:
+        settings = literals_now(c, s)
+        if settings is None:
+            return stall(c)
+    message = edited_parse(c, s, verdict, p, total, name_end)
+    if name_end > 5:
+        if message is not None:
+            return pass_edited(c, s, message, total, 0)
+        return expect(c, s, K_PARSE, 0, p, total, total)
+    if s.plan.unnamed == 0 and message is None and c.unnamed_settings is settings and (
+            same_unnamed(c, p + 6, total - 6)):
+        s.unnamed = c.unnamed          # nothing to undo, and no object to make
+        c.unnamed_here = True
+        return expect(c, s, K_PARSE, F_UNNAMED, p, total, total)
+    remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
+    s.unnamed = c.unnamed = p[6:total] if message is None else message[6:]
+    c.unnamed_settings = settings
+    c.unnamed_here = True
+    c.unnamed_version = 0
+    if message is not None:
+        return pass_edited(c, s, message, total, F_CLIENT_OP | F_UNNAMED)
+    return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, total, total)
+
+
+cdef size_t pass_edited(Client c, Server s, bytes message, size_t total, uint8_t flags) except? 0:
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, flags, 0)
+    s.status = 0
+    return total
+
+
+cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+    """The Parse of a statement with a name, which servers know by another."""
+    cdef bytes name = p[5:name_end], message
+    cdef Statement st
+    cdef ParseSettings present
+    cdef size_t size = total
+    cdef int made
+    if s.plan.unsettled():
+        return stall(c)
+    present = settings_now(c, s)
+    if present is None:
+        return stall(c)
+    st = lookup(c, p + 5, name_end - 5)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    message = edited_parse(c, s, verdict, p, total, name_end)
+    if message is not None:
+        p = message
+        size = len(message)
+    if st is not None and not s.plan.drops:
+        # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
+        if not is_here(c, s, st):
+            prepare_on(c, s, st, present)
+        remember(c, ("again", name, st))
+        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
+        s.status = 0
+        renamed(c, p, size, size, 5, name_end, st.wire_name)
+    elif made and (name in (c.sql or ()) or name in (c.preparing or ())):
+        expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
+    else:
+        define(c, s, name, p, size, name_end, verdict, present)
+    if message is not None:
+        c.loop.settle()             # it does not outlive this function
+    return total
+
+
+cdef int ready_early(Client c, Server s, verdict) except -1:
+    """As a rule a statement is bound right behind its Parse: what it needs then comes in front of the batch."""
+    if may_do_anything(c, verdict) and s.plan.turns == 0:
+        ready_for_anything(c, s, True)
+    if verdict is None or verdict is HARMLESS:
+        return 0
+    ready_for(c, s, verdict, True)      # if sequences cannot be told apart, the Bind is refused
+    if verdict.notifies:
+        announce(c, s, True)
+    return 0
+
+
+cdef object judge_parse(Client c, const char *body, size_t n):
+    """The Verdict of the text of a Parse; None: it has no end."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return judge(c, body, nul - body) if nul != NULL else None
+
+
+cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end):
+    """A Parse whose text names the client's statements, with their names on the server; None: this one does not.
+
+    The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
+    """
+    cdef const char *nul
+    cdef size_t text_end
+    cdef bytes text
+    cdef char size[4]
+    if verdict is None or not verdict.edits:
+        return None
+    nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
+    text_end = nul - p
+    text = edited(c, s, verdict, p[name_end + 1:text_end], True)
+    c.deallocating = None           # each Bind of it says so
+    put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
+    return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
+
+
+cdef bint has_by_another_name(Client c, Statement st) except -1:
+    """Whether the client has this very statement already."""
+    if c.names_given is None or len(c.names_given) > 2 * len(c.statements) + 64:
+        c.names_given = {(<Statement>each).number: name for name, each in c.statements.items()}
+    name = c.names_given.get(st.number)
+    return name is not None and c.statements.get(name) is st
+
+
+cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
+                ParseSettings present) except -1:
+    """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
+    cdef bytes body = p[name_end + 1:total]
+    cdef StatementTable table = c.engine.table
+    cdef Statement st
+    cdef bint there
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
+        table.last += 1
+        st = table.make(present, c.db.epoch, body, b"", True)
+    else:
+        st = table.intern(present, c.db.epoch, body, b"")
+        if st.refs and c.statements and has_by_another_name(c, st):
+            # Two names of one client for one text: apart, so that an error text can be given the right name.
+            st = table.intern(present, c.db.epoch, body, name)
+        elif c.names_given is not None:
+            c.names_given[st.number] = name
+    there = is_here(c, s, st)
+    table.acquire(st)
+    if c.statements is None:
+        c.statements = {}
+    remember(c, ("add", name, st, c.statements.get(name)))
+    c.statements[name] = st
+    c.last_name = name
+    c.last_statement = st
+    c.pool.stats.client_parse_count += 1
+    if there and not s.plan.drops:
+        if s.plan.turns == 0 and s.xact != b"E" and not (s.touched | s.asked | c.pins) & <uint32_t>TEMP:
+            s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
+            return advance(s, False)
+        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
+        # statement was prepared before there was a temporary object that its text may now mean.
+        close_on(c, s, st.number)
+        there = False
+    if not there:
+        make_room(c, s)
+        s.prepared.add(st.number)
+    s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
+    s.status = 0
+    c.pool.stats.server_parse_count += 1
+    renamed(c, p, total, total, 5, name_end, st.wire_name)
+    return 0
+
+
+cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
+    """Whether this Parse says what the client's unnamed statement is already."""
+    return (c.unnamed is not None and <size_t>len(<bytes>c.unnamed) == n
+            and memcmp(<const char *><bytes>c.unnamed, body, n) == 0)
+
+
+cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
+    """Both names of a Bind are not there with its first n bytes: wait for more, but not for names without an end."""
+    if n >= total or n >= LONGEST_NAMES:
+        return broken(c, "Bind")
+    return wait_for(c, min(total, n + NAME_STEP))
+
+
+cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef size_t have = min(n, total), portal_end, name_end
+    cdef int made
+    cdef bytes text
+    cdef const char *nul
+    cdef Statement st
+    cdef ParseSettings present = None       # where the server lacks the statement
+    if c.session:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    c.deallocating = c.reset_due = None
+    c.dropping = False
+    nul = <const char *>memchr(p + 5, 0, have - 5)
+    if nul == NULL:
+        return wait_for_names(c, n, total)
+    portal_end = nul - p
+    nul = <const char *>memchr(nul + 1, 0, have - portal_end - 1)
+    if nul == NULL:
+        return wait_for_names(c, n, total)
+    name_end = nul - p
+    if name_end == portal_end + 1:
+        if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
+                c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
+            return stall(c)
+        if c.judged and have < total and lacks_names(c, judge_unnamed(c), p, name_end + 1, have, total):
+            return 0
+        if c.judged and not may_bind(c, s, judge_unnamed(c)):
+            return 0
+        if not use_unnamed(c, s):
+            return stall(c)
+        c.dropping = c.unnamed is not None and drops_all(c.unnamed)
+        if c.judged:
+            judged_bind(c, s, judge_unnamed(c), c.unnamed or b"", p + name_end + 1, have - name_end - 1)
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    if st is not None and not is_here(c, s, st):
+        present = settings_now(c, s)
+        if present is None:
+            return stall(c)
+        if st.shape is not None:
+            return verify(c, s, st, present, n, total)
+        if present is not st.settings and not can_part(s):
+            return stall(c)
+    c.pool.stats.bind_count += 1
+    if c.judged:
+        if st is None and not s.plan.drops:
+            made = made_by_sql(c, s, p[portal_end + 1:name_end])
+            if made == 2:
+                return stall(c)
+            if made == 3:
+                return aborted(c, s, n, total)
+            if made:
+                text = b"EXECUTE " + quote_identifier(p[portal_end + 1:name_end])
+                judged_bind(c, s, judge(c, text, len(text)), text, p + name_end + 1, have - name_end - 1)
+                return expect(c, s, K_BIND, 0, p, n, total)
+        if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
+            return stall(c)
+        if st is not None and have < total and lacks_names(c, judge_statement(c, st), p, name_end + 1, have, total):
+            return 0
+        if st is not None and not may_bind(c, s, judge_statement(c, st)):
+            return 0
+        if st is None:
+            note(c, s, HARMLESS, p, 0)          # PostgreSQL will say that there is no such statement
+        else:
+            judged_bind(c, s, judge_statement(c, st), st.body, p + name_end + 1, have - name_end - 1)
+    c.dropping = st is not None and drops_all(st.body)
+    return use_named(c, s, st, present, K_BIND, p, n, total, portal_end + 1, name_end)
+
+
+cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t have, size_t total) except -1:
+    """Whether the Bind has to be waited for, because a name of a setting is among its parameters and not there yet."""
+    cdef size_t needed
+    if verdict is None or not verdict.params or have >= HELD_BIND:
+        return False
+    needed = start + names_end(verdict, p + start, have - start)
+    if needed <= have or needed > HELD_BIND or "pieces" in c.engine.omit:
+        return False
+    wait_for(c, min(total, max(needed, have + 1)))
+    return True
+
+
+cdef bint may_bind(Client c, Server s, verdict) except -1:
+    """Whether a Bind may go on; False: the client is held."""
+    if (must_wait(c, s, verdict) or lacks_settings(c, s, verdict)
+            or (s.plan.begun == TEXTS and is_lacking(c, s, verdict) and not can_part(s))):
+        stall(c)
+        return False
+    if verdict is None or verdict is HARMLESS:
+        return True
+    if verdict.needs & NEED_PREPARED and may_be_over(s):
+        stall(c)
+        return False
+    if verdict.touch & LISTEN and listens(c) and not may_stop(c, s, bool(verdict.listens)):
+        return False
+    return not verdict.listens or may_listen(c, verdict.listens)
+
+
+cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, size_t n) except -1:
+    """Note what the statement behind a Bind may do; `body`: its text, and what a Parse has behind that.
+
+    p[:n] are the message's bytes from its parameter formats on.
+    """
+    cdef const char *text = body
+    if may_do_anything(c, verdict) and s.plan.turns == 0:
+        ready_for_anything(c, s, True)
+    note(c, s, verdict, text, text_length(text, len(body)))
+    if verdict is None or verdict is HARMLESS:
+        return 0
+    if s.notifying:
+        announce(c, s, True)
+    if verdict.edits:
+        c.deallocating = bound_deallocates(c, verdict)
+    if verdict.params:
+        note_parameters(c, s, verdict, body, p, n)
+    if not ready_for(c, s, verdict, True):
+        refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
+    return 0
+
+
+cdef bint use_unnamed(Client c, Server s) except -1:
+    """Ready the unnamed statement for the next message; False when the client must be held first."""
+    cdef ParseSettings present = None
+    if c.unnamed_here and not unnamed_differs(c, s):
+        return True
+    if not c.unnamed_here and s.plan.unnamed:
+        return False
+    if not unnamed_differs(c, s):
+        return True
+    if c.unnamed is not None:
+        present = settings_now(c, s)
+        if present is None:
+            return False
+    bring_unnamed(c, s, present)
+    return True
+
+
+cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, uint8_t kind, const char *p, size_t n,
+                      size_t total, size_t name_at, size_t name_end) except? 0:
+    """Pass on a message that names a statement, which is made to exist on the server first; `present`: the settings now
+    in force, if it is not there.
+    """
+    if st is None:
+        # Under its own name it could be a statement that somebody has made with PREPARE.
+        s.plan.push(kind, 0, UNKNOWN)
+        s.status = 0
+        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
+    if st.changed:
+        send_refused(c, s, True, plan_changed())
+        return skip(c, n, total)
+    if not s.prepared.touch(st.number):     # or no more, since others were brought
+        prepare_on(c, s, st, known_settings(c, s) if present is None else present)
+    s.plan.push(kind, 0, st.number)
+    s.status = 0
+    return renamed(c, p, n, total, name_at, name_end, st.wire_name)
+
+
+cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
+    """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
+    cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_PARSE, 0, 0)
+    s.status = 0
+    s.noted = True
+    return skip(c, n, total)
+
+
+cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size_t n, size_t total) except? 0:
+    """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
+    until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
+    """
+    cdef bytes message
+    cdef char size[4]
+    if c.judged:
+        ready_to_describe(c, s, judge_statement(c, st))
+    if s.failures is not None and st.wire_name[:-1] in s.failures:
+        send_refused(c, s, True, s.failures[st.wire_name[:-1]])
+        return skip(c, n, total)
+    prepare_on(c, s, st, present)
+    put32(size, <uint32_t>(5 + len(st.wire_name)))
+    message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")
+    c.loop.emit(<const char *>message, len(message))
+    s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
+    if not s.plan.begun:
+        end_own(s, P_ENSURE)
+    s.verifying = s.careful = True
+    return stall(c)
+
+
+cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef Statement st
+    cdef ParseSettings present = None
+    cdef int made
+    if n < min(total, <size_t>6):
+        return wait_for(c, min(total, <size_t>6))
+    if total < 7 or total > SHORT or (p[5] != b"S" and p[5] != b"P"):
+        return broken(c, "Describe")
+    if p[5] == b"P":
+        return expect(c, s, K_DESCRIBE_P, 0, p, n, total)
+    if c.session:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if n < total:
+        return wait_for(c, total)
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Describe")
+    if nul == p + 6:
+        if not use_unnamed(c, s):
+            return stall(c)
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    st = lookup(c, p + 6, nul - p - 6)
+    if st is not None and not is_here(c, s, st):
+        present = settings_now(c, s)
+        if present is None:
+            return stall(c)
+        if st.shape is not None:
+            return verify(c, s, st, present, n, total)
+    if c.judged and st is not None:
+        ready_to_describe(c, s, judge_statement(c, st))
+    elif c.judged:
+        made = made_by_sql(c, s, p[6:nul - p])
+        if made == 3:
+            return aborted(c, s, n, total)
+        if made:
+            return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+    return use_named(c, s, st, present, K_DESCRIBE_S, p, n, total, 6, nul - p)
+
+
+cdef int ready_to_describe(Client c, Server s, verdict) except -1:
+    """EXECUTE is described by the statement it executes."""
+    if verdict is not None and verdict.needs & NEED_PREPARED:
+        bring_sql(c, s, True)
+        bring_named(c, s, verdict)
+    return 0
+
+
+cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef const char *nul
+    cdef int made
+    cdef bytes name
+    cdef Statement st
+    if c.session:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if total < 7 or total > SHORT:
+        return broken(c, "Close")
+    if n < total:
+        return wait_for(c, total)
+    if p[5] != b"S" and p[5] != b"P":
+        return broken(c, "Close")
+    nul = <const char *>memchr(p + 6, 0, total - 6)
+    if nul == NULL:
+        return broken(c, "Close")
+    if p[5] == b"P":
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if nul == p + 6:
+        remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
+        c.unnamed = None
+        c.unnamed_here = True
+        s.unnamed = None
+        return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+    if not c.tracking:
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    name = p[6:nul - p]
+    st = None
+    if c.statements is not None:
+        st = c.statements.pop(name, None)
+    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    if made == 2:
+        return stall(c)
+    if made:
+        forget_sql(c, s, name)
+        return expect(c, s, K_CLOSE, 0, p, n, total)
+    if st is None:
+        s.plan.push(K_CLOSE, F_FAKE, 0)
+    else:
+        c.last_name = None
+        c.last_statement = None
+        remember(c, ("remove", name, st))
+        s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
+    advance(s, False)
+    return total

@@ -1,0 +1,67 @@
+"""Verdicts that are remembered by text, and whether a message needs one that is not (see turns)."""
+
+from itertools import islice
+
+from libc.string cimport memchr
+
+from pgferry.engine.client.statements cimport lookup
+from pgferry.engine.core.model cimport Client, Database
+from pgferry.engine.core.statements cimport Statement
+
+cdef enum:
+    MOST = 4096             # verdicts of a database
+    MOST_BYTES = 4 << 20    # of their texts
+    LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
+
+
+cdef int remember_verdict(Database db, bytes text, object verdict) except -1:
+    """Keep a verdict; the oldest quarter makes room when there are too many."""
+    if len(text) > LONG_TEXT:
+        return 0
+    if len(db.verdicts) >= MOST or db.verdict_bytes + len(text) > MOST_BYTES:
+        for old in list(islice(db.verdicts, max(len(db.verdicts) // 4, 1))):
+            del db.verdicts[old]
+            db.verdict_bytes -= len(<bytes>old)
+    db.verdicts[text] = verdict
+    db.verdict_bytes += len(text)
+    return 0
+
+
+cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t total) except -1:
+    """Whether serving this message takes a new verdict. One that is not complete yet takes none."""
+    cdef const char *end = p + total
+    cdef const char *text
+    cdef Statement st
+    cdef bytes body
+    if n < total:
+        return False
+    if kind == b"Q":
+        return total > 5 and not is_known(c.db, p + 5, total - 6)
+    text = <const char *>memchr(p + 5, 0, total - 5)
+    if text == NULL:
+        return False
+    if kind == b"P":
+        return not is_known(c.db, text + 1, length(text + 1, end - text - 1))
+    if kind != b"B":
+        return False
+    p = text + 1                # the statement's name follows the portal's
+    text = <const char *>memchr(p, 0, end - p)
+    if text == NULL:
+        return False
+    if text == p:
+        body = c.unnamed
+        return body is not None and c.unnamed_version != c.db.words_version and not is_known(
+            c.db, body, length(body, len(body)))
+    st = lookup(c, p, text - p)
+    return st is not None and st.judged != c.db.words_version and not is_known(
+        c.db, st.body, length(st.body, len(st.body)))
+
+
+cdef bint is_known(Database db, const char *text, size_t n) except -1:
+    return db.words.scan(text, n) == 0 or text[:n] in db.verdicts
+
+
+cdef inline size_t length(const char *body, size_t n) noexcept:
+    """The length of the text in front of its NUL."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return n if nul == NULL else nul - body

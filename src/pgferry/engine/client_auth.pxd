@@ -1,6 +1,0 @@
-# How a client proves who it is.
-from pgferry.engine.client_login cimport Login
-from pgferry.engine.model cimport Client
-
-cdef int authenticate(Client c, Login login) except -1
-cdef int password_message(Client c, Login login, bytes body) except -1

@@ -1,0 +1,238 @@
+"""What Python sees of the class diagram (model.pxd)."""
+
+from collections.abc import Callable
+from typing import Any
+
+from pgferry.auth.secrets import Secret
+from pgferry.config.model import Config
+from pgferry.config.model import Database as Entry
+from pgferry.config.model import User as UserEntry
+from pgferry.engine.core.plan import Plan
+from pgferry.engine.core.statements import ServerStatements, StatementTable
+from pgferry.engine.io.log import Log
+from pgferry.engine.io.loop import Loop, Stream, StreamList
+from pgferry.engine.shared.ledger import Ledger
+from pgferry.engine.shared.times import Times
+from pgferry.tls.certificate import Certificate
+
+MODES: dict[str, int]
+MODE_NAMES: tuple[str, str, str]
+ALWAYS_TRACKED: tuple[str, ...]
+
+class Stats:
+    server_assignment_count: int
+    xact_count: int
+    query_count: int
+    received: int
+    sent: int
+    xact_time: float
+    query_time: float
+    wait_time: float
+    client_parse_count: int
+    server_parse_count: int
+    bind_count: int
+    client_login_count: int
+    def add(self, other: Stats) -> None: ...
+    def as_row(self) -> dict[str, int]: ...
+
+class User:
+    name: str
+    conf: UserEntry | None
+    secret: Any
+    keys: Any
+    max_clients: int
+    max_servers: int
+    def __init__(self, engine: Engine, name: str) -> None: ...
+
+class Database:
+    name: str
+    conf: Entry
+    auto: bool
+    paused: bool
+    disabled: bool
+    removed: bool
+    closing: bool
+    pools: dict[object, Pool]
+    found: dict[str, tuple[Secret, Any]]
+    former: Stats
+    max_clients: int
+    max_servers: int
+    epoch: int
+    used_at: float
+    host_turn: int
+    address_turn: int
+    def __init__(self, engine: Engine, name: str) -> None: ...
+
+class Pool:
+    engine: Engine
+    db: Database
+    user: User
+    key: object
+    lookups: dict[Any, Any] | None
+    ordinary: Pool | None
+    mode: int
+    size: int
+    min_size: int
+    reserve_size: int
+    lifetime: float
+    query_timeout: float
+    query_wait_timeout: float
+    idle_transaction_timeout: float
+    transaction_timeout: float
+    client_idle_timeout: float
+    session_state: int
+    scrub: int
+    pin_unknown: bool
+    max_pinned: int
+    pin_timeout: float
+    slow_after: float
+    clients: StreamList
+    waiting: StreamList
+    logging_in: StreamList
+    fresh: StreamList
+    idle: StreamList
+    used: StreamList
+    tested: StreamList
+    active: StreamList
+    being_canceled: StreamList
+    cancels_waiting: list[Any]
+    cancels_sent: list[Any]
+    welcome: bytes | None
+    base_vars: tuple[Any, ...]
+    canon: dict[Any, Any]
+    removed: bool
+    last_connect_failed: bool
+    last_login_failed: bool
+    last_error: Any
+    retry_at: float
+    lifetime_kill_at: float
+    empty_since: float
+    stats: Stats
+    times: Times
+    give_back: int
+    def __init__(self, engine: Engine, db: Database, user: User) -> None: ...
+    def servers(self) -> list[Server]: ...
+    def welcome_stale(self) -> None: ...
+    @property
+    def total_servers(self) -> int: ...
+    @property
+    def name(self) -> str: ...
+
+class Server(Stream):
+    pool: Pool
+    id: int
+    state: int
+    client: Client | None
+    plan: Plan
+    prepared: ServerStatements
+    status: int
+    vars: tuple[Any, ...]
+    close_needed: bool
+    close_reason: str
+    replication: int
+    cancels: int
+    login: Any
+    cancel_key: bytes
+    address: Any
+    host: str
+    peer_addr: str
+    peer_port: int
+    own_addr: str
+    own_port: int
+    connect_time: float
+    created: float
+    since: float
+    query_start: float
+    error: Any
+    def __init__(self, loop: Loop, pool: Pool) -> None: ...
+
+class Client(Stream):
+    engine: Engine
+    id: int
+    state: int
+    pool: Pool | None
+    db: Database | None
+    user: User | None
+    server: Server | None
+    tunnel: Stream | None
+    login: Any
+    vars: tuple[Any, ...]
+    session: bool
+    cancel_key: bytes | None
+    peer_pid: int
+    peer_uid: int
+    console_user: str
+    listen_port: int
+    is_unix: bool
+    def __init__(self, loop: Loop, engine: Engine) -> None: ...
+    def remote(self) -> tuple[str, int]: ...
+    def local(self) -> tuple[str, int]: ...
+    def certificate(self) -> Certificate | None: ...
+
+class Engine:
+    loop: Loop
+    ledger: Ledger
+    table: StatementTable
+    index: int
+    workers: int
+    background: Callable[[], bool] | None
+    wakes: list[int] | None
+    config: Config
+    databases: dict[str, Database]
+    users: dict[str, User]
+    by_key: dict[Any, Any]
+    logins: StreamList
+    closing: StreamList
+    consoles: StreamList
+    cancels: set[Any]
+    peer_id: int
+    peers: dict[int, Any]
+    tracked: list[Any]
+    tracked_index: dict[Any, Any]
+    reported_by_some: set[Any]
+    last_id: int
+    paused: bool
+    shutdown: int
+    drain_until: float
+    accepting: bool
+    max_packet_size: int
+    max_prepared: int
+    round_robin: bool
+    disable_pqexec: bool
+    fast_close: bool
+    log_connections: bool
+    log_disconnections: bool
+    log_pooler_errors: bool
+    reset_always: bool
+    harmless_functions: frozenset[bytes]
+    reset_query: bytes
+    check_query: bytes | None
+    check_delay: float
+    idle_timeout: float
+    connect_timeout: float
+    login_retry: float
+    reserve_timeout: float
+    wait_notify: float
+    cancel_wait_timeout: float
+    client_idle_timeout: float
+    client_login_timeout: float
+    pool_idle_timeout: float
+    autodb_idle_timeout: float
+    max_client_conn: int
+    verbose: int
+    pin_log_after: float
+    text_length: int
+    lag: Times
+    ends: dict[tuple[str, str], int]
+    client_tls: Any
+    server_tls: Any
+    host: Any
+    log: Log
+    def __init__(self, loop: Loop, ledger: Ledger, index: int, workers: int, host: Any, log: Log) -> None: ...
+    def report_bug(self, stream: Stream, error: BaseException) -> None: ...
+    def client_of(self, key: bytes) -> Client | None: ...
+    def new_greetings(self, notice: str) -> None: ...
+    def make_pool(self, db: Database, user: User) -> Pool: ...
+    def pools(self) -> list[Pool]: ...
+
+def label(who: Stream) -> str: ...

@@ -1,0 +1,350 @@
+"""What a session holds that can be brought to another server: settings, role, listening channels.
+
+Names and values are bytes in the encoding of the database, whatever those of the clients are; SQL made of them is
+ASCII.
+A State is never changed; the same content is the same object, so that "the server has what the client needs" is one
+comparison of pointers. Tracked parameters are not in it: PostgreSQL reports those (ParameterStatus), see Server.vars.
+SQL-level prepared statements are not either: they are brought only when a statement needs them (see ensure).
+"""
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
+
+from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text, sql_text_in
+from pgferry.engine.core.model cimport Client, Engine
+from pgferry.session.lists import as_literals
+from pgferry.session.replay import REPLAY
+from pgferry.session.settings import EXCLUSIVE, UNCERTAIN, is_privileged, must_not_stay
+
+# Lists whose elements are quoted as identifiers: SET "x" = '...' would make one element of the whole value.
+LISTS = frozenset((b"search_path", b"temp_tablespaces", b"session_preload_libraries", b"local_preload_libraries",
+                   b"shared_preload_libraries", b"unix_socket_directories"))
+ROLE = b"role"
+AUTHORIZATION = b"session_authorization"
+MANY = 1024          # remembered shapes, and ways to each state
+LONGEST = 63         # bytes of an identifier
+
+cdef enum:
+    FEW_NAMES = 256         # of a shape that is remembered
+    WAYS_SIZE = 65536       # bytes of the ways that a state remembers
+
+
+cdef class State:
+    """Settings that are not at the server's own value, and channels listened to."""
+
+    def __init__(self):
+        raise TypeError("made by intern_state only")
+
+
+cdef State NOTHING = State.__new__(State)     # of a server that nobody has looked at
+NOTHING.settings = {}
+NOTHING.shape = 1
+NOTHING.names = NOTHING.channels = frozenset()
+cdef dict shapes = {(NOTHING.names, NOTHING.channels): NOTHING.shape}   # names and channels -> a number, above 0
+cdef int64_t last_shape = 1
+
+
+cdef State intern_state(Engine engine, dict settings, frozenset channels):
+    """The State of this content."""
+    cdef object key = (frozenset(settings.items()), channels)
+    cdef State found = engine.states.get(key)
+    if found is None:
+        found = State.__new__(State)
+        found.settings = settings
+        found.names = frozenset(settings)
+        found.channels = channels
+        found.role = settings.get(ROLE)
+        found.authorization = settings.get(AUTHORIZATION)
+        found.shape = shape_of(found.names, channels)
+        found.ways = {}
+        found.size = size_of(settings, channels)
+        found.rest = rest_of(engine, found)
+        engine.states[key] = found      # for as long as a session, or what is restored for one, has it
+    return found
+
+
+cdef size_t size_of(dict settings, frozenset channels) except? 0:
+    """Bytes of names, values and channels."""
+    cdef size_t size = 0
+    for name, value in settings.items():
+        size += len(<bytes>name) + len(<bytes>value)
+    for channel in channels:
+        size += len(<bytes>channel)
+    return size
+
+
+cdef State rest_of(Engine engine, State state):
+    """The same without time limits that must not stay in force while its server waits; None: there are none."""
+    found = [name for name, value in state.settings.items() if must_not_stay(name, value.removeprefix(REPLAY))]
+    if not found or "limits" in engine.omit:
+        return None
+    return intern_state(engine, {name: value for name, value in state.settings.items() if name not in found},
+                        state.channels)
+
+
+cdef int64_t shape_of(frozenset names, frozenset channels) except -1:
+    """A number for this content. One is never used again for another; the same content may get a second one."""
+    global last_shape
+    if len(names) + len(channels) > FEW_NAMES:
+        last_shape += 1
+        return last_shape
+    found = shapes.get((names, channels))
+    if found is None:
+        if len(shapes) >= MANY:
+            shapes.clear()
+        last_shape += 1
+        shapes[(names, channels)] = found = last_shape
+    return found
+
+
+cdef State with_setting(Engine engine, State old, bytes name, bytes value):
+    """The same with one setting changed; value None takes it out."""
+    cdef dict settings = dict(old.settings)
+    if value is None:
+        settings.pop(name, None)
+    else:
+        settings[name] = value
+    return intern_state(engine, settings, old.channels)
+
+
+cdef bytes assignment(bytes name, bytes value):
+    """SQL that gives a setting this value."""
+    if value.startswith(REPLAY):
+        return value[1:] + b";"
+    if not value.isascii() or not is_identifier(name):
+        return b"SELECT " + call(name, value) + b";"
+    if name == ROLE:
+        return b"SET ROLE " + quote_literal(value) + b";"
+    if name == AUTHORIZATION:
+        return b"SET SESSION AUTHORIZATION " + quote_literal(value) + b";"
+    if name in LISTS:
+        literals = as_literals(value)
+        if literals is None:
+            return b"SELECT " + call(name, value) + b";"
+        return b"SET " + name + b"=" + literals + b";"
+    return b"SET " + quote_identifier(name) + b"=" + quote_literal(value) + b";"
+
+
+cdef bytes assignment_as_it_is(bytes name, bytes value):
+    """The same without a thought for encodings: what tests of them are to notice."""
+    if value.isascii():
+        return assignment(name, value)
+    return b"SET " + quote_identifier(name) + b"='" + value.replace(b"'", b"''") + b"';"
+
+
+cdef bint is_identifier(bytes name):
+    """Whether SET can name it: PostgreSQL cuts identifiers, and custom settings may have longer names."""
+    return len(name) <= LONGEST and name.isascii()
+
+
+cdef bytes reset(bytes name):
+    """SQL that gives a setting the session's own value."""
+    if is_identifier(name):
+        return b"RESET " + quote_identifier(name) + b";"
+    return b"SELECT " + call(name, None) + b";"
+
+
+cdef int64_t origin(State old, State new) except 0:
+    """What way() depends on: the names in `old`, not their values, and whether the role changes. Never 0."""
+    cdef State known = NOTHING if old is None else old
+    return -known.shape if changes_person(known, new) else known.shape
+
+
+cdef bint changes_person(State old, State new) noexcept:
+    return not (same(old.role, new.role) and same(old.authorization, new.authorization))
+
+
+cdef bytes way(State old, State new, set omit):
+    """The SQL that leads from `old` to `new`, b"" for none. old None: unknown, everything is set.
+
+    Few ways have to be remembered, even where every client has values of its own: see origin().
+    """
+    cdef object key = origin(old, new)
+    cdef bytes found = new.ways.get(key)
+    if found is None:
+        if old is None:
+            old = NOTHING
+        found = make_way(old, new, changes_person(old, new), omit)
+        if len(found) > WAYS_SIZE:
+            return found
+        if len(new.ways) >= MANY or new.ways_size + len(found) > WAYS_SIZE:
+            new.ways.clear()
+            new.ways_size = 0
+        new.ways[key] = found
+        new.ways_size += len(found)
+    return found
+
+
+cdef bytes way_anew(State old, State new, set omit):
+    """The SQL that leads to `new` from a session that may hold any settings; its channels are those of `old`."""
+    return (b"RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;"
+            + make_way(intern_state_of_channels(old), new, True, omit))
+
+
+cdef State intern_state_of_channels(State old):
+    cdef State found
+    if old is None or not old.channels:
+        return NOTHING
+    found = State.__new__(State)
+    found.settings = {}
+    found.names = frozenset()
+    found.channels = old.channels
+    return found
+
+
+cdef bytes in_transaction(bytes sql):
+    """The text of a Query that does this in a transaction: if it fails, that one stays open and failed.
+
+    The isolation level matters only to what takes a snapshot: as DEFERRABLE, it could wait for others.
+    """
+    if b"SELECT " in sql or b"LISTEN " in sql:
+        return b"BEGIN ISOLATION LEVEL READ COMMITTED;" + sql + b"COMMIT"
+    return b"BEGIN;" + sql + b"COMMIT"
+
+
+cdef inline bint same(bytes a, bytes b) noexcept:
+    if a is None or b is None:
+        return a is b
+    return len(a) == len(b) and memcmp(<char *>a, <char *>b, len(a)) == 0
+
+
+cdef bytes make_way(State old, State new, bint person, set omit):
+    cdef list parts = []
+    cdef frozenset before = old.names
+    cdef list changed
+    if not person and (ROLE in before or AUTHORIZATION in before):
+        person = any([is_privileged(name) for name in before | new.names])
+    if "role" in omit:
+        person = False
+    # What the former role could not set, the session's own user can; the new role comes last.
+    if person and AUTHORIZATION in before:
+        parts.append(b"RESET SESSION AUTHORIZATION;")
+    if person and (ROLE in before or AUTHORIZATION in before):
+        parts.append(b"RESET ROLE;")
+    if "settings" not in omit:
+        for name in before:
+            if (name not in new.settings or name in EXCLUSIVE) and name != ROLE and name != AUTHORIZATION:
+                parts.append(reset(name))
+        changed = list(new.settings.items())
+        if not EXCLUSIVE.isdisjoint(new.names):
+            changed.sort(key=comes_later)
+        for name, value in changed:
+            if name != ROLE and name != AUTHORIZATION:
+                parts.append(assignment(name, value) if "values" not in omit else assignment_as_it_is(name, value))
+    if "listen" not in omit:
+        add_channels(parts, old.channels, new.channels)
+    if person:
+        for name in (AUTHORIZATION, ROLE):
+            if name in new.settings:
+                parts.append(assignment(name, new.settings[name]))
+    return b"".join(parts)
+
+
+def comes_later(item):
+    """Sort key: settings that exclude each other, those that are on behind those that are off."""
+    name, value = item
+    return name in EXCLUSIVE and value != b"off"
+
+
+cdef int add_channels(list parts, frozenset before, frozenset after) except -1:
+    if before and not after:
+        parts.append(b"UNLISTEN *;")
+        return 0
+    for channel in before - after:
+        parts.append(about_channel(b"UNLISTEN ", channel))
+    for channel in after - before:
+        parts.append(about_channel(b"LISTEN ", channel))
+    return 0
+
+
+cdef bytes about_channel(bytes command, bytes channel):
+    if channel.isascii():
+        return command + quote_identifier(channel) + b";"
+    return do_execute(b"pg_catalog.format('" + command + b"%I'," + sql_text(channel) + b")") + b";"
+
+
+cdef bytes base_script(Client c, object names, list tracked):
+    """The query that gives the settings `names` (True: all) the values of the client's startup packet; b"" for none.
+
+    The indexes of tracked parameters among them go to `tracked`.
+    """
+    cdef list parts = []
+    cdef Engine engine = c.engine
+    if "base" in engine.omit:
+        return b""
+    for name, value in c.start.settings.items():
+        if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
+            parts.append(call(name, value))
+    if c.start_vars is not c.pool.reset_vars:
+        for i, value in enumerate(c.start_vars):
+            name = engine.tracked[i].lower().encode()
+            if value is not None and value != c.pool.reset_vars[i] and (names is True or name in names):
+                parts.append(b"pg_catalog.set_config(%b,%b,false) IS NULL" % (
+                    quote_literal(name), reported_text(engine, c.start_vars, i, 0)))
+                tracked.append(i)
+    return b"SELECT " + b",".join(parts) if parts else b""
+
+
+cdef bytes base_again(Client c):
+    """The query that gives start values back to those settings that a RESET in session mode has taken them from.
+
+    Start values are set like the client's own: PostgreSQL tells by the source of a setting whether it was reset since,
+    and of a custom setting by its being empty. b"" for a client that has none.
+    """
+    cdef list pairs = [(name, sql_text(value)) for name, value in c.start.settings.items()
+                       if name not in (ROLE, AUTHORIZATION)]
+    if c.start_vars is not c.pool.reset_vars:
+        for i, value in enumerate(c.start_vars):
+            if value is not None and value != c.pool.reset_vars[i]:
+                pairs.append((c.engine.tracked[i].lower().encode(), reported_text(c.engine, c.start_vars, i, 0)))
+    if not pairs or "base" in c.engine.omit:
+        return b""
+    return (b"SELECT pg_catalog.set_config(v.n,v.x,false) IS NULL FROM (VALUES "
+            + b",".join([b"(" + sql_text(name) + b"," + text + b")" for name, text in pairs])
+            + b") v(n,x) LEFT JOIN pg_catalog.pg_show_all_settings() s ON pg_catalog.lower(s.name) "
+              b"OPERATOR(pg_catalog.=) v.n WHERE CASE WHEN s.name IS NULL THEN "
+              b"pg_catalog.concat(pg_catalog.current_setting(v.n,true)) OPERATOR(pg_catalog.=) '' "
+              b"ELSE s.source OPERATOR(pg_catalog.<>) 'session' END")
+
+
+cdef bytes call(bytes name, bytes value):
+    """An expression that sets it; what it gives back is no text, which the client's encoding might not have."""
+    return b"pg_catalog.set_config(" + sql_text(name) + b"," + sql_text(value) + b",false) IS NULL"
+
+
+cdef bytes reported_text(Engine engine, tuple vars, Py_ssize_t index, int version):
+    """An SQL expression for one of a client's tracked parameters, which are in the client's encoding.
+
+    PostgreSQL itself makes ASCII of application_name, from version 16 on with escapes.
+    """
+    cdef bytes value = vars[index]
+    if value.isascii():
+        return quote_literal(value)
+    if engine.tracked[index].lower() == "application_name":
+        return quote_literal(as_ascii(value, version))
+    encoding = vars[engine.tracked_index["client_encoding"]]
+    if encoding is None or not encoding.isascii():      # such a server says anything
+        return sql_text_in(value, b"pg_catalog.getdatabaseencoding()")
+    return sql_text_in(value, quote_literal(encoding))
+
+
+cdef bytes as_ascii(bytes value, int version):
+    """What PostgreSQL makes of bytes that are not ASCII (pg_clean_ascii)."""
+    cdef list parts = []
+    cdef int code
+    for code in value:
+        if code < 128:
+            parts.append(bytes([code]))
+        else:
+            parts.append(b"\\x%02x" % code if version >= 16 else b"?")
+    return b"".join(parts)
+
+
+cdef bytes taken_off(State state):
+    """The SQL that leads from a state to its `rest`."""
+    return b"".join([reset(name) for name in state.names - state.rest.names])
+
+
+cdef bint is_uncertain(State new):
+    """Whether PostgreSQL may refuse on one server what it accepts on another."""
+    return not UNCERTAIN.isdisjoint(new.names)

@@ -1,0 +1,63 @@
+"""What one stream may take of a turn of the loop, by time: so that nobody is held up by how much another one sends.
+
+A stream whose messages take longer than SHARE is left (PAUSE_TURN) with the rest of its input held or unread, and goes
+on in a later turn. Those that wait so are served first come, first served, behind everything else of a turn, and have
+one such share together, so that a hundred of them cost the others no more than one.
+
+Verdicts about texts that nobody has sent before have a share of their own, over all clients: when it is used up
+(judged_enough), a message that needs another one ends its client's turn. While clients wait, texts that come new queue
+behind them. What is served has the whole share again, so that each of them gets on.
+"""
+
+from pgferry.engine.io.loop cimport PAUSE_TURN, Loop, Stream
+from pgferry.engine.io.sys cimport monotonic
+
+cdef double SHARE = 1e-3        # seconds
+
+
+cdef bint share_used(Stream s) except -1:
+    """Whether the stream has used up its share; it begins with the first look at the clock in a turn."""
+    cdef Loop loop = s.loop
+    cdef double now = monotonic()
+    if loop.timed is not s or loop.timed_turn != loop.turns:
+        loop.timed = s
+        loop.timed_turn = loop.turns
+        loop.timed_until = now + SHARE
+        return False
+    return now >= loop.timed_until
+
+
+cdef int end_turn(Stream s) except -1:
+    """The stream goes on in a later turn; until then it is not read."""
+    if not s.paused & PAUSE_TURN:
+        s.pause(PAUSE_TURN)
+        s.loop.unfinished.append(s)
+    return 0
+
+
+cdef int serve_unfinished(Loop loop) except -1:
+    """The share of those that did not get ready in earlier turns."""
+    cdef Stream s
+    cdef double until = monotonic() + SHARE
+    loop.judged_enough = False
+    loop.judging = 0
+    for _ in range(len(loop.unfinished)):
+        s = <Stream>loop.unfinished.popleft()
+        s.paused &= ~PAUSE_TURN
+        loop.timed = None
+        try:
+            s.on_ready()
+        except Exception as error:
+            loop.failed(s, error)
+        if loop.judged_enough or monotonic() >= until:
+            break
+    loop.timed = None
+    return 0
+
+
+cdef int spend(Loop loop, double seconds) noexcept:
+    """A verdict has taken so long."""
+    loop.judging += seconds
+    if loop.judging >= SHARE:
+        loop.judged_enough = True
+    return 0

@@ -1,0 +1,201 @@
+"""What the console, RELOAD and the login code ask of the engine from Python."""
+
+from pgferry.engine.session.catalog cimport forget_knowledge
+from pgferry.engine.services.internal_session cimport InternalSession
+from pgferry.engine.pool.upkeep import resume
+from pgferry.engine.services.auth_query cimport fail_lookups
+from pgferry.engine.io.loop cimport Stream
+from pgferry.engine.core.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
+from pgferry.engine.pool.pooling cimport close_client, close_server, finish_closing
+from pgferry.engine.core.statements cimport sql_as_data
+from pgferry.engine.services.replication cimport end_replaced
+
+
+def chosen(Engine engine, Database db):
+    """The pools of one database, or of all."""
+    return [pool for pool in engine.pools() if db is None or (<Pool>pool).db is db]
+
+
+def pause(Engine engine, Database db):
+    """Stop handing out servers (of one database, or all) and close those that are free."""
+    if db is None:
+        engine.paused = True
+    else:
+        db.paused = True
+    close_free(engine, db, "pause mode")
+    rest_sessions(engine, db)
+
+
+cdef int rest_sessions(Engine engine, Database db) except -1:
+    """Close pgferry's own connections, but for those that somebody listens on; PAUSE lets none be made."""
+    cdef InternalSession session
+    for each in list(engine.databases.values()) if db is None else [db]:
+        for item in list((<Database>each).sessions):
+            session = <InternalSession>item
+            if not session.owner.wants_session():
+                session.close("pause mode")
+    return 0
+
+
+def close_free(Engine engine, Database db, str reason):
+    """Close every server that serves nobody now."""
+    cdef Pool pool
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        for group in (pool.idle, pool.used, pool.fresh):
+            for s in group.items():
+                close_server(<Server>s, reason)
+
+
+def unpause(Engine engine, Database db):
+    """End of PAUSE; for one database also of KILL."""
+    if db is None:
+        engine.paused = False
+    else:
+        db.paused = False
+    resume(engine, db)
+
+
+def server_total(Engine engine, Database db):
+    """How many server connections are left."""
+    return sum([(<Pool>pool).server_count() for pool in chosen(engine, db)])
+
+
+def close_needed_total(Engine engine, Database db):
+    """How many server connections wait to be closed when their client lets go."""
+    return sum([1 for pool in chosen(engine, db) for s in pool.servers() if (<Server>s).close_needed])
+
+
+def client_total(Engine engine):
+    """How many clients are left, those that are logging in too, console clients not."""
+    cdef Pool pool
+    cdef int n = engine.closing.count + engine.logins.count
+    for item in engine.pools():
+        pool = <Pool>item
+        n += pool.clients.count + pool.waiting.count + pool.logging_in.count
+    return n
+
+
+def replace_servers(Pool pool, str reason):
+    """Close a pool's servers: free ones now, the others when their client lets go. Those of pgferry's own stay: nothing
+    of clients is in them, and whoever listens would lose notifications.
+    """
+    cdef Server s
+    for s in pool.servers():
+        if s.internal is None:
+            s.close_needed = True
+            s.close_reason = reason
+    for group in (pool.fresh, pool.idle, pool.used):
+        for s in group.items():
+            close_server(s, reason)
+
+
+def read_catalogs(Engine engine):
+    """What is known of functions has to be worked out again."""
+    for db in engine.databases.values():
+        forget_knowledge(<Database>db, engine)
+
+
+def reconnect(Engine engine, Database db, str reason="close_needed"):
+    """Replace every server: free ones now, the others when their client lets go; logins under way are dropped."""
+    cdef Pool pool
+    cdef Server s
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        pool.welcome_stale()
+        for s in pool.servers():
+            s.close_needed = True
+            s.close_reason = reason
+        for group in (pool.fresh, pool.idle, pool.used):
+            for s in group.items():
+                close_server(s, "connect string changed" if s.login is not None else reason)
+        end_replaced(pool)
+
+
+def leave_addresses(Engine engine, str host, addresses):
+    """These addresses do not belong to the name any more: replace the servers that were reached by it there."""
+    cdef Pool pool
+    cdef Server s
+    for item in engine.pools():
+        pool = <Pool>item
+        for s in pool.servers():
+            if s.host != host or s.peer_addr not in addresses:
+                continue
+            s.close_needed = True
+            s.close_reason = "obsolete connection"
+            if s.home is pool.fresh or s.home is pool.idle or s.home is pool.used:
+                close_server(s, s.close_reason)
+        end_replaced(pool)
+
+
+def kill(Engine engine, Database db):
+    """Drop all clients and servers of a database (or of all) with "database removed"."""
+    cdef Pool pool
+    for item in chosen(engine, db):
+        pool = <Pool>item
+        pool.wanting.put(0)
+        pool.db.wanting.put(0)
+        for group in (pool.waiting, pool.logging_in, pool.clients):
+            for c in group.items():
+                close_client(<Client>c, "database removed", "database removed")
+        for s in pool.servers():
+            close_server(<Server>s, "database removed")
+        if pool.lookups:
+            fail_lookups(pool, "database removed")
+
+
+def kill_client(Engine engine, long long number):
+    """Close the client with this id of SHOW CLIENTS; False when there is none here."""
+    cdef Pool pool
+    cdef Client c
+    for item in engine.pools():
+        pool = <Pool>item
+        for group in (pool.clients, pool.waiting, pool.logging_in):
+            for c in group.items():
+                if c.id == number:
+                    close_client(c, "admin forced disconnect", "admin forced disconnect")
+                    return True
+    for c in engine.consoles.items():
+        if c.id == number:
+            close_client(c, "admin forced disconnect", "admin forced disconnect")
+            return True
+    return False
+
+
+def welcome_of(Pool pool):
+    """What a new client of this pool starts with, as a message: ParameterStatus messages, tracked values as a login
+    and as RESET leads to them, what connect_query has left. None: no server has logged in yet.
+    """
+    if pool.welcome is None:
+        return None
+    return {"untracked": pool.welcome, "values": pool.base_vars, "reset_values": pool.reset_vars,
+            "settings": list(pool.start_settings.items()), "prepared": sql_as_data(pool.start_sql)}
+
+
+def take_welcome(Pool pool, message):
+    """Another worker's welcome_of(): clients of a full pool need not wait for a server just to log in."""
+    if pool.welcome is not None or pool.removed or len(message["values"]) != len(pool.engine.tracked):
+        return
+    pool.welcome = message["untracked"]
+    pool.base_vars, pool.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
+    pool.start_settings = dict(message["settings"])
+    pool.start_sql = pool.engine.table.described_sql(message["prepared"])
+    pool.greet_anew()
+    for c in pool.logging_in.items():
+        (<Client>c).login.finish(c)
+
+
+def refuse_waiting(Engine engine, str reason):
+    """Close every client that waits for a server, those too whose login does."""
+    for item in engine.pools():
+        for c in (<Pool>item).waiting.items() + (<Pool>item).logging_in.items():
+            close_client(<Client>c, reason, reason)
+
+
+def forget(Stream stream, reason=None):
+    """Close a client that only wanted something done (a cancel request), without a word to it."""
+    cdef Client c = <Client?>stream
+    if c.state < CL_CLOSING:
+        if reason is not None and c.engine.log_disconnections:
+            c.engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
+        finish_closing(c)

@@ -1,0 +1,1 @@
+"""Who gets which server: checkout, release, limits, upkeep, cancel requests."""

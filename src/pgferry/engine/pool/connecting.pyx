@@ -1,0 +1,123 @@
+"""New servers: when one is wanted, which limits allow it, who makes room, and its first client."""
+
+from pgferry.engine.session.catalog cimport is_ready
+from pgferry.engine.shared.ledger cimport Counter
+from pgferry.engine.io.loop cimport StreamList
+from pgferry.engine.core.model cimport P_CHECK, Client, Engine, Pool, Server
+from pgferry.engine.pool.pooling cimport close_server, make_available, may_start, test
+from pgferry.engine.services.replication cimport own_logged_in, want_own
+from pgferry.engine.server.login cimport start_login
+from pgferry.engine.pool.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
+
+
+cdef int logged_in(Server s) except -1:
+    """A new server has finished its login: it serves its first client."""
+    cdef Pool pool = s.pool
+    cdef Client c
+    if s.owner is not None:
+        return own_logged_in(s)
+    pool.last_connect_failed = pool.last_login_failed = False
+    pool.last_error = None
+    pool.retry_at = 0
+    for stream in pool.logging_in.items():
+        c = <Client>stream
+        c.login.finish(c)
+    make_available(s)
+    return want_servers(pool)
+
+
+cdef int want_servers(Pool pool) except -1:
+    """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
+    cdef Engine engine = pool.engine
+    cdef int need
+    if pool.ordinary is not None:
+        return want_own(pool)
+    pool.blocked = 0
+    if not may_start(pool) or pool.removed:
+        return 0
+    while True:
+        need = pool.waiting.count - pool.fresh.count - pool.tested.count
+        if pool.idle.count and not is_ready(pool):
+            need -= pool.idle.count     # these wait for the catalog, too
+        if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
+            need = max(need, 1)
+        if pool.lookups:
+            need += <int>len(pool.lookups)
+        if need <= 0:
+            return 0
+        if pool.used.count:
+            if engine.check_query is None:
+                make_available(<Server>pool.used.tail)
+            else:
+                test(<Server>pool.used.tail, engine.check_query, P_CHECK)
+            continue
+        if not start_server(pool, False):
+            return 0
+
+
+cdef bint start_server(Pool pool, bint only_free) except -1:
+    """Open one more connection if every limit allows it; only_free: evict nobody for it."""
+    cdef Engine engine = pool.engine
+    cdef int limit = pool.size
+    cdef double now = engine.loop.now
+    cdef Client oldest
+    cdef bint reserve = False
+    if engine.shutdown == 1 or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
+        return False
+    if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
+        return False
+    if limit > 0 and pool.reserve_size > 0 and engine.reserve_timeout > 0 and pool.waiting.count:
+        oldest = <Client>pool.waiting.head
+        if now - oldest.wait_start >= engine.reserve_timeout:
+            reserve = pool.slots.total() >= limit
+            limit += pool.reserve_size
+    if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):
+        pool.blocked = BLOCKED_BY_POOL
+        return False
+    if not take_places(pool, only_free):
+        return False
+    if reserve:
+        engine.log.write("LOG", f"taking connection from reserve_pool for {pool.name}")
+    start_login(pool)
+    return True
+
+
+cdef bint take_places(Pool pool, bint only_free) except -1:
+    """Places under max_db_connections and max_user_connections, behind the pool's own, which is given back if not."""
+    if not take_place(pool, False, only_free):
+        pool.blocked = BLOCKED_BY_DB
+    elif not take_place(pool, True, only_free):
+        pool.db.servers.give()
+        pool.blocked = BLOCKED_BY_USER
+    else:
+        return True
+    pool.slots.give()
+    return False
+
+
+cdef bint take_place(Pool pool, bint by_user, bint only_free) except -1:
+    """One more place under max_db_connections or max_user_connections; an idle server of another pool may go for it."""
+    cdef Counter wanting = pool.user.wanting if by_user else pool.db.wanting
+    cdef Counter held = pool.user.servers if by_user else pool.db.servers
+    cdef int limit = pool.user.max_servers if by_user else pool.db.max_servers
+    if not must_leave(pool.engine, wanting, held, limit) and held.take(limit):
+        return True
+    return not only_free and evict(pool, by_user) and held.take(limit)
+
+
+cdef bint evict(Pool pool, bint by_user) except -1:
+    """Close the longest idle server of another pool of the same database (or of the same user)."""
+    cdef Pool other
+    cdef Server s, found = None
+    for candidate in pool.engine.pools() if by_user else list(pool.db.pools.values()):
+        other = <Pool>candidate
+        if other is pool or (by_user and other.user is not pool.user):
+            continue
+        for group in (other.idle, other.used):
+            s = <Server>(<StreamList>group).head
+            if s is not None and (found is None or s.since < found.since):
+                found = s
+    if found is None:
+        return False
+    close_server(found, "evicted")
+    return True

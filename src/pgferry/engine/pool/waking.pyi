@@ -1,0 +1,5 @@
+"""What Python sees of waking workers."""
+
+from pgferry.engine.core.model import Engine
+
+def look_again(engine: Engine) -> None: ...

@@ -1,0 +1,1 @@
+"""Connections to PostgreSQL: login, relay of answers, errors."""

@@ -1,0 +1,665 @@
+"""What becomes of a logged-in server's bytes: matched against the plan, then passed in bulk, swallowed or noted.
+
+Data rows are the common case and are only measured. Every other message type is checked against the front of
+the plan; one that nothing asked for means that we and the server no longer agree where we are, and the server
+is closed before it can mislead anybody.
+"""
+
+from libc.stdint cimport uint8_t, uint32_t
+from libc.string cimport memchr, memcmp, strncmp
+
+from pgferry.engine.session.catalog cimport end_defining
+from pgferry.engine.session.command_tags cimport look_at_tag
+from pgferry.engine.session.ensure cimport ensured
+from pgferry.engine.session.classify cimport doubt_lone
+from pgferry.engine.services.internal_session cimport internal_notified
+from pgferry.engine.session.notifications cimport hold_ready
+from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Loop
+from pgferry.engine.wire.messages cimport parameter_status
+from pgferry.engine.core.model cimport (
+    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
+)
+from pgferry.engine.session.parse_settings cimport settings_shown
+from pgferry.engine.session.permit cimport reset_in_session
+from pgferry.engine.core.plan cimport (
+    F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
+    K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
+)
+from pgferry.engine.pool.pooling cimport (
+    close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
+)
+from pgferry.engine.core.statements cimport Statement
+from pgferry.engine.session.probe cimport count_rows, keep_row, settle_lone
+from pgferry.engine.session.replay cimport is_expected, settle_reported
+from pgferry.engine.server.errors cimport on_error
+from pgferry.engine.io.sys cimport be32
+from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
+from pgferry.engine.io.turn_share cimport end_turn, turn_over
+from pgferry.engine.ops.watching cimport slow_transaction
+
+cdef enum:
+    SMALL = 4096        # bytes; the chunks of a long result are larger
+    LARGE = 65536       # from here on a shorter rest fills the receive buffer
+    PATIENCE = 8        # such chunks in a row before the stream gets rests (Loop.rest)
+    MOST_PROBED = 4 << 20   # bytes of the answer to a probe,
+    MOST_READ = 64 << 20    # to another query of pgferry's own,
+    ROW_ITSELF = 100        # counted for each of its rows as well
+    LONE_QUERIED = 1    # Server.lone_done: in a Query, all of which the verdict is on
+    LONE_EXECUTED = 2   # in a batch
+    WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
+
+
+cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
+    """Consume what can be consumed of p[:n]; returns how many bytes."""
+    cdef Loop loop = s.loop
+    cdef Client c = s.client
+    cdef Entry *front
+    cdef size_t pos = 0, k, total
+    cdef uint32_t length
+    cdef char kind
+    cdef int verdict
+    cdef bint held = c is not None and is_held(c)
+    cdef int messages = 0
+    loop.stage_len = loop.run_len = 0
+    while pos < n:
+        if s.advance_due and s.passing == 0:
+            s.advance_due = False
+            advance(s, True)
+        if s.passing:
+            k = min(s.passing, n - pos)
+            if s.passing_on:
+                loop.emit_run(p + pos, k)
+            s.passing -= k
+            pos += k
+            continue
+        if n - pos < 5:
+            break
+        if turn_over(s, &messages):
+            end_turn(s)
+            break
+        kind = p[pos]
+        length = be32(p + pos + 1)
+        if length < 4 or length > 0x7FFFFFFF:
+            return lost(s, n, "bad packet header")
+        total = <size_t>length + 1
+        k = min(total, n - pos)
+        front = s.plan.front()
+        if kind == b"D" or kind == b"d":
+            if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
+                return lost(s, n, "data that nothing asked for")
+            s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
+            if not s.passing_on and s.rows is not None and (
+                    front.number == SHOWS if front.kind == K_EXECUTE else not s.asking) and room_for_row(
+                        s, front, total):
+                if k < total:
+                    s.need = total
+                    break
+                s.rows_size += total + ROW_ITSELF
+                keep_row(s, p + pos + 5, total - 5)
+                pos += total
+                continue
+            k = data_run(p + pos, n - pos)
+            if k:
+                if s.passing_on:
+                    loop.emit_run(p + pos, k)
+                pos += k
+                continue
+            k = n - pos
+        else:
+            if k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
+                s.need = total
+                break
+            if total > WHOLE and always_short(kind):
+                return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
+            s.more = pos + total < n
+            verdict = judge(s, front, kind, p + pos, k, total)
+            if verdict < 0:
+                return n                    # the server is closed
+            if verdict == 2:
+                pos += total                # consumed, and staged already if it was to be
+                continue
+            s.passing_on = verdict == 1
+        if s.passing_on:
+            loop.emit_run(p + pos, k)
+        s.passing = total - k
+        pos += k
+    if s.advance_due and s.passing == 0:
+        s.advance_due = False
+        advance(s, True)
+    if c is not None and s.client is c:
+        c.pool.stats.sent += pos
+        loop.deliver(c)
+        if c.blocked:
+            s.pause(PAUSE_PEER)
+        if c.paused & PAUSE_STALL:
+            c.unpause(PAUSE_STALL)
+        if s.base is not None and s.status and s.plan.head == s.plan.tail:
+            ask_base(s)
+        elif s.status and pos == n and s.plan.head == s.plan.tail:
+            s.streak = 0
+            s.unmute()
+            if not held or s.status != b"I":
+                finish_turn(s, c)       # else what the client was held with comes first, on this server
+        elif n > SMALL:
+            s.streak += 1
+            if s.streak > PATIENCE and s.paused == 0 and not s.sip:
+                loop.rest(s, n >= LARGE)
+        else:
+            s.streak = 0
+            s.unmute()
+    elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and s.internal is None
+            and not s.paused & PAUSE_TURN):
+        return lost(s, n, "half a message that nothing asked for")
+    return pos
+
+
+cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
+    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Server.rows)."""
+    if not s.rows:
+        s.rows_size = 0
+    if s.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
+        return True
+    s.rows = None
+    return False
+
+
+cdef inline bint is_held(Client c) noexcept:
+    """Whether the client has sent what only waits for this server, and not, say, for a notification."""
+    return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (
+        c.proving or (c.server is not None and c.server.scrubbing)))
+
+
+cdef int ask_base(Server s) except -1:
+    """The RESET has succeeded: set the client's start values before anything else runs."""
+    cdef bytes text = s.base
+    s.base = b""                # the client is held until the answer
+    own_query(s, text, P_BASE)
+    return s.flush()
+
+
+cdef inline size_t data_run(const char *p, size_t n) noexcept:
+    """How many bytes at p are complete data messages, one behind the other; 0 when the first is incomplete."""
+    cdef size_t pos = 0, total
+    while n - pos >= 5 and (p[pos] == b"D" or p[pos] == b"d"):
+        total = <size_t>be32(p + pos + 1) + 1
+        if total < 5 or total > n - pos:
+            break
+        pos += total
+    return pos
+
+
+cdef int finish_turn(Server s, Client c) except -1:
+    """Everything asked for is answered and ReadyForQuery is with the client."""
+    if s.status != b"I" and s.pool.mode == MODE_STATEMENT:
+        close_server(detached(s, c), "transaction blocks not allowed in statement pooling mode")
+        return close_client(c, "transaction blocks not allowed in statement pooling mode",
+                            "transaction blocks not allowed in statement pooling mode")
+    return maybe_release(s)
+
+
+cdef Server detached(Server s, Client c):
+    """The server without its client, which is to get an error of its own."""
+    s.client = None
+    c.server = None
+    return s
+
+
+cdef inline bint must_be_whole(char kind) noexcept:
+    return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
+            or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I"
+            or kind == b"A")
+
+
+cdef inline bint is_described(Entry *front) noexcept:
+    """Whether the answer tells the columns of a statement with a name."""
+    return front != NULL and front.kind == K_DESCRIBE_S and front.number != 0
+
+
+cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) except -1:
+    """Remember what a client is told of a statement; or see whether that still holds (client_statements.verify)."""
+    cdef Statement st = s.pool.engine.table.get(front.number)
+    cdef bytes shape = None
+    if s.described is not None and n == total:
+        shape = s.described + columns(p[5:n] if p[0] == b"T" else b"")
+    s.described = None
+    if not front.flags & F_SWALLOW:
+        if st is not None and st.shape is None:
+            st.shape = shape
+        return 0
+    s.verifying = False
+    if st is not None and shape != st.shape:
+        st.changed = True
+        s.pool.db.epoch += 1        # who prepares the text anew gets another statement
+    return 0
+
+
+cdef bytes columns(bytes body):
+    """The fields of a RowDescription without the tables they are of, as PostgreSQL compares them."""
+    cdef list parts = []
+    cdef Py_ssize_t at = 2, end
+    while at < len(body):
+        end = body.find(b"\0", at) + 1
+        if end == 0:
+            return body                 # no RowDescription at all
+        parts.append(body[at:end])
+        parts.append(body[end + 6:end + 18])
+        at = end + 18
+    return b"".join(parts)
+
+
+cdef inline bint always_short(char kind) noexcept:
+    # PostgreSQL's own limits (names, columns) keep these far below WHOLE.
+    return (kind == b"Z" or kind == b"C" or kind == b"1" or kind == b"2" or kind == b"3" or kind == b"n"
+            or kind == b"s" or kind == b"I" or kind == b"G" or kind == b"H" or kind == b"W" or kind == b"c")
+
+
+cdef ssize_t lost(Server s, size_t n, str what) except -1:
+    """The server said something that has no place here: it is closed, its client told."""
+    s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
+    if s.client is not None:
+        s.loop.deliver(s.client)        # what came before is an answer all the same
+    fail_server(s, "server out of step: " + what, "server conn crashed?")
+    return n
+
+
+cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_t total) except? -1:
+    """What to do with a message: 1 forward, 0 drop, 2 dealt with, negative: the server is closed."""
+    if kind == b"Z":
+        return on_ready_for_query(s, front, p, total)
+    if kind == b"E":
+        return on_error(s, front, p, n, total)
+    if kind == b"S":
+        return on_parameter(s, front, p, n, total)
+    if kind == b"N":
+        return on_notice(s, front)
+    if kind == b"A":
+        return on_notification(s, p, n, total)
+    if front == NULL:
+        lost(s, n, f"message {chr(<uint8_t>kind)!r} that nothing asked for")
+        return -2
+    if kind == b"C":
+        if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
+            return 0                # one of the SETs of restoring.bring(): only the end of the Query says anything
+        if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
+            return count_rows(s, p + 5, n - 5)
+        return on_complete(s, front, p, n, total)
+    if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
+            kind == b"1" or kind == b"2" or kind == b"s"):
+        return 0
+    if kind == b"1":
+        return answered(s, front, front.kind == K_PARSE and not front.flags & F_FAKE, kind)
+    if kind == b"2":
+        return answered(s, front, front.kind == K_BIND, kind)
+    if kind == b"3":
+        return answered(s, front, front.kind == K_CLOSE and not front.flags & F_FAKE, kind)
+    if kind == b"T" or kind == b"n":
+        if is_described(front):
+            compare(s, front, p, n, total)
+        if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
+            return answered(s, front, True, kind)
+        if kind == b"T" and front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW and not s.own_turn
+    elif kind == b"I" or kind == b"s":
+        if front.kind == K_EXECUTE:
+            return answered(s, front, True, kind)
+        if kind == b"I" and front.kind == K_QUERY:
+            if front.flags & F_SWALLOW and front.number == P_BARRIER:
+                s.barrier_needed = False       # from here on the server answers what it was asked
+            return not front.flags & F_SWALLOW
+    elif kind == b"t":
+        if front.kind == K_DESCRIBE_S:
+            s.described = p[5:n] if n == total and front.number else None
+            return not front.flags & F_SWALLOW
+    elif kind == b"G" or kind == b"W":
+        if front.kind == K_EXECUTE or front.kind == K_QUERY:
+            return on_copy_in(s, front, COPY_BOTH if kind == b"W" else COPY_IN)
+    elif kind == b"H" or kind == b"c":
+        if front.kind == K_EXECUTE or front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    elif kind == b"V":
+        if front.kind == K_QUERY:
+            return not front.flags & F_SWALLOW
+    lost(s, n, f"message {chr(<uint8_t>kind)!r} is no answer to what was asked")
+    return -2
+
+
+# --- the plan ---------------------------------------------------------------------------------------------------
+
+cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
+    """The front entry is answered in full."""
+    cdef bint swallow
+    if not fits:
+        lost(s, 0, f"message {chr(<uint8_t>kind)!r} is no answer to what was asked")
+        return -2
+    swallow = front.flags & F_SWALLOW
+    if front.flags & F_CLIENT_OP:
+        settle(s.client)
+    if front.kind == K_CLOSE and front.flags & F_SERVER_OP:
+        s.prepared.closed(front.number)
+    elif front.flags & F_NOTED:
+        ensured(s, s.plan.front_note(), True)
+    s.plan.pop()
+    advance_later(s)
+    return not swallow
+
+
+cdef inline void advance_later(Server s) noexcept:
+    """What pgferry answers itself may be due now, but only behind the message that is passing."""
+    cdef Entry *front = s.plan.front()
+    if front != NULL and (front.flags & F_FAKE or front.kind == K_COPY_END):
+        s.advance_due = True
+
+
+cdef int advance(Server s, bint feeding) except -1:
+    """Give the answers of pgferry's own that are due: to the stage while feeding, else to the client directly."""
+    cdef Entry *front
+    cdef Client c = s.client
+    cdef char message[5]
+    if s.passing and not feeding:
+        s.advance_due = True            # not into the middle of the server's present message
+        return 0
+    while True:
+        front = s.plan.front()
+        if front == NULL or not (front.flags & F_FAKE or front.kind == K_COPY_END):
+            return 0
+        if front.kind != K_COPY_END and c is not None:
+            message[0] = b"1" if front.kind == K_PARSE else b"3"
+            message[1] = message[2] = message[3] = 0
+            message[4] = 4
+            if feeding:
+                s.loop.emit(message, 5)
+            else:
+                c.put(message, 5)
+        if front.flags & F_CLIENT_OP:
+            settle(c)
+        s.plan.pop()
+
+
+cdef int settle(Client c) except -1:
+    """The oldest open change of the client's statements has succeeded."""
+    cdef tuple op
+    if c is None or not c.pending:
+        return 0
+    op = c.pending.pop(0)
+    if op[0] == "remove":
+        c.engine.table.release(<Statement>op[2])
+    elif op[0] == "add" and op[3] is not None:
+        c.engine.table.release(<Statement>op[3])
+    return 0
+
+
+# --- messages ---------------------------------------------------------------------------------------------------
+
+cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total) except? -1:
+    cdef Client c = s.client
+    cdef bint swallow
+    cdef uint32_t purpose
+    cdef Note note
+    cdef char status = p[5] if total == 6 else 0
+    if status != b"I" and status != b"T" and status != b"E":
+        lost(s, 0, "ReadyForQuery without a status")
+        return -2
+    if front == NULL:
+        if not s.barrier_needed:
+            lost(s, 0, "ReadyForQuery that nothing asked for")
+            return -2
+        s.skipping = False          # a Sync that had been taken for one read in copy mode (see on_copy_in)
+        s.status = status
+        return 1 if c is not None else 0
+    if front.kind != K_QUERY and front.kind != K_SYNC:
+        lost(s, 0, "ReadyForQuery before all is answered")
+        return -2
+    swallow = front.flags & F_SWALLOW
+    purpose = front.number
+    note = s.plan.front_note()
+    if swallow and purpose == P_BARRIER and s.barrier_needed:
+        return 0                    # still an answer from before the barrier
+    if front.flags & F_CLIENT_OP:
+        settle(c)
+    s.plan.pop()
+    s.copy_in = s.copy_ended = False
+    s.xact = status
+    s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
+    if s.ddl and s.plan.head == s.plan.tail:
+        end_defining(s)
+    advance_later(s)
+    if s.lone is not None and not swallow and c is not None:
+        settle_lone(c, s, status)
+    if status == b"I":
+        s.local = None
+        if s.status:
+            s.plan.begin_batch()        # it was a Query that has ended a batch
+    if s.ours is not None and s.plan.head == s.plan.tail:
+        s.ours = None
+    if s.base is not None and c is not None:
+        if swallow:
+            s.base = None if purpose == P_BASE else s.base
+        elif s.plan.head == s.plan.tail:
+            tell_start_values(c, s, status)
+    if swallow:
+        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_INTERNAL:
+            lost(s, 0, "more than the answer to a query of pgferry's own")
+            return -2
+        failed, s.error = s.error, None
+        if note is not None:
+            ensured(s, note, failed is None)
+        own_query_done(s, purpose, failed)
+        return -2 if s.closed else 0
+    if c is not None:
+        c.turns_here += 1
+        s.failures = None
+        s.discarded = False
+        if s.resetting:
+            s.resetting -= 1
+        if s.status:
+            count_times(s, c, status)
+            if s.fence and status == b"I" and s.plan.head == s.plan.tail:
+                s.fence = False
+                return not hold_ready(c)
+            if status != b"I" and s.pool.mode == MODE_STATEMENT:
+                return 0                    # the error of finish_turn() takes its place
+    return 1
+
+
+cdef int tell_start_values(Client c, Server s, char status) except -1:
+    """A RESET has succeeded: as PostgreSQL would, tell which reported parameters are back at their start values."""
+    cdef list vars = list(c.vars)
+    cdef bytes message
+    if status == b"E":
+        s.base = None
+        return 0
+    for index in s.base_tracked:
+        if vars[index] != c.start_vars[index]:
+            vars[index] = c.start_vars[index]
+            message = parameter_status(s.pool.engine.tracked[index].encode(), vars[index])
+            s.loop.emit(<const char *>message, len(message))
+    c.vars = s.pool.engine.same_vars(tuple(vars))
+    return 0
+
+
+cdef bint nothing_asked(Server s) noexcept:
+    """Whether the server has been asked for nothing of what the plan still holds."""
+    cdef uint32_t i
+    for i in range(s.plan.size()):
+        if not (s.plan.at(i).flags & F_FAKE or s.plan.at(i).kind == K_COPY_END):
+            return False
+    return True
+
+
+cdef int count_times(Server s, Client c, char status) except -1:
+    """A query (and, with status I, a transaction) is over."""
+    cdef Pool pool = c.pool
+    cdef double now = s.loop.now, took
+    s.since = now
+    if c.query_start:
+        took = now - c.query_start
+        pool.stats.query_time += took
+        record(pool.times.counts[TIME_QUERY], took)
+        c.query_start = 0
+    if status == b"I" and c.xact_start:
+        took = now - c.xact_start
+        pool.stats.xact_time += took
+        record(pool.times.counts[TIME_XACT], took)
+        if pool.slow_after > 0 and took > pool.slow_after:
+            slow_transaction(c, took)
+        c.xact_start = 0
+    return 0
+
+
+cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
+    """ParameterStatus: remembered for the server, and for the client it is forwarded to."""
+    cdef Client c = s.client
+    cdef const char *nul = <const char *>memchr(p + 5, 0, n - 5)
+    cdef bytes name, value
+    cdef bint own = front != NULL and front.flags & F_SWALLOW
+    if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
+        lost(s, n, "broken ParameterStatus")
+        return -2
+    if s.internal is not None:
+        return 0
+    if c is None and not own:
+        close_server(s, "idle server got dirty")
+        return -2
+    name = p[5:nul - p]
+    value = nul + 1
+    index = s.pool.engine.index_of(name)
+    if own and index is not None and s.restore is not None:
+        if is_expected(s, index, value):
+            return 0
+        settle_reported(s)
+    if index is not None and index < len(s.vars):
+        vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
+        if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
+            s.vars = vars
+            return 0            # not the last word, see tell_start_values()
+        if c is not None and not own and c.judged and s.version >= 14 and c.vars[index] == value:
+            s.vars = vars
+            return 0            # told before; that this server was at another value is not the client's business
+        if c is not None and not own:
+            c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
+        s.vars = vars
+    if own and c is not None and c.session and front.number == P_BASE:
+        c.vars = s.vars         # it knows the value that its RESET has led to
+        return 1
+    return 0 if own else 1
+
+
+cdef int on_notice(Server s, Entry *front) except? -1:
+    if s.internal is not None:
+        return 0
+    if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
+        close_server(s, "idle server got dirty")
+        return -2
+    return front == NULL or not front.flags & F_SWALLOW
+
+
+cdef int on_notification(Server s, const char *p, size_t n, size_t total) except? -1:
+    """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
+    if s.client is not None and s.client.session:
+        return with_own_pid(s, p, n, total)
+    if s.internal is not None:
+        if n != total:
+            lost(s, n, "broken NotificationResponse")
+            return -2
+        internal_notified(s, p, n)
+        return 0
+    if s.client is None or s.client.judged:
+        return 0                    # clients get theirs from the database's listening connection
+    if not s.told_of_drop:
+        s.told_of_drop = True       # once for each server: a busy channel must not fill the log
+        s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
+    return 0
+
+
+cdef int with_own_pid(Server s, const char *p, size_t n, size_t total) except? -1:
+    """Forward a notification; one that its client has sent comes from the process id that it knows as its own."""
+    cdef bytes own = s.cancel_key
+    cdef bytes known = s.client.cancel_key
+    if n != total or n < 9 or own is None or known is None or memcmp(p + 5, <const char *>own, 4) != 0:
+        return 1
+    s.loop.emit(p, 5)
+    s.loop.emit(<const char *>known, 4)
+    s.loop.emit(p + 9, n - 9)
+    return 2
+
+
+cdef int on_copy_in(Server s, Entry *front, uint8_t how) except? -1:
+    """CopyInResponse, CopyBothResponse. PostgreSQL will read and drop Syncs already sent, up to the end of the data."""
+    cdef uint32_t i
+    cdef Entry *entry
+    if front.flags & F_SWALLOW:
+        lost(s, 0, "COPY in a query of pgferry's own")
+        return -2
+    s.copy_in = how
+    s.copy_ended = s.streamed = False
+    for i in range(s.plan.size()):
+        entry = s.plan.at(i)
+        if entry.kind == K_COPY_END:
+            s.copy_ended = True
+            break
+        if entry.kind == K_SYNC:
+            entry.flags |= F_IN_COPY
+    return 1
+
+
+cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1:
+    """CommandComplete: ends an Execute; some tags tell that prepared statements or types have changed."""
+    cdef const char *tag = p + 5
+    if front.kind != K_EXECUTE and front.kind != K_QUERY:
+        lost(s, n, "CommandComplete is no answer to what was asked")
+        return -2
+    if s.lone is not None and not front.flags & F_SWALLOW:
+        if s.lone_done and front.kind == K_EXECUTE and "lone" in s.pool.engine.omit:
+            pass
+        elif ends(tag) or s.lone_done & LONE_EXECUTED or (s.lone_done and front.kind == K_EXECUTE):
+            doubt_lone(s)           # not alone: what else is in the batch may have rolled it back, as CALL and DO can
+        elif front.kind == K_QUERY:
+            s.lone_done = LONE_QUERIED
+        elif sets(tag):
+            s.lone_done = LONE_EXECUTED
+        else:
+            doubt_lone(s)
+    if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
+        look_at_tag(s, tag, front.flags & F_SWALLOW)
+    if s.client is not None and s.client.session and not front.flags & F_SWALLOW and resets(s.client, tag):
+        reset_in_session(s.client, s)
+    if s.copy_in:
+        s.streamed = s.copy_in == COPY_BOTH
+        s.copy_in = s.copy_ended = False
+        s.plan.drop_syncs_in_copy()
+    if front.kind == K_EXECUTE:
+        if front.flags & F_SWALLOW and front.number == SHOWS and not settings_shown(s):
+            lost(s, n, "settings that were asked for are missing")
+            return -2
+        return answered(s, front, True, b"C")
+    return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
+
+
+cdef bint is_own(Server s) except -1:
+    """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
+    if s.own_turn:
+        s.own_turn = False
+        return True
+    s.own_turn = bool(s.ours) and s.ours[0] == s.completed
+    if s.own_turn:
+        s.ours.pop(0)
+    s.completed += 1
+    return False
+
+
+cdef bint sets(const char *tag) noexcept:
+    """Whether this is the end of a statement that may be Server.lone."""
+    return (strncmp(tag, b"SET", 4) == 0 or strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD", 7) == 0
+            or strncmp(tag, b"UNLISTEN", 9) == 0 or strncmp(tag, b"DEALLOCATE ALL", 15) == 0)
+
+
+cdef bint resets(Client c, const char *tag) noexcept:
+    """Whether this is the end of a statement that may have set settings back to the server's own values."""
+    return (strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD ALL", 12) == 0
+            or (c.to_default and strncmp(tag, b"SET", 4) == 0))
+
+
+cdef bint ends(const char *tag) noexcept:
+    """Whether this is the end of a transaction, or of what came behind a savepoint."""
+    return (strncmp(tag, b"ROLLBACK", 8) == 0 or strncmp(tag, b"COMMIT", 6) == 0
+            or strncmp(tag, b"PREPARE TRANSACTION", 19) == 0)

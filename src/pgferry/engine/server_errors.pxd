@@ -1,5 +1,0 @@
-# ErrorResponse of a server: whose it is, and what is not answered any more.
-from pgferry.engine.model cimport Server
-from pgferry.engine.plan cimport Entry
-
-cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total) except? -1

@@ -1,0 +1,171 @@
+"""auth_query: questions to PostgreSQL about users, on server connections of their own.
+
+A pool made by lookup_pool() serves nobody else, so that nothing that a client has ever done (its parameters, its
+session, its temporary tables) is there when the question is asked. A question is one swallowed entry of the plan. All
+logins of one user that come before the question has been sent share its answer.
+"""
+
+import struct
+
+from pgferry.engine.client.login cimport Login
+from pgferry.engine.pool.connecting cimport want_servers
+from pgferry.engine.core.model cimport P_LOOKUP, SV_TESTED, Database, Engine, Pool, Server, User
+from pgferry.engine.pool.pooling cimport close_server, make_available, may_start
+from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
+
+cdef enum:
+    ROWS = 2        # asked for: more than one is a mistake of the query's
+    CROWD = 256     # from here on it is looked now and then who has left: strangers may come and go as they like
+
+
+cdef class Lookup:
+    """One question."""
+
+    def answer(self, rows, error):
+        """Tell all who wait."""
+        waiting, self.waiting = self.waiting, []
+        for _login, done in waiting:
+            done(rows, error)
+
+    cdef bint wanted(self) except -1:
+        """Forget the logins that are over. False: nobody waits any more."""
+        self.waiting = [item for item in self.waiting if not (<Login>item[0]).over]
+        self.prune_at = max(<size_t>CROWD, 2 * <size_t>len(self.waiting))
+        return len(self.waiting) > 0
+
+
+def lookup_pool(Engine engine, Database db, User user):
+    """The pool that auth_query runs in, for this database and auth_user; made on first use."""
+    cdef tuple key = ("lookup", user.name)
+    cdef Pool pool = db.pools.get(key)
+    if pool is None:
+        pool = Pool(engine, db, user, key)
+        pool.lookups = {}
+        pool.prune_at = CROWD
+        db.pools[key] = pool
+        engine.host.configure_pool(pool)
+    return pool
+
+
+def look_up(Pool pool, bytes query, bytes user, Login login, done):
+    """Ask; done(rows, error) when it is answered. Each row is a list of bytes, or None for NULL."""
+    cdef Lookup lookup = pool.lookups.get((query, user))
+    cdef Engine engine = pool.engine
+    if lookup is not None:
+        lookup.waiting.append((login, done))
+        if <size_t>len(lookup.waiting) >= lookup.prune_at:
+            lookup.wanted()
+        return
+    if pool.last_login_failed and pool.server_count() == pool.fresh.count and engine.loop.now < pool.retry_at:
+        done(None, pool.last_error[1])
+        return
+    lookup = Lookup()
+    lookup.user = user
+    lookup.message = extended_query(query, user)
+    lookup.waiting = [(login, done)]
+    lookup.prune_at = CROWD
+    if <size_t>len(pool.lookups) >= pool.prune_at:
+        prune(pool)
+    pool.lookups[(query, user)] = lookup
+    serve_lookups(pool)
+    want_servers(pool)
+
+
+cdef int prune(Pool pool) except -1:
+    """Drop the questions that nobody waits for."""
+    for key, item in list(pool.lookups.items()):
+        if not (<Lookup>item).wanted():
+            del pool.lookups[key]
+    pool.prune_at = max(<size_t>CROWD, 2 * <size_t>len(pool.lookups))
+    return 0
+
+
+cdef bytes extended_query(bytes query, bytes value):
+    """Parse, Bind, Execute and Sync of the unnamed statement with one parameter, all in text form."""
+    return (packet(b"P", b"\0" + query + b"\0\0\0")
+            + packet(b"B", b"\0\0" + struct.pack("!HHI", 0, 1, len(value)) + value + b"\0\0")
+            + packet(b"E", b"\0" + struct.pack("!I", ROWS)) + packet(b"S", b""))
+
+
+cdef bytes packet(bytes kind, bytes body):
+    return kind + struct.pack("!I", len(body) + 4) + body
+
+
+cdef int serve_lookups(Pool pool) except -1:
+    """Send the questions, oldest first, while there are idle servers."""
+    while pool.idle.count and may_start(pool) and next_lookup(pool):
+        start_lookup(<Server>pool.idle.tail)
+    return 0
+
+
+cdef bint next_lookup(Pool pool) except -1:
+    """Whether there is a question that somebody waits for; it is the oldest then."""
+    while pool.lookups:
+        key = next(iter(pool.lookups))
+        if (<Lookup>pool.lookups[key]).wanted():
+            return True
+        del pool.lookups[key]
+    return False
+
+
+cdef int start_lookup(Server s) except -1:
+    """Send the oldest question on this free server; next_lookup() has told that there is one."""
+    cdef Pool pool = s.pool
+    cdef Lookup lookup
+    for key in pool.lookups:
+        lookup = pool.lookups.pop(key)
+        break
+    s.state = SV_TESTED
+    s.since = s.loop.now
+    pool.tested.append(s)
+    s.lookup = lookup
+    s.rows = []
+    s.plan.push(K_QUERY, F_SWALLOW, P_LOOKUP)
+    s.status = 0
+    s.unnamed = None
+    s.put(<const char *>lookup.message, len(lookup.message))
+    return s.flush()
+
+
+cdef int lookup_answered(Server s, dict failed) except -1:
+    """ReadyForQuery behind the answer; `failed`: the fields of an error in it."""
+    cdef Lookup lookup = s.lookup
+    cdef list rows = s.rows
+    cdef str error = None
+    s.lookup = s.rows = None
+    if rows is None:
+        error = "the answer to auth_query is too large"
+    if failed is not None:
+        # Bytes that are no text in the database's encoding: nobody has such a name.
+        rows = []
+        if failed.get("C") not in ("22021", "22P05"):
+            rows, error = None, failed.get("M", "error response from auth_query")
+    if s.status == b"I":
+        make_available(s)
+    else:
+        close_server(s, "server was not ready")
+    if lookup is not None:
+        lookup.answer(rows, error)
+    return 0
+
+
+cdef int lookup_lost(Server s, str reason) except -1:
+    """The server is being closed: its question is asked once more on another one, unless it took too long."""
+    cdef Lookup lookup = s.lookup
+    cdef Pool pool = s.pool
+    s.lookup = s.rows = None
+    if lookup.again or reason == "test timeout" or pool.removed or pool.db.removed:
+        lookup.answer(None, reason)
+        return 0
+    lookup.again = True
+    pool.lookups[(b"", lookup)] = lookup
+    return 0
+
+
+cdef int fail_lookups(Pool pool, str error) except -1:
+    """Nobody can answer now."""
+    lookups = list(pool.lookups.values())
+    pool.lookups.clear()
+    for lookup in lookups:
+        (<Lookup>lookup).answer(None, error)
+    return 0

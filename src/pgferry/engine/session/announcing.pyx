@@ -1,0 +1,53 @@
+"""The process id in a notification: whoever has sent it through this pgferry knows another one as its own.
+
+In front of a statement that may notify, the server itself notifies which client it works for, on a channel of
+pgferry's own. PostgreSQL keeps the notifications of a session in their order, so that the listening connection of
+every worker has heard it when the client's come, and believes it until the next one, however late it reads. Nothing
+is sent while nobody listens through pgferry, nor again to a server that has told the same of itself in a transaction
+that is known to be committed.
+"""
+
+import hashlib
+
+from pgferry.engine.core.model cimport P_ANNOUNCE, Client, Engine, Server
+from pgferry.engine.session.staging cimport stage
+from pgferry.engine.io.sys cimport be32
+
+
+cdef bytes announcement_channel(Engine engine):
+    """The same in all workers, and unknown to clients."""
+    if engine.announcements is None:
+        engine.announcements = b"pgferry_" + hashlib.blake2b(
+            b"notifications", key=engine.ledger.secret, digest_size=16).hexdigest().encode()
+    return engine.announcements
+
+
+cdef int announce(Client c, Server s, bint extended) except -1:
+    """Stage it, in front of a message that may notify."""
+    cdef int epoch
+    cdef bytes text
+    s.notifying = False
+    if s.xact == b"E" and s.plan.turns == 0:
+        return 0                    # nothing is carried out
+    if not is_due(c, s):
+        return 0
+    epoch = c.db.hubs.total()
+    s.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
+    s.announced_epoch = epoch
+    text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.cancel_key))
+    return stage(s, text, extended, P_ANNOUNCE, None)
+
+
+cdef bint is_due(Client c, Server s) except -1:
+    """Whether anybody listens, and the server has not told whom it works for."""
+    return ((s.announced != 0 or c.db.listening.total() != 0)
+            and not (s.announced == c.id and s.announced_epoch == c.db.hubs.total()))
+
+
+cdef int announced(Server s, bint succeeded) except -1:
+    """It is answered: without an error, and outside of a transaction, that is for good."""
+    if not succeeded:
+        s.announced = -1
+    elif s.xact == b"I" and s.client is not None and s.announced == -1:
+        s.announced = s.client.id
+    return 0

@@ -1,0 +1,612 @@
+"""What a client's statement may do to its session: be certain, or ask the server.
+
+A text is scanned for words (words.scan). When none is found it is harmless, which is the case for nearly all. Else
+session.classify looks closely, and its Verdict is remembered by text. note() adds a Verdict to what the server must
+be asked about before it may serve anybody else (probe). No Verdict (None) is never harmless: nobody has understood
+the text, and note_unknown() has the server asked for everything and kept for this client.
+"""
+
+import re
+
+from msgspec.structs import replace
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.string cimport memchr
+
+from pgferry.engine.session.catalog cimport begin_defining
+from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
+from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
+from pgferry.engine.core.statements cimport ParseSettings, Statement
+from pgferry.engine.io.sys cimport be16, be32, monotonic
+from pgferry.engine.core.effects cimport (
+    ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, DEFINES, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
+    PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
+)
+from pgferry.engine.io.turn_share cimport spend
+from pgferry.engine.session.unsure cimport note_unsure
+from pgferry.engine.client.verdict_cache cimport remember_verdict
+from pgferry.engine.core.words cimport WordSet
+from pgferry.session.classify import classify
+from pgferry.session.encodings import is_separate, is_utf8
+from pgferry.session import verdict as verdicts
+from pgferry.session.verdict import EDIT_EXECUTE
+from pgferry.session.words import word_set
+
+cdef enum:
+    MOST_REASONS = 200      # counted apart for each pool
+    REASON_LENGTH = 64
+    # How the bytes of a text above 127 are to be read.
+    EXACT = 0               # in UTF-8, like the database's
+    OTHER = 1               # as characters of their own, which the catalog has with other bytes
+    MIXED = 2               # with bytes of ASCII in their characters, or nobody knows
+    PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
+
+assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
+                                          UNREADABLE, LOCAL]
+assert list(map(int, verdicts.Need)) == [NEED_PREPARED, NEED_SEQUENCES]
+assert (int(verdicts.ANYTHING), int(verdicts.PINNING)) == (ANYTHING, PINNING - FOREVER)
+assert verdicts.DEFINES == DEFINES and verdicts.MAKES > DEFINES
+
+HARMLESS = verdicts.HARMLESS
+TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
+RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
+CLIENT_ENCODING = b"client_encoding"
+ANY = b""           # in Client.preparing and Server.local
+READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
+ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
+cdef int64_t last_version = 0
+
+
+cdef WordSet base_words():
+    """The words that are the same for every database."""
+    return word_set({})
+
+
+cdef WordSet ending_words():
+    """The words that begin a statement that may end a transaction."""
+    cdef WordSet words = WordSet()
+    for word in ENDERS:
+        words.add(word, 0, 1)
+    return words
+
+
+cdef WordSet only_default():
+    """The word that tells that a SET may set back."""
+    cdef WordSet words = WordSet()
+    words.add(b"default", 1, 0)
+    return words
+
+
+cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
+    """Take over what is known of the database's functions; None: nothing yet, so any statement may do anything."""
+    global last_version
+    cdef WordSet words = engine.base_words
+    db.knowledge = knowledge
+    if knowledge is not None and knowledge.words:
+        words = word_set(knowledge.words)
+    db.words = words
+    db.everything = 0 if knowledge is None else knowledge.everything
+    db.odd_names = knowledge is not None and knowledge.non_ascii != 0
+    if knowledge is None or db.unread:
+        db.everything |= ASKABLE
+    db.unread = db.unread or knowledge is None
+    if knowledge is not None and knowledge.reads_sequences:
+        db.sequences = True
+    db.verdicts = {}
+    db.verdict_bytes = 0
+    last_version += 1
+    db.words_version = last_version
+    return 0
+
+
+cdef object judge(Client c, const char *text, size_t n):
+    """The Verdict of a text; HARMLESS for nearly all."""
+    cdef Database db = c.db
+    cdef int reading = EXACT
+    cdef bint found = db.words.scan(text, n) != 0
+    cdef object known = db.knowledge
+    cdef object verdict
+    cdef bytes whole, key
+    cdef double began
+    if not found and not db.odd_names:
+        return HARMLESS
+    if not all_ascii(text, n):
+        reading = reading_of(c)
+    if not found and reading == EXACT:
+        return HARMLESS
+    whole = text[:n]
+    key = whole if reading == EXACT else whole + (b"\0other" if reading == OTHER else b"\0mixed")
+    verdict = db.verdicts.get(key)
+    if verdict is None:
+        began = monotonic()
+        if known is None:
+            verdict = classify(whole, mixed=reading == MIXED)
+        else:
+            verdict = classify(whole, known.words, known.names, known=db.words, mixed=reading == MIXED,
+                               doubt=known.non_ascii if reading != EXACT else 0)
+            if verdict.touch & UNREADABLE:
+                verdict = with_language(known, verdict)
+        spend(c.loop, monotonic() - began)
+        remember_verdict(db, key, verdict)
+    return verdict
+
+
+cdef object with_language(object known, object verdict):
+    """The Verdict with a reason that tells which function cannot be read, and its language."""
+    name = verdict.reason.removeprefix("function ").encode()
+    return replace(verdict, reason="function " + known.unreadable[name]) if name in known.unreadable else verdict
+
+
+cdef bint all_ascii(const char *text, size_t n) noexcept:
+    cdef size_t i
+    cdef uint8_t seen = 0
+    for i in range(n):
+        seen |= <uint8_t>text[i]
+    return seen < 128
+
+
+cdef int reading_of(Client c) except -1:
+    """How bytes above 127 are to be read in a text of the client's."""
+    cdef Server s = c.server
+    cdef object encoding = c.vars[0] if c.vars else None     # Engine.tracked begins with client_encoding
+    cdef object key, reading
+    if encoding is None or (s is not None and may_change_encoding(s)):
+        return MIXED
+    key = (encoding, c.db.knowledge.encoding if c.db.knowledge is not None else "")
+    reading = READINGS.get(key)
+    if reading is None:
+        if not is_separate(encoding):
+            reading = MIXED
+        else:
+            reading = EXACT if is_utf8(encoding) and key[1] == "UTF8" else OTHER
+        if len(READINGS) < 1024:
+            READINGS[key] = reading
+    return reading
+
+
+cdef bint may_change_encoding(Server s) except -1:
+    """Whether a statement that was sent may have changed the client's encoding, and it has not been told yet."""
+    if s.status and s.plan.turns == 0:
+        return False            # all is answered, and PostgreSQL reports the encoding in front of ReadyForQuery
+    if s.names is not None and CLIENT_ENCODING in s.names:
+        return True
+    if s.pool.session_state == STATE_REFUSE:
+        return False            # nothing is refused for what only might be: the server is asked all the same
+    if s.touched & <uint32_t>(SETTINGS | UNREADABLE) and (s.any_name or s.touched & <uint32_t>UNREADABLE):
+        return True
+    if s.local is not None and b"" in s.local:
+        return True
+    return s.lone is not None and (s.lone.names is None or CLIENT_ENCODING in s.lone.names)
+
+
+cdef object judge_body(Client c, bytes body):
+    """The Verdict of what a Parse has behind the name: text, NUL, types of parameters."""
+    cdef const char *text = body
+    cdef object verdict = judge(c, text, text_length(text, len(body)))
+    if c.db.knowledge is not None and c.db.knowledge.types:
+        return with_types(c.db, verdict, body)
+    return verdict
+
+
+cdef object judge_statement(Client c, Statement st):
+    """The Verdict of a named statement, remembered with it."""
+    if st.judged != c.db.words_version:
+        st.verdict = judge_body(c, st.body)
+        st.judged = c.db.words_version if is_constant(c.db, st.verdict, st.body) else 0
+    return st.verdict
+
+
+cdef object judge_unnamed(Client c):
+    """The Verdict of the client's unnamed statement."""
+    if c.unnamed is None:
+        return HARMLESS         # PostgreSQL will say that there is no such statement
+    if c.unnamed_version != c.db.words_version:
+        c.unnamed_verdict = judge_body(c, c.unnamed)
+        c.unnamed_version = c.db.words_version if is_constant(c.db, c.unnamed_verdict, c.unnamed) else 0
+    return c.unnamed_verdict
+
+
+cdef bint is_constant(Database db, object verdict, bytes body) noexcept:
+    """Whether the Verdict of a text does not depend on the client's encoding."""
+    cdef const char *text = body
+    if verdict is HARMLESS and (db.knowledge is None or not db.knowledge.non_ascii):
+        return True
+    return all_ascii(text, text_length(text, len(body)))
+
+
+cdef object with_types(Database db, object verdict, bytes body):
+    """The Verdict of a Parse (`body`: its text and what follows) with what its parameters' types do: a domain's CHECK
+    runs when a value is bound.
+    """
+    cdef const char *p = body
+    cdef size_t at = text_length(p, len(body)) + 1
+    cdef uint32_t bits = 0
+    cdef int number
+    if verdict is None or at + 2 > <size_t>len(body):
+        return verdict
+    for number in range(be16(p + at)):
+        if at + 6 + 4 * number > <size_t>len(body):
+            return None
+        bits |= <uint32_t>db.knowledge.types.get(be32(p + at + 2 + 4 * number), 0)
+    if bits == 0:
+        return verdict
+    return replace(verdict, touch=verdict.touch | (bits & ~<uint32_t>DEFINES), names=None, clears=0, plain=None,
+                   defines=verdict.defines or bits & <uint32_t>DEFINES != 0,
+                   reason=verdict.reason or "type of a parameter")
+
+
+cdef size_t text_length(const char *body, size_t n) noexcept:
+    """The length of the text in front of its NUL."""
+    cdef const char *nul = <const char *>memchr(body, 0, n)
+    return n if nul == NULL else nul - body
+
+
+cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept:
+    return engine.enders.scan(text, n) != 0
+
+
+cdef bint is_refused(Client c, object verdict):
+    """session_state = refuse, or what would pin a server in statement mode.
+
+    An ordinary CREATE makes something temporary only if search_path is set that way.
+    """
+    cdef uint32_t touch = verdict.touch & ~LOCAL
+    if touch & TEMP and not verdict.reason.startswith("temporary"):
+        touch &= ~<uint32_t>TEMP
+    if c.pool.session_state == STATE_REFUSE:
+        return touch != 0 and not (touch == SETTINGS and all_reported(c, verdict))
+    return c.pool.mode == MODE_STATEMENT and touch & PINNING and verdict.clears == 0
+
+
+cdef bint all_reported(Client c, verdict):
+    """Whether only settings are changed that are each client's own in any case (tracked parameters)."""
+    return bool(verdict.names) and all([is_reported(c.pool, name) for name in verdict.names])
+
+
+cdef bint is_reported(Pool pool, bytes name) except -1:
+    """Whether a setting is tracked and the servers of the pool report it."""
+    return is_among(pool.engine, pool.base_vars, name)
+
+
+cdef bint is_among(Engine engine, tuple values, bytes name) except -1:
+    """The same by the values that one of them has reported; None: it has not yet."""
+    cdef object index = engine.tracked_index.get(name.decode("utf-8", "replace"))
+    return index is not None and values is not None and index < len(values) and values[index] is not None
+
+
+cdef int note(Client c, Server s, object verdict, const char *text, size_t n) except -1:
+    """Add what a statement may change to what the server is asked about when the transaction is over.
+
+    All that runs SQL for a client comes here, or note_message() will take it for unknown.
+    """
+    s.noted = True
+    if s.known is None:
+        s.known = c.db.knowledge
+    if c.db.everything or s.ddl:
+        note_everything(c, s, text, n)
+    if verdict is HARMLESS:
+        return 0
+    if verdict is None:
+        return note_unknown(c, s, "text that cannot be read")
+    if verdict.defines:
+        begin_defining(s, False)
+    if verdict.prepares:
+        remember_prepared(c, s, verdict, text[:n])
+    return note_verdict(c, s, verdict)
+
+
+cdef int note_message(Client c, Server s) except -1:
+    """A message that may run SQL has gone to the server: if nobody has noted what it may do, that is anything."""
+    if not s.noted:
+        note_unknown(c, s, "message that cannot be read")
+    s.noted = False
+    return 0
+
+
+cdef int note_everything(Client c, Server s, const char *text, size_t n) except -1:
+    """The database has what any statement may set off, or its functions are not known."""
+    if s.ddl or c.db.everything & <uint32_t>DEFINES:
+        begin_defining(s, False)        # with s.ddl, this may be what commits
+    elif c.db.unread:
+        note_unsure(c, s, text, n)
+    if s.lone is not None:
+        doubt_lone(s)
+    s.touched |= c.db.everything & ~<uint32_t>DEFINES
+    s.any_name = s.any_name or c.db.everything & <uint32_t>SETTINGS
+    if c.reason is None:
+        c.reason = "unknown functions"
+    return 0
+
+
+cdef int note_verdict(Client c, Server s, object verdict) except -1:
+    cdef uint32_t touch = verdict.touch & ~LOCAL
+    cdef bint lone
+    if verdict.notifies:
+        s.fence = s.notifying = True
+    if c.pins or s.asked:
+        touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
+    if verdict.needs & NEED_PREPARED and verdict.edits:
+        note_executed(c, s, verdict, True)
+    note_local(s, verdict)
+    if touch:
+        c.reason = verdict.reason
+        lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
+        if lone and (verdict.plain is not None or (verdict.clears and c.pins == 0)) and not touch & CANNOT_ASK:
+            s.lone = verdict
+            s.lone_done = False
+        else:
+            if s.lone is not None:
+                doubt_lone(s)
+            touches(s, verdict, touch)
+        if verdict.resets is None:
+            c.reset_due = True
+        elif verdict.resets and c.reset_due is not True:
+            c.reset_due = (c.reset_due or ()) + verdict.resets
+    return 0
+
+
+cdef int note_local(Server s, object verdict) except -1:
+    """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
+    if verdict.touch & LOCAL:
+        s.local = (s.local or set()).union((ANY,) if verdict.names is None else verdict.names)
+    return 0
+
+
+cdef int note_listens(Client c, Server s, object verdict) except -1:
+    """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
+    c.reason = verdict.reason
+    if s.lone is not None:
+        doubt_lone(s)
+    return touches(s, verdict, LISTEN)
+
+
+cdef int note_names(Server s, object names) except -1:
+    if names is None:
+        s.any_name = True
+    elif names:
+        if s.names is None:
+            s.names = set()
+        s.names.update(names)
+    return 0
+
+
+cdef int touches(Server s, object verdict, uint32_t touch) except -1:
+    """The server will be asked for these bits."""
+    if touch & UNREADABLE:
+        touch |= ASKABLE
+        s.any_name = s.fence = s.notifying = True
+    s.touched |= touch & ~<uint32_t>LOCAL
+    if touch & PREPARED and s.local is not None and s.client is not None and not verdict.prepares:
+        if s.client.preparing is None:
+            s.client.preparing = {}
+        s.client.preparing[ANY] = {(None, None)}
+    if touch & SETTINGS:
+        note_names(s, verdict.names)
+        note_names(s, verdict.hints)
+    return 0
+
+
+cdef int doubt_lone(Server s) except -1:
+    """The lone statement is not alone, or has not succeeded as a whole: the server will be asked."""
+    verdict = s.lone
+    s.lone = None
+    return touches(s, verdict, verdict.touch)
+
+
+cdef int remember_prepared(Client c, Server s, object verdict, bytes text) except -1:
+    """Until the server has been asked, what PREPARE has just been given is all that is known of its statements.
+
+    Which of several of one name stands in the end, nobody can say: an error may have skipped it. Nor what settings are
+    in force in the midst of a text that changes some, or ends the transaction that has.
+    """
+    cdef set found
+    cdef ParseSettings settings = known_settings(c, s)
+    cdef bint alone = b";" not in text.rstrip(b"; \t\r\n")
+    if not alone and (verdict.touch & (MAY_CHANGE | LOCAL) or s.xact == b"E" or may_differ(s)):
+        settings = None
+    if c.preparing is None:
+        c.preparing = {}
+    for name in verdict.prepares:
+        found = c.preparing.setdefault(name, set())
+        found.add((text, settings) if len(found) < PREPARINGS else (None, None))
+    return 0
+
+
+cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
+    """EXECUTE does what the text does that was prepared under the name, which may execute others, or itself.
+
+    `sent`: just now; else it is known only now what was sent before (note_inner).
+    """
+    cdef set followed = set()
+    cdef list todo = [verdict]
+    while todo:
+        for inner in executed(c, s, todo.pop(), followed):
+            note_text(c, s, inner)
+            if sent and (inner is None or inner.defines):
+                begin_defining(s, False)
+            if inner is not None and inner.params:
+                touches(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
+                s.any_name = True
+            if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
+                todo.append(inner)
+    return 0
+
+
+cdef int note_inner(Client c, Server s, object verdict) except -1:
+    """What is known only now; nothing of it may be taken for lone. Parameters were looked at with the Bind.
+
+    What it has defined is in the catalog that has been read meanwhile.
+    """
+    note_text(c, s, verdict)
+    if verdict is not None and verdict.needs & NEED_PREPARED and verdict.edits:
+        note_executed(c, s, verdict, False)
+    return 0
+
+
+cdef int note_text(Client c, Server s, object verdict) except -1:
+    """What a text does by itself, without what it executes by name."""
+    if verdict is None:
+        return note_anything(c, s, "EXECUTE", False)
+    if verdict.notifies:
+        s.fence = s.notifying = True
+    note_local(s, verdict)
+    if verdict.touch & ~LOCAL:
+        c.reason = verdict.reason or "EXECUTE"
+        if s.lone is not None:
+            doubt_lone(s)
+        touches(s, verdict, verdict.touch)
+    return 0
+
+
+cdef list executed(Client c, Server s, object verdict, set followed):
+    """The Verdicts of the texts that the statement executes by name; None stands for one that is not known.
+
+    `followed`: the names that have been looked at, which are not looked at again.
+    """
+    cdef list found = []
+    for _start, _end, kind, name in verdict.edits:
+        if kind != EDIT_EXECUTE or name in followed:
+            continue
+        followed.add(name)
+        st = c.statements.get(name) if c.tracking and c.statements is not None else None
+        if st is not None:
+            found.append(judge_statement(c, <Statement>st))
+        else:
+            found.extend(prepared_as(c, s, name))
+    return found
+
+
+cdef list prepared_as(Client c, Server s, bytes name):
+    """The Verdicts of what SQL's PREPARE may have given this name; None among them: of something unknown."""
+    cdef list found = []
+    cdef bytes text
+    for recent in (c.preparing, c.asked_preparing):
+        if recent is not None:
+            for text, _settings in recent.get(name, ()):
+                found.append(judge(c, text, len(text)) if text is not None else None)
+    if c.sql is not None and name in c.sql:
+        text = c.sql[name][0]
+        found.append(judge(c, text, len(text)))
+    if not found and (s.touched | s.asked) & PREPARED:
+        found.append(None)                  # by a function, or by code that nobody has read
+    return found
+
+
+cdef int needs_of(Client c, Server s, object verdict) except -1:
+    """The Need bits of a statement and of what it executes by name."""
+    cdef int needs = verdict.needs
+    if needs & NEED_PREPARED and verdict.edits:
+        for inner in executed(c, s, verdict, set()):
+            if inner is not None:
+                needs |= <int>inner.needs
+    return needs
+
+
+cdef int note_parameters(Client c, Server s, object verdict, bytes body, const char *p, size_t n) except -1:
+    """Names of settings that come as parameters of this Bind: p[:n] from its parameter format codes on.
+
+    A name that does not come as it is (of another type than text, or used in other places of the statement, too) counts
+    as computed, and so does one that is not in p[:n]. As a type can change even text, all settings are asked for.
+    """
+    cdef size_t pos = 2, size
+    cdef uint32_t number
+    cdef list names = []
+    cdef set wanted = set(verdict.params)
+    s.any_name = True
+    if n < 4 or not all_plain(verdict, body):
+        return note_anything(c, s, verdict.reason)
+    pos += 2 * <size_t>be16(p) + 2
+    for number in range(1, <uint32_t>max(wanted) + 1):
+        if n < pos + 4:
+            return note_anything(c, s, verdict.reason)
+        size = be32(p + pos)
+        pos += 4
+        if size == 0xFFFFFFFF:
+            continue
+        if n < pos + size:
+            return note_anything(c, s, verdict.reason)
+        if number in wanted:
+            name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
+            if name == b"seed":
+                s.touched |= FOREVER
+            if not name.isascii():
+                return note_anything(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
+            names.append(RENAMED.get(name, name))
+        pos += size
+    return note_names(s, names)
+
+
+cdef size_t names_end(object verdict, const char *p, size_t n) except -1:
+    """So many bytes from the parameter formats of a Bind on are needed to see its names of settings; more than n if
+    that is not known yet.
+    """
+    cdef size_t pos
+    cdef uint32_t _number
+    if n < 2:
+        return n + 1
+    pos = 4 + 2 * <size_t>be16(p)
+    for _number in range(1, <uint32_t>max(verdict.params) + 1):
+        if n < pos + 4:
+            return pos + 4
+        if be32(p + pos) != 0xFFFFFFFF:
+            pos += be32(p + pos)
+        pos += 4
+    return pos
+
+
+cdef bint all_plain(object verdict, bytes body) except -1:
+    """Whether the parameters that are names of settings are text, and are used as such only."""
+    cdef const char *p = body
+    cdef size_t at = text_length(p, len(body))
+    cdef bytes text = body[:at]
+    cdef Py_ssize_t types
+    at += 1
+    types = be16(p + at) if at + 2 <= <size_t>len(body) else 0
+    for number in verdict.params:
+        if number <= types and at + 2 + 4 * <size_t>number <= <size_t>len(body):
+            if be32(p + at + 2 + 4 * (<size_t>number - 1)) not in TEXTS:
+                return False
+        if len(re.findall(rb"\$%d(?![0-9])" % number, text)) != 1:
+            return False
+    return True
+
+
+cdef int note_unknown(Client c, Server s, str reason) except -1:
+    """What nobody has understood may have done anything to the session and to the catalog."""
+    begin_defining(s, False)
+    return note_anything(c, s, reason)
+
+
+cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1:
+    """It may have done anything to the session, and set what has a name that nobody knows.
+
+    `pins`: that holds its client to the server. Else the client loses it, as with code that cannot be read; so in
+    statement mode, where nobody is held.
+    """
+    s.noted = True
+    if "unknown" in c.engine.omit:
+        return 0
+    c.reason = reason
+    if s.lone is not None:
+        doubt_lone(s)
+    s.touched |= ANYTHING if pins and c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
+    s.any_name = s.fence = s.notifying = True
+    return 0
+
+
+cdef int count(Client c, str counter, str reason) except -1:
+    """One more in SHOW STATE_COUNTERS."""
+    return count_for(c.pool, counter, reason)
+
+
+cdef int count_for(Pool pool, str counter, str reason) except -1:
+    """The same for a pool. Reasons hold names that clients choose: so many of them, and no longer ones."""
+    cdef dict counts
+    cdef tuple key = (counter, reason[:REASON_LENGTH])
+    if pool is None:
+        return 0
+    counts = pool.state_counts
+    if key not in counts and len(counts) >= MOST_REASONS:
+        key = (counter, "other")
+    counts[key] = counts.get(key, 0) + 1
+    return 0

@@ -1,0 +1,274 @@
+"""Notifications in transaction mode: one listening server connection for each database.
+
+A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL judges it; what counts
+afterwards is what a probe finds (Client.kept.channels). Before it is sent, this connection listens to the channel as
+well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
+LISTEN is not yet known to have succeeded are kept aside; before it is sent, this connection has answered a query, so
+that what was committed earlier is not taken for something that came after it. A client that listens and notifies has
+its ReadyForQuery held back until this connection has answered an empty query sent behind the commit: as on a direct
+connection it then has its own notifications already. This connection and the client's server are read in any order,
+so what comes for a client that has a server stays in its inbox, in order, until it is known whether the client still
+listens. The connection itself is in hub.
+A client that does not wait for answers is held where it would otherwise change what it listens to too early (settled(),
+may_stop()).
+"""
+
+from pgferry.engine.services.notification_listener cimport Hub, Notification, hub_of
+from pgferry.engine.io.loop cimport PAUSE_NEWS, PAUSE_STALL
+from pgferry.engine.core.model cimport CL_CLOSING, Client, Server
+from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.session.probe cimport ask
+from pgferry.engine.core.effects cimport LISTEN
+
+from libc.stdint cimport uint32_t
+
+cdef enum:
+    MOST_UNREAD = 1 << 24       # bytes of notifications a client may leave unread, or that may wait for it
+
+cdef bytes READY = b"Z\0\0\0\5I"
+
+
+# --- what a client listens to -----------------------------------------------------------------------------------
+
+cdef bint listens(Client c) except -1:
+    """Whether the client listens, or may be listening soon."""
+    return c.awaited is not None or bool(c.kept.channels)
+
+
+cdef bint may_listen(Client c, tuple names) except -1:
+    """Whether a LISTEN may be sent. False: the client waits until this connection listens too, and is up to date.
+
+    names: of the channels in its text. One that the listening connection is refused goes to PostgreSQL all the same,
+    whose answer the client gets.
+    """
+    cdef Hub hub = hub_of(c)
+    cdef list channels = hub.channels_of(c, names)
+    cdef list missing
+    cdef bint new
+    if channels is None:
+        hub.wait(c)
+        return False
+    c.db.listening.put(1)
+    for channel in channels:
+        hub.listeners.setdefault(channel, set()).add(c)
+    missing = [channel for channel in channels if channel not in hub.live and channel not in hub.refused]
+    new = not (c.kept.channels | (c.awaited or frozenset())).issuperset(channels)
+    if not missing and (not new or 0 < hub.due.get(c, 0) <= hub.answered):
+        hub.due.pop(c, None)
+        c.awaited = (c.awaited or set()) | set(channels)
+        c.sent_listens = (c.sent_listens or set()) | set(channels)
+        return True
+    hub.wait(c)
+    if new and c not in hub.due:
+        hub.due[c] = hub.sent + 1
+    hub.listen(missing)
+    if hub.session.up and hub.due.get(c, 0) > hub.sent:
+        hub.barrier()           # all that is missing has been asked for already, for another client
+    return False
+
+
+cdef bint settled(Client c, Server s) except -1:
+    """Whether it is known what the client listens to. False: it waits until what it sent before is answered.
+
+    Outside of a transaction a LISTEN or UNLISTEN counts before the next statement begins, also in a pipeline.
+    """
+    if s.plan.turns and not s.copy_in:
+        return False
+    if s.plan.size() == 0 and s.status == b"I":
+        ask(c, s)
+        return s.plan.size() == 0 and s.client is c
+    return True
+
+
+cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
+    """Whether a statement that may end a LISTEN may be sent. False: the client waits.
+
+    What it sent before is answered first, and what was committed meanwhile has come for it (unless the statement
+    listens as well: then may_listen() sees to that), for nobody looks for it afterwards. In a transaction that includes
+    what is committed while it runs, of which nobody can tell whether it was before.
+    """
+    cdef Hub hub = c.db.hub
+    if (s.plan.turns and not s.copy_in) or s.asked & <uint32_t>LISTEN:
+        c.pause(PAUSE_STALL)
+        return False
+    if s.xact == b"E":
+        return True
+    if hub is not None and hub.session.up and not also_listens:
+        if c not in hub.due:
+            hub.due[c] = hub.sent + 1
+            hub.barrier()
+        if hub.due[c] > hub.answered:
+            hub.wait(c)
+            return False
+    if hub is not None and not also_listens:
+        hub.due.pop(c, None)        # also when the connection was lost: the next wait is for a query of its own
+    if c.inbox is not None:
+        c.inbox = [(item, SURE if how == LISTENED else how) for item, how in c.inbox]
+        if s.xact == b"I":
+            flush_inbox(c)
+    return True
+
+
+cdef int take_channels(Client c, frozenset channels) except -1:
+    """A probe has told which channels the client listens to."""
+    cdef Hub hub
+    cdef set settled = c.asked_listens or set()     # awaited until now; other LISTENs are still under way
+    cdef set before
+    if c.sent_listens is not None:
+        settled = settled - c.sent_listens
+    before = settled | c.kept.channels
+    c.asked_listens = None
+    if c.awaited is not None:
+        c.awaited = (c.awaited - settled) or None
+        if c.awaited is None:
+            c.chained = False
+    if c.inbox is not None:
+        sort_inbox(c, settled, channels)    # maybe_release() comes next
+    if c.db.hub is None and not channels:
+        return 0
+    hub = hub_of(c)
+    for channel in before - channels:
+        group = hub.listeners.get(channel)
+        if group is not None and (c.awaited is None or channel not in c.awaited):
+            group.discard(c)
+    for channel in channels:
+        hub.listeners.setdefault(channel, set()).add(c)
+    missing = [channel for channel in channels if channel not in hub.live]
+    if missing:
+        c.db.listening.put(1)
+        hub.listen(missing)         # a LISTEN inside a function: nobody could see it come
+    return 0
+
+
+cdef int sort_inbox(Client c, set settled, frozenset channels) except -1:
+    """What of the inbox is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
+    cdef list kept = []
+    cdef Notification item
+    c.early = 0
+    for entry, how in c.inbox:
+        item = <Notification>entry
+        if how == EARLY and item.channel not in settled and c.awaited is not None and item.channel in c.awaited:
+            c.early += 1
+        elif how != SURE and item.channel not in channels:
+            continue
+        elif how == EARLY:
+            how = LISTENED
+        kept.append((item, how))
+    c.inbox = kept or None
+    return 0
+
+
+cdef int drop_early(Client c) except -1:
+    """A statement begins in the transaction of a LISTEN: what has come so far was committed before that can count."""
+    c.inbox = [(item, how) for item, how in c.inbox if how != EARLY] or None
+    c.early = 0
+    return 0
+
+
+cdef int stop_listening(Client c) except -1:
+    """The client has left."""
+    cdef Hub hub = c.db.hub if c.db is not None else None
+    if hub is not None and (c.kept.channels or c.awaited is not None):
+        for channel in set(c.kept.channels) | (c.awaited or set()):
+            group = hub.listeners.get(channel)
+            if group is not None:
+                group.discard(c)
+    if hub is not None:
+        hub.blocked.discard(c)
+    if hub is not None and hub.due.pop(c, None) is not None:
+        for group in hub.listeners.values():
+            group.discard(c)        # what it wants to listen to is not noted anywhere else yet
+    c.awaited = c.sent_listens = c.asked_listens = None
+    c.inbox = None
+    c.early = 0
+    c.fence_passed = False
+    return 0
+
+
+# --- its inbox --------------------------------------------------------------------------------------------------
+
+cdef int send(Client c, Notification item, int how) except -1:
+    """Give a client a notification, now or when its transaction is over and asked about."""
+    if c.state >= CL_CLOSING:
+        return 0
+    if c.inbox is None:
+        c.inbox = []
+        c.held_size = 0
+    c.inbox.append((item, how))
+    c.early += how == EARLY
+    c.held_size += <size_t>len(item.message)
+    item.bytes_for(c)           # is asked for, if need be
+    if is_idle(c):
+        return flush_inbox(c)
+    if c.held_size > MOST_UNREAD:       # or some of them are not kept any more
+        c.held_size = sum([len((<Notification>kept).message) for kept, _how in c.inbox])
+    if c.held_size > MOST_UNREAD:
+        close_client(c, "too many notifications in a transaction", "too many notifications in a transaction")
+    return 0
+
+
+cdef bint is_idle(Client c) noexcept:
+    """Whether the client is between transactions, and nothing is asked about them."""
+    return c.server is None or (c.pins and c.xact_start == 0 and c.server.plan.size() == 0)
+
+
+cdef int flush_inbox(Client c) except -1:
+    """Give a client what has come for it meanwhile, and the ReadyForQuery that was held back.
+
+    It ends in front of what PostgreSQL still has to convert, and of what nobody knows yet whether it is for the client.
+    """
+    cdef list given = []
+    cdef bytes message, messages
+    cdef bint converting = False
+    for item, how in c.inbox or ():
+        message = (<Notification>item).bytes_for(c) if how != EARLY else None
+        if message is None:
+            converting = how != EARLY
+            if converting:
+                (<Notification>item).wait(c)
+            break
+        given.append(message)
+    if given:
+        c.inbox = c.inbox[len(given):] or None
+        messages = b"".join(given)
+        c.put(messages, len(messages))
+        c.flush()
+        if c.unsent() > MOST_UNREAD:
+            return close_client(c, "notifications left unread", "notifications left unread")
+    if c.fence_passed and not converting:
+        c.fence_passed = False
+        c.put(READY, 6)
+        c.flush()
+        return c.unpause(PAUSE_NEWS)
+    return 0
+
+
+cdef int flush_converted(Client c) except -1:
+    """A message of the client's inbox has been converted."""
+    if c.state < CL_CLOSING and (c.inbox is not None or c.fence_passed) and (is_idle(c) or c.fence_passed) and not (
+            c.server is not None and c.server.asked & <uint32_t>LISTEN):
+        return flush_inbox(c)
+    return 0
+
+
+cdef bint hold_ready(Client c) except -1:
+    """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
+    cdef Hub hub = c.db.hub
+    if hub is None or not hub.session.up or not (c.kept.channels or c.awaited is not None):
+        return False
+    c.pause(PAUSE_NEWS)
+    hub.fence(c)
+    return True
+
+
+cdef int release(Client c) except -1:
+    """The fence is passed: what came before it goes first.
+
+    While PostgreSQL is asked what the client still listens to, that waits for maybe_release().
+    """
+    if c.state >= CL_CLOSING:
+        return 0
+    c.fence_passed = True
+    if c.server is not None and c.server.asked & <uint32_t>LISTEN:
+        return 0
+    return flush_inbox(c)

@@ -1,0 +1,29 @@
+# The settings a client's texts are parsed under, and statements that are prepared under those of an earlier time.
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.core.model cimport Client, Pool, Server
+from pgferry.engine.core.statements cimport ParseSettings
+from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
+
+cdef enum:
+    MAY_CHANGE = SETTINGS | UNNAMED | UNREADABLE
+
+
+cdef inline bint may_differ(Server s) noexcept:
+    # Whether statements since the last probe may have changed settings of any kind: see doubted().
+    return (s.touched | s.asked) & <uint32_t>MAY_CHANGE or s.lone is not None or s.local is not None
+
+
+cdef inline bint is_settled(Client c, Server s) noexcept:
+    # Whether Client.parse_settings holds.
+    return c.parse_vars is c.vars and c.parse_kept is c.kept and c.parse_settings is not None and not may_differ(s)
+
+
+cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings)
+cdef ParseSettings settled_settings(Client c)
+cdef ParseSettings settings_now(Client c, Server s)
+cdef ParseSettings literals_now(Client c, Server s)
+cdef ParseSettings known_settings(Client c, Server s)
+cdef bint strains(Client c, Server s, ParseSettings settings) except -1
+cdef bint settings_shown(Server s) except -1
+cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body)

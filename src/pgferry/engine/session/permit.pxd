@@ -1,0 +1,21 @@
+# Whether a statement that was judged may be sent now; what is staged around it, or said in its place.
+from pgferry.engine.core.model cimport Client, Server
+
+cdef int bring_base(Client c, Server s, bint extended) except -1
+cdef int bring_base_again(Client c, Server s) except -1
+cdef int reset_in_session(Client c, Server s) except -1
+cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept
+cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1
+cdef int ready_for_anything(Client c, Server s, bint extended) except -1
+cdef bint is_unknown(Client c) noexcept
+cdef bint may_do_anything(Client c, object verdict) except -1
+cdef bint must_wait(Client c, Server s, object verdict) except -1
+cdef bint is_lacking(Client c, Server s, object verdict) except -1
+cdef bint lacks_settings(Client c, Server s, object verdict) except -1
+cdef bint is_set(const char *text, size_t n) noexcept
+cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
+cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0
+cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1
+cdef int note_default(Client c, const char *text, size_t n) noexcept
+cdef bint may_drop(const char *text, size_t n) noexcept
+cdef bint drops_all(bytes body)

@@ -1,0 +1,491 @@
+"""Asking PostgreSQL what a session holds, and what follows: the client's state, pins, scrubbing.
+
+ask() stages one swallowed query behind the client's ReadyForQuery; until it is answered the server stays with its
+client, whose next statements go behind it. It runs in the session as the client has set it up: every name in it is
+written with its schema, names and values come as hexadecimal digits of their bytes in the database's encoding, and
+where a time limit may strike, it sets that aside for itself.
+"""
+
+from binascii import unhexlify
+
+from libc.stdint cimport uint16_t, uint32_t
+
+from pgferry.engine.session.catalog cimport is_given_up
+from pgferry.engine.session.classify cimport count, doubt_lone, is_reported, touches
+from pgferry.engine.session.notifications cimport take_channels
+from pgferry.engine.wire.messages cimport as_hex, sql_text
+from pgferry.engine.core.model cimport (
+    MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server,
+)
+from pgferry.engine.session.parse_settings cimport MAY_CHANGE, settled_settings
+from pgferry.engine.pool.pooling cimport close_client, close_server, own_query
+from pgferry.engine.core.statements cimport ParseSettings
+from pgferry.engine.core.session_state cimport intern_state, size_of, taken_off, with_setting
+from pgferry.engine.io.sys cimport be16, be32
+from pgferry.engine.core.effects cimport (
+    CURSORS, FOREVER, HELD, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
+)
+from pgferry.engine.session.unsure cimport forget_unsure, settle_unsure
+from pgferry.session.replay import REPLAY
+from pgferry.session.settings import EXCLUSIVE, LIMITS
+
+cdef enum:
+    CLEARS_SETTINGS = 1     # bits of session.clears
+    CLEARS_ROLE = 2
+    CLEARS_AUTHORIZATION = 4
+    CLEARS_LISTEN = 8
+    CLEARS_PREPARED = 16
+    CLEARS_NAMED = 32
+
+PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
+             (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
+             (LARGE, "more than 1 MB of settings or prepared statements"),
+             (PREPARED, "prepared statements that cannot be made elsewhere"), (HELD, "catalog being read"))
+LARGE_STATE = 1 << 20       # bytes
+ANY = b""               # in Client.preparing
+ROLE = b"role"
+AUTHORIZATION = b"session_authorization"
+# Belong to a transaction, or are no settings.
+NOT_KEPT = frozenset((b"transaction_isolation", b"transaction_read_only", b"transaction_deferrable", b"is_superuser",
+                      b"seed", b"server_version", b"lc_collate", b"lc_ctype"))
+
+# The name by its place in Server.asked_order.
+NAMED = b"SELECT 's', i, %b FROM (VALUES %%b) v(i,n)" % as_hex(b"pg_catalog.current_setting(n,true)")
+ANY_NAME = (b"SELECT 'a', %b, %b FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
+            % (as_hex(b"name"), as_hex(b"setting")))
+IN_PREPARED = (b"SELECT 'p', %b, %b FROM pg_catalog.pg_prepared_statement() WHERE from_sql"
+               % (as_hex(b"name"), as_hex(b"statement")))
+IN_LISTEN = b"SELECT 'n', %b, NULL FROM pg_catalog.pg_listening_channels() l(c)" % as_hex(b"c")
+# Everything in a schema depends on it, and pg_depend has an index for that.
+IN_TEMP = (b"(SELECT 't', NULL, NULL FROM pg_catalog.pg_depend WHERE refclassid OPERATOR(pg_catalog.=) "
+           b"2615::pg_catalog.oid AND refobjid OPERATOR(pg_catalog.=) pg_catalog.pg_my_temp_schema() LIMIT 1)")
+IN_LOCKS = (b"(SELECT 'l', NULL, NULL FROM pg_catalog.pg_lock_status() WHERE locktype OPERATOR(pg_catalog.=) "
+            b"'advisory' AND pid OPERATOR(pg_catalog.=) pg_catalog.pg_backend_pid() LIMIT 1)")
+IN_CURSORS = b"(SELECT 'h', NULL, NULL FROM pg_catalog.pg_cursor() WHERE is_holdable LIMIT 1)"
+PARTS = ((PREPARED, IN_PREPARED), (LISTEN, IN_LISTEN), (TEMP, IN_TEMP), (LOCKS, IN_LOCKS), (CURSORS, IN_CURSORS))
+
+
+# In front of a probe that a time limit of the client's own has cut short; without BEGIN it ends with the probe.
+GUARDS = ((b"statement_timeout", 0), (b"lock_timeout", 0), (b"transaction_timeout", 17))
+WAIT_FOR_NOBODY = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"     # a DEFERRABLE one may wait
+TRIES = 10              # of a probe that is cut short
+CUT_SHORT = frozenset(("57014", "55P03", "40001"))
+
+
+cdef bint ask(Client c, Server s) except -1:
+    """Ask what the statements since the last probe may have changed. False: nothing there is to ask about."""
+    cdef bytes text
+    cdef Engine engine = c.engine
+    cdef uint32_t later = 0
+    if s.unsure and c.db.unread and not is_given_up(c.db, c.loop.now):
+        later = s.touched & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
+    elif s.unsure:
+        settle_unsure(c, s)
+    if "probe" in engine.omit:
+        s.touched = 0
+        s.names = None
+        s.any_name = False
+        return False
+    if s.touched & UNREADABLE and c.pool.pin_unknown:
+        s.touched |= UNNAMED
+    elif s.touched & UNREADABLE:
+        s.unlisted = True
+    c.asked_listens, c.sent_listens = c.sent_listens, None
+    if later:
+        s.asked, s.asked_names, s.asked_any = s.touched & LISTEN, None, False
+        s.touched = later
+    else:
+        s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
+        c.asked_preparing, c.preparing = c.preparing, None
+        s.touched = 0
+        s.names = None
+        s.any_name = False
+        s.known = None
+    if s.asked_names is not None:
+        for name in [name for name in s.asked_names if not name.isascii()]:
+            s.asked_names.discard(name)
+            s.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
+    s.guarded = s.tries != 0
+    text = question(c, s)
+    s.rows = []
+    s.rows_told = -1 if text else 0
+    if not text:
+        answered_probe(s)
+        return False
+    count(c, "probes", c.reason or "")
+    own_query(s, text, P_PROBE)
+    s.flush()
+    return True
+
+
+cdef bytes question(Client c, Server s):
+    """The probe, and with it in s.asked_order the names it asks for."""
+    cdef list parts = []
+    cdef bytes before = b""
+    cdef Database db = c.db
+    if s.asked & SETTINGS:
+        if s.asked_names is None:
+            s.asked_names = set()
+        if s.asked_any:
+            parts.append(ANY_NAME)
+            s.asked_names.update((ROLE, AUTHORIZATION))
+            s.asked_names.update([name for name in c.kept.settings if b"." in name])
+            if db.knowledge is not None:
+                s.asked_names.update(db.knowledge.custom)
+        if AUTHORIZATION in s.asked_names:
+            s.asked_names.add(ROLE)
+        s.asked_order = list(s.asked_names)
+        limits = [] if not s.guarded else list(LIMITS) if s.asked_any else [*LIMITS & s.asked_names]
+        if limits:
+            # Asked for before they are set aside.
+            s.asked_order = limits + [name for name in s.asked_order if name not in LIMITS]
+            before = named(s.asked_order, 0, len(limits)) + b";"
+        if len(s.asked_order) > len(limits):
+            parts.append(named(s.asked_order, len(limits), len(s.asked_order)))
+    for bit, part in PARTS:
+        if s.asked & <uint32_t>bit:
+            parts.append(part)
+    if not s.guarded or not (parts or before):
+        return b" UNION ALL ".join(parts)
+    return (WAIT_FOR_NOBODY + before + b"".join([b"SET LOCAL " + name + b"=0;" for name, version in GUARDS
+                                                 if s.version >= version]) + b" UNION ALL ".join(parts))
+
+
+cdef bytes named(list names, Py_ssize_t start, Py_ssize_t end):
+    """The question for these settings."""
+    return NAMED % b",".join([b"('%d',%b)" % (i, sql_text(names[i])) for i in range(start, end)])
+
+
+cdef bint probe_again(Client c, Server s, dict failed) except -1:
+    """A probe has failed: whether it is worth another try, in which time limits are set aside.
+
+    Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
+    """
+    s.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+        return False
+    s.touched |= s.asked
+    s.names = (s.names or set()) | (s.asked_names or set())
+    s.any_name = s.any_name or s.asked_any
+    s.rows = None
+    s.asked = 0
+    c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
+    for name, found in (c.asked_preparing or {}).items():
+        c.preparing = c.preparing or {}
+        c.preparing[name] = c.preparing.get(name, set()) | found
+    c.asked_preparing = None
+    return True
+
+
+cdef int keep_row(Server s, const char *p, size_t n) except -1:
+    """Remember a DataRow of the answer: p[:n] from its number of columns on."""
+    cdef uint16_t columns, _i
+    cdef size_t pos = 2, size
+    cdef list row = []
+    if n < 2:
+        return 0
+    columns = be16(p)
+    for _i in range(columns):
+        if n < pos + 4:
+            return 0
+        size = be32(p + pos)
+        pos += 4
+        if size == 0xFFFFFFFF:
+            row.append(None)
+            continue
+        if n < pos + size:
+            return 0
+        row.append(p[pos:pos + size])
+        pos += size
+    if s.rows is not None:
+        s.rows.append(tuple(row))
+    return 0
+
+
+cdef bint count_rows(Server s, const char *tag, size_t n) except? -1:
+    """CommandComplete of a probe (the tag with its NUL): how many rows it had. Nothing of it is forwarded: False."""
+    cdef bytes words = tag[:n]
+    if words.startswith(b"SELECT ") and words[7:-1].isdigit():
+        s.rows_told = max(s.rows_told, 0) + int(words[7:-1])
+    return False
+
+
+cdef int answered_probe(Server s) except -1:
+    """The probe is answered: this is what the client's session holds."""
+    cdef Client c = s.client
+    cdef uint32_t touched = s.asked, found = 0
+    cdef list rows = s.rows
+    cdef dict preparing
+    cdef bint any_name = s.asked_any and touched & <uint32_t>SETTINGS
+    cdef frozenset channels
+    s.rows = None
+    s.asked = 0
+    if c is None:
+        return 0
+    preparing, c.asked_preparing = c.asked_preparing or {}, None
+    if rows is None:
+        return too_large(c, s, touched)
+    try:
+        if s.rows_told != len(rows):
+            raise ValueError("rows are missing")
+        rows = [decoded(s, row) for row in rows]
+    except (ValueError, IndexError, TypeError):
+        return close_server(s, "the answer to a probe makes no sense")
+    channels = c.kept.channels
+    if touched & LISTEN:
+        channels = frozenset([row[1] for row in rows if row[0] == b"n"])
+        take_channels(c, channels)
+    if touched & PREPARED:
+        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, touched)
+        if c.sql is not None and not all([name.isascii() and value[1] is not None for name, value in c.sql.items()]):
+            found |= PREPARED
+    if touched & SETTINGS or channels != c.kept.channels:
+        found |= take_settings(c, s, rows, any_name, channels)
+    for row in rows:
+        if row[0] == b"t":
+            found |= TEMP
+        elif row[0] == b"l":
+            found |= LOCKS
+        elif row[0] == b"h":
+            found |= CURSORS
+    found |= touched & (FOREVER | UNNAMED)
+    found |= c.pins & (FOREVER | UNNAMED | ~touched)
+    s.asked_order = None
+    return pin(c, s, found)
+
+
+cdef tuple decoded(Server s, tuple row):
+    """A row of the answer with its name and value as they are. ValueError, IndexError, TypeError: it makes no sense."""
+    kind, name, value = row
+    if kind == b"s":
+        name = s.asked_order[int(name)]
+    elif kind == b"a" or kind == b"p" or kind == b"n":
+        name = unhexlify(name)
+    if value is not None or kind == b"p":
+        value = unhexlify(value)
+    return (kind, name, value)
+
+
+cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t touched) except -1:
+    """The server has these SQL-level prepared statements now (name -> text): which are the client's?"""
+    cdef dict before = s.sql or {}
+    cdef dict own = c.sql or {}
+    cdef dict kept = {}, there = {}
+    cdef tuple former, value
+    for name in {*found, *own}:
+        text = found.get(name)
+        former = before.get(name)
+        if text is not None and (
+                former is None or former[0] != text or (name in preparing and own.get(name) == former)):
+            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, touched))
+            continue
+        # Unchanged: what another client left here, or nothing, says nothing of its own.
+        if text is not None:
+            there[name] = former
+        value = own.get(name) if (text is None) == (former is None) else None
+        if value is not None:
+            kept[name] = value
+    s.sql = there or None
+    c.sql = kept or None
+    return 0
+
+
+cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing, uint32_t touched):
+    """The ParseSettings that a statement of the client was prepared under; None: nobody knows."""
+    cdef set settings = {each for _text, each in preparing.get(name, ())}
+    if not settings:        # by a function, or a text that another executes by name
+        settings.add(None if touched & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
+    if former is not None and former[0] == text:
+        settings.add(former[1])         # it may be that one still
+    return settings.pop() if len(settings) == 1 else None
+
+
+cdef int too_large(Client c, Server s, uint32_t touched) except -1:
+    """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
+    s.asked_order = None
+    if touched & (SETTINGS | PREPARED):
+        s.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
+        return pin(c, s, c.pins | LARGE)
+    s.touched |= touched            # for the scrub
+    return close_client(c, "session state too large", f"too much session state, by {c.reason}", "53400")
+
+
+cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozenset channels) except? 0:
+    """The client's new State from the rows of a probe. Returns LARGE when it is too large to be moved, else 0."""
+    cdef Engine engine = c.engine
+    cdef dict settings = {} if any_name else dict(c.kept.settings)
+    cdef bytes value
+    cdef uint32_t large = 0
+    for row in rows:
+        kind, name, value = row
+        if kind != b"s" and kind != b"a":
+            continue
+        if kind == b"a" and s.guarded and name in LIMITS:
+            continue                # set aside for the probe, and asked for before that
+        name = name.lower()
+        if name in NOT_KEPT or is_reported(c.pool, name):
+            continue
+        if value is None or (name == ROLE and value == b"none"):
+            settings.pop(name, None)
+        elif name == AUTHORIZATION and value == c.pool.user.name.encode("utf-8", "surrogateescape"):
+            settings.pop(name, None)
+        elif value == b"" and b"." in name and name not in c.kept.settings and any_name:
+            continue            # another client's, reset: to this one it never was
+        else:
+            settings[name] = value
+    if size_of(settings, channels) > LARGE_STATE:
+        settings, large = c.kept.settings, <uint32_t>LARGE
+    c.kept = s.kept = intern_state(engine, settings, channels)
+    return large
+
+
+cdef int settle_lone(Client c, Server s, char status) except -1:
+    """ReadyForQuery behind a lone SET, RESET or the like: it is in effect, or the server has to be asked."""
+    cdef object verdict = s.lone
+    if status != b"I" or not s.lone_done:
+        return doubt_lone(s)
+    s.lone = None
+    if verdict.plain is None:
+        return cleared(c, s, verdict)
+    name, text = verdict.plain
+    if name in NOT_KEPT or is_reported(c.pool, name):
+        return 0
+    if c.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
+        return touches(s, verdict, verdict.touch)
+    if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
+        return touches(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
+    c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
+    return 0
+
+
+cdef int cleared(Client c, Server s, object verdict) except -1:
+    """A text has succeeded that does nothing but clear (session.clears); bring_base() sets the start values anew."""
+    cdef uint32_t bits = verdict.clears
+    cdef dict settings = dict(c.kept.settings)
+    cdef frozenset channels = c.kept.channels
+    if "base" in c.engine.omit or ROLE in c.start.settings or AUTHORIZATION in c.start.settings:
+        return touches(s, verdict, verdict.touch)
+    if bits & CLEARS_SETTINGS:
+        for name in list(settings):
+            if name != ROLE and name != AUTHORIZATION:
+                set_back(c, settings, name)
+        settings.update(c.start.settings)
+    if bits & CLEARS_NAMED and verdict.resets is not None:
+        for name in verdict.resets:
+            set_back(c, settings, name)
+    if bits & (CLEARS_ROLE | CLEARS_AUTHORIZATION):
+        settings.pop(ROLE, None)
+    if bits & CLEARS_AUTHORIZATION:
+        settings.pop(AUTHORIZATION, None)
+    if bits & CLEARS_LISTEN:
+        channels = frozenset()
+        take_channels(c, channels)
+    if bits & CLEARS_PREPARED:
+        c.sql = s.sql = None
+    c.kept = s.kept = intern_state(c.engine, settings, channels)
+    return 0
+
+
+cdef int set_back(Client c, dict settings, bytes name) except -1:
+    """RESET of one setting: what the client started with, else what the server has of its own."""
+    value = c.start.settings.get(name)
+    if value is None:
+        settings.pop(name, None)
+    else:
+        settings[name] = value
+    return 0
+
+
+# --- pins -------------------------------------------------------------------------------------------------------
+
+cdef int pin(Client c, Server s, uint32_t found) except -1:
+    """Hold the client to its server as long as the session has what cannot move. May close the client."""
+    cdef Pool pool = c.pool
+    for bit, name in ((TEMP, "temp"), (LOCKS, "locks"), (CURSORS, "cursors")):
+        if name in c.engine.omit:
+            found &= ~<uint32_t>bit
+    if found == c.pins:
+        return 0
+    if found == 0:
+        return unpin(c)
+    if c.pins & ~<uint32_t>HELD == 0:
+        if pool.mode == MODE_STATEMENT or not pool.pins.take(pool.max_pinned):
+            c.pins = found
+            why = "statement pooling mode" if pool.mode == MODE_STATEMENT else f"max_pinned = {pool.max_pinned}"
+            text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
+            c.pins = 0
+            s.touched = found           # for the scrub
+            count(c, "pins_refused", c.reason or "")
+            return close_client(c, "max_pinned", text, "53400")
+        c.pinned_at = c.loop.now
+        c.pinned_xacts = 0
+        c.pin_logged = False
+    for bit, name in PIN_NAMES:
+        if found & ~c.pins & <uint32_t>bit:
+            count(c, "pins", name)
+    c.pins = found
+    return 0
+
+
+cdef int unpin(Client c) except -1:
+    cdef bint counted = c.pins & ~<uint32_t>HELD != 0
+    c.pins = 0
+    if counted:
+        c.pool.pins.give()
+    return 0
+
+
+cdef int unhold(Client c) except -1:
+    """The client keeps its server for the catalog's sake no longer; other pins stay."""
+    c.pins &= ~<uint32_t>HELD
+    return 0
+
+
+cdef str pin_reasons(Client c):
+    """Why the client is pinned, for people."""
+    return ", ".join([name for bit, name in PIN_NAMES if c.pins & <uint32_t>bit])
+
+
+# --- scrubbing --------------------------------------------------------------------------------------------------
+
+cdef bint limits_again(Server s, dict failed) except -1:
+    """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
+    if failed is None:
+        s.kept = s.kept.rest
+        s.tries = 0
+        return False
+    s.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+        return False
+    own_query(s, taken_off(s.kept), P_LIMITS)
+    s.flush()
+    return True
+
+
+cdef int scrub(Server s) except -1:
+    """Its client has left with state in the session: wipe it before anybody else comes."""
+    s.rows = None
+    s.asked = 0                 # whose probe that was is gone
+    s.state = SV_TESTED
+    s.since = s.loop.now
+    s.pool.tested.append(s)
+    s.scrubbing = True
+    forget_unsure(s)
+    own_query(s, b"DISCARD ALL", P_RESET)
+    return s.flush()
+
+
+cdef int scrubbed(Server s) except -1:
+    """DISCARD ALL has succeeded."""
+    s.scrubbing = False
+    s.touched = 0
+    s.names = None
+    s.any_name = False
+    s.lone = None
+    s.sql = None
+    s.foreign = False
+    s.last_user = None
+    s.unlisted = False
+    s.tries = 0
+    s.kept = s.pool.engine.no_state
+    return 0

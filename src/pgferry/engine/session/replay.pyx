@@ -1,0 +1,279 @@
+"""What a server needs in front of its next client's first message: tracked parameters, session state.
+
+A client that comes back to a crowded pool finds other clients' values at every server, and needs the same Query each
+time: the last one is kept (Restore), and taken again when the same values differ.
+"""
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.session.classify cimport count
+from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
+from pgferry.engine.wire.messages cimport quote_literal, simple_query
+from pgferry.engine.core.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Engine
+from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.pool.pooling cimport close_client, close_server, may_read_sequences, own_message, own_query
+from pgferry.engine.core.session_state cimport assignment, in_transaction, is_uncertain, origin, reported_text, way, way_anew
+
+cdef enum:
+    MOST_REMEMBERED = 65536     # bytes of the Queries that a client remembers
+    PLAIN = 63          # tracked parameters that have a bit of their own in a mask; the last bit is for all others
+    RETRIES = 2         # so many servers more than the pool has may refuse a restore, one after the other
+
+cdef uint64_t ALL = 0xFFFFFFFFFFFFFFFF     # a mask
+
+# Not the client's fault: a time limit of the former client, a cancel request that came late, a lock, a full disk.
+PASSING = frozenset(("57014", "55P03", "40001", "40P01", "53000", "53100", "53200", "57P01", "57P02", "57P03"))
+
+
+cdef int bring(Client c, Server s, bint anew) except -1:
+    """Queue what brings the server to the client's tracked parameters (COMPAT 4.2) and session state.
+
+    Session state is set in a transaction: if it fails, that one stays open and failed, and nothing that the client
+    has sent behind it is carried out (see permit.may_go). `anew`: others may have left settings whose names nobody
+    knows, so everything is set back first.
+    """
+    cdef uint64_t mask = 0
+    cdef bint exact = True
+    cdef Restore r = c.restore
+    cdef State kept = None
+    cdef int64_t start = 0
+    if c.vars is not s.vars:
+        exact = compare(c.vars, s.vars, &mask)
+        if exact and mask == 0:
+            c.vars = s.vars
+    if anew:
+        r = make_restore(c, s, ALL, False, c.kept, 0, True)
+        send(c, s, r)
+        s.anew = True
+    elif c.kept is not s.kept:
+        kept = c.kept
+        start = origin(s.kept, kept)
+    if not anew and (mask or kept is not None):
+        if (r is None or r.vars is not c.vars or r.mask != mask or r.kept is not kept or r.origin != start
+                or r.exact != exact or r.base is not c.pool.reset_vars or mask >> PLAIN):
+            r = make_restore(c, s, mask, exact, kept, start, False)
+        send(c, s, r)
+    if s.foreign and may_read_sequences(c):
+        s.foreign = False
+        own_query(s, b"DISCARD SEQUENCES", P_VARS)
+    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked or (s.bringing is not None and r.uncertain)):
+        # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
+        c.proving = True
+        c.pause(PAUSE_WAIT)
+        s.flush()
+    return 0
+
+
+cdef bint compare(tuple wanted, tuple present, uint64_t *mask) except -1:
+    """Note in `mask` which parameters have another value; returns whether all others are equal.
+
+    None is a parameter that a server does not report: it is left alone.
+    """
+    cdef Py_ssize_t i, n = min(len(wanted), len(present))
+    cdef bint exact = len(wanted) == len(present)
+    mask[0] = 0
+    for i in range(n):
+        if wanted[i] is present[i]:
+            continue
+        if wanted[i] is None or present[i] is None:
+            exact = False
+        elif wanted[i] != present[i]:
+            mask[0] |= <uint64_t>1 << min(i, PLAIN)
+    return exact
+
+
+cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State kept, int64_t start, bint anew):
+    """The Query for these differences; the client remembers it. `anew`: there is nothing to compare with."""
+    cdef Restore r = Restore.__new__(Restore)
+    cdef bytes text, sql = b""
+    r.vars = c.vars
+    r.mask = mask
+    r.exact = exact
+    r.base = c.pool.reset_vars
+    r.kept = kept
+    r.origin = start
+    r.pending = []
+    r.uncertain = kept is not None and is_uncertain(kept)
+    text = set_vars(c, s, mask, r)
+    if kept is not None and anew:
+        sql = way_anew(s.kept, kept, c.engine.omit)
+    elif kept is not None:
+        sql = way(s.kept, kept, c.engine.omit)
+    r.stateful = bool(sql)
+    r.in_block = r.stateful or (c.judged and matters(c.engine, mask))
+    sql = sql + text if anew else text + sql        # RESET ALL comes first
+    if sql:
+        r.message = simple_query(in_transaction(sql) if r.in_block else sql)
+        if not anew and len(sql) <= MOST_REMEMBERED:
+            c.restore = r
+    return r
+
+
+cdef bint matters(Engine engine, uint64_t mask) except -1:
+    """Whether statements can mean something else with other values of these parameters."""
+    cdef object index = engine.tracked_index.get("application_name")
+    return mask & ~(<uint64_t>1 << <uint64_t>min(index, PLAIN)) if index is not None else mask != 0
+
+
+cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
+    """The SETs of the tracked parameters in `mask`; (index, value) of each goes to r.pending.
+
+    Where client_encoding changes, the same bytes are not the same value any more.
+    """
+    cdef list parts = []
+    cdef Engine engine = c.engine
+    cdef object encoding = engine.tracked_index.get("client_encoding")
+    cdef bint recoded = encoding is not None and mask >> <uint64_t>min(encoding, PLAIN) & 1
+    for i, (value, present) in enumerate(zip(c.vars, s.vars)):
+        if value is None or present is None:
+            continue
+        if not (mask >> <uint64_t>min(i, PLAIN) & 1 and (i < PLAIN or mask == ALL or value != present)):
+            if not recoded or value.isascii():
+                continue
+        name = engine.tracked[i].lower()
+        if not value.isascii():
+            r.recoded |= name != "application_name"
+            parts.append(b"SELECT pg_catalog.set_config(%b,%b,false) IS NULL;" % (
+                quote_literal(name.encode()), reported_text(engine, c.vars, i, s.version)))
+        elif name == "search_path":
+            parts.append(assignment(b"search_path", value))
+        else:
+            parts.append(b'SET "%b"=%b;' % (engine.tracked[i].encode(), quote_literal(value)))
+        own = c.pool.reset_vars[i]
+        if name == "datestyle" and b"," not in value and own is not None and own.isascii():
+            # Half of it comes from the value before: that is to be the server's own.
+            parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(own))
+        r.pending.append((i, value))
+    return b"".join(parts)
+
+
+cdef int send(Client c, Server s, Restore r) except -1:
+    s.bringing = r.kept
+    s.restore = r if r.mask else None
+    s.reported = 0
+    s.pending_vars = r.pending or None
+    if r.stateful:
+        c.pool.restores += 1
+    s.restoring = r.in_block
+    if r.message is not None:
+        return own_message(s, r.message, P_VARS)
+    if s.bringing is not None:
+        s.kept, s.bringing = s.bringing, None       # nothing to do, so nothing to wait for
+    return 0
+
+
+# --- answers ----------------------------------------------------------------------------------------------------
+
+cdef bint is_expected(Server s, Py_ssize_t index, bytes value) except -1:
+    """Whether PostgreSQL reports what it was just sent; Server.vars then takes it with settle_reported()."""
+    cdef Restore r = s.restore
+    if index >= PLAIN or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
+        return False
+    s.reported |= <uint64_t>1 << index
+    return True
+
+
+cdef int settle_reported(Server s) except -1:
+    """Let Server.vars say what has been reported."""
+    cdef Restore r = s.restore
+    cdef list values
+    if r.exact and s.reported == r.mask:
+        s.vars = r.vars
+    elif s.reported:
+        values = list(s.vars)
+        for i, value in enumerate(r.vars[:PLAIN]):
+            if s.reported >> <uint64_t>i & 1:
+                values[i] = value
+        s.vars = s.pool.engine.same_vars(tuple(values))
+    s.restore = None
+    return 0
+
+
+cdef int brought(Server s, Client c, dict failed) except -1:
+    """A Query of a restore is answered: with the last one the client's parameters and state are set.
+
+    What the server holds is noted only now. `failed`: the fields of an error.
+    """
+    cdef Restore r = s.restore
+    if c is None:
+        return close_server(s, "client went away while its parameters were set")
+    if failed is not None or s.xact != b"I":
+        return not_brought(s, c, failed or {})
+    if r is not None:
+        settle_reported(s)
+    if s.pending_vars is not None:
+        if r is None or r.recoded:
+            take_recoded(s)
+        if r is None or s.vars is not r.vars or not r.learned:
+            for i, value in s.pending_vars:
+                s.pool.learn(i, value, s.vars[i])
+            if r is not None:
+                r.learned = s.vars is r.vars
+        s.pending_vars = None
+    if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
+        if s.plan.front().number == P_VARS:
+            return 0                    # DISCARD SEQUENCES is still to come
+    if s.bringing is not None:
+        s.kept, s.bringing = s.bringing, None
+    if s.anew:
+        s.anew = s.unlisted = False
+    c.retries = 0
+    c.proving = False
+    s.restoring = False
+    if c.start_vars is c.vars:
+        c.start_vars = s.vars           # as PostgreSQL writes them
+    c.vars = s.vars
+    c.vars_unchecked = c.kept_unchecked = False
+    return c.unpause(PAUSE_WAIT)
+
+
+cdef int take_recoded(Server s) except -1:
+    """PostgreSQL does not report a value again that is the same in another encoding: it is as the client wrote it."""
+    cdef list values = list(s.vars)
+    for i, value in s.pending_vars:
+        if not value.isascii() and s.pool.engine.tracked[i].lower() != "application_name":
+            values[i] = value
+    s.vars = s.pool.engine.same_vars(tuple(values))
+    return 0
+
+
+cdef int not_brought(Server s, Client c, dict failed) except -1:
+    """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
+    cdef bint start = c is None or c.kept_unchecked or c.vars_unchecked
+    code = failed.get("C", "08P01")
+    if c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.kept))) and try_elsewhere(
+            s, c, "session state could not be restored"):
+        return 0
+    text = failed.get("M", "invalid server parameter")
+    if c is None:
+        return close_server(s, "client went away while its parameters were set")
+    s.client = None
+    c.server = None
+    if not start:
+        text = f"session state could not be restored: {text}"
+        count(c, "replay_failures", code)       # the text may hold a client's values
+    close_server(s, "invalid server parameter")
+    return close_client(c, "invalid server parameter", text, code)
+
+
+cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
+    """A restore has failed, or its server is lost: a client of which nothing was sent behind it gets another server.
+
+    This one is closed then. False: it is too late for that, or it has failed too often.
+    """
+    cdef uint32_t i
+    if c.state != CL_ACTIVE or c.turns_here or c.passing or c.retries >= c.pool.server_count() + RETRIES:
+        return False
+    for i in range(s.plan.size()):
+        if not (s.plan.at(i).kind == K_QUERY and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == P_VARS):
+            return False
+    c.retries += 1
+    count(c, "replays_elsewhere", reason)
+    s.client = None
+    c.server = None
+    c.state = CL_IDLE
+    c.idle_since = c.loop.now
+    c.proving = False
+    close_server(s, reason)
+    c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
+    return True

@@ -1,0 +1,1 @@
+"""What lies in memory that all workers share: counts, durations."""

@@ -1,5 +1,0 @@
-# Telling other workers that a place under a limit is free.
-from pgferry.engine.model cimport Pool
-
-
-cdef int place_is_free(Pool pool) except -1

@@ -1,5 +1,0 @@
-"""What Python sees of waking workers."""
-
-from pgferry.engine.model import Engine
-
-def look_again(engine: Engine) -> None: ...

@@ -1,0 +1,1 @@
+"""PostgreSQL's messages as bytes, and network addresses."""
