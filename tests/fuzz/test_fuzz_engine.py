@@ -162,7 +162,7 @@ def everybody_is_served_and_nothing_is_left(rig: Arena) -> None:
     rig.peace()
     assert rig.pool.total_servers == 0 and rig.counts(rig.pool) == (0, 0)
     assert len(rig.engine.table) == 0, "statements that nobody holds"
-    assert rig.loop.buffered == 0 and rig.loop.buffers == 0
+    assert rig.loop.memory.bytes == 0 and rig.loop.memory.buffers == 0
     assert not rig.bugs, rig.bugs
 
 

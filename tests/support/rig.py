@@ -8,11 +8,12 @@ import msgspec
 
 from pgferry.auth.scram import SaltSource
 from pgferry.config.model import Config, Database, Settings, User
-from pgferry.engine.core.model import Client, Engine, Pool, Server
+from pgferry.engine.core.model import Client, Pool, Server
 from pgferry.engine.io.log import Log
-from pgferry.engine.io.loop import Loop, Stream
-from pgferry.engine.ops import harness, show
-from pgferry.engine.pool import upkeep
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.io.stream import Stream
+from pgferry.engine.ops import harness, maintenance, show
+from pgferry.engine.ops.worker_engine import WorkerEngine
 from pgferry.engine.shared.ledger import Ledger, create
 from pgferry.worker import configure
 from pgferry.worker.host import Host
@@ -79,7 +80,7 @@ class Rig:
         self.ledger_fd = create(1)
         self.ledger = Ledger(self.ledger_fd, 1, 0)
         self.host = RigHost(SaltSource(self.ledger.secret))
-        self.engine = Engine(self.loop, self.ledger, 0, 1, self.host, self.log)
+        self.engine = WorkerEngine(self.loop, self.ledger, 0, 1, self.host, self.log)
         self.host.engine = self.engine
         self.host.slow = Now()
         self.bugs: list[BaseException] = []
@@ -219,7 +220,7 @@ class Rig:
         return list(self.backends.values())[i]
 
     def tick(self) -> None:
-        upkeep.tick(self.engine)
+        maintenance.tick(self.engine)
         self.pump()
 
     def check(self) -> None:

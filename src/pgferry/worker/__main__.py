@@ -9,11 +9,11 @@ import socket
 import sys
 
 from pgferry.auth.scram import SaltSource
-from pgferry.engine.core.model import Engine
 from pgferry.engine.io.log import Log
 from pgferry.engine.io.loop import Loop
 from pgferry.engine.ops import handover, worker_loop
 from pgferry.engine.ops.listener import Listener
+from pgferry.engine.ops.worker_engine import WorkerEngine
 from pgferry.engine.ops.worker_loop import Watch
 from pgferry.engine.pool import peers, waking
 from pgferry.engine.shared.ledger import Ledger
@@ -52,7 +52,7 @@ class Worker:
         self._loop = Loop()
         ledger = Ledger(args.ledger_fd, args.workers, args.index)
         self._host = Host(SaltSource(ledger.secret))
-        self._engine = Engine(self._loop, ledger, args.index, args.workers, self._host, self._log)
+        self._engine = WorkerEngine(self._loop, ledger, args.index, args.workers, self._host, self._log)
         self._host.engine = self._engine
         if args.workers > 1:
             self._engine.wakes = args.wake_fds

@@ -4,7 +4,7 @@ from pgferry.auth.secrets import classify
 from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
-from pgferry.engine.core.model import MODES, Database, Engine, Pool, User
+from pgferry.engine.core.model import MODES, Database, Engine, Pool, PoolKind, User
 from pgferry.engine.ops import operations
 from pgferry.engine.pool import peers
 from pgferry.tls.contexts import Accept, Connect
@@ -63,7 +63,7 @@ def settings_into_engine(engine: Engine, config: Config, before: Config | None) 
     s = config.settings
     engine.new_greetings(s.login_notify_message)
     engine.loop.rounds = s.sbuf_loopcnt
-    engine.loop.chunk = max(s.pkt_buf, 64)
+    engine.loop.memory.chunk = max(s.pkt_buf, 64)
     engine.max_packet_size = s.max_packet_size
     engine.max_prepared = s.max_prepared_statements
     engine.round_robin = s.server_round_robin
@@ -209,7 +209,7 @@ def configure_state(pool: Pool, config: Config) -> None:
     """The pool's policy about session state, and the limits of its pins."""
     db = pool.db.conf
     pool.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
-    if pool.lookups is not None:
+    if pool.kind == PoolKind.POOL_LOOKUPS:
         pool.session_state = POLICIES.index("ignore")  # nobody changes sessions there
     pool.scrub = SCRUBS.index(effective.scrub(config, db))
     pool.pin_unknown = effective.unknown_state(config, db, pool.user.conf) == "pin"

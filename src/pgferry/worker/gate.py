@@ -12,7 +12,7 @@ from pgferry.auth.errors import Refused
 from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
 from pgferry.auth.secrets import SecretKind
 from pgferry.config.rules import HbaRule, LdapOptions
-from pgferry.engine.client.login import Login
+from pgferry.engine.client.login_data import Login
 from pgferry.engine.core.model import Database
 from pgferry.engine.services.auth_query import look_up, lookup_pool
 from pgferry.frames import Message

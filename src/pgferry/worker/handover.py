@@ -14,7 +14,7 @@ from collections.abc import Callable
 from typing import Any
 
 from pgferry.engine.core.model import Engine
-from pgferry.engine.io.loop import Stream
+from pgferry.engine.io.stream import Stream
 from pgferry.engine.ops import handover
 from pgferry.engine.ops.worker_loop import Watch
 from pgferry.frames import Frames, Message, packed

@@ -9,7 +9,7 @@ from pgferry.auth.cache import KeyCache, VerifierCache
 from pgferry.auth.secrets import Secret, SecretKind, classify
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine.core.model import Client, Database, Engine, Pool, User
+from pgferry.engine.core.model import Client, Database, Engine, Pool, PoolKind, User
 from pgferry.engine.ops import operations
 from pgferry.engine.ops.worker_loop import Tunnel
 from pgferry.engine.pool import cancel, peers
@@ -78,7 +78,11 @@ class Host:
     def server_secret(self, pool: Pool) -> Secret:
         """What the pool logs in to PostgreSQL with."""
         secret = classify(effective.server_secret(self.config, pool.db.conf, pool.user.name))
-        if secret.kind is SecretKind.NONE and pool.db.conf.user != pool.user.name and pool.lookups is None:
+        if (
+            secret.kind is SecretKind.NONE
+            and pool.db.conf.user != pool.user.name
+            and pool.kind != PoolKind.POOL_LOOKUPS
+        ):
             return pool.db.found.get(pool.user.name, (secret, None))[0]
         return secret
 

@@ -9,9 +9,10 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine.core.model import Database, Engine
-from pgferry.engine.ops import handover, operations, show, watching
+from pgferry.engine.core.model import Database, Engine, Shutdown
+from pgferry.engine.ops import handover, operations, show
 from pgferry.engine.pool import draining, peers
+from pgferry.engine.session import watching
 from pgferry.frames import Message
 from pgferry.tls.files import TlsFault
 from pgferry.worker import configure
@@ -20,8 +21,6 @@ from pgferry.worker.handover import Giver
 from pgferry.worker.host import Host
 
 Row = dict[str, Any]
-DRAINING = 3
-"""engine.shutdown is at least this while draining."""
 
 
 class Wait:
@@ -106,7 +105,7 @@ class Requests:
         """Answer what has come true; called every tick."""
         if self._giver is not None:
             self._giver.go_on()
-        if self._engine.shutdown >= DRAINING:
+        if self._engine.shutdown >= Shutdown.DRAINING:
             draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
             answer: Message = {}
@@ -243,12 +242,12 @@ class Requests:
             draining.begin(engine, self._drain_seconds)
             self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
         elif message["mode"] == "wait_for_servers":
-            engine.shutdown = 1
+            engine.shutdown = Shutdown.WAIT_FOR_SERVERS
             operations.close_free(engine, None, "server shutting down")
             operations.refuse_waiting(engine, "server shutting down")
             self._wait("shutdown", None, lambda: operations.server_total(engine, None) == 0, answer)
         else:
-            engine.shutdown = 2
+            engine.shutdown = Shutdown.WAIT_FOR_CLIENTS
             self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
 
     def _wait(self, kind: str, db: str | None, holds: Callable[[], bool], answer: Answer) -> None:

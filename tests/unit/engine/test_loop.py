@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.engine.io.loop import Loop, Pause, Stream, StreamList
+from pgferry.engine.io.loop import Loop
+from pgferry.engine.io.stream import Pause, Stream, StreamList
 from pgferry.engine.ops import harness
 from pgferry.engine.ops.harness import Probe
 from pgferry.engine.ops.worker_loop import Watch
@@ -114,7 +115,7 @@ def test_unconsumed_bytes_are_held_and_come_again_with_the_next(loop: Loop) -> N
     far.sock.send(b"0")
     far.turns()
     assert far.fed == [b"1234567", b"6789", b"67890"]
-    assert loop.buffered == 0 and loop.buffers == 0
+    assert loop.memory.bytes == 0 and loop.memory.buffers == 0
 
 
 @pytest.mark.parametrize("size", [200_000, 300_000, 1_000_000])
@@ -139,7 +140,7 @@ def test_a_message_larger_than_the_buffer_is_fed_when_complete(loop: Loop, size:
     assert len(whole) == 1 and data.startswith(whole[0])
     assert len(far.fed) <= 4, "not offered again and again"
     far.probe.close()
-    assert loop.buffered == 0
+    assert loop.memory.bytes == 0
 
 
 def test_a_paused_stream_is_not_read_and_goes_on_where_it_was(loop: Loop) -> None:
@@ -174,7 +175,7 @@ def test_what_the_kernel_refuses_is_kept_and_sent_later(loop: Loop) -> None:
     far = Far(loop)
     data = b"x" * 3_000_000
     far.probe.write(data)
-    assert harness.facts(far.probe)["blocked"] and loop.buffered >= 1_000_000
+    assert harness.facts(far.probe)["blocked"] and loop.memory.bytes >= 1_000_000
     far.probe.write(b"end")
     got = bytearray()
     deadline = time.monotonic() + 10
@@ -182,7 +183,7 @@ def test_what_the_kernel_refuses_is_kept_and_sent_later(loop: Loop) -> None:
         got += far.read()
         far.turns(1)
     assert got == data + b"end"
-    assert far.probe.events == ["drained"] and loop.buffered == 0
+    assert far.probe.events == ["drained"] and loop.memory.bytes == 0
 
 
 def test_the_end_comes_after_the_last_bytes(loop: Loop) -> None:

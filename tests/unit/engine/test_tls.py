@@ -158,7 +158,7 @@ def test_written_bytes_arrive_in_order(made: Made) -> None:
         far.take()
         turns(loop, 2)
     assert bytes(far.got) == wanted
-    assert loop.buffered == 0
+    assert loop.memory.bytes == 0
 
 
 def test_the_end_with_close_notify(made: Made) -> None:

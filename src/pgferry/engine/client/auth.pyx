@@ -12,10 +12,9 @@ from pgferry.auth.hba import CERT_FAILED, PEER_FAILED, packed_address
 from pgferry.auth.hba import Login as Seen
 from pgferry.auth.secrets import NO_SECRET, Method, Secret, SecretKind, check_cleartext, check_md5, client_method
 
-from pgferry.engine.client.login cimport Login, authenticated, refuse
-from pgferry.engine.io.loop cimport PAUSE_WAIT
+from pgferry.engine.client.login_data cimport Login, refuse
 from pgferry.engine.core.model cimport REPL_PHYSICAL, Client
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.io.stream cimport PAUSE_WAIT
 
 cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else judges the password
 cdef tuple UNASKED = ("any", "ldap", "pam")         # a user need not be known here
@@ -77,13 +76,13 @@ cdef int challenge(Client c, Login login) except -1:
     else:
         known = False
     if login.kind == "any":
-        return authenticated(c, login)
+        return login.proceed(c)
     if not known and login.kind not in OUTSIDE:
         c.engine.say(c, "LOG", f"no such user: {login.username}")
     if login.kind == "trust":
         if not known:
             raise Refused(login.failure or TRUST_FAILED)
-        return authenticated(c, login)
+        return login.proceed(c)
     if login.kind in OUTSIDE:
         login.method = Method.PLAIN
         return ask(c, login, b"\0\0\0\x03")
@@ -92,7 +91,7 @@ cdef int challenge(Client c, Login login) except -1:
     if login.kind == "cert":
         if not known or not shown_own_certificate(c, login):
             raise Refused(login.failure or CERT_FAILED)
-        return authenticated(c, login)
+        return login.proceed(c)
     login.secret = secret
     login.method, login.possible = client_method(Method(login.kind), secret)
     if login.method is Method.MD5 and not login.possible and c.engine.host.gate.usual is SecretKind.SCRAM:
@@ -155,9 +154,9 @@ def decided(Client c, Login login, right, text):
     if c.login is not login:
         return
     if right:
-        go_on(c, login, authenticated)
+        go_on(c, login, let_in)
     else:
-        close_client(c, text, text)
+        c.close(text, text)
 
 
 cdef int ask(Client c, Login login, bytes body) except -1:
@@ -186,7 +185,7 @@ cdef int password_message(Client c, Login login, bytes body) except -1:
     if login.method is Method.MD5:
         if not check_md5(login.secret, login.username, login.salt, password) or not login.possible:
             raise Refused(login.failure or PASSWORD_FAILED)
-        return authenticated(c, login)
+        return login.proceed(c)
     name = login.username if login.found is None else login.found[0]
     if login.secret.kind is SecretKind.SCRAM:
         c.pause(PAUSE_WAIT)
@@ -196,7 +195,12 @@ cdef int password_message(Client c, Login login, bytes body) except -1:
         return 0
     if not check_cleartext(login.secret, name, password) or not login.possible:
         raise Refused(login.failure or PASSWORD_FAILED)
-    return authenticated(c, login)
+    return login.proceed(c)
+
+
+cdef int let_in(Client c, Login login) except -1:
+    """The client is who it says."""
+    return login.proceed(c)
 
 
 cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) except -1:
@@ -205,7 +209,7 @@ cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) exce
     try:
         step(c, login)
     except Refused as refused:
-        close_client(c, str(refused), str(refused))
+        c.close(str(refused), str(refused))
     except AuthError as error:
         refuse(c, error)
     return 0
@@ -234,7 +238,7 @@ cdef int scram_message(Client c, Login login, bytes body) except -1:
         login.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
     message = b"\0\0\0\x0c" + answer
     login.farewell = b"R" + struct.pack("!I", len(message) + 4) + message
-    return authenticated(c, login)
+    return login.proceed(c)
 
 
 cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
@@ -252,6 +256,6 @@ def verifier_ready(Client c, Login login, bytes first, verifier, error):
             raise Refused(SASL_FAILED)
         scram_first(c, login, verifier, first)
     except Refused as refused:
-        close_client(c, str(refused), str(refused))
+        c.close(str(refused), str(refused))
     except AuthError as refusal:
         refuse(c, refusal)

@@ -6,11 +6,9 @@ connection of pgferry's own that reads the catalog. Where that cannot be had, or
 told what it has written itself, and the values are checked in front of its first transaction.
 """
 
-from pgferry.engine.session.catalog cimport reader_of
-from pgferry.engine.client.login cimport Login
-from pgferry.engine.wire.messages cimport as_hex, quote_literal
+from pgferry.engine.client.login_data cimport Login
 from pgferry.engine.core.model cimport STATE_IGNORE, Client, Pool
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.wire.messages cimport as_hex, quote_literal
 
 from binascii import unhexlify
 
@@ -53,7 +51,7 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
 
     login.asking += 1
     # Half of a DateStyle comes from the value before: that is to be the server's own.
-    reader_of(c.db, c.engine).session.query(
+    c.engine.reader_of(c.db).ask(
         b"SELECT pg_catalog.set_config(%b,%b,true);SELECT %b" % (
             name, quote_literal(pool.reset_vars[index]),
             as_hex(b"pg_catalog.set_config(%b,%b,true)" % (name, quote_literal(value)))),
@@ -66,5 +64,5 @@ cdef int answered_all(Client c, Login login) except -1:
     if login.wrong is None:
         login.finish(c)
         return 0
-    return close_client(c, "invalid server parameter", login.wrong.get("M", "invalid server parameter"),
-                        login.wrong.get("C", "08P01"))
+    return c.close("invalid server parameter", login.wrong.get("M", "invalid server parameter"),
+                   login.wrong.get("C", "08P01"))

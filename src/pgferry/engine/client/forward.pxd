@@ -7,7 +7,7 @@ from pgferry.engine.core.model cimport Client, Server
 cdef inline size_t forward(Client c, const char *p, size_t n, size_t total) except? 0:
     """Pass the message on as it is, however much of it is there."""
     cdef size_t k = min(n, total)
-    c.loop.emit_run(p, k)
+    c.loop.out.emit_run(p, k)
     c.passing = total - k
     c.passing_on = True
     return k

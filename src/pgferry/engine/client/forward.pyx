@@ -6,9 +6,8 @@ The functions that nearly every message needs are in the .pxd.
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.io.loop cimport PAUSE_STALL
 from pgferry.engine.core.model cimport Client
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.io.stream cimport PAUSE_STALL
 from pgferry.engine.io.sys cimport put32
 
 
@@ -19,7 +18,7 @@ cdef size_t stall(Client c) except? 0:
 
 
 cdef size_t broken(Client c, str what) except? 0:
-    close_client(c, f"broken {what} packet", f"broken {what} packet")
+    c.close(f"broken {what} packet", f"broken {what} packet")
     return 0
 
 
@@ -32,12 +31,12 @@ cdef size_t renamed(Client c, const char *p, size_t n, size_t total, size_t name
     cdef size_t k = min(n, total)
     head[0] = p[0]
     put32(head + 1, <uint32_t>(total - 1 - (name_end + 1 - name_at) + name_len))
-    c.loop.emit(head, 5)
+    c.loop.out.emit(head, 5)
     if name_at > 5:
-        c.loop.emit(p + 5, name_at - 5)
-    c.loop.emit(name, name_len)
+        c.loop.out.emit(p + 5, name_at - 5)
+    c.loop.out.emit(name, name_len)
     if k > name_end + 1:
-        c.loop.emit_run(p + name_end + 1, k - name_end - 1)
+        c.loop.out.emit_run(p + name_end + 1, k - name_end - 1)
     c.passing = total - k
     c.passing_on = True
     return k

@@ -4,9 +4,9 @@ import os
 
 from libc.string cimport memcpy
 
-from pgferry.engine.wire.messages cimport parameter_status
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.sys cimport put32
+from pgferry.engine.wire.messages cimport parameter_status
 
 cdef enum:
     RANDOM = 1024                # random bytes fetched at a time

@@ -13,23 +13,20 @@ from pgferry.auth.errors import AuthError, Refused
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.client.canonical cimport ask_canonical
 from pgferry.engine.client.auth cimport authenticate, password_message
-from pgferry.engine.pool.connecting cimport want_servers
+from pgferry.engine.client.canonical cimport ask_canonical
 from pgferry.engine.client.greeting cimport Greeting, greet, greet_as, new_key, put_key
-from pgferry.engine.session.classify cimport is_reported
-from pgferry.engine.shared.ledger import LedgerFull
-from pgferry.engine.io.loop cimport PAUSE_WAIT
-from pgferry.engine.core.model cimport (
-    CL_IDLE, MODE_SESSION, STATE_IGNORE, Client, Database, Engine, Pool, User,
-)
-from pgferry.engine.pool.pooling cimport close_client
-from pgferry.engine.services.replication cimport abandon_server, join, replication_pool
-from pgferry.engine.io.handshakes cimport start_tls
-from pgferry.engine.session.connect_state cimport start_of
+from pgferry.engine.client.login_data cimport Login, refuse
 from pgferry.engine.client.startup cimport Startup, read_startup
+from pgferry.engine.core.model cimport (
+    CL_IDLE, MODE_SESSION, STATE_IGNORE, WAIT_FOR_CLIENTS, Client, Database, Engine, Pool, User,
+)
+from pgferry.engine.io.handshakes cimport start_tls
+from pgferry.engine.io.stream cimport PAUSE_WAIT
 from pgferry.engine.io.sys cimport be32
 from pgferry.engine.io.text cimport Text
+from pgferry.engine.session.connect_state cimport start_of
+from pgferry.engine.shared.ledger import LedgerFull
 
 cdef enum:
     MAX_STARTUP = 10000          # as PostgreSQL (MAX_STARTUP_PACKET_LENGTH)
@@ -45,24 +42,20 @@ NO_RIGHTS = "none"
 cdef tuple REPLICATION = ("no", "database", "yes")      # in the log, by model.Replication
 
 
-cdef class Login:
-    """What is known of a client before it is logged in."""
+cdef class ClientLogin(Login):
+    """A login, and what follows when somebody else has done their part of it."""
 
     def finish(self, Client c):
         """The pool has its welcome: complete the login."""
         welcome(self, c)
 
-    def abandon(self, Client c):
-        """The client is being closed."""
-        self.over = True
-        if self.server is not None:
-            abandon_server(self)
-        self.exchange = self.secret = self.found = self.keys = None
+    cdef int proceed(self, Client c) except -1:
+        return authenticated(c, self)
 
 
 cdef int new_login(Client c) except -1:
     """Begin the login of an accepted client."""
-    c.login = Login.__new__(Login)
+    c.login = ClientLogin.__new__(ClientLogin)
     return 0
 
 
@@ -98,19 +91,12 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
         password_message(c, login, p[5:total])
         return total
     except Refused as refused:
-        close_client(c, str(refused), str(refused))
+        c.close(str(refused), str(refused))
     except LedgerFull as full:
-        close_client(c, str(full), str(full), "53000")
+        c.close(str(full), str(full), "53000")
     except AuthError as error:
         refuse(c, error)
     return n
-
-
-cdef int refuse(Client c, object error) except -1:
-    """End a login that an AuthError says is wrong: the reason is for the log only, it would tell who exists."""
-    if error.detail:
-        c.engine.say(c, "LOG", f"login refused: {error.detail}")
-    close_client(c, error.message, error.message, error.sqlstate)
 
 
 cdef size_t startup_size(const char *p, size_t n) except? 0:
@@ -198,7 +184,7 @@ cdef int admit(Client c, Login login) except -1:
         return open_console(c, login)
     if console:
         login.rights = console_rights(settings, login.username) or NO_RIGHTS
-    elif engine.shutdown and not (engine.shutdown == 2 and settings.so_reuseport and not c.is_unix):
+    elif engine.shutdown and not (engine.shutdown == WAIT_FOR_CLIENTS and settings.so_reuseport and not c.is_unix):
         # Who came by a port that another process has taken over came before we closed our socket.
         raise Refused("pooler is shutting down")
     take_places(c, login, db, user, console)
@@ -277,7 +263,12 @@ cdef int authenticated(Client c, Login login) except -1:
     elif user is None:
         raise Refused("bouncer config error")
     if login.startup.replication:
-        return join(c, replication_pool(engine, db, user))
+        pool = engine.replication_pool(db, user)
+        c.pool = pool
+        c.wait_start = engine.loop.now
+        c.pause(PAUSE_WAIT)
+        pool.logging_in.append(c)
+        return pool.want_servers()
     pool = engine.pool_for(db, user)
     if login.startup.settings and pool.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
@@ -291,9 +282,9 @@ cdef int authenticated(Client c, Login login) except -1:
         engine.host.ask_welcome(pool)
     if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
         if engine.loop.now < pool.retry_at:
-            close_client(c, pool.last_error[1], pool.last_error[1], pool.last_error[0])
+            c.close(pool.last_error[1], pool.last_error[1], pool.last_error[0])
             return 0
-    return want_servers(pool)
+    return pool.want_servers()
 
 
 cdef int become(Client c, Login login, str name) except -1:
@@ -342,7 +333,7 @@ cdef int welcome(Login login, Client c) except -1:
     put_key(c)
     c.put(engine.ready, len(engine.ready))
     c.login = None
-    c.newcomer = False
+    c.unauthenticated = False
     c.state = CL_IDLE
     c.idle_since = c.loop.now
     c.session = pool.mode == MODE_SESSION
@@ -357,12 +348,12 @@ cdef tuple sort_out(Pool pool, Startup startup):
     cdef Engine engine = pool.engine
     cdef dict values = dict(startup.values), settings = dict(startup.settings or {})
     for name in list(settings):
-        if is_reported(pool, name):
+        if pool.reports(name):
             values[engine.tracked_index[name.decode()]] = settings.pop(name)
     if pool.session_state != STATE_IGNORE:
         for index in list(values):
             name = engine.tracked[index].lower().encode()
-            if not is_reported(pool, name):
+            if not pool.reports(name):
                 settings[name] = values.pop(index)
     return values, settings
 
@@ -390,7 +381,7 @@ cdef int open_console(Client c, Login login) except -1:
     except OSError as error:
         raise Refused(f"the console cannot be reached: {error.strerror}") from error
     c.login = None
-    c.newcomer = False
+    c.unauthenticated = False
     c.state = CL_IDLE
     engine.consoles.append(c)
     return c.flush()

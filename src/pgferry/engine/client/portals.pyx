@@ -6,11 +6,11 @@ and behind others that were bound later.
 
 from libc.string cimport memchr
 
-from pgferry.engine.session.ensure cimport note_deallocated
-from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.client.forward cimport broken, expect, wait_for
-from pgferry.engine.session.permit cimport bring_base
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_DROPS, K_EXECUTE
+from pgferry.engine.session.ensure cimport note_deallocated
+from pgferry.engine.session.permit cimport bring_base
 
 cdef enum:
     MOST_PORTALS = 10000    # of such portals bound and not executed: PostgreSQL holds some 8 kB for each
@@ -43,7 +43,7 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
     c.dropping, c.reset_due, c.deallocating = c.portals.pop(<bytes>(p + 5), (False, None, None))
     done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
     if note_deallocated(c, s):
-        c.loop.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
+        c.loop.out.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
     c.dropping = False
     bring_base(c, s, True)
     if not c.portals:

@@ -9,31 +9,28 @@ the server's plan at the moment it is staged. Messages about prepared statements
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memcmp
 
+from pgferry.engine.client.forward cimport expect, forward, skip, stall, wait_for
+from pgferry.engine.client.portals cimport bound, may_matter, on_execute
+from pgferry.engine.client.statements cimport on_bind, on_close, on_describe, on_parse, remember
+from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED
+from pgferry.engine.core.model cimport CL_CLOSING, STATE_REFUSE, URGENT, Client, Engine, Server
+from pgferry.engine.core.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT, Reactor
+from pgferry.engine.io.sys cimport be32, put32
+from pgferry.engine.io.turn_share cimport end_turn, turn_over
 from pgferry.engine.session.announcing cimport announce
 from pgferry.engine.session.catalog cimport look_for_ddl
-from pgferry.engine.client.statements cimport (
-    on_bind, on_close, on_describe, on_parse, remember,
-)
-from pgferry.engine.pool.draining cimport URGENT, refuse_next
-from pgferry.engine.session.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
 from pgferry.engine.session.classify cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
-from pgferry.engine.session.notifications cimport drop_early, listens, may_listen, may_stop, settled
-from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop
-from pgferry.engine.core.model cimport CL_CLOSING, STATE_REFUSE, Client, Engine, Server
+from pgferry.engine.session.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
+from pgferry.engine.session.notifications cimport drop_early, listens, may_listen, may_stop
 from pgferry.engine.session.parse_settings cimport settings_now
-from pgferry.engine.client.forward cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.session.permit cimport (
     bring_base, is_set, lacks_settings, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for,
     ready_for_anything, refused, refused_sequence,
 )
-from pgferry.engine.core.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
-from pgferry.engine.pool.pooling cimport acquire, close_client, maybe_release
-from pgferry.engine.client.portals cimport bound, may_matter, on_execute
-from pgferry.engine.io.sys cimport be32, put32
-from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED
-from pgferry.engine.io.turn_share cimport end_turn, turn_over
-from pgferry.engine.client.verdict_cache cimport awaits_verdict
-from pgferry.engine.ops.watching cimport remember_text
+from pgferry.engine.session.probe cimport ask
+from pgferry.engine.session.verdict_cache cimport awaits_verdict
+from pgferry.engine.session.watching cimport remember_text
 from pgferry.session.verdict import Verdict
 
 UNREAD = Verdict(reason="text that is too long to be read")
@@ -46,18 +43,18 @@ cdef enum:
 
 cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
     """Consume what can be consumed of p[:n]; returns how many bytes."""
-    cdef Loop loop = c.loop
+    cdef Reactor loop = c.loop
     cdef Engine engine = c.engine
     cdef Server s
     cdef size_t pos = 0, k
     cdef uint32_t length
     cdef int messages = 0
-    loop.stage_len = loop.run_len = 0
+    loop.out.begin(c.server)
     while pos < n:
         if c.passing:
             k = min(c.passing, n - pos)
             if c.passing_on:
-                loop.emit_run(p + pos, k)
+                loop.out.emit_run(p + pos, k)
             c.passing -= k
             pos += k
             continue
@@ -65,7 +62,7 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
             break
         length = be32(p + pos + 1)
         if length < 4 or length > engine.max_packet_size:
-            close_client(c, "bad packet header", "bad packet header: '%s'" % p[pos:pos + 5].hex())
+            c.close("bad packet header", "bad packet header: '%s'" % p[pos:pos + 5].hex())
             return n
         k = message(c, p + pos, n - pos, <size_t>length + 1)
         if c.state >= CL_CLOSING:
@@ -79,26 +76,26 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
     c.pool.stats.received += pos
     s = c.server
     if s is not None:
-        loop.deliver(s)
+        s.flush()
         if s.blocked:
             c.pause(PAUSE_PEER)
         elif s.status == b"I":
-            maybe_release(s)
-    if c.out_tail != c.out_head:
+            s.release()
+    if c.unsent():
         c.flush()
     return pos
 
 
 cdef ssize_t tunnel_feed(Client c, const char *p, size_t n) except -1:
     """A console client: its bytes go to the console as they are."""
-    cdef Loop loop = c.loop
-    loop.stage_len = loop.run_len = 0
-    loop.emit_run(p, n)
-    loop.deliver(c.tunnel)
+    cdef Reactor loop = c.loop
+    loop.out.begin(c.tunnel)
+    loop.out.emit_run(p, n)
+    c.tunnel.flush()
     if c.tunnel.blocked:
         c.pause(PAUSE_PEER)
     elif n == 5 and memcmp(p, b"X\0\0\0\4", 5) == 0:
-        close_client(c, "client close request")
+        c.close("client close request")
     return n
 
 
@@ -109,15 +106,15 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     cdef double now = c.loop.now
     if kind == b"X":
         if s is not None:
-            c.loop.deliver(s)      # what came before it in the same packet is carried out all the same
-        close_client(c, "client close request")
+            s.flush()      # what came before it in the same packet is carried out all the same
+        c.close("client close request")
         return 0
     if kind == b"d" or kind == b"c" or kind == b"f":
         return copy_message(c, s, kind, p, n, total)
     if not is_request(kind):
-        close_client(c, "unknown pkt", "unknown pkt")
+        c.close("unknown pkt", "unknown pkt")
         return 0
-    if s is not None and s.touched & LISTEN and listens(c) and not settled(c, s):
+    if s is not None and s.touched & LISTEN and listens(c) and not is_settled(c, s):
         return stall(c) if c.state < CL_CLOSING else 0
     if c.query_start == 0:
         c.query_start = c.request_time = now
@@ -126,21 +123,23 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         c.pool.stats.query_count += 1
         if c.xact_start == 0:
             if c.engine.shutdown == URGENT:
-                return refuse_next(c)
+                return c.close("pooler is shutting down", "terminating connection due to administrator command",
+                               "57P01")
             c.xact_start = now
             c.pool.stats.xact_count += 1
     if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, p, min(n, total))
     if kind == b"Q" and c.engine.disable_pqexec and c.pool.ordinary is None:
-        close_client(c, "PQexec disallowed", "PQexec disallowed")
+        c.close("PQexec disallowed", "PQexec disallowed")
         return 0
     if s is None:
-        if not acquire(c) or c.paused & PAUSE_WAIT:
+        if not c.acquire() or c.paused & PAUSE_WAIT:
             return 0
         s = c.server
+        c.loop.out.begin(s)
     if s.plan.size() > MOST_OPEN and not s.copy_in:
         return crowded(c)
-    if c.loop.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
+    if c.loop.share.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
         end_turn(c)
         return 0
     if s.careful and must_hold(s):
@@ -162,9 +161,22 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     return forward(c, p, n, total)     # Flush: nothing answers it
 
 
+cdef bint is_settled(Client c, Server s) except -1:
+    """Whether it is known what the client listens to. False: it waits until what it sent before is answered.
+
+    Outside of a transaction a LISTEN or UNLISTEN counts before the next statement begins, also in a pipeline.
+    """
+    if s.plan.turns and not s.copy_in:
+        return False
+    if s.plan.size() == 0 and s.status == b"I":
+        ask(c, s)
+        return s.plan.size() == 0 and s.client is c
+    return True
+
+
 cdef size_t crowded(Client c) except? 0:
     """Hold a client that has sent very much without waiting for answers, and have the server send those it keeps."""
-    c.loop.emit(b"H\0\0\0\4", 5)
+    c.loop.out.emit(b"H\0\0\0\4", 5)
     return stall(c)
 
 
@@ -316,8 +328,8 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
         s.status = 0
         head[0] = b"Q"
         put32(head + 1, <uint32_t>(4 + len(text)))
-        c.loop.emit(head, 5)
-        c.loop.emit(<const char *>text, len(text))
+        c.loop.out.emit(head, 5)
+        c.loop.out.emit(<const char *>text, len(text))
     bring_base(c, s, False)
     return total
 

@@ -6,36 +6,34 @@ than the unanswered one that defines it. The client is then held until the answe
 round trip and happens only to clients that pipeline that way.
 """
 
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
+from pgferry.engine.client.forward cimport broken, expect, renamed, skip, stall, wait_for
+from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED, TEMP
+from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.core.plan cimport (
+    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S, K_PARSE, TEXTS,
+)
+from pgferry.engine.core.statements cimport ParseSettings, Statement, StatementTable
+from pgferry.engine.io.sys cimport put32
 from pgferry.engine.session.announcing cimport announce
+from pgferry.engine.session.answers cimport advance
+from pgferry.engine.session.classify cimport (
+    HARMLESS, is_refused, judge, judge_statement, judge_unnamed, names_end, note, note_parameters, text_length,
+)
 from pgferry.engine.session.ensure cimport (
     bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, may_be_over,
 )
-from pgferry.engine.session.classify cimport (
-    HARMLESS, is_refused, names_end, judge, judge_statement, judge_unnamed, note, note_parameters, text_length,
-)
 from pgferry.engine.session.notifications cimport listens, may_listen, may_stop
-from pgferry.engine.wire.messages cimport plan_changed, quote_identifier
-from pgferry.engine.core.model cimport P_ENSURE, Client, Server
-from pgferry.engine.session.parse_settings cimport (
-    is_settled, known_settings, literals_now, settings_now, strains, ways,
-)
-from pgferry.engine.client.forward cimport broken, expect, renamed, skip, stall, wait_for
+from pgferry.engine.session.parse_settings cimport known_settings, literals_now, settings_now, ways
 from pgferry.engine.session.permit cimport (
     drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
-    ready_for_anything, refused, refused_sequence, send_refused,
+    ready_for_anything, refused, refused_sequence,
 )
-from pgferry.engine.core.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S,
-    K_PARSE, TEXTS,
-)
-from pgferry.engine.core.statements cimport ParseSettings, Statement, StatementTable
-from pgferry.engine.server.relay cimport advance
-from pgferry.engine.session.staging cimport can_part, end_own, framed, stage_in_batch
-from pgferry.engine.io.sys cimport put32
-from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED, TEMP
+from pgferry.engine.session.preparing cimport close_on, close_statement, is_here, make_room, prepare_on
+from pgferry.engine.session.staging cimport can_part, end_own, framed, send_refused, stage_in_batch
+from pgferry.engine.wire.messages cimport plan_changed, quote_identifier
 
 cdef enum:
     UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
@@ -43,95 +41,6 @@ cdef enum:
     HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
     NAME_STEP = 4096       # the two names of a Bind are looked for in steps of this many bytes,
     LONGEST_NAMES = 16384  # and no further
-
-
-cdef Statement lookup(Client c, const char *name, size_t n):
-    """The client's statement of this name; None when it has none."""
-    cdef const char *last
-    cdef bytes key
-    cdef Statement st
-    if c.last_name is not None:
-        last = c.last_name
-        if <size_t>len(c.last_name) == n and memcmp(last, name, n) == 0:
-            return c.last_statement
-    if c.statements is None:
-        return None
-    key = name[:n]
-    st = c.statements.get(key)
-    if st is not None:
-        c.last_name = key
-        c.last_statement = st
-    return st
-
-
-cdef bint is_here(Client c, Server s, Statement st) except -1:
-    """Whether the server has the statement as it was parsed for this client. What another client's settings may have
-    given another meaning is closed.
-    """
-    cdef bint strained
-    if not s.prepared.touch(st.number):
-        return False
-    if s.prepared.strained is None and st.settings is c.parse_settings and is_settled(c, s):
-        return True
-    strained = strains(c, s, st.settings)
-    if s.prepared.fits(st.number, c.id, strained):
-        return True
-    close_on(c, s, st.number)
-    s.prepared.renew(st.number, c.id, strained)
-    return False
-
-
-cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) except -1:
-    """Stage the Parse of a statement that the server lacks, under the settings it was parsed under; the answer is
-    swallowed. `present`: those that are in force now.
-    """
-    cdef const char *name = st.wire_name
-    cdef const char *body = st.body
-    cdef char head[5]
-    cdef list there, back
-    make_room(c, s)
-    there, back = ways(c, s, present, st.settings, st.body)
-    for command in there:
-        stage_in_batch(s, command, 0, None)
-    head[0] = b"P"
-    put32(head + 1, <uint32_t>(4 + len(st.wire_name) + len(st.body)))
-    c.loop.emit(head, 5)
-    c.loop.emit(name, len(st.wire_name))
-    c.loop.emit(body, len(st.body))
-    s.prepared.add(st.number)
-    s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
-    for command in back:
-        stage_in_batch(s, command, 0, None)
-    if there and not s.plan.begun:
-        end_own(s, P_ENSURE)
-    s.status = 0
-    c.pool.stats.server_parse_count += 1
-    return 0
-
-
-cdef int make_room(Client c, Server s) except -1:
-    """Close the statements used longest ago until one more fits (max_prepared_statements)."""
-    cdef uint32_t limit = max(c.engine.max_prepared, 1)
-    while s.prepared.count >= limit:
-        close_on(c, s, s.prepared.oldest())
-    return 0
-
-
-cdef int close_on(Client c, Server s, uint64_t number) except -1:
-    """Stage the Close of a statement that the server has; its answer is swallowed."""
-    cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
-    c.loop.emit(<const char *>message, len(message))
-    s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
-    s.prepared.leaves(number)
-    s.status = 0
-    return 0
-
-
-cdef bytes close_statement(bytes wire_name):
-    """A Close message for a statement."""
-    cdef char size[4]
-    put32(size, <uint32_t>(5 + len(wire_name)))
-    return b"C" + size[:4] + b"S" + wire_name
 
 
 cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
@@ -142,7 +51,7 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
     if c.unnamed is None:
         # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
         message = close_statement(b"\0")
-        c.loop.emit(<const char *>message, len(message))
+        s.put(<const char *>message, len(message))
         s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
         s.unnamed = None
     else:
@@ -155,8 +64,8 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
         head[0] = b"P"
         put32(head + 1, <uint32_t>(5 + len(body)))
         head[5] = 0
-        c.loop.emit(head, 6)
-        c.loop.emit(<const char *>body, len(body))
+        s.put(head, 6)
+        s.put(<const char *>body, len(body))
         s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
         for command in back:
             stage_in_batch(s, command, 0, None)
@@ -235,7 +144,7 @@ cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t tot
 
 
 cdef size_t pass_edited(Client c, Server s, bytes message, size_t total, uint8_t flags) except? 0:
-    c.loop.emit(<const char *>message, len(message))
+    s.put(<const char *>message, len(message))
     s.plan.push(K_PARSE, flags, 0)
     s.status = 0
     return total
@@ -253,7 +162,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     present = settings_now(c, s)
     if present is None:
         return stall(c)
-    st = lookup(c, p + 5, name_end - 5)
+    st = c.statement(p + 5, name_end - 5)
     made = made_by_sql(c, s, name) if c.judged and st is None else 0
     if made == 2:
         return stall(c)
@@ -274,7 +183,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     else:
         define(c, s, name, p, size, name_end, verdict, present)
     if message is not None:
-        c.loop.settle()             # it does not outlive this function
+        c.loop.out.settle()             # it does not outlive this function
     return total
 
 
@@ -418,7 +327,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return expect(c, s, K_BIND, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
-    st = lookup(c, p + portal_end + 1, name_end - portal_end - 1)
+    st = c.statement(p + portal_end + 1, name_end - portal_end - 1)
     if st is not None and not is_here(c, s, st):
         present = settings_now(c, s)
         if present is None:
@@ -543,7 +452,7 @@ cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, u
 cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
     """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
     cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
-    c.loop.emit(<const char *>message, len(message))
+    s.put(<const char *>message, len(message))
     s.plan.push(K_PARSE, 0, 0)
     s.status = 0
     s.noted = True
@@ -564,7 +473,7 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     prepare_on(c, s, st, present)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
     message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")
-    c.loop.emit(<const char *>message, len(message))
+    s.put(<const char *>message, len(message))
     s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
@@ -598,7 +507,7 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
-    st = lookup(c, p + 6, nul - p - 6)
+    st = c.statement(p + 6, nul - p - 6)
     if st is not None and not is_here(c, s, st):
         present = settings_now(c, s)
         if present is None:

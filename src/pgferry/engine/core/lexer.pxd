@@ -1,5 +1,4 @@
 # PostgreSQL's lexical rules: one token after the other.
-from pgferry.engine.core.words cimport WordSet
 
 
 cdef struct Token:

@@ -1,17 +1,18 @@
-# The class diagram: databases, users, pools, clients and servers with their fields. What they do is in the
-# modules named beside each on_ function; nothing here sends a byte.
+# The class diagram: databases, users, pools, clients and servers with their fields.
+#
+# Methods marked "above" belong to rooms above this one: subclasses there override them (ServerConnection and
+# ClientConnection in pool.connections, ServerPool in pool.server_pool, WorkerEngine in ops.worker_engine).
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from pgferry.engine.shared.ledger cimport Counter, Ledger
-from pgferry.engine.io.log cimport Log
-from pgferry.engine.io.loop cimport Loop, Stream, StreamList
 from pgferry.engine.core.plan cimport Plan
+from pgferry.engine.core.session_state cimport Restore, State, StateTable
 from pgferry.engine.core.statements cimport ParseSettings, ServerStatements, Statement, StatementTable
-from pgferry.engine.session.replay cimport Restore
-from pgferry.engine.core.session_state cimport State
-from pgferry.engine.io.text cimport Text
-from pgferry.engine.shared.times cimport Times
 from pgferry.engine.core.words cimport WordSet
+from pgferry.engine.io.log cimport Log
+from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
+from pgferry.engine.io.text cimport Text
+from pgferry.engine.shared.ledger cimport Counter, Ledger
+from pgferry.engine.shared.times cimport Times
 
 
 cpdef enum Mode:
@@ -85,6 +86,21 @@ cpdef enum Replication:
     REPL_PHYSICAL = 2
 
 
+cpdef enum PoolKind:
+    POOL_CLIENTS = 0
+    POOL_LOOKUPS = 1      # of auth_query (services.auth_query)
+    POOL_REPLICATION = 2  # of replication connections (services.replication)
+
+
+cpdef enum Shutdown:
+    # Engine.shutdown
+    RUNNING = 0
+    WAIT_FOR_SERVERS = 1
+    WAIT_FOR_CLIENTS = 2
+    DRAINING = 3          # see pool.draining: until half of the time is over,
+    URGENT = 4            # and after that
+
+
 cdef class Stats:
     # Totals of a pool since start (COMPAT 3.4); times in seconds.
     cdef public int64_t server_assignment_count
@@ -141,7 +157,7 @@ cdef class Database:
     cdef size_t verdict_bytes        # of these texts
     cdef uint32_t everything         # Touch bits that any statement may have
     cdef bint odd_names              # functions and the like have names with other characters than ASCII
-    cdef object hub                  # listening.Hub, None: nobody has listened yet
+    cdef object hub                  # session.notifications.Listener, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections
     cdef Counter listening           # workers in which clients listen
     cdef Counter hubs                # counts listening connections that have come up, in all workers
@@ -153,7 +169,7 @@ cdef class Database:
     cdef object catalog_version
     cdef double version_at           # monotonic, of the last look at it
     cdef double version_every        # seconds until the next one
-    cdef object catalog              # catalog.CatalogReader, None: nothing has been asked yet
+    cdef CatalogReader catalog       # None: nothing has been asked yet
     cdef bint unread                 # functions may have changed since it was read
     cdef double unread_since         # monotonic
     cdef double read_due             # monotonic: no reading before that
@@ -164,18 +180,28 @@ cdef class Database:
     cdef set defining                # servers that run what may change functions; None: none yet
     cdef Counter definers            # how many of them all workers have
 
+    cdef int use_knowledge(self, Engine engine, object knowledge) except -1
+
+
+cdef class CatalogReader:
+    # Reads a database's catalog, on a connection of pgferry's own (services.catalog_reader).
+    cdef set certain                 # servers that have said that their transaction defines something
+    cdef Counter definitions         # transactions over, of all workers, whose servers have said so
+
+    cdef int begin(self, bint whole) except -1                      # above: a reading; not whole: of the version only
+    cdef int forget(self) except -1                                 # above: what was read has to be worked out anew
+    cdef int ask(self, bytes text, object on_answer) except -1      # above: a query of another kind
+
 
 cdef class Pool:
     cdef readonly Engine engine
     cdef readonly Database db
     cdef readonly User user
     cdef readonly object key         # in db.pools
-    cdef size_t prune_at             # so many of them: look which nobody wants any more
-    cdef public dict lookups         # questions that wait for a server (lookup.Lookup); None: a pool of clients
+    cdef readonly int kind           # a PoolKind
     # Replication connections (see replication)
     cdef readonly Pool ordinary      # the pool of the same user's other clients; None: this is such a pool itself
     cdef Pool heir                   # replication clients wait for a server of this pool to be closed
-    cdef bint opening                # servers for them are being started
     cdef public int mode
     cdef public int size             # effective pool_size, 0: no limit
     cdef public int min_size
@@ -237,6 +263,36 @@ cdef class Pool:
     cdef int greet_anew(self) except -1
     cdef Stats counted(self)
     cdef int learn(self, int index, bytes value, bytes canonical) except -1
+    cdef int count(self, str counter, str reason) except -1
+    cdef bint reports(self, bytes name) except -1
+    cdef int hold_off(self) noexcept
+    cdef bint may_start(self) noexcept
+    cdef int want_servers(self) except -1                           # above: start what waiting clients need
+    cdef bint start_server(self, bint only_free) except -1          # above: one more; only_free: nobody is evicted
+    cdef int serve_waiting(self) except -1                          # above: idle servers to waiting clients
+    # Above, for pools that are there for something else than clients that wait in turn:
+    cdef int other_demand(self) except -1                           # servers wanted beside those for waiting clients
+    cdef bint take_idle(self, Server s) except -1                   # whether it has taken the free server for itself
+    cdef int fail_demand(self, str error) except -1                 # tell those that nobody can serve them now
+    cdef int part(self, Client c, Server s) except -1               # the client of this server has left for good
+
+
+cdef class Job:
+    # What a server is for that was not started for clients that wait in turn. It knows its servers, which know it as
+    # Server.job until they are closed, or the job is done: whoever calls a method holds the job in a variable of its
+    # own. All methods are above.
+    cdef readonly str purpose        # for logs and application_name; None: nobody is told
+
+    cdef list parameters(self, Server s)                            # of the startup packet: names and values in turn
+    cdef int reported(self, Server s, bytes parameters) except -1   # ParameterStatus messages of its login
+    cdef int logged_in(self, Server s) except -1
+    cdef int login_failed(self, Server s, str reason, object fields) except -1      # fields: of PostgreSQL's error
+    cdef int answered(self, Server s, dict error) except -1         # ReadyForQuery behind a query of the job's
+    cdef int notified(self, Server s, const char *p, size_t n) except -1            # a whole NotificationResponse
+    cdef int closed(self, Server s, str reason) except -1
+    cdef int abandoned(self, Server s) except -1                    # who waits for it has gone
+    cdef bint is_needed(self) except -1                             # whether it has something to do, or is to stay
+    cdef bint is_wanted(self) except -1                             # whether somebody wants it to stay
 
 
 cdef class Server(Stream):
@@ -327,7 +383,6 @@ cdef class Server(Stream):
     cdef list rows                       # of a query of pgferry's own; None: nobody wants them, or they were too large
     cdef size_t rows_size                # bytes of their messages
     cdef int64_t rows_told               # how many its CommandComplete says they are; -1: it has not come
-    cdef object lookup                   # the lookup.Lookup under way
     cdef bint restoring                  # the answer to a restore of state is still to come
     cdef bint ddl                        # functions or the like may have been changed
     cdef bint scrubbing                  # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
@@ -336,14 +391,24 @@ cdef class Server(Stream):
     cdef bint foreign                    # sequences may remember values of another client
     cdef readonly int version            # of PostgreSQL: 15; 0: not known
     cdef readonly uint8_t replication    # a Replication
-    cdef Client owner                    # the replication client it logs in for; None: none, or linked to it
-    cdef object internal                 # the internal.InternalSession it is for; None: it serves clients
+    cdef Job job                         # None: it serves clients
+    cdef bint internal                   # of pgferry's own, outside the limits of the pool
     cdef bint fence                      # its client has notified
     cdef bint notifying                  # what is being sent to it may notify
     cdef int64_t announced               # id of the client it has announced; -1: not known, 0: none yet
     cdef int announced_epoch             # Database.hubs by then
     cdef int tries                       # probes cut short by a timeout, in a row
     cdef dict failures                   # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
+
+    cdef bint is_clean(self) noexcept
+    cdef int query(self, bytes text, int purpose) except -1
+    cdef int query_message(self, bytes message, int purpose) except -1
+    cdef int close(self, str reason) except -1                      # above: it has no client, or loses it
+    cdef int fail(self, str reason, str error) except -1            # above: for its own fault; `error` to its client
+    cdef int release(self) except -1                                # above: back from its client, if it is clean
+    cdef int make_available(self) except -1                         # above: clean, without a client
+    cdef int logged_in(self) except -1                              # above: a new one is ready
+    cdef int own_query_done(self, int purpose, dict failed) except -1       # above: `failed`: fields of the error
 
 
 cdef class Client(Stream):
@@ -436,9 +501,14 @@ cdef class Client(Stream):
     cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
     cdef list deallocating               # what DEALLOCATE names in the text or portal being passed on (plan.Note)
 
+    cdef Statement statement(self, const char *name, size_t n)
+    cdef bint may_read_sequences(self) noexcept
+    cdef int close(self, str reason, str error=*, str sqlstate=*) except -1         # above: with a FATAL `error`
+    cdef bint acquire(self) except -1                               # above: a server now, or it waits
+
 
 cdef class Engine:
-    cdef readonly Loop loop
+    cdef readonly Reactor loop
     cdef readonly Ledger ledger
     cdef readonly StatementTable table
     cdef readonly int index
@@ -468,7 +538,7 @@ cdef class Engine:
     cdef Counter client_count
     cdef public int64_t last_id
     cdef public bint paused
-    cdef public int shutdown             # 0, 1: wait for servers, 2: wait for clients, 3: drain (see draining)
+    cdef public int shutdown             # a Shutdown
     cdef public double drain_until       # monotonic
     cdef public bint accepting
     # Settings that the hot path reads.
@@ -504,7 +574,7 @@ cdef class Engine:
     cdef WordSet base_words              # without those of a database's catalog
     cdef WordSet enders                  # words that begin a statement that ends a transaction
     cdef WordSet default_word            # DEFAULT
-    cdef object states                   # what -> State: the same content is the same object
+    cdef StateTable states
     cdef State no_state
     cdef bytes announcements             # channel of announcing; None: not used yet
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
@@ -517,6 +587,11 @@ cdef class Engine:
     cdef int64_t new_id(self) noexcept
     cdef tuple same_vars(self, tuple values)
     cdef object index_of(self, bytes name)
+    cdef bint is_reported_in(self, tuple values, bytes name) except -1
     cdef Pool pool_for(self, Database db, User user)
+    cdef Pool new_pool(self, Database db, User user)                # above
+    cdef Pool replication_pool(self, Database db, User user)        # above; made on first use, as the two below
+    cdef CatalogReader reader_of(self, Database db)                 # above
+    cdef object listener_of(self, Database db)                      # above: session.notifications.Listener
     cdef int say(self, Stream who, str level, str text) except -1
     cdef Text begin_line(self, Stream who, str level)

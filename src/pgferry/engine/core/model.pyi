@@ -1,6 +1,7 @@
 """What Python sees of the class diagram (model.pxd)."""
 
 from collections.abc import Callable
+from enum import IntEnum
 from typing import Any
 
 from pgferry.auth.secrets import Secret
@@ -10,7 +11,7 @@ from pgferry.config.model import User as UserEntry
 from pgferry.engine.core.plan import Plan
 from pgferry.engine.core.statements import ServerStatements, StatementTable
 from pgferry.engine.io.log import Log
-from pgferry.engine.io.loop import Loop, Stream, StreamList
+from pgferry.engine.io.stream import Reactor, Stream, StreamList
 from pgferry.engine.shared.ledger import Ledger
 from pgferry.engine.shared.times import Times
 from pgferry.tls.certificate import Certificate
@@ -18,6 +19,18 @@ from pgferry.tls.certificate import Certificate
 MODES: dict[str, int]
 MODE_NAMES: tuple[str, str, str]
 ALWAYS_TRACKED: tuple[str, ...]
+
+class PoolKind(IntEnum):
+    POOL_CLIENTS = 0
+    POOL_LOOKUPS = 1
+    POOL_REPLICATION = 2
+
+class Shutdown(IntEnum):
+    RUNNING = 0
+    WAIT_FOR_SERVERS = 1
+    WAIT_FOR_CLIENTS = 2
+    DRAINING = 3
+    URGENT = 4
 
 class Stats:
     server_assignment_count: int
@@ -68,7 +81,7 @@ class Pool:
     db: Database
     user: User
     key: object
-    lookups: dict[Any, Any] | None
+    kind: int
     ordinary: Pool | None
     mode: int
     size: int
@@ -144,7 +157,7 @@ class Server(Stream):
     since: float
     query_start: float
     error: Any
-    def __init__(self, loop: Loop, pool: Pool) -> None: ...
+    def __init__(self, loop: Reactor, pool: Pool) -> None: ...
 
 class Client(Stream):
     engine: Engine
@@ -164,13 +177,13 @@ class Client(Stream):
     console_user: str
     listen_port: int
     is_unix: bool
-    def __init__(self, loop: Loop, engine: Engine) -> None: ...
+    def __init__(self, loop: Reactor, engine: Engine) -> None: ...
     def remote(self) -> tuple[str, int]: ...
     def local(self) -> tuple[str, int]: ...
     def certificate(self) -> Certificate | None: ...
 
 class Engine:
-    loop: Loop
+    loop: Reactor
     ledger: Ledger
     table: StatementTable
     index: int
@@ -228,7 +241,9 @@ class Engine:
     server_tls: Any
     host: Any
     log: Log
-    def __init__(self, loop: Loop, ledger: Ledger, index: int, workers: int, host: Any, log: Log) -> None: ...
+    def __init__(
+        self, loop: Reactor, ledger: Ledger, index: int, workers: int, host: Any, log: Log
+    ) -> None: ...
     def report_bug(self, stream: Stream, error: BaseException) -> None: ...
     def client_of(self, key: bytes) -> Client | None: ...
     def new_greetings(self, notice: str) -> None: ...

@@ -1,40 +1,52 @@
-"""Databases, users, pools, clients and servers: their fields, and which module acts on which event.
+"""Databases, users, pools, clients and servers: their fields, and what can be said of them without anything else.
 
 The engine is one object graph owned by one thread. A client belongs to a pool and may be linked to a server; a
-server belongs to a pool and may be linked to a client. Links are made and undone in `pooling` only. Bytes of
-clients are judged in `client_relay`, bytes of servers in `server_relay`; both only while login is over.
+server belongs to a pool and may be linked to a client.
 """
 
 import os
 import traceback
-from weakref import WeakValueDictionary
 
-from pgferry.engine.wire.address cimport address_text, local_address
-from pgferry.engine.client.login cimport login_feed
-from pgferry.engine.client.relay cimport client_feed, tunnel_feed
-from pgferry.engine.session.classify cimport base_words, ending_words, only_default, use_knowledge
-from pgferry.engine.shared.ledger cimport Ledger
-from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_WAIT, Loop, Stream, StreamList
-from pgferry.engine.wire.messages cimport notice_message
-from pgferry.engine.core.plan cimport Plan
-from pgferry.engine.pool.pooling cimport client_gone, client_hung_up, finish_closing, maybe_release, server_gone
-from pgferry.engine.core.statements cimport ServerStatements, StatementTable
-from pgferry.engine.server.login cimport server_connected, server_login_feed, server_secure
-from pgferry.engine.server.relay cimport server_feed
-from pgferry.engine.server.splice cimport splice_on
-from pgferry.engine.core.session_state cimport intern_state
-from pgferry.engine.io.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT, realtime
+from pgferry.engine.core.effects cimport ASKABLE
+from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY, Plan
+from pgferry.engine.core.session_state cimport StateTable
+from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.core.words cimport WordSet
+from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
+from pgferry.engine.io.sys cimport realtime
 from pgferry.engine.io.text cimport Text
+from pgferry.engine.shared.ledger cimport Ledger
 from pgferry.engine.shared.times cimport Times
+from pgferry.engine.wire.address cimport address_text, local_address
+from pgferry.engine.wire.messages cimport notice_message, simple_query
 
+from pgferry.session.words import word_set
 from pgferry.tls.certificate import peer_certificate
+
+from libc.stdint cimport int64_t
+from libc.string cimport memcmp
 
 cdef enum:
     SHORT = 4096        # bytes of values of tracked parameters that are remembered to be shared
+    MOST_REASONS = 200      # counted apart for each pool
+    REASON_LENGTH = 64
+    SHORTEST_RETRY_US = 1000    # longer than a turn of the loop knows
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")
+ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 ALWAYS_TRACKED = ("client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
+
+
+cdef int64_t last_words_version = 0
+
+
+cdef WordSet some_words(words, uint32_t bits, uint32_t begins):
+    """A set of these words; `bits`: where they stand anywhere, `begins`: where they begin a statement."""
+    cdef WordSet found = WordSet()
+    for word in words:
+        found.add(word, bits, begins)
+    return found
 
 
 cdef class Stats:
@@ -101,18 +113,53 @@ cdef class Database:
         self.ddl = engine.ledger.counter("ddl", name)
         self.ddl_seen = self.ddl.total()
         self.definers = engine.ledger.counter("definers", name)
-        use_knowledge(self, engine, None)
+        self.use_knowledge(engine, None)
+
+    cdef int use_knowledge(self, Engine engine, object knowledge) except -1:
+        """Take over what is known of the functions; None: nothing yet, so any statement may do anything."""
+        global last_words_version
+        cdef WordSet words = engine.base_words
+        self.knowledge = knowledge
+        if knowledge is not None and knowledge.words:
+            words = word_set(knowledge.words)
+        self.words = words
+        self.everything = 0 if knowledge is None else knowledge.everything
+        self.odd_names = knowledge is not None and knowledge.non_ascii != 0
+        if knowledge is None or self.unread:
+            self.everything |= ASKABLE
+        self.unread = self.unread or knowledge is None
+        if knowledge is not None and knowledge.reads_sequences:
+            self.sequences = True
+        self.verdicts = {}
+        self.verdict_bytes = 0
+        last_words_version += 1
+        self.words_version = last_words_version
+        return 0
+
+
+cdef class CatalogReader:
+    """Reads a database's catalog; see services.catalog_reader."""
+
+    cdef int begin(self, bint whole) except -1:
+        raise NotImplementedError
+
+    cdef int forget(self) except -1:
+        raise NotImplementedError
+
+    cdef int ask(self, bytes text, object on_answer) except -1:
+        raise NotImplementedError
 
 
 cdef class Pool:
     """The servers of one (database, user) pair and the clients that share them."""
 
-    def __init__(self, Engine engine, Database db, User user, key):
-        cdef str kind = "lookup-" if key == ("lookup", user.name) else ""
+    def __init__(self, Engine engine, Database db, User user, int kind=POOL_CLIENTS):
+        cdef str prefix = "lookup-" if kind == POOL_LOOKUPS else ""
         self.engine = engine
         self.db = db
         self.user = user
-        self.key = key
+        self.kind = kind
+        self.key = (None, ("lookup", user.name), ("replication", user.name))[kind] or user.name
         self.clients = StreamList()
         self.waiting = StreamList()
         self.logging_in = StreamList()
@@ -132,8 +179,8 @@ cdef class Pool:
         self.times = Times()
         self.state_counts = {}
         self.pins = engine.ledger.counter("pins", db.name, user.name)
-        self.slots = engine.ledger.counter(kind + "pool", db.name, user.name)
-        self.wanting = engine.ledger.counter(kind + "wanting", db.name, user.name)
+        self.slots = engine.ledger.counter(prefix + "pool", db.name, user.name)
+        self.wanting = engine.ledger.counter(prefix + "wanting", db.name, user.name)
 
     cdef int server_count(self) noexcept:
         return (self.fresh.count + self.idle.count + self.used.count + self.tested.count + self.active.count
@@ -176,6 +223,49 @@ cdef class Pool:
             self.greet_anew()
         return 0
 
+    cdef int count(self, str counter, str reason) except -1:
+        """One more in SHOW STATE_COUNTERS. Reasons hold names that clients choose: so many of them, and no longer ones.
+        """
+        cdef tuple key = (counter, reason[:REASON_LENGTH])
+        if key not in self.state_counts and len(self.state_counts) >= MOST_REASONS:
+            key = (counter, "other")
+        self.state_counts[key] = self.state_counts.get(key, 0) + 1
+        return 0
+
+    cdef bint reports(self, bytes name) except -1:
+        """Whether a setting is tracked and the servers of the pool report it."""
+        return self.engine.is_reported_in(self.base_vars, name)
+
+    cdef int hold_off(self) noexcept:
+        """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
+        self.retry_at = self.engine.loop.now + max(self.engine.login_retry, SHORTEST_RETRY_US * 1e-6)
+        return 0
+
+    cdef bint may_start(self) noexcept:
+        """Whether clients may get servers, and connections be opened for them: it is not paused."""
+        return not (self.engine.paused or self.db.paused)
+
+    cdef int want_servers(self) except -1:
+        raise NotImplementedError
+
+    cdef bint start_server(self, bint only_free) except -1:
+        raise NotImplementedError
+
+    cdef int serve_waiting(self) except -1:
+        raise NotImplementedError
+
+    cdef int other_demand(self) except -1:
+        return 0
+
+    cdef bint take_idle(self, Server s) except -1:
+        return False
+
+    cdef int fail_demand(self, str error) except -1:
+        return 0
+
+    cdef int part(self, Client c, Server s) except -1:
+        raise NotImplementedError
+
     @property
     def total_servers(self):
         return self.server_count()
@@ -185,10 +275,44 @@ cdef class Pool:
         return f"{self.db.name}/{self.user.name}"
 
 
+cdef class Job:
+    """What a server is for that was not started for clients that wait in turn; the methods do nothing by themselves."""
+
+    cdef list parameters(self, Server s):
+        return None
+
+    cdef int reported(self, Server s, bytes parameters) except -1:
+        return 0
+
+    cdef int logged_in(self, Server s) except -1:
+        return 0
+
+    cdef int login_failed(self, Server s, str reason, object fields) except -1:
+        return 0
+
+    cdef int answered(self, Server s, dict error) except -1:
+        return 0
+
+    cdef int notified(self, Server s, const char *p, size_t n) except -1:
+        return 0
+
+    cdef int closed(self, Server s, str reason) except -1:
+        return 0
+
+    cdef int abandoned(self, Server s) except -1:
+        return 0
+
+    cdef bint is_needed(self) except -1:
+        return True
+
+    cdef bint is_wanted(self) except -1:
+        return False
+
+
 cdef class Server(Stream):
     """A connection to PostgreSQL."""
 
-    def __init__(self, Loop loop, Pool pool):
+    def __init__(self, Reactor loop, Pool pool):
         self.pool = pool
         self.id = pool.engine.new_id()
         self.plan = Plan()
@@ -199,40 +323,46 @@ cdef class Server(Stream):
         self.vars = ()
         self.kept = pool.engine.no_state
 
-    cdef int on_event(self, uint32_t events) except -1:
-        if self.login is not None and self.login.connecting:
-            if events & (EPOLLOUT | EPOLLERR | EPOLLHUP):
-                return server_connected(self)
-            return 0
-        return Stream.on_event(self, events)
+    cdef bint is_clean(self) noexcept:
+        """The proof that it owes nothing and holds nothing of a client's unfinished work."""
+        return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0 and self.passing == 0
+                and self.unsent() == 0 and not self.broken and not self.closed and not self.copy_in
+                and self.base is None and self.ours is None)
 
-    cdef ssize_t feed(self, const char *data, size_t n) except -1:
-        if self.login is not None:
-            return server_login_feed(self, data, n)
-        return server_feed(self, data, n)
+    cdef int query(self, bytes text, int purpose) except -1:
+        """Queue a Query of pgferry's own behind all that is queued; the caller (or the next message) sends it."""
+        return self.query_message(simple_query(text), purpose)
 
-    cdef int on_ready(self) except -1:
-        if self.muted and self.passing and splice_on(self):
-            return 0
-        return Stream.on_ready(self)
+    cdef int query_message(self, bytes message, int purpose) except -1:
+        """The same with a Query that is made already."""
+        self.plan.push(K_QUERY, F_SWALLOW, purpose)
+        self.status = 0
+        self.unnamed = None
+        return self.put(message, len(message))
 
-    cdef int on_eof(self) except -1:
-        return server_gone(self)
+    cdef int close(self, str reason) except -1:
+        raise NotImplementedError
 
-    cdef int on_secure(self) except -1:
-        return server_secure(self)
+    cdef int fail(self, str reason, str error) except -1:
+        raise NotImplementedError
 
-    cdef int on_drained(self) except -1:
-        if self.client is not None:
-            self.client.unpause(PAUSE_PEER)
-            return maybe_release(self)
-        return 0
+    cdef int release(self) except -1:
+        raise NotImplementedError
+
+    cdef int make_available(self) except -1:
+        raise NotImplementedError
+
+    cdef int logged_in(self) except -1:
+        raise NotImplementedError
+
+    cdef int own_query_done(self, int purpose, dict failed) except -1:
+        raise NotImplementedError
 
 
 cdef class Client(Stream):
     """A connection from an application."""
 
-    def __init__(self, Loop loop, Engine engine):
+    def __init__(self, Reactor loop, Engine engine):
         self.engine = engine
         self.id = engine.new_id()
         self.state = CL_LOGIN
@@ -258,40 +388,39 @@ cdef class Client(Stream):
             self.own_address = local_address(self.fd)
         return address_text(self.own_address)
 
-    cdef ssize_t feed(self, const char *data, size_t n) except -1:
-        cdef ssize_t used
-        if self.login is not None:
-            used = login_feed(self, data, n)
-            if self.ending and self.paused & PAUSE_WAIT and self.login is not None and not self.closed:
-                client_gone(self)           # the end came with the packet: nobody would tell of it any more
-                return used
-            if 0 < used < <ssize_t>n and not self.closed:
-                self.loop.again(self)       # the login takes one packet at a time
-            return used
-        if self.tunnel is not None:
-            return tunnel_feed(self, data, n)
-        return client_feed(self, data, n)
+    cdef Statement statement(self, const char *name, size_t n):
+        """Its named statement; None when there is none of that name."""
+        cdef const char *last
+        cdef bytes key
+        cdef Statement st
+        if self.last_name is not None:
+            last = self.last_name
+            if <size_t>len(self.last_name) == n and memcmp(last, name, n) == 0:
+                return self.last_statement
+        if self.statements is None:
+            return None
+        key = name[:n]
+        st = self.statements.get(key)
+        if st is not None:
+            self.last_name = key
+            self.last_statement = st
+        return st
 
-    cdef int on_eof(self) except -1:
-        return client_gone(self)
+    cdef bint may_read_sequences(self) noexcept:
+        """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
+        return self.judged and (self.db.sequences or self.db.unread)
 
-    cdef int on_hangup(self) except -1:
-        return client_hung_up(self)
+    cdef int close(self, str reason, str error=None, str sqlstate="08P01") except -1:
+        raise NotImplementedError
 
-    cdef int on_drained(self) except -1:
-        if self.state == CL_CLOSING:
-            return finish_closing(self)
-        if self.server is not None:
-            return self.server.unpause(PAUSE_PEER)
-        if self.tunnel is not None:
-            return self.tunnel.unpause(PAUSE_PEER)
-        return 0
+    cdef bint acquire(self) except -1:
+        raise NotImplementedError
 
 
 cdef class Engine:
     """Everything a worker holds. Settings are copied into fields by worker.configure."""
 
-    def __init__(self, Loop loop, Ledger ledger, int index, int workers, host, log):
+    def __init__(self, Reactor loop, Ledger ledger, int index, int workers, host, log):
         self.loop = loop
         self.ledger = ledger
         self.index = index
@@ -317,12 +446,12 @@ cdef class Engine:
         self.always_tracked = len(ALWAYS_TRACKED)
         self.reported_by_some = set()
         self.client_count = ledger.counter("clients")
-        self.base_words = base_words()
-        self.enders = ending_words()
-        self.default_word = only_default()
-        self.states = WeakValueDictionary()
-        self.no_state = intern_state(self, {}, frozenset())
+        self.base_words = word_set({})
+        self.enders = some_words(ENDERS, 0, 1)
+        self.default_word = some_words((b"default",), 1, 0)
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
+        self.states = StateTable(self.omit)
+        self.no_state = self.states.intern({}, frozenset())
         self.harmless_functions = frozenset()
         self.max_packet_size = 2147483647
         self.accepting = True
@@ -359,10 +488,27 @@ cdef class Engine:
         """The pool of this pair; made on first use."""
         cdef Pool pool = db.pools.get(user.name)
         if pool is None:
-            pool = Pool(self, db, user, user.name)
+            pool = self.new_pool(db, user)
             db.pools[user.name] = pool
             self.host.configure_pool(pool)
         return pool
+
+    cdef Pool new_pool(self, Database db, User user):
+        raise NotImplementedError
+
+    cdef Pool replication_pool(self, Database db, User user):
+        raise NotImplementedError
+
+    cdef CatalogReader reader_of(self, Database db):
+        raise NotImplementedError
+
+    cdef object listener_of(self, Database db):
+        raise NotImplementedError
+
+    cdef bint is_reported_in(self, tuple values, bytes name) except -1:
+        """Whether a setting is tracked and a server has reported it, by the values it has; None: it has not yet."""
+        cdef object index = self.tracked_index.get(name.decode("utf-8", "replace"))
+        return index is not None and values is not None and index < len(values) and values[index] is not None
 
     def new_greetings(self, str notice):
         """The configuration is a new one: startup packets are read again, and `notice` is told at login."""

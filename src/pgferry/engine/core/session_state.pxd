@@ -1,7 +1,5 @@
 # What a session holds that can be brought to another server: settings, role, listening channels.
-from libc.stdint cimport int64_t
-
-from pgferry.engine.core.model cimport Client, Engine, Server
+from libc.stdint cimport int64_t, uint64_t
 
 
 cdef class State:
@@ -15,18 +13,41 @@ cdef class State:
     cdef dict ways                   # origin() -> the SQL that leads here
     cdef size_t ways_size            # bytes of these texts
     cdef readonly size_t size        # bytes of names, values and channels
-    cdef object __weakref__          # engine.states holds nothing alive
+    cdef object __weakref__          # StateTable holds nothing alive
 
-cdef State intern_state(Engine engine, dict settings, frozenset channels)
-cdef State with_setting(Engine engine, State old, bytes name, bytes value)
+
+cdef class StateTable:
+    # The States that are in use: the same content is the same object.
+    cdef object states               # what -> State; holds nothing alive
+    cdef set omit                    # Engine.omit
+
+    cdef State intern(self, dict settings, frozenset channels)
+    cdef State with_setting(self, State old, bytes name, bytes value)
+    cdef State without_limits(self, State state)
+
+
+cdef class Restore:
+    cdef tuple vars             # the client's tracked parameters,
+    cdef uint64_t mask          # which of them the server has otherwise (bit: index),
+    cdef bint exact             # and whether all others are equal
+    cdef tuple base             # the tracked parameters that RESET leads to
+    cdef State kept             # the client's state; None: the server has it
+    cdef int64_t origin         # what the way there depends on, see state.origin(); 0: there is none to go
+    cdef bint stateful          # the Query goes that way
+    cdef bint in_block          # if it fails, nothing is carried out that was sent behind it
+    cdef bint recoded           # parameters are among them whose bytes depend on client_encoding
+    cdef bytes message          # the Query; None: none
+    cdef list pending           # [(index, value)] of what `mask` tells
+    cdef bint uncertain         # one server may refuse what others accept: the client is held until the answer
+    cdef bint learned           # PostgreSQL has reported all of them as they were sent
+
+
 cdef bytes assignment(bytes name, bytes value)
 cdef bytes way(State old, State new, set omit)
 cdef bytes way_anew(State old, State new, set omit)
 cdef int64_t origin(State old, State new) except 0
 cdef bytes in_transaction(bytes sql)
-cdef bytes base_again(Client c)
-cdef bytes base_script(Client c, object names, list tracked)
 cdef size_t size_of(dict settings, frozenset channels) except? 0
 cdef bint is_uncertain(State new)
 cdef bytes taken_off(State state)
-cdef bytes reported_text(Engine engine, tuple vars, Py_ssize_t index, int version)
+cdef bytes call(bytes name, bytes value)

@@ -7,11 +7,12 @@ comparison of pointers. Tracked parameters are not in it: PostgreSQL reports tho
 SQL-level prepared statements are not either: they are brought only when a statement needs them (see ensure).
 """
 
+from weakref import WeakValueDictionary
+
 from libc.stdint cimport int64_t
 from libc.string cimport memcmp
 
-from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text, sql_text_in
-from pgferry.engine.core.model cimport Client, Engine
+from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text
 from pgferry.session.lists import as_literals
 from pgferry.session.replay import REPLAY
 from pgferry.session.settings import EXCLUSIVE, UNCERTAIN, is_privileged, must_not_stay
@@ -33,7 +34,7 @@ cdef class State:
     """Settings that are not at the server's own value, and channels listened to."""
 
     def __init__(self):
-        raise TypeError("made by intern_state only")
+        raise TypeError("made by StateTable.intern() only")
 
 
 cdef State NOTHING = State.__new__(State)     # of a server that nobody has looked at
@@ -44,23 +45,54 @@ cdef dict shapes = {(NOTHING.names, NOTHING.channels): NOTHING.shape}   # names 
 cdef int64_t last_shape = 1
 
 
-cdef State intern_state(Engine engine, dict settings, frozenset channels):
-    """The State of this content."""
-    cdef object key = (frozenset(settings.items()), channels)
-    cdef State found = engine.states.get(key)
-    if found is None:
-        found = State.__new__(State)
-        found.settings = settings
-        found.names = frozenset(settings)
-        found.channels = channels
-        found.role = settings.get(ROLE)
-        found.authorization = settings.get(AUTHORIZATION)
-        found.shape = shape_of(found.names, channels)
-        found.ways = {}
-        found.size = size_of(settings, channels)
-        found.rest = rest_of(engine, found)
-        engine.states[key] = found      # for as long as a session, or what is restored for one, has it
-    return found
+cdef class StateTable:
+    """The States that are in use."""
+
+    def __init__(self, set omit):
+        self.omit = omit
+        self.states = WeakValueDictionary()
+
+    def __len__(self):
+        return len(self.states)
+
+    def all(self):
+        """The States, as a list of its own."""
+        return list(self.states.values())
+
+    cdef State intern(self, dict settings, frozenset channels):
+        """The State of this content."""
+        cdef object key = (frozenset(settings.items()), channels)
+        cdef State found = self.states.get(key)
+        if found is None:
+            found = State.__new__(State)
+            found.settings = settings
+            found.names = frozenset(settings)
+            found.channels = channels
+            found.role = settings.get(ROLE)
+            found.authorization = settings.get(AUTHORIZATION)
+            found.shape = shape_of(found.names, channels)
+            found.ways = {}
+            found.size = size_of(settings, channels)
+            found.rest = self.without_limits(found)
+            self.states[key] = found        # for as long as a session, or what is restored for one, has it
+        return found
+
+    cdef State with_setting(self, State old, bytes name, bytes value):
+        """The same with one setting changed; value None takes it out."""
+        cdef dict settings = dict(old.settings)
+        if value is None:
+            settings.pop(name, None)
+        else:
+            settings[name] = value
+        return self.intern(settings, old.channels)
+
+    cdef State without_limits(self, State state):
+        """The same without time limits that must not stay in force while its server waits; None: there are none."""
+        found = [name for name, value in state.settings.items() if must_not_stay(name, value.removeprefix(REPLAY))]
+        if not found or "limits" in self.omit:
+            return None
+        return self.intern({name: value for name, value in state.settings.items() if name not in found},
+                           state.channels)
 
 
 cdef size_t size_of(dict settings, frozenset channels) except? 0:
@@ -71,15 +103,6 @@ cdef size_t size_of(dict settings, frozenset channels) except? 0:
     for channel in channels:
         size += len(<bytes>channel)
     return size
-
-
-cdef State rest_of(Engine engine, State state):
-    """The same without time limits that must not stay in force while its server waits; None: there are none."""
-    found = [name for name, value in state.settings.items() if must_not_stay(name, value.removeprefix(REPLAY))]
-    if not found or "limits" in engine.omit:
-        return None
-    return intern_state(engine, {name: value for name, value in state.settings.items() if name not in found},
-                        state.channels)
 
 
 cdef int64_t shape_of(frozenset names, frozenset channels) except -1:
@@ -95,16 +118,6 @@ cdef int64_t shape_of(frozenset names, frozenset channels) except -1:
         last_shape += 1
         shapes[(names, channels)] = found = last_shape
     return found
-
-
-cdef State with_setting(Engine engine, State old, bytes name, bytes value):
-    """The same with one setting changed; value None takes it out."""
-    cdef dict settings = dict(old.settings)
-    if value is None:
-        settings.pop(name, None)
-    else:
-        settings[name] = value
-    return intern_state(engine, settings, old.channels)
 
 
 cdef bytes assignment(bytes name, bytes value):
@@ -263,81 +276,9 @@ cdef bytes about_channel(bytes command, bytes channel):
     return do_execute(b"pg_catalog.format('" + command + b"%I'," + sql_text(channel) + b")") + b";"
 
 
-cdef bytes base_script(Client c, object names, list tracked):
-    """The query that gives the settings `names` (True: all) the values of the client's startup packet; b"" for none.
-
-    The indexes of tracked parameters among them go to `tracked`.
-    """
-    cdef list parts = []
-    cdef Engine engine = c.engine
-    if "base" in engine.omit:
-        return b""
-    for name, value in c.start.settings.items():
-        if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
-            parts.append(call(name, value))
-    if c.start_vars is not c.pool.reset_vars:
-        for i, value in enumerate(c.start_vars):
-            name = engine.tracked[i].lower().encode()
-            if value is not None and value != c.pool.reset_vars[i] and (names is True or name in names):
-                parts.append(b"pg_catalog.set_config(%b,%b,false) IS NULL" % (
-                    quote_literal(name), reported_text(engine, c.start_vars, i, 0)))
-                tracked.append(i)
-    return b"SELECT " + b",".join(parts) if parts else b""
-
-
-cdef bytes base_again(Client c):
-    """The query that gives start values back to those settings that a RESET in session mode has taken them from.
-
-    Start values are set like the client's own: PostgreSQL tells by the source of a setting whether it was reset since,
-    and of a custom setting by its being empty. b"" for a client that has none.
-    """
-    cdef list pairs = [(name, sql_text(value)) for name, value in c.start.settings.items()
-                       if name not in (ROLE, AUTHORIZATION)]
-    if c.start_vars is not c.pool.reset_vars:
-        for i, value in enumerate(c.start_vars):
-            if value is not None and value != c.pool.reset_vars[i]:
-                pairs.append((c.engine.tracked[i].lower().encode(), reported_text(c.engine, c.start_vars, i, 0)))
-    if not pairs or "base" in c.engine.omit:
-        return b""
-    return (b"SELECT pg_catalog.set_config(v.n,v.x,false) IS NULL FROM (VALUES "
-            + b",".join([b"(" + sql_text(name) + b"," + text + b")" for name, text in pairs])
-            + b") v(n,x) LEFT JOIN pg_catalog.pg_show_all_settings() s ON pg_catalog.lower(s.name) "
-              b"OPERATOR(pg_catalog.=) v.n WHERE CASE WHEN s.name IS NULL THEN "
-              b"pg_catalog.concat(pg_catalog.current_setting(v.n,true)) OPERATOR(pg_catalog.=) '' "
-              b"ELSE s.source OPERATOR(pg_catalog.<>) 'session' END")
-
-
 cdef bytes call(bytes name, bytes value):
     """An expression that sets it; what it gives back is no text, which the client's encoding might not have."""
     return b"pg_catalog.set_config(" + sql_text(name) + b"," + sql_text(value) + b",false) IS NULL"
-
-
-cdef bytes reported_text(Engine engine, tuple vars, Py_ssize_t index, int version):
-    """An SQL expression for one of a client's tracked parameters, which are in the client's encoding.
-
-    PostgreSQL itself makes ASCII of application_name, from version 16 on with escapes.
-    """
-    cdef bytes value = vars[index]
-    if value.isascii():
-        return quote_literal(value)
-    if engine.tracked[index].lower() == "application_name":
-        return quote_literal(as_ascii(value, version))
-    encoding = vars[engine.tracked_index["client_encoding"]]
-    if encoding is None or not encoding.isascii():      # such a server says anything
-        return sql_text_in(value, b"pg_catalog.getdatabaseencoding()")
-    return sql_text_in(value, quote_literal(encoding))
-
-
-cdef bytes as_ascii(bytes value, int version):
-    """What PostgreSQL makes of bytes that are not ASCII (pg_clean_ascii)."""
-    cdef list parts = []
-    cdef int code
-    for code in value:
-        if code < 128:
-            parts.append(bytes([code]))
-        else:
-            parts.append(b"\\x%02x" % code if version >= 16 else b"?")
-    return b"".join(parts)
 
 
 cdef bytes taken_off(State state):

@@ -6,8 +6,7 @@ import time
 from libc.errno cimport EAGAIN, EINTR, EPIPE, errno
 from libc.string cimport memchr
 
-from pgferry.engine.io.sys cimport CLOCK_REALTIME, clock_gettime, timespec
-from pgferry.engine.io.sys cimport write as write_fd
+from pgferry.engine.io.sys cimport CLOCK_REALTIME, clock_gettime, timespec, write as write_fd
 from pgferry.engine.io.text cimport Text
 
 cdef enum:

@@ -1,5 +1,5 @@
 # What one stream may take of a turn of the loop.
-from pgferry.engine.io.loop cimport Loop, Stream
+from pgferry.engine.io.stream cimport Reactor, Stream
 
 cdef enum:
     CLOCK_EVERY = 16         # messages between two looks at the clock
@@ -15,5 +15,5 @@ cdef inline bint turn_over(Stream s, int *messages) except -1:
 
 cdef bint share_used(Stream s) except -1
 cdef int end_turn(Stream s) except -1
-cdef int serve_unfinished(Loop loop) except -1
-cdef int spend(Loop loop, double seconds) noexcept
+cdef int serve_unfinished(Reactor loop) except -1
+cdef int spend(Reactor loop, double seconds) noexcept

@@ -9,7 +9,7 @@ Verdicts about texts that nobody has sent before have a share of their own, over
 behind them. What is served has the whole share again, so that each of them gets on.
 """
 
-from pgferry.engine.io.loop cimport PAUSE_TURN, Loop, Stream
+from pgferry.engine.io.stream cimport PAUSE_TURN, Reactor, Stream
 from pgferry.engine.io.sys cimport monotonic
 
 cdef double SHARE = 1e-3        # seconds
@@ -17,47 +17,47 @@ cdef double SHARE = 1e-3        # seconds
 
 cdef bint share_used(Stream s) except -1:
     """Whether the stream has used up its share; it begins with the first look at the clock in a turn."""
-    cdef Loop loop = s.loop
+    cdef Reactor loop = s.loop
     cdef double now = monotonic()
-    if loop.timed is not s or loop.timed_turn != loop.turns:
-        loop.timed = s
-        loop.timed_turn = loop.turns
-        loop.timed_until = now + SHARE
+    if loop.share.timed is not s or loop.share.timed_turn != loop.turns:
+        loop.share.timed = s
+        loop.share.timed_turn = loop.turns
+        loop.share.timed_until = now + SHARE
         return False
-    return now >= loop.timed_until
+    return now >= loop.share.timed_until
 
 
 cdef int end_turn(Stream s) except -1:
     """The stream goes on in a later turn; until then it is not read."""
     if not s.paused & PAUSE_TURN:
         s.pause(PAUSE_TURN)
-        s.loop.unfinished.append(s)
+        s.loop.share.unfinished.append(s)
     return 0
 
 
-cdef int serve_unfinished(Loop loop) except -1:
+cdef int serve_unfinished(Reactor loop) except -1:
     """The share of those that did not get ready in earlier turns."""
     cdef Stream s
     cdef double until = monotonic() + SHARE
-    loop.judged_enough = False
-    loop.judging = 0
-    for _ in range(len(loop.unfinished)):
-        s = <Stream>loop.unfinished.popleft()
+    loop.share.judged_enough = False
+    loop.share.judging = 0
+    for _ in range(len(loop.share.unfinished)):
+        s = <Stream>loop.share.unfinished.popleft()
         s.paused &= ~PAUSE_TURN
-        loop.timed = None
+        loop.share.timed = None
         try:
             s.on_ready()
         except Exception as error:
             loop.failed(s, error)
-        if loop.judged_enough or monotonic() >= until:
+        if loop.share.judged_enough or monotonic() >= until:
             break
-    loop.timed = None
+    loop.share.timed = None
     return 0
 
 
-cdef int spend(Loop loop, double seconds) noexcept:
+cdef int spend(Reactor loop, double seconds) noexcept:
     """A verdict has taken so long."""
-    loop.judging += seconds
-    if loop.judging >= SHARE:
-        loop.judged_enough = True
+    loop.share.judging += seconds
+    if loop.share.judging >= SHARE:
+        loop.share.judged_enough = True
     return 0

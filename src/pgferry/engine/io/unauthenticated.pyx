@@ -2,12 +2,13 @@
 
 A step of a login (the startup packet, a step of SCRAM) costs ten times as much as a packet of a query, and after a
 restart thousands come at once. Their events wait in a list of the loop, first come, first served; what there is of it
-is served behind all other events of a turn, and for at most SHARE_US. TLS handshakes have the same share (see secure).
+is served behind all other events of a turn, and for at most SHARE_US. TLS handshakes have the same share (see
+handshakes).
 """
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.io.loop cimport Loop, Stream
+from pgferry.engine.io.stream cimport Reactor, Stream
 from pgferry.engine.io.sys cimport monotonic
 
 
@@ -18,21 +19,21 @@ cdef double share_end() noexcept:
 
 cdef int defer(Stream s, uint32_t events) except -1:
     """Keep the event for the stream's turn."""
-    if s.came == 0:
-        s.loop.newcomers.append(s)
-    s.came |= events
+    if s.deferred_events == 0:
+        s.loop.unauthenticated.append(s)
+    s.deferred_events |= events
     return 0
 
 
-cdef int serve_newcomers(Loop loop) except -1:
+cdef int serve_unauthenticated(Reactor loop) except -1:
     """A turn's share of the logins."""
     cdef Stream s
     cdef uint32_t events
     cdef double until = share_end()
-    while loop.newcomers:
-        s = <Stream>loop.newcomers.popleft()
-        events = s.came
-        s.came = 0
+    while loop.unauthenticated:
+        s = <Stream>loop.unauthenticated.popleft()
+        events = s.deferred_events
+        s.deferred_events = 0
         if s.closed:
             continue
         try:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pgferry.engine.core.model import Client, Engine, Server
-from pgferry.engine.io.loop import Stream
+from pgferry.engine.io.stream import Stream
 
 def movable_clients(engine: Engine, limit: int) -> list[Client]: ...
 def movable_servers(engine: Engine, limit: int) -> list[Server]: ...

@@ -8,14 +8,14 @@ told in data stays where it is until it is over: TLS, LISTEN, pins, session mode
 
 from libc.stdint cimport uint64_t
 
-from pgferry.engine.io.loop cimport PAUSE_WAIT, Stream
 from pgferry.engine.core.model cimport (
-    CL_GONE, CL_IDLE, MODE_SESSION, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
+    CL_GONE, CL_IDLE, MODE_SESSION, POOL_CLIENTS, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
 )
-from pgferry.engine.pool.pooling cimport clean, forget_client, make_available
 from pgferry.engine.core.statements cimport Statement, StatementTable, settings_as_data, sql_as_data
-from pgferry.engine.core.session_state cimport intern_state
+from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.io.sys cimport EPOLLIN
+from pgferry.engine.pool.connections cimport ClientConnection, ServerConnection
+from pgferry.engine.pool.endings cimport forget_client
 
 cdef enum:
     GAP = 1000000       # numbers of statements left for the old process to go on with
@@ -41,7 +41,7 @@ def movable_servers(Engine engine, int limit):
     cdef Pool pool
     for item in engine.pools():
         pool = <Pool>item
-        if pool.waiting.count or pool.lookups or pool.key != pool.user.name:
+        if pool.waiting.count or pool.kind != POOL_CLIENTS:
             continue
         for s in pool.idle.items():
             if is_movable_server(<Server>s):
@@ -54,7 +54,7 @@ def movable_servers(Engine engine, int limit):
 cdef bint is_movable(Client c) except -1:
     if c.state != CL_IDLE or c.server is not None or c.login is not None or c.tunnel is not None or c.fd < 0:
         return False
-    if c.held_len or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.query_start or c.pins:
+    if c.held.size or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.query_start or c.pins:
         return False
     if c.pending or c.inbox or c.awaited or c.deallocating or c.early or getattr(c, "tls", None) is not None:
         return False
@@ -65,14 +65,14 @@ cdef bint is_movable(Client c) except -1:
 
 
 cdef bint is_movable_server(Server s) except -1:
-    if s.state != SV_IDLE or s.client is not None or s.login is not None or not clean(s) or s.close_needed:
+    if s.state != SV_IDLE or s.client is not None or s.login is not None or not s.is_clean() or s.close_needed:
         return False
-    if s.cancels or s.internal is not None or s.touched or s.unlisted or s.ddl or s.barrier_needed or s.fd < 0:
+    if s.cancels or s.job is not None or s.touched or s.unlisted or s.ddl or s.barrier_needed or s.fd < 0:
         return False
     if s.restoring:
         return False
     return (getattr(s, "tls", None) is None and not s.kept.channels and not s.ddl and not s.fence and s.announced == 0
-            and s.held_len == 0)
+            and s.held.size == 0)
 
 
 def describe_client(Client c):
@@ -150,7 +150,7 @@ def take_back(Stream stream):
     s = <Server>stream
     if s.state == SV_IDLE and not s.closed:
         s.unpause(PAUSE_WAIT)
-        make_available(s)
+        s.make_available()
 
 
 cdef dict by_name(Engine engine, tuple values):
@@ -168,7 +168,7 @@ def accept_client(Engine engine, about, int fd):
     cdef Database db = database_of(engine, about["database"])
     cdef User user = engine.host.user(about["login_user"])
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
-    cdef Client c = Client(engine.loop, engine)
+    cdef Client c = ClientConnection(engine.loop, engine)
     if about["keys"] is not None and pool.user.keys is None:
         pool.user.keys = tuple(about["keys"])
     if about["found"] is not None:
@@ -202,8 +202,8 @@ cdef int describe_here(Client c, about) except -1:
     c.idle_since = about["idle_since"]
     c.vars = in_order(engine, about["vars"])
     c.start_vars = in_order(engine, about["start_vars"])
-    c.kept = intern_state(engine, about["kept"], frozenset())
-    c.start = intern_state(engine, about["start"], frozenset())
+    c.kept = engine.states.intern(about["kept"], frozenset())
+    c.start = engine.states.intern(about["start"], frozenset())
     c.sql = engine.table.described_sql(about["sql"])
     c.vars_unchecked, c.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
     c.unnamed = about["unnamed"]
@@ -239,7 +239,7 @@ def accept_server(Engine engine, about, int fd):
         pool.start_settings = about["start_settings"]
         pool.start_sql = engine.table.described_sql(about["start_sql"])
         pool.greet_anew()
-    s = Server(engine.loop, pool)
+    s = ServerConnection(engine.loop, pool)
     pool.slots.take(0)
     db.servers.take(0)
     pool.user.servers.take(0)
@@ -257,7 +257,7 @@ cdef int describe_server_here(Server s, about) except -1:
     """Take over what the other process has said of its server."""
     cdef Engine engine = s.pool.engine
     s.vars = in_order(engine, about["vars"])
-    s.kept = intern_state(engine, about["kept"], frozenset())
+    s.kept = engine.states.intern(about["kept"], frozenset())
     s.sql = engine.table.described_sql(about["sql"])
     s.version = about["version"]
     if about["last_user"] is not None:
@@ -280,7 +280,7 @@ cdef int describe_server_here(Server s, about) except -1:
 
 def begin_server(Server s):
     """The server is ours alone now: it serves clients."""
-    make_available(s)
+    s.make_available()
     for c in s.pool.logging_in.items():
         (<Client>c).login.finish(c)
 

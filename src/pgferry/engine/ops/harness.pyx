@@ -7,21 +7,22 @@ shows what is private to the compiled part, and gives Python the calls that only
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from pgferry.engine.client.login cimport new_login
-from pgferry.engine.shared.ledger cimport Counter
-from pgferry.engine.io.loop cimport PAUSE_NEWS, PAUSE_TURN, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.plan cimport Plan
 from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
 from pgferry.engine.io.handshakes cimport start_tls
-from pgferry.engine.server.login cimport introduce
+from pgferry.engine.io.stream cimport PAUSE_NEWS, PAUSE_TURN, PAUSE_WAIT, Stream, StreamList
 from pgferry.engine.io.sys cimport EPOLLIN, EPOLLOUT
+from pgferry.engine.pool.connections cimport ClientConnection
+from pgferry.engine.server.login cimport introduce
+from pgferry.engine.shared.ledger cimport Counter
 
 
 # --- streams ----------------------------------------------------------------------------------------------------
 
 def new_client(Engine engine):
     """A client that has just been accepted, on a unix socket that does not exist."""
-    cdef Client c = Client(engine.loop, engine)
+    cdef Client c = ClientConnection(engine.loop, engine)
     c.is_unix = True
     c.address = b""
     c.listen_port = 6432
@@ -65,7 +66,7 @@ def writable(Stream s):
 def facts(Stream s):
     """What the loop knows of a stream."""
     return {
-        "held": s.held_len, "held_cap": s.held_cap, "need": s.need, "unsent": s.unsent(), "blocked": s.blocked,
+        "held": s.held.size, "held_cap": s.held.cap, "need": s.need, "unsent": s.unsent(), "blocked": s.blocked,
         "broken": s.broken, "closed": s.closed, "paused": s.paused, "queued": s.queued or s.paused & PAUSE_TURN,
     }
 
@@ -286,11 +287,11 @@ cdef class Probe(Stream):
 
     def be_first(self):
         """Its events are served before those of others."""
-        self.first = True
+        self.priority = True
 
     def be_new(self):
         """Its events wait for their turn, as those of a client that has not logged in."""
-        self.newcomer = True
+        self.unauthenticated = True
 
     def go(self, int why):
         """Take the reason back."""

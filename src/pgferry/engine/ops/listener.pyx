@@ -6,13 +6,13 @@ from libc.errno cimport ECONNABORTED, EINTR, EMFILE, ENFILE, ENOBUFS, ENOMEM, er
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client.login cimport new_login
-from pgferry.engine.io.loop cimport Service
 from pgferry.engine.core.model cimport Client, Engine
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.io.stream cimport Service
 from pgferry.engine.io.sys cimport (
-    EPOLLIN, SO_PEERCRED, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, accept4, close, getsockopt, sockaddr,
+    EPOLLIN, SOCK_CLOEXEC, SOCK_NONBLOCK, SOL_SOCKET, SO_PEERCRED, accept4, close, getsockopt, sockaddr,
     sockaddr_storage, socklen_t,
 )
+from pgferry.engine.pool.connections cimport ClientConnection
 
 cdef extern from "sys/socket.h" nogil:
     struct ucred:
@@ -99,7 +99,7 @@ cdef class Listener(Service):
         """Begin a login. What is raised meanwhile costs this connection only."""
         cdef Client c = None
         try:
-            c = Client(self.loop, self.engine)
+            c = ClientConnection(self.loop, self.engine)
             self.welcome(c, fd, address)
         except Exception as error:
             if c is None or c.fd != fd:
@@ -112,7 +112,7 @@ cdef class Listener(Service):
             # The oldest has had the most time: who means it is in after milliseconds.
             c = <Client>self.engine.logins.head
             try:
-                close_client(c, TOO_MANY, TOO_MANY)
+                c.close(TOO_MANY, TOO_MANY)
             except Exception as error:
                 self.loop.failed(c, error)
         return 0
@@ -131,7 +131,7 @@ cdef class Listener(Service):
         else:
             c.address = address
         new_login(c)
-        c.newcomer = True
+        c.unauthenticated = True
         self.engine.logins.append(c)
         c.attach(fd, EPOLLIN)
         return 0

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from pgferry.engine.core.model import Database, Engine, Pool
-from pgferry.engine.io.loop import Stream
+from pgferry.engine.io.stream import Stream
 
 def chosen(engine: Engine, db: Database | None) -> list[Pool]: ...
 def pause(engine: Engine, db: Database | None) -> None: ...

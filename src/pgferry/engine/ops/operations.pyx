@@ -1,14 +1,13 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
-from pgferry.engine.session.catalog cimport forget_knowledge
-from pgferry.engine.services.internal_session cimport InternalSession
-from pgferry.engine.pool.upkeep import resume
-from pgferry.engine.services.auth_query cimport fail_lookups
-from pgferry.engine.io.loop cimport Stream
 from pgferry.engine.core.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
-from pgferry.engine.pool.pooling cimport close_client, close_server, finish_closing
 from pgferry.engine.core.statements cimport sql_as_data
+from pgferry.engine.io.stream cimport Stream
+from pgferry.engine.pool.endings cimport finish_closing
+from pgferry.engine.services.internal_session cimport InternalSession
 from pgferry.engine.services.replication cimport end_replaced
+from pgferry.engine.session.catalog cimport forget_knowledge
+from pgferry.engine.pool.upkeep import resume
 
 
 def chosen(Engine engine, Database db):
@@ -32,7 +31,7 @@ cdef int rest_sessions(Engine engine, Database db) except -1:
     for each in list(engine.databases.values()) if db is None else [db]:
         for item in list((<Database>each).sessions):
             session = <InternalSession>item
-            if not session.owner.wants_session():
+            if not session.is_wanted():
                 session.close("pause mode")
     return 0
 
@@ -44,7 +43,7 @@ def close_free(Engine engine, Database db, str reason):
         pool = <Pool>item
         for group in (pool.idle, pool.used, pool.fresh):
             for s in group.items():
-                close_server(<Server>s, reason)
+                (<Server>s).close(reason)
 
 
 def unpause(Engine engine, Database db):
@@ -82,12 +81,12 @@ def replace_servers(Pool pool, str reason):
     """
     cdef Server s
     for s in pool.servers():
-        if s.internal is None:
+        if not s.internal:
             s.close_needed = True
             s.close_reason = reason
     for group in (pool.fresh, pool.idle, pool.used):
         for s in group.items():
-            close_server(s, reason)
+            s.close(reason)
 
 
 def read_catalogs(Engine engine):
@@ -108,7 +107,7 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
             s.close_reason = reason
         for group in (pool.fresh, pool.idle, pool.used):
             for s in group.items():
-                close_server(s, "connect string changed" if s.login is not None else reason)
+                s.close("connect string changed" if s.login is not None else reason)
         end_replaced(pool)
 
 
@@ -124,7 +123,7 @@ def leave_addresses(Engine engine, str host, addresses):
             s.close_needed = True
             s.close_reason = "obsolete connection"
             if s.home is pool.fresh or s.home is pool.idle or s.home is pool.used:
-                close_server(s, s.close_reason)
+                s.close(s.close_reason)
         end_replaced(pool)
 
 
@@ -137,11 +136,10 @@ def kill(Engine engine, Database db):
         pool.db.wanting.put(0)
         for group in (pool.waiting, pool.logging_in, pool.clients):
             for c in group.items():
-                close_client(<Client>c, "database removed", "database removed")
+                (<Client>c).close("database removed", "database removed")
         for s in pool.servers():
-            close_server(<Server>s, "database removed")
-        if pool.lookups:
-            fail_lookups(pool, "database removed")
+            (<Server>s).close("database removed")
+        pool.fail_demand("database removed")
 
 
 def kill_client(Engine engine, long long number):
@@ -153,11 +151,11 @@ def kill_client(Engine engine, long long number):
         for group in (pool.clients, pool.waiting, pool.logging_in):
             for c in group.items():
                 if c.id == number:
-                    close_client(c, "admin forced disconnect", "admin forced disconnect")
+                    c.close("admin forced disconnect", "admin forced disconnect")
                     return True
     for c in engine.consoles.items():
         if c.id == number:
-            close_client(c, "admin forced disconnect", "admin forced disconnect")
+            c.close("admin forced disconnect", "admin forced disconnect")
             return True
     return False
 
@@ -189,7 +187,7 @@ def refuse_waiting(Engine engine, str reason):
     """Close every client that waits for a server, those too whose login does."""
     for item in engine.pools():
         for c in (<Pool>item).waiting.items() + (<Pool>item).logging_in.items():
-            close_client(<Client>c, reason, reason)
+            (<Client>c).close(reason, reason)
 
 
 def forget(Stream stream, reason=None):

@@ -4,17 +4,16 @@ import time
 
 from libc.stdint cimport int64_t
 
-from pgferry.engine.pool.cancel import Cancel
-from pgferry.engine.client.login cimport Login
-from pgferry.engine.services.internal_session cimport InternalSession
-from pgferry.engine.io.loop cimport Loop, Stream, StreamList
+from pgferry.engine.client.login_data cimport Login
 from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED,
-    Client, Database, Engine, Pool, Server, Stats, User,
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED, Client, Database,
+    Engine, Pool, Server, Stats, User,
 )
-from pgferry.engine.session.probe cimport pin_reasons
 from pgferry.engine.core.session_state cimport State, size_of
+from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.sys cimport monotonic
+from pgferry.engine.session.pins cimport pin_reasons
+from pgferry.engine.pool.cancel import Cancel
 from pgferry.engine.core.model import MODE_NAMES
 
 cdef double SLICE = 0.001       # seconds
@@ -27,8 +26,8 @@ SERVER_STATES = {SV_ACTIVE: ("active", "sv_active"), SV_IDLE: ("idle", "sv_idle"
 
 cdef dict stream_fields(Stream s):
     """The buffer columns of SHOW SOCKETS: bytes held for the next message, bytes not sent."""
-    return {"recv_pos": s.held_len, "pkt_pos": 0, "pkt_remain": 0, "send_pos": s.out_head,
-            "send_remain": s.unsent(), "pkt_avail": s.held_len, "send_avail": s.unsent()}
+    return {"recv_pos": s.held.size, "pkt_pos": 0, "pkt_remain": 0, "send_pos": s.unsent_bytes.head,
+            "send_remain": s.unsent(), "pkt_avail": s.held.size, "send_avail": s.unsent()}
 
 
 def client_row(Client c):
@@ -177,8 +176,7 @@ def crowd(Engine engine):
 
 
 cdef bint is_shown(Server s) except -1:
-    cdef InternalSession session = s.internal
-    return session is None or session.owner.wants_session()
+    return not s.internal or s.job.is_wanted()
 
 
 def pools(Engine engine):
@@ -252,11 +250,11 @@ def times(Engine engine):
 
 def worker(Engine engine):
     """What one worker tells about itself."""
-    cdef Loop loop = engine.loop
+    cdef Reactor loop = engine.loop
     return [{"worker": engine.index, "turns": loop.turns, "lag": engine.lag.packed(0),
              "lag_seconds": engine.lag.seconds,
              "clients": engine.client_count.own(), "statements": len(engine.table.by_number),
-             "buffers": loop.buffers, "buffered": loop.buffered, "states": len(engine.states)}]
+             "buffers": loop.memory.buffers, "buffered": loop.memory.bytes, "states": len(engine.states)}]
 
 
 def lists(Engine engine):
@@ -278,7 +276,7 @@ def lists(Engine engine):
 
 def mem(Engine engine):
     """SHOW MEM: objects by kind with their size in bytes, and the buffers that are in use now."""
-    cdef Loop loop = engine.loop
+    cdef Reactor loop = engine.loop
     found = engine.pools()
     n_servers = sum([pool.total_servers for pool in found])
     n_clients = engine.logins.count + engine.consoles.count + engine.closing.count + sum(
@@ -293,8 +291,9 @@ def mem(Engine engine):
     ]
     rows = [{"name": name, "size": kind.__basicsize__, "used": used, "free": 0, "memtotal": kind.__basicsize__ * used}
             for name, kind, used in kinds]
-    size = loop.buffered // loop.buffers if loop.buffers else loop.chunk
-    rows.append({"name": "iobuf_cache", "size": size, "used": loop.buffers, "free": 0, "memtotal": loop.buffered})
+    size = loop.memory.bytes // loop.memory.buffers if loop.memory.buffers else loop.memory.chunk
+    rows.append({"name": "iobuf_cache", "size": size, "used": loop.memory.buffers, "free": 0,
+                 "memtotal": loop.memory.bytes})
     rows.append({"name": "var_list_cache", "size": 56 + 8 * len(engine.tracked), "used": n_clients + n_servers,
                  "free": 0, "memtotal": (56 + 8 * len(engine.tracked)) * (n_clients + n_servers)})
     rows.append({"name": "server_prepared_statement_cache", "size": 16, "used": n_statements, "free": 0,
@@ -309,7 +308,7 @@ cdef list session_memory(Engine engine):
     cdef Client c
     cdef Database db
     cdef State state
-    for item in list(engine.states.values()):
+    for item in engine.states.all():
         state = <State>item
         add(found, "session_state", 1, state.size + state.ways_size)
     for pool in engine.pools():

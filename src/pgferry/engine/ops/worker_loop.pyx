@@ -2,10 +2,10 @@
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.pool.upkeep import tick
-from pgferry.engine.io.loop cimport PAUSE_PEER, Loop, Service, Stream
+from pgferry.engine.ops.maintenance import tick
 from pgferry.engine.core.model cimport Client, Engine
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.io.loop cimport Loop
+from pgferry.engine.io.stream cimport PAUSE_PEER, Reactor, Service, Stream
 from pgferry.engine.io.sys cimport EPOLLIN, EPOLLOUT, monotonic
 from pgferry.engine.shared.times cimport record
 
@@ -41,10 +41,10 @@ cdef class Tunnel(Stream):
         self.attach(fd, EPOLLIN)
 
     cdef ssize_t feed(self, const char *data, size_t n) except -1:
-        cdef Loop loop = self.loop
-        loop.stage_len = loop.run_len = 0
-        loop.emit_run(data, n)
-        loop.deliver(self.client)
+        cdef Reactor loop = self.loop
+        loop.out.begin(self.client)
+        loop.out.emit_run(data, n)
+        self.client.flush()
         if self.client.blocked:
             self.pause(PAUSE_PEER)
         return n
@@ -53,7 +53,7 @@ cdef class Tunnel(Stream):
         cdef Client c = self.client
         self.detach()
         c.tunnel = None
-        return close_client(c, "console closed the connection")
+        return c.close("console closed the connection")
 
     cdef int on_drained(self) except -1:
         return self.client.unpause(PAUSE_PEER)

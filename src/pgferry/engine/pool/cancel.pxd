@@ -1,8 +1,8 @@
 # Cancel requests of clients, carried to the server that runs their query and to no other; or to a peer.
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.io.loop cimport Stream
 from pgferry.engine.core.model cimport Engine, Pool
+from pgferry.engine.io.stream cimport Stream
 
 
 cdef class Request(Stream):

@@ -15,13 +15,12 @@ import struct
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.io.loop cimport Stream
 from pgferry.engine.core.model cimport SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
-from pgferry.engine.pool.pooling cimport make_available
 from pgferry.engine.io.handshakes cimport start_tls
-from pgferry.engine.server.login cimport direct
+from pgferry.engine.io.stream cimport Stream
 from pgferry.engine.io.sys cimport EPOLLERR, EPOLLHUP, EPOLLIN, EPOLLOUT
+from pgferry.engine.server.login cimport direct
 
 CANCEL_REQUEST = 80877102
 cdef bytes SSL_REQUEST = struct.pack("!II", 8, 80877103)
@@ -185,7 +184,7 @@ cdef class Cancel(Request):
         if under_way:
             s.cancels -= 1
             if s.cancels == 0 and s.state == SV_BEING_CANCELED:
-                make_available(s)
+                s.make_available()
         return start_waiting(pool)
 
 

@@ -1,39 +1,21 @@
-"""New servers: when one is wanted, which limits allow it, who makes room, and its first client."""
+"""New servers: when one is wanted, which limits allow it, and who makes room."""
 
+from pgferry.engine.core.model cimport P_CHECK, WAIT_FOR_SERVERS, Client, Engine, Pool, Server
+from pgferry.engine.io.stream cimport StreamList
+from pgferry.engine.pool.connections cimport ServerConnection
+from pgferry.engine.pool.release cimport test
+from pgferry.engine.pool.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
+from pgferry.engine.server.login cimport start_login
 from pgferry.engine.session.catalog cimport is_ready
 from pgferry.engine.shared.ledger cimport Counter
-from pgferry.engine.io.loop cimport StreamList
-from pgferry.engine.core.model cimport P_CHECK, Client, Engine, Pool, Server
-from pgferry.engine.pool.pooling cimport close_server, make_available, may_start, test
-from pgferry.engine.services.replication cimport own_logged_in, want_own
-from pgferry.engine.server.login cimport start_login
-from pgferry.engine.pool.sharing cimport BLOCKED_BY_DB, BLOCKED_BY_POOL, BLOCKED_BY_USER, must_leave
 
 
-cdef int logged_in(Server s) except -1:
-    """A new server has finished its login: it serves its first client."""
-    cdef Pool pool = s.pool
-    cdef Client c
-    if s.owner is not None:
-        return own_logged_in(s)
-    pool.last_connect_failed = pool.last_login_failed = False
-    pool.last_error = None
-    pool.retry_at = 0
-    for stream in pool.logging_in.items():
-        c = <Client>stream
-        c.login.finish(c)
-    make_available(s)
-    return want_servers(pool)
-
-
-cdef int want_servers(Pool pool) except -1:
+cdef int start_wanted(Pool pool) except -1:
     """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
     cdef Engine engine = pool.engine
     cdef int need
-    if pool.ordinary is not None:
-        return want_own(pool)
     pool.blocked = 0
-    if not may_start(pool) or pool.removed:
+    if not pool.may_start() or pool.removed:
         return 0
     while True:
         need = pool.waiting.count - pool.fresh.count - pool.tested.count
@@ -41,28 +23,27 @@ cdef int want_servers(Pool pool) except -1:
             need -= pool.idle.count     # these wait for the catalog, too
         if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
             need = max(need, 1)
-        if pool.lookups:
-            need += <int>len(pool.lookups)
+        need += pool.other_demand()
         if need <= 0:
             return 0
         if pool.used.count:
             if engine.check_query is None:
-                make_available(<Server>pool.used.tail)
+                (<Server>pool.used.tail).make_available()
             else:
                 test(<Server>pool.used.tail, engine.check_query, P_CHECK)
             continue
-        if not start_server(pool, False):
+        if not pool.start_server(False):
             return 0
 
 
-cdef bint start_server(Pool pool, bint only_free) except -1:
+cdef bint open_server(Pool pool, bint only_free) except -1:
     """Open one more connection if every limit allows it; only_free: evict nobody for it."""
     cdef Engine engine = pool.engine
     cdef int limit = pool.size
     cdef double now = engine.loop.now
     cdef Client oldest
     cdef bint reserve = False
-    if engine.shutdown == 1 or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
+    if engine.shutdown == WAIT_FOR_SERVERS or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
         return False
     if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
         return False
@@ -78,7 +59,7 @@ cdef bint start_server(Pool pool, bint only_free) except -1:
         return False
     if reserve:
         engine.log.write("LOG", f"taking connection from reserve_pool for {pool.name}")
-    start_login(pool)
+    start_login(ServerConnection(engine.loop, pool), None, False)
     return True
 
 
@@ -119,5 +100,5 @@ cdef bint evict(Pool pool, bint by_user) except -1:
                 found = s
     if found is None:
         return False
-    close_server(found, "evicted")
+    found.close("evicted")
     return True

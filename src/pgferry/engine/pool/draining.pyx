@@ -10,11 +10,9 @@ Replication: a stream of changes has no end and no pauses, but may be broken off
 is told when, over all workers, nothing but such streams is left: a base backup needs its WAL until it is complete.
 """
 
-from pgferry.engine.core.model cimport CL_IDLE, Client, Engine, Pool
-from pgferry.engine.shared.ledger cimport Counter
-from pgferry.engine.pool.pooling cimport clean, close_client
-from pgferry.engine.services.replication cimport is_streaming
+from pgferry.engine.core.model cimport CL_IDLE, COPY_BOTH, DRAINING, URGENT, Client, Engine, Pool
 from pgferry.engine.io.sys cimport MSG_DONTWAIT, MSG_PEEK, recv
+from pgferry.engine.shared.ledger cimport Counter
 
 # What PostgreSQL itself says when it is shut down; drivers know it.
 TEXT = "terminating connection due to administrator command"
@@ -22,22 +20,23 @@ REASON = "pooler is shutting down"
 cdef double PAUSE = 0.05        # seconds
 
 
-cdef int refuse_next(Client c) except -1:
-    """The client asks for a transaction after half of the time: it gets the error instead."""
-    return close_client(c, REASON, TEXT, "57P01")
-
-
 cdef bint in_pause(Client c, double since) noexcept:
     """Whether a client between transactions has been silent for a moment, and still is."""
     cdef char byte
-    if c.held_len or c.loop.now - since < PAUSE:
+    if c.held.size or c.loop.now - since < PAUSE:
         return False
     return recv(c.fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0
 
 
 cdef bint is_between(Client c) noexcept:
     """Whether a client that keeps its server is between two transactions."""
-    return c.server is not None and c.passing == 0 and clean(c.server)
+    return c.server is not None and c.passing == 0 and c.server.is_clean()
+
+
+cdef bint is_streaming(Client c) noexcept:
+    """Whether it reads a stream of changes that could end here: whoever reads one can go on from where it was."""
+    return (c.pool.ordinary is not None and c.server is not None and c.server.copy_in == COPY_BOTH
+            and c.server.passing == 0 and c.passing == 0)
 
 
 def begin(Engine engine, double seconds):
@@ -66,7 +65,7 @@ def go_on(Engine engine, double seconds, bint first=False):
             c = <Client>stream
             if (c.server is None and c.state == CL_IDLE and in_pause(c, c.idle_since)) or (
                     (c.session or c.pins) and is_between(c) and in_pause(c, c.request_time)):
-                close_client(c, REASON, TEXT, "57P01")
+                c.close(REASON, TEXT, "57P01")
             elif is_streaming(c):
                 streams.append(c)
             else:
@@ -74,8 +73,8 @@ def go_on(Engine engine, double seconds, bint first=False):
         if over:
             for group in (pool.clients, pool.waiting, pool.logging_in):
                 for stream in group.items():
-                    close_client(<Client>stream, "drain_timeout", TEXT, "57P01")
+                    (<Client>stream).close("drain_timeout", TEXT, "57P01")
     others.put(n)
     if others.total() == 0 and not first:       # by the second time every worker has said how many
         for stream in streams:
-            close_client(<Client>stream, REASON, TEXT, "57P01")
+            (<Client>stream).close(REASON, TEXT, "57P01")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from pgferry.engine.core.model import Engine
-from pgferry.engine.io.loop import Loop
+from pgferry.engine.io.stream import Reactor
 from pgferry.engine.pool.cancel import Request
 
 TTL_EXHAUSTED: str
@@ -23,7 +23,7 @@ class Peer:
     def counts(self) -> tuple[int, int, int]: ...
 
 class Forward(Request):
-    def __init__(self, loop: Loop, peer: Peer, key: bytes, done: Callable[[], None]) -> None: ...
+    def __init__(self, loop: Reactor, peer: Peer, key: bytes, done: Callable[[], None]) -> None: ...
 
 def configure(engine: Engine, own_id: int, wanted: Iterable[tuple[int, str, int, int]]) -> None: ...
 def destination(engine: Engine, key: bytes) -> int: ...

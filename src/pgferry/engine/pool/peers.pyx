@@ -12,9 +12,9 @@ from pgferry.engine.wire.address import as_address, unix_address
 
 from libc.stdint cimport int64_t
 
+from pgferry.engine.core.model cimport Engine
 from pgferry.engine.pool.cancel cimport Request
 from pgferry.engine.shared.ledger cimport Counter
-from pgferry.engine.core.model cimport Engine
 
 cdef enum:
     HOPS = 3

@@ -6,15 +6,14 @@ when the server is handed out, not when it is given back: one that returns to th
 waits for the answer; what it needs of session state is brought behind it, to a session that is as new.
 """
 
-from pgferry.engine.session.catalog cimport doubt_session, ran_unseen
-from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_WAIT
 from pgferry.engine.core.model cimport (
     CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server,
 )
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
-from pgferry.engine.pool.pooling cimport clean, close_server, make_available, own_query, serve_waiting
-from pgferry.engine.session.probe cimport scrubbed
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT
+from pgferry.engine.session.catalog cimport doubt_session, ran_unseen
 from pgferry.engine.session.replay cimport bring
+from pgferry.engine.session.wipe cimport scrubbed
 
 
 cdef str scrub_due(Client c, Server s, bint overdue):
@@ -34,10 +33,10 @@ cdef int begin_scrub(Client c, Server s) except -1:
     """Wipe the server that was just linked to this client; the client goes on when that is answered."""
     s.scrubbing = True
     c.pause(PAUSE_WAIT)
-    own_query(s, b"DISCARD ALL", P_SCRUB)
+    s.query(b"DISCARD ALL", P_SCRUB)
     text = s.pool.db.conf.connect_query
     if text and s.pool.session_state == STATE_IGNORE:   # else what it sets is part of the state that is brought
-        own_query(s, text.encode("utf-8", "surrogateescape"), P_SCRUB)
+        s.query(text.encode("utf-8", "surrogateescape"), P_SCRUB)
     return s.flush()
 
 
@@ -53,7 +52,7 @@ cdef int scrub_answered(Server s, dict failed) except -1:
         return 0
     scrubbed(s)
     if c is None:
-        return make_available(s) if clean(s) else close_server(s, "server was not ready")
+        return s.make_available() if s.is_clean() else s.close("server was not ready")
     s.last_user = c.user
     bring(c, s, False)
     if s.plan.size() and c.proving:
@@ -73,8 +72,8 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
         c.wait_notified = False
         pool.waiting.push(c)
         c.unpause(PAUSE_PEER)
-    close_server(s, reason)
-    return serve_waiting(pool)
+    s.close(reason)
+    return pool.serve_waiting()
 
 
 cdef bint scrubs_only(Server s) noexcept:

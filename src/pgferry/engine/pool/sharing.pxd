@@ -1,6 +1,6 @@
 # Sharing of limited server connections between workers.
-from pgferry.engine.shared.ledger cimport Counter
 from pgferry.engine.core.model cimport Engine
+from pgferry.engine.shared.ledger cimport Counter
 
 cdef enum:
     BLOCKED_BY_POOL = 1

@@ -7,11 +7,9 @@ that want some. What is left over by the division goes round with time (the mono
 that even a limit of 1 serves everybody in turn.
 """
 
-from pgferry.engine.shared.ledger cimport Counter
-from pgferry.engine.io.loop cimport Stream, StreamList
 from pgferry.engine.core.model cimport Client, Database, Engine, Pool, Server, User
-from pgferry.engine.pool.pooling cimport close_server
-from pgferry.engine.services.replication cimport lacking
+from pgferry.engine.io.stream cimport Stream, StreamList
+from pgferry.engine.shared.ledger cimport Counter
 
 cdef double PATIENCE = 0.1      # seconds; who is served within that does not starve
 cdef double TURN = 1.0          # seconds for which the odd slots stay with the same workers
@@ -79,12 +77,11 @@ cdef int needs(Pool pool) except -1:
     if pool.blocked == 0:
         return 0
     if pool.ordinary is not None:
-        return lacking(pool)
+        return pool.other_demand()
     while at is not None and n < ENOUGH and (none or now - (<Client>at).wait_start > PATIENCE):
         n += 1
         at = at.next
-    if pool.lookups:
-        n += <int>len(pool.lookups)
+    n += pool.other_demand()
     if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
         n += 1
     return n
@@ -105,7 +102,7 @@ cdef int give(Engine engine, Counter wanting, Counter held, int limit, list pool
         s = longest_idle(pools)
         if s is None:
             break
-        close_server(s, "slot given to another worker")
+        s.close("slot given to another worker")
         elsewhere -= 1
         own -= 1
     own -= wanting.share(limit, turn(engine))
@@ -127,7 +124,7 @@ cdef Server longest_idle(list pools):
     cdef Server s, found = None
     for item in pools:
         pool = <Pool>item
-        if pool.waiting.count or pool.lookups:
+        if pool.waiting.count or pool.other_demand():
             continue
         for group in (pool.idle, pool.used):
             s = <Server>(<StreamList>group).head

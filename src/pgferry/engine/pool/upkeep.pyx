@@ -1,50 +1,15 @@
-"""What time brings: timeouts, lifetimes, minimum sizes, reserves, fair shares between workers. Runs every 1/3 s."""
+"""Periodic upkeep of pools and of clients that log in: timeouts, lifetimes, minimum sizes, what is unused."""
 
-from pgferry.engine.pool.cancel cimport check_timeouts
-from pgferry.engine.session.catalog cimport catalog_tick
-from pgferry.engine.pool.connecting cimport start_server, want_servers
-from pgferry.engine.services.notification_listener cimport hub_tick
-from pgferry.engine.services.internal_session cimport InternalSession, internal_tick
-from pgferry.engine.io.loop cimport Stream, StreamList
-from pgferry.engine.wire.messages cimport notice_message
-from pgferry.engine.core.model cimport (
-    CL_IDLE, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server,
-)
-from pgferry.engine.pool.pooling cimport (
-    close_client, close_server, fail_server, finish_closing, maybe_release, serve_waiting,
-)
-from pgferry.engine.session.probe cimport pin_reasons
-from pgferry.engine.services.replication cimport ask_for_room
-from pgferry.engine.pool.sharing import balance
 from pgferry.engine.core.effects cimport HELD
-from pgferry.engine.ops.watching cimport still_open
+from pgferry.engine.core.model cimport CL_IDLE, POOL_LOOKUPS, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server
+from pgferry.engine.io.stream cimport Stream, StreamList
+from pgferry.engine.pool.endings cimport finish_closing
+from pgferry.engine.session.pins cimport pin_reasons
+from pgferry.engine.session.watching cimport still_open
+from pgferry.engine.wire.messages cimport notice_message
 
 cdef enum:
     CLOSING_PATIENCE = 10      # seconds for a closed client to take its last bytes
-
-
-def tick(Engine engine):
-    """One round of upkeep. What is raised at one pool or database costs the rest of that one's only."""
-    attempt(look_after_logins, engine, engine)
-    for pool in engine.pools():
-        attempt(look_after_pool, pool, engine)
-    for db in list(engine.databases.values()):
-        attempt(look_after_database, db, engine)
-    attempt(share, engine, engine)
-    attempt(drop_what_is_unused, engine, engine)
-
-
-cdef int attempt(task, item, Engine engine) except -1:
-    try:
-        task(item, engine)
-    except Exception as error:
-        engine.loop.report(item, error)
-    return 0
-
-
-def look_after_logins(_, Engine engine):
-    check_logins(engine, engine.loop.now)
-    check_timeouts(engine)
 
 
 def look_after_pool(Pool pool, Engine engine):
@@ -54,32 +19,15 @@ def look_after_pool(Pool pool, Engine engine):
         check_running(engine, pool, now)
     check_servers(engine, pool, now)
     keep_minimum(engine, pool)
-    want_servers(pool)
+    pool.want_servers()
     if pool.client_idle_timeout > 0:
         check_idle_clients(pool, now)
 
 
-def look_after_database(Database db, Engine engine):
-    if db.hub is not None:
-        hub_tick(db)
-    catalog_tick(db, engine)
-    if db.sessions:
-        internal_tick(db)
-
-
-def share(_, Engine engine):
-    if engine.workers > 1:
-        balance(engine)
-    ask_for_room(engine)
-
-
-def drop_what_is_unused(_, Engine engine):
-    drop_unused(engine, engine.loop.now)
-
-
-cdef int check_logins(Engine engine, double now) except -1:
+def check_logins(_, Engine engine):
     """client_login_timeout, for clients before and after their password; clients that do not take their last bytes."""
     cdef Client c
+    cdef double now = engine.loop.now
     cdef double limit = engine.client_login_timeout
     cdef Stream at = engine.closing.head
     cdef Stream following
@@ -94,14 +42,14 @@ cdef int check_logins(Engine engine, double now) except -1:
     at = engine.logins.head
     while at is not None and now - (<Client>at).accepted > limit:
         following = at.next
-        close_client(<Client>at, "client_login_timeout", "client_login_timeout")
+        (<Client>at).close("client_login_timeout", "client_login_timeout")
         at = following
     for item in engine.pools():
         at = (<Pool>item).logging_in.head
         while at is not None:
             following = at.next
             if now - (<Client>at).accepted > limit:
-                close_client(<Client>at, "client_login_timeout (server down)", "client_login_timeout (server down)")
+                (<Client>at).close("client_login_timeout (server down)", "client_login_timeout (server down)")
             at = following
     return 0
 
@@ -119,16 +67,16 @@ cdef int check_waiting(Engine engine, Pool pool, double now) except -1:
         following = at.next
         c = <Client>at
         if pool.query_wait_timeout > 0 and now - c.wait_start > pool.query_wait_timeout:
-            close_client(c, "query_wait_timeout", "query_wait_timeout")
+            c.close("query_wait_timeout", "query_wait_timeout")
         at = following
     at = pool.waiting.head
     while at is not None:
         following = at.next
         c = <Client>at
         if pool.query_wait_timeout > 0 and now - c.wait_start > pool.query_wait_timeout:
-            close_client(c, "query_wait_timeout", "query_wait_timeout")
+            c.close("query_wait_timeout", "query_wait_timeout")
         elif pool.query_timeout > 0 and now - c.wait_start > pool.query_timeout:
-            close_client(c, "query_timeout", "query_timeout")
+            c.close("query_timeout", "query_timeout")
         elif engine.wait_notify > 0 and not c.wait_notified and now - c.wait_start > engine.wait_notify:
             c.wait_notified = True
             notice = notice_message("No server connection available in postgres backend, client being queued")
@@ -164,9 +112,9 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
             elif pool.transaction_timeout > 0 and c.xact_start and now - c.xact_start > pool.transaction_timeout:
                 reason = "transaction timeout"
             if reason is not None:
-                fail_server(s, reason, reason)
+                s.fail(reason, reason)
             elif engine.fast_close and s.close_needed and c.session:
-                maybe_release(s)
+                s.release()
         at = following
     return 0
 
@@ -179,7 +127,7 @@ cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
         engine.say(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
     if pool.pin_timeout > 0 and age > pool.pin_timeout:
         text = f"session state held a server connection for too long (pin_timeout): {pin_reasons(c)}, by {c.reason}"
-        close_client(c, "pin_timeout", text, "57P05")
+        c.close("pin_timeout", text, "57P05")
         return True
     return False
 
@@ -193,11 +141,11 @@ cdef int check_servers(Engine engine, Pool pool, double now) except -1:
             if s.login is not None:
                 s.login.failed(s, "connect timeout", None)
             else:
-                close_server(s, "connect timeout")
+                s.close("connect timeout")
     for item in pool.tested.items():
         s = <Server>item
         if engine.connect_timeout > 0 and now - s.since > engine.connect_timeout:
-            close_server(s, "test timeout")
+            s.close("test timeout")
     for group in (pool.idle, pool.used):
         for item in (<StreamList>group).items():
             check_idle_server(engine, pool, <Server>item, now)
@@ -207,19 +155,19 @@ cdef int check_servers(Engine engine, Pool pool, double now) except -1:
 cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) except -1:
     cdef double idle = now - s.since
     if s.close_needed:
-        return close_server(s, s.close_reason or "close_needed")
+        return s.close(s.close_reason or "close_needed")
     if engine.paused or pool.db.paused:
-        return close_server(s, "pause mode")
+        return s.close("pause mode")
     if engine.idle_timeout > 0 and idle > engine.idle_timeout and pool.slots.total() > pool.min_size:
-        return close_server(s, "server idle timeout")
+        return s.close("server idle timeout")
     if pool.lifetime > 0 and now - s.created > pool.lifetime and now >= pool.lifetime_kill_at:
         pool.lifetime_kill_at = now + pool.lifetime / max(pool.size, 1)
-        return close_server(s, "server lifetime over")
+        return s.close("server lifetime over")
     if pool.size > 0 and pool.slots.total() > pool.size + pool.reserve_size:
-        return close_server(s, "too many servers in the pool")
+        return s.close("too many servers in the pool")
     if pool.size > 0 and pool.reserve_size > 0 and pool.slots.total() > pool.size and pool.waiting.count == 0:
         if idle > engine.reserve_timeout:
-            return close_server(s, "too many servers in the pool")
+            return s.close("too many servers in the pool")
     if s.state == SV_IDLE and engine.check_query is not None and idle > engine.check_delay:
         s.state = SV_USED
         pool.used.append(s)
@@ -236,14 +184,14 @@ cdef int check_idle_clients(Pool pool, double now) except -1:
         c = <Client>at
         if c.state == CL_IDLE and c.server is None and c.query_start == 0 and (
                 now - c.idle_since > pool.client_idle_timeout):
-            close_client(c, "client_idle_timeout", "client_idle_timeout")
+            c.close("client_idle_timeout", "client_idle_timeout")
         at = following
     return 0
 
 
 cdef int keep_minimum(Engine engine, Pool pool) except -1:
     """min_pool_size: one more server a tick, for pools that have a client or a forced user."""
-    if pool.lookups is not None or pool.min_size <= 0 or pool.server_count() >= pool.min_size:
+    if pool.kind == POOL_LOOKUPS or pool.min_size <= 0 or pool.server_count() >= pool.min_size:
         return 0
     if pool.slots.total() >= pool.min_size:
         return 0
@@ -251,12 +199,13 @@ cdef int keep_minimum(Engine engine, Pool pool) except -1:
         return 0
     if pool.clients.count + pool.waiting.count == 0 and pool.db.conf.user is None:
         return 0
-    start_server(pool, True)
+    pool.start_server(True)
     return 0
 
 
-cdef int drop_unused(Engine engine, double now) except -1:
+def drop_unused(_, Engine engine):
     """pool_idle_timeout and autodb_idle_timeout."""
+    cdef double now = engine.loop.now
     cdef Pool pool
     cdef Database db
     if engine.pool_idle_timeout > 0:
@@ -287,15 +236,16 @@ cdef int drop_unused(Engine engine, double now) except -1:
 cdef bint is_unused(Pool pool) except -1:
     """Whether the pool serves nobody. A connection of pgferry's own that has nothing to do is no use of it."""
     for item in pool.internals.items():
-        if (<InternalSession>(<Server>item).internal).is_needed():
+        if (<Server>item).job.is_needed():
             return False
-    return (not pool.lookups and pool.server_count() == 0 and pool.clients.count == 0 and pool.waiting.count == 0
-            and pool.logging_in.count == 0 and not pool.cancels_waiting and not pool.cancels_sent)
+    return (pool.other_demand() == 0 and pool.server_count() == 0 and pool.clients.count == 0
+            and pool.waiting.count == 0 and pool.logging_in.count == 0 and not pool.cancels_waiting
+            and not pool.cancels_sent)
 
 
 cdef int close_internals(Pool pool) except -1:
     for item in pool.internals.items():
-        close_server(<Server>item, "not used any more")
+        (<Server>item).close("not used any more")
     return 0
 
 
@@ -305,5 +255,5 @@ def resume(Engine engine, Database db=None):
     for item in engine.pools():
         pool = <Pool>item
         if db is None or pool.db is db:
-            serve_waiting(pool)
-            want_servers(pool)
+            pool.serve_waiting()
+            pool.want_servers()

@@ -5,9 +5,8 @@ Each worker has an eventfd, which all can write. Who waits because of a limit sa
 
 import os
 
-from pgferry.engine.pool.connecting cimport want_servers
-from pgferry.engine.shared.ledger cimport Counter
 from pgferry.engine.core.model cimport Engine, Pool
+from pgferry.engine.shared.ledger cimport Counter
 
 
 cdef int place_is_free(Pool pool) except -1:
@@ -37,4 +36,4 @@ def look_again(Engine engine):
     for item in engine.pools():
         pool = <Pool>item
         if pool.blocked:
-            want_servers(pool)
+            pool.want_servers()

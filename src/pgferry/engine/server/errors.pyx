@@ -5,17 +5,16 @@ import struct
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.session.ensure cimport ensured
-from pgferry.engine.session.classify cimport doubt_lone
-from pgferry.engine.wire.messages cimport error_fields
 from pgferry.engine.core.model cimport P_ANNOUNCE, P_BASE, P_ENSURE, P_INTERNAL, P_LOOKUP, Client, Server
-from pgferry.engine.session.permit cimport bring_base_again
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_NOTED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
     SHOWS, Entry, Note,
 )
-from pgferry.engine.pool.pooling cimport clean, close_server
 from pgferry.engine.core.statements cimport ParseSettings, Statement
+from pgferry.engine.session.ensure cimport ensured
+from pgferry.engine.session.permit cimport bring_base_again
+from pgferry.engine.session.touched cimport doubt_lone
+from pgferry.engine.wire.messages cimport error_fields
 
 cdef bytes SEQUENCE_HINT = (
     b"HIn transaction pooling mode the next transaction may run on another server connection: use RETURNING, or "
@@ -29,11 +28,11 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     cdef str code = fields.get("C", "")
     cdef bint own
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
-        close_server(s, "idle server got an error: " + fields.get("M", "?"))
+        s.close("idle server got an error: " + fields.get("M", "?"))
         return -2
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
-        if c.session or c.pins or c.passing or s.touched or s.skipping or not clean(s):
+        if c.session or c.pins or c.passing or s.touched or s.skipping or not s.is_clean():
             return 1
         s.close_reason = "idle server got an error: " + fields.get("M", "?")
         return 0                    # the client has had its answer, and needs this server no more
@@ -126,7 +125,7 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
         instead = b"E" + struct.pack("!I", len(body) + 4) + body
     if instead is None:
         return 1
-    s.loop.emit(<const char *>instead, len(instead))
+    s.loop.out.emit(<const char *>instead, len(instead))
     return 2
 
 
@@ -225,7 +224,7 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     for ours, theirs in names.items():
         body = body.replace(ours, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
-    s.loop.emit(<const char *>message, len(message))
+    s.loop.out.emit(<const char *>message, len(message))
     return 2
 
 

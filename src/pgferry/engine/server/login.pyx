@@ -14,21 +14,14 @@ from pgferry.tls.files import TlsFault
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgferry.engine.wire.address cimport address_text, local_address
-from pgferry.engine.pool.connecting cimport logged_in
-from pgferry.engine.services.internal_session cimport InternalSession, internal_logged_in, internal_login_failed
-from pgferry.engine.services.auth_query cimport fail_lookups
-from pgferry.engine.io.loop cimport PAUSE_WAIT
-from pgferry.engine.wire.messages cimport error_fields, parameter_status
-from pgferry.engine.core.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Engine, Pool, Server
-from pgferry.engine.pool.pooling cimport close_client, close_server, own_query
-from pgferry.engine.services.replication cimport make_own, own_login_failed, own_parameters, take_reported
+from pgferry.engine.core.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Engine, Job, Pool, Server
 from pgferry.engine.io.handshakes cimport start_tls
-from pgferry.engine.session.connect_state cimport ask_start
-from pgferry.engine.io.sys cimport EPOLLIN, EPOLLOUT, SO_ERROR, SOL_SOCKET, be32, getsockopt, socklen_t
+from pgferry.engine.io.stream cimport PAUSE_WAIT
+from pgferry.engine.io.sys cimport EPOLLIN, EPOLLOUT, SOL_SOCKET, SO_ERROR, be32, getsockopt, socklen_t
+from pgferry.engine.session.connect_state cimport ask_start, start_answered
 from pgferry.engine.shared.times cimport TIME_CONNECT, record
-
-cdef double SHORTEST_RETRY = 1e-3       # seconds: longer than a turn of the loop knows
+from pgferry.engine.wire.address cimport address_text, local_address
+from pgferry.engine.wire.messages cimport error_fields, parameter_status
 
 cdef enum:
     MOST_MESSAGES = 1000        # of a login,
@@ -114,22 +107,17 @@ class ServerLogin:
         (<Server>s).unpause(PAUSE_WAIT)
 
 
-cdef int start_login(Pool pool, object internal=None, Client owner=None) except -1:
-    """Begin one more connection of this pool (its slots are taken already), or the one of an InternalSession.
-
-    owner: the replication client that it is for.
-    """
-    cdef Server s = Server(pool.engine.loop, pool)
+cdef int start_login(Server s, Job job, bint internal) except -1:
+    """Begin a connection of its pool, whose places are taken already; `internal`: it takes none. job: or None."""
+    cdef Pool pool = s.pool
     s.peer_port = pool.db.conf.port
     s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
-    if owner is not None:
-        make_own(s, owner)
-    if internal is None:
-        pool.fresh.append(s)
-    else:
-        s.internal = internal
-        (<InternalSession>internal).server = s
+    s.job = job
+    s.internal = internal
+    if internal:
         pool.internals.append(s)
+    else:
+        pool.fresh.append(s)
     return next_host(s, login)
 
 
@@ -283,18 +271,16 @@ cdef int introduce(Server s) except -1:
         s.own_addr, s.own_port = address_text(local_address(s.fd))
     if pool.engine.log_connections:
         origin = "" if s.peer_addr == "unix" else f" (from {s.own_addr}:{s.own_port})"
-        whose = "" if s.internal is None else f", for pgferry itself: {s.internal.purpose}"
+        whose = "" if s.job is None or s.job.purpose is None else f", for pgferry itself: {s.job.purpose}"
         pool.engine.say(s, "LOG", f"new connection to server{origin}{whose}")
         if s.tls is not None:
             pool.engine.say(s, "LOG", f"SSL established: {s.tls.info}")
     params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),
               b"database", (pool.db.conf.dbname or pool.db.name).encode("utf-8", "surrogateescape")]
-    if s.internal is not None:
-        params += [b"client_encoding", b"SQL_ASCII", b"application_name", b"pgferry " + s.internal.purpose.encode()]
-    else:
+    if not s.internal:
         params += configured_parameters(pool.db.conf)
-    if s.replication:
-        params += own_parameters(s)
+    if s.job is not None:
+        params += s.job.parameters(s)
     body = struct.pack("!I", 196608) + b"\0".join(params) + b"\0\0"
     message = struct.pack("!I", len(body) + 4) + body
     s.put(message, len(message))
@@ -455,28 +441,37 @@ cdef int ready(Server s, login) except -1:
     s.login = None
     s.status = s.xact = b"I"
     s.since = s.loop.now
-    if s.internal is not None:
-        return internal_logged_in(s)
+    if s.internal:
+        return s.logged_in()
     record(pool.times.counts[TIME_CONNECT], s.since - s.created)
     pool.times.seconds += s.since - s.created
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         s.reset_vars = s.vars
-        own_query(s, text.encode("utf-8", "surrogateescape"), P_CONNECT)
+        s.query(text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
     return connected(s)
 
 
 cdef int connect_query_done(Server s) except -1:
     """connect_query has been answered."""
-    return ask_start(s, s.pool.db.conf.connect_query.encode("utf-8", "surrogateescape"))
+    if not ask_start(s, s.pool.db.conf.connect_query.encode("utf-8", "surrogateescape")):
+        return connected(s)
+    return 0
+
+
+cdef int start_done(Server s, dict failed) except -1:
+    """What connect_query has left is known, or could not be asked for (`failed`: fields of the error)."""
+    if start_answered(s, failed):
+        return connected(s)
+    return 0
 
 
 cdef int connected(Server s) except -1:
     """The login is over, connect_query included: what it has set is what the pool's clients start with."""
     cdef Pool pool = s.pool
     if s.replication:
-        take_reported(s, s.told)
+        s.job.reported(s, s.told)
     elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != s.told:
         pool.base_vars = s.vars
         pool.reset_vars = s.reset_vars or s.vars
@@ -485,7 +480,7 @@ cdef int connected(Server s) except -1:
     else:
         s.vars = pool.base_vars
     s.told = None
-    return logged_in(s)
+    return s.logged_in()
 
 
 cdef int major_version(list params) except -1:
@@ -497,21 +492,16 @@ cdef int major_version(list params) except -1:
     return 0
 
 
-cdef int hold_off(Pool pool) noexcept:
-    """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
-    pool.retry_at = pool.engine.loop.now + max(pool.engine.login_retry, SHORTEST_RETRY)
-    return 0
-
-
 cdef int login_failed(Server s, str reason, fields) except -1:
     """Close the server, hold off new attempts, and tell those who wait only for it."""
     cdef Pool pool = s.pool
     cdef Engine engine = pool.engine
     cdef Client c
+    cdef Job job = s.job
     if s.state == SV_GONE:
         return 0
-    if s.internal is not None:
-        return internal_login_failed(s, reason, fields)
+    if s.internal:
+        return job.login_failed(s, reason, fields)
     told = fields is None and reason.startswith("server login failed")
     if fields is not None:
         text, code = fields.get("M", "login failed"), fields.get("C", "08P01")
@@ -519,20 +509,19 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     else:
         text, code = reason, "08P01"
         engine.say(s, "WARNING", reason)
-    if s.owner is not None:
-        return own_login_failed(s, reason)
-    hold_off(pool)
+    if job is not None:
+        return job.login_failed(s, reason, fields)
+    pool.hold_off()
     if told or (fields is not None and code != "57P03"):
         pool.last_login_failed = True
         pool.last_connect_failed = False
         pool.last_error = (code, text)
     else:
         pool.last_connect_failed = True
-    close_server(s, reason)
+    s.close(reason)
     if pool.last_login_failed and pool.server_count() == pool.fresh.count:
         for stream in pool.logging_in.items() + pool.waiting.items():
             c = <Client>stream
-            close_client(c, text, text, code)
-        if pool.lookups:
-            fail_lookups(pool, text)
+            c.close(text, text, code)
+        pool.fail_demand(text)
     return 0

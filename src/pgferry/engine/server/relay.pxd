@@ -2,4 +2,3 @@
 from pgferry.engine.core.model cimport Server
 
 cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1
-cdef int advance(Server s, bint feeding) except -1

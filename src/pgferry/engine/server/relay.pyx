@@ -8,34 +8,33 @@ is closed before it can mislead anybody.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp, strncmp
 
-from pgferry.engine.session.catalog cimport end_defining
-from pgferry.engine.session.command_tags cimport look_at_tag
-from pgferry.engine.session.ensure cimport ensured
-from pgferry.engine.session.classify cimport doubt_lone
-from pgferry.engine.services.internal_session cimport internal_notified
-from pgferry.engine.session.notifications cimport hold_ready
-from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Loop
-from pgferry.engine.wire.messages cimport parameter_status
 from pgferry.engine.core.model cimport (
     COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
 )
-from pgferry.engine.session.parse_settings cimport settings_shown
-from pgferry.engine.session.permit cimport reset_in_session
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
-from pgferry.engine.pool.pooling cimport (
-    close_client, close_server, fail_server, maybe_release, own_query, own_query_done,
-)
 from pgferry.engine.core.statements cimport Statement
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Reactor
+from pgferry.engine.io.sys cimport be32
+from pgferry.engine.io.turn_share cimport end_turn, turn_over
+from pgferry.engine.server.errors cimport on_error
+from pgferry.engine.session.answers cimport advance, advance_later, settle
+from pgferry.engine.session.catalog cimport end_defining
+from pgferry.engine.session.command_tags cimport look_at_tag
+from pgferry.engine.session.ensure cimport ensured
+from pgferry.engine.session.notifications cimport hold_ready
+from pgferry.engine.session.parse_settings cimport settings_shown
+from pgferry.engine.session.permit cimport reset_in_session
 from pgferry.engine.session.probe cimport count_rows, keep_row, settle_lone
 from pgferry.engine.session.replay cimport is_expected, settle_reported
-from pgferry.engine.server.errors cimport on_error
-from pgferry.engine.io.sys cimport be32
+from pgferry.engine.session.touched cimport doubt_lone
+from pgferry.engine.session.watching cimport slow_transaction
 from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
-from pgferry.engine.io.turn_share cimport end_turn, turn_over
-from pgferry.engine.ops.watching cimport slow_transaction
+from pgferry.engine.wire.messages cimport parameter_status
+
+cdef str NO_BLOCKS = "transaction blocks not allowed in statement pooling mode"
 
 cdef enum:
     SMALL = 4096        # bytes; the chunks of a long result are larger
@@ -51,7 +50,7 @@ cdef enum:
 
 cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     """Consume what can be consumed of p[:n]; returns how many bytes."""
-    cdef Loop loop = s.loop
+    cdef Reactor loop = s.loop
     cdef Client c = s.client
     cdef Entry *front
     cdef size_t pos = 0, k, total
@@ -60,7 +59,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef int verdict
     cdef bint held = c is not None and is_held(c)
     cdef int messages = 0
-    loop.stage_len = loop.run_len = 0
+    loop.out.begin(c)
     while pos < n:
         if s.advance_due and s.passing == 0:
             s.advance_due = False
@@ -68,7 +67,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if s.passing:
             k = min(s.passing, n - pos)
             if s.passing_on:
-                loop.emit_run(p + pos, k)
+                loop.out.emit_run(p + pos, k)
             s.passing -= k
             pos += k
             continue
@@ -101,7 +100,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             k = data_run(p + pos, n - pos)
             if k:
                 if s.passing_on:
-                    loop.emit_run(p + pos, k)
+                    loop.out.emit_run(p + pos, k)
                 pos += k
                 continue
             k = n - pos
@@ -120,7 +119,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 continue
             s.passing_on = verdict == 1
         if s.passing_on:
-            loop.emit_run(p + pos, k)
+            loop.out.emit_run(p + pos, k)
         s.passing = total - k
         pos += k
     if s.advance_due and s.passing == 0:
@@ -128,7 +127,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         advance(s, True)
     if c is not None and s.client is c:
         c.pool.stats.sent += pos
-        loop.deliver(c)
+        c.flush()
         if c.blocked:
             s.pause(PAUSE_PEER)
         if c.paused & PAUSE_STALL:
@@ -137,17 +136,17 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             ask_base(s)
         elif s.status and pos == n and s.plan.head == s.plan.tail:
             s.streak = 0
-            s.unmute()
+            s.end_throttling()
             if not held or s.status != b"I":
                 finish_turn(s, c)       # else what the client was held with comes first, on this server
         elif n > SMALL:
             s.streak += 1
-            if s.streak > PATIENCE and s.paused == 0 and not s.sip:
-                loop.rest(s, n >= LARGE)
+            if s.streak > PATIENCE and s.paused == 0 and not s.short_read:
+                loop.throttle(s, n >= LARGE)
         else:
             s.streak = 0
-            s.unmute()
-    elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and s.internal is None
+            s.end_throttling()
+    elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and not s.internal
             and not s.paused & PAUSE_TURN):
         return lost(s, n, "half a message that nothing asked for")
     return pos
@@ -173,7 +172,7 @@ cdef int ask_base(Server s) except -1:
     """The RESET has succeeded: set the client's start values before anything else runs."""
     cdef bytes text = s.base
     s.base = b""                # the client is held until the answer
-    own_query(s, text, P_BASE)
+    s.query(text, P_BASE)
     return s.flush()
 
 
@@ -191,10 +190,9 @@ cdef inline size_t data_run(const char *p, size_t n) noexcept:
 cdef int finish_turn(Server s, Client c) except -1:
     """Everything asked for is answered and ReadyForQuery is with the client."""
     if s.status != b"I" and s.pool.mode == MODE_STATEMENT:
-        close_server(detached(s, c), "transaction blocks not allowed in statement pooling mode")
-        return close_client(c, "transaction blocks not allowed in statement pooling mode",
-                            "transaction blocks not allowed in statement pooling mode")
-    return maybe_release(s)
+        detached(s, c).close(NO_BLOCKS)
+        return c.close(NO_BLOCKS, NO_BLOCKS)
+    return s.release()
 
 
 cdef Server detached(Server s, Client c):
@@ -257,8 +255,8 @@ cdef ssize_t lost(Server s, size_t n, str what) except -1:
     """The server said something that has no place here: it is closed, its client told."""
     s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
     if s.client is not None:
-        s.loop.deliver(s.client)        # what came before is an answer all the same
-    fail_server(s, "server out of step: " + what, "server conn crashed?")
+        s.client.flush()        # what came before is an answer all the same
+    s.fail("server out of step: " + what, "server conn crashed?")
     return n
 
 
@@ -343,51 +341,6 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
     return not swallow
 
 
-cdef inline void advance_later(Server s) noexcept:
-    """What pgferry answers itself may be due now, but only behind the message that is passing."""
-    cdef Entry *front = s.plan.front()
-    if front != NULL and (front.flags & F_FAKE or front.kind == K_COPY_END):
-        s.advance_due = True
-
-
-cdef int advance(Server s, bint feeding) except -1:
-    """Give the answers of pgferry's own that are due: to the stage while feeding, else to the client directly."""
-    cdef Entry *front
-    cdef Client c = s.client
-    cdef char message[5]
-    if s.passing and not feeding:
-        s.advance_due = True            # not into the middle of the server's present message
-        return 0
-    while True:
-        front = s.plan.front()
-        if front == NULL or not (front.flags & F_FAKE or front.kind == K_COPY_END):
-            return 0
-        if front.kind != K_COPY_END and c is not None:
-            message[0] = b"1" if front.kind == K_PARSE else b"3"
-            message[1] = message[2] = message[3] = 0
-            message[4] = 4
-            if feeding:
-                s.loop.emit(message, 5)
-            else:
-                c.put(message, 5)
-        if front.flags & F_CLIENT_OP:
-            settle(c)
-        s.plan.pop()
-
-
-cdef int settle(Client c) except -1:
-    """The oldest open change of the client's statements has succeeded."""
-    cdef tuple op
-    if c is None or not c.pending:
-        return 0
-    op = c.pending.pop(0)
-    if op[0] == "remove":
-        c.engine.table.release(<Statement>op[2])
-    elif op[0] == "add" and op[3] is not None:
-        c.engine.table.release(<Statement>op[3])
-    return 0
-
-
 # --- messages ---------------------------------------------------------------------------------------------------
 
 cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total) except? -1:
@@ -443,7 +396,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         failed, s.error = s.error, None
         if note is not None:
             ensured(s, note, failed is None)
-        own_query_done(s, purpose, failed)
+        s.own_query_done(purpose, failed)
         return -2 if s.closed else 0
     if c is not None:
         c.turns_here += 1
@@ -472,7 +425,7 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
         if vars[index] != c.start_vars[index]:
             vars[index] = c.start_vars[index]
             message = parameter_status(s.pool.engine.tracked[index].encode(), vars[index])
-            s.loop.emit(<const char *>message, len(message))
+            s.loop.out.emit(<const char *>message, len(message))
     c.vars = s.pool.engine.same_vars(tuple(vars))
     return 0
 
@@ -515,10 +468,10 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     if n != total or nul == NULL or memchr(nul + 1, 0, p + n - nul - 1) == NULL:
         lost(s, n, "broken ParameterStatus")
         return -2
-    if s.internal is not None:
+    if s.internal:
         return 0
     if c is None and not own:
-        close_server(s, "idle server got dirty")
+        s.close("idle server got dirty")
         return -2
     name = p[5:nul - p]
     value = nul + 1
@@ -545,10 +498,10 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
 
 
 cdef int on_notice(Server s, Entry *front) except? -1:
-    if s.internal is not None:
+    if s.internal:
         return 0
     if s.client is None and (front == NULL or not front.flags & F_SWALLOW):
-        close_server(s, "idle server got dirty")
+        s.close("idle server got dirty")
         return -2
     return front == NULL or not front.flags & F_SWALLOW
 
@@ -557,11 +510,11 @@ cdef int on_notification(Server s, const char *p, size_t n, size_t total) except
     """In session mode a notification is the client's; else it may be meant for an earlier client of this server."""
     if s.client is not None and s.client.session:
         return with_own_pid(s, p, n, total)
-    if s.internal is not None:
+    if s.internal:
         if n != total:
             lost(s, n, "broken NotificationResponse")
             return -2
-        internal_notified(s, p, n)
+        s.job.notified(s, p, n)
         return 0
     if s.client is None or s.client.judged:
         return 0                    # clients get theirs from the database's listening connection
@@ -577,9 +530,9 @@ cdef int with_own_pid(Server s, const char *p, size_t n, size_t total) except? -
     cdef bytes known = s.client.cancel_key
     if n != total or n < 9 or own is None or known is None or memcmp(p + 5, <const char *>own, 4) != 0:
         return 1
-    s.loop.emit(p, 5)
-    s.loop.emit(<const char *>known, 4)
-    s.loop.emit(p + 9, n - 9)
+    s.loop.out.emit(p, 5)
+    s.loop.out.emit(<const char *>known, 4)
+    s.loop.out.emit(p + 9, n - 9)
     return 2
 
 

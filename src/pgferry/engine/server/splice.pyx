@@ -3,15 +3,15 @@
 What follows the header of a message that is passed on need not be read. splice(2) moves it as pages of the kernel: out
 of one socket into a pipe, out of the pipe into the other socket. The loop has one pipe, which is empty between calls:
 what the client does not take is read from it and kept with the client's unsent bytes, as always. The receive behind
-such a message is a small one (Stream.sip): it finds the next header, and leaves what can be spliced.
+such a message is a small one (Stream.short_read): it finds the next header, and leaves what can be spliced.
 
 Without a pipe (no descriptors left) and with TLS the bytes are received and sent.
 """
 
 from libc.errno cimport EAGAIN, EINTR, errno
 
-from pgferry.engine.io.loop cimport PAUSE_PEER, Loop
 from pgferry.engine.core.model cimport Client, Server
+from pgferry.engine.io.stream cimport PAUSE_PEER, Reactor
 from pgferry.engine.io.sys cimport (
     EPOLLIN, EPOLLOUT, F_SETPIPE_SZ, O_CLOEXEC, O_NONBLOCK, SPLICE_F_MOVE, SPLICE_F_NONBLOCK, close, fcntl, pipe2, read,
     splice,
@@ -26,9 +26,9 @@ cdef enum:
 cdef bint splice_on(Server s) except -1:
     """Move some of the message that is passing. False: it has to be received."""
     cdef Client c = s.client
-    cdef Loop loop = s.loop
+    cdef Reactor loop = s.loop
     cdef ssize_t n
-    if (s.passing < LONG or not s.passing_on or s.closed or s.paused or s.broken or s.held_len or s.tls is not None
+    if (s.passing < LONG or not s.passing_on or s.closed or s.paused or s.broken or s.held.size or s.tls is not None
             or c is None or c.closed or c.broken or c.blocked or c.tls is not None or c.unsent()
             or not open_pipe(loop)):
         return False
@@ -36,7 +36,7 @@ cdef bint splice_on(Server s) except -1:
     if n <= 0:
         return False            # the end, nothing there, an error: receive() finds out
     s.passing -= n
-    s.sip = s.passing == 0
+    s.short_read = s.passing == 0
     c.pool.stats.sent += n
     try:
         give(loop, c, n)
@@ -46,11 +46,11 @@ cdef bint splice_on(Server s) except -1:
     if c.blocked:
         s.pause(PAUSE_PEER)
     else:
-        loop.rest(s, n >= PORTION)
+        loop.throttle(s, n >= PORTION)
     return True
 
 
-cdef int give(Loop loop, Client c, size_t n) except -1:
+cdef int give(Reactor loop, Client c, size_t n) except -1:
     """Empty the pipe, which holds n bytes, into the client's socket; keep what that refuses."""
     cdef ssize_t sent = 0
     while n:
@@ -66,7 +66,7 @@ cdef int give(Loop loop, Client c, size_t n) except -1:
     while n:
         sent = read(loop.pipe[0], loop.rbuf, min(n, loop.rbuf_cap))
         if sent > 0:
-            c.keep(loop.rbuf, sent)
+            c.put_raw(loop.rbuf, sent)
             n -= sent
             c.blocked = True
         elif sent == 0 or errno != EINTR:
@@ -76,7 +76,7 @@ cdef int give(Loop loop, Client c, size_t n) except -1:
     return 0
 
 
-cdef bint open_pipe(Loop loop) noexcept:
+cdef bint open_pipe(Reactor loop) noexcept:
     """Have the pipe, if there can be one."""
     if loop.pipe[0] < 0:
         if pipe2(loop.pipe, O_CLOEXEC | O_NONBLOCK) < 0:
@@ -86,7 +86,7 @@ cdef bint open_pipe(Loop loop) noexcept:
     return True
 
 
-cdef int shut_pipe(Loop loop) except -1:
+cdef int shut_pipe(Reactor loop) except -1:
     close(loop.pipe[0])
     close(loop.pipe[1])
     loop.pipe[0] = loop.pipe[1] = -1

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from pgferry.engine.client.login import Login
+from pgferry.engine.client.login_data import Login
 from pgferry.engine.core.model import Database, Engine, Pool, User
 
 class Lookup:

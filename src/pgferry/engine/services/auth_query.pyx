@@ -7,19 +7,47 @@ logins of one user that come before the question has been sent share its answer.
 
 import struct
 
-from pgferry.engine.client.login cimport Login
-from pgferry.engine.pool.connecting cimport want_servers
-from pgferry.engine.core.model cimport P_LOOKUP, SV_TESTED, Database, Engine, Pool, Server, User
-from pgferry.engine.pool.pooling cimport close_server, make_available, may_start
-from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
+from pgferry.engine.client.login_data cimport Login
+from pgferry.engine.core.model cimport POOL_LOOKUPS, P_LOOKUP, SV_TESTED, Database, Engine, Job, Pool, Server, User
+from pgferry.engine.pool.server_pool cimport ServerPool
 
 cdef enum:
     ROWS = 2        # asked for: more than one is a mistake of the query's
     CROWD = 256     # from here on it is looked now and then who has left: strangers may come and go as they like
 
 
-cdef class Lookup:
+cdef class Lookup(Job):
     """One question."""
+
+    cdef int answered(self, Server s, dict error) except -1:
+        """ReadyForQuery behind the answer; `error`: the fields of an error in it."""
+        cdef list rows = s.rows
+        cdef str text = None
+        s.job = s.rows = None
+        if rows is None:
+            text = "the answer to auth_query is too large"
+        if error is not None:
+            # Bytes that are no text in the database's encoding: nobody has such a name.
+            rows = []
+            if error.get("C") not in ("22021", "22P05"):
+                rows, text = None, error.get("M", "error response from auth_query")
+        if s.status == b"I":
+            s.make_available()
+        else:
+            s.close("server was not ready")
+        self.answer(rows, text)
+        return 0
+
+    cdef int closed(self, Server s, str reason) except -1:
+        """It is asked once more on another server, unless it took too long."""
+        cdef LookupPool pool = s.pool
+        s.rows = None
+        if self.again or reason == "test timeout" or pool.removed or pool.db.removed:
+            self.answer(None, reason)
+            return 0
+        self.again = True
+        pool.lookups[(b"", self)] = self
+        return 0
 
     def answer(self, rows, error):
         """Tell all who wait."""
@@ -34,20 +62,42 @@ cdef class Lookup:
         return len(self.waiting) > 0
 
 
+cdef class LookupPool(ServerPool):
+    """The servers on which questions are asked, for one database and auth_user."""
+
+    def __init__(self, Engine engine, Database db, User user):
+        ServerPool.__init__(self, engine, db, user, POOL_LOOKUPS)
+        self.lookups = {}
+        self.prune_at = CROWD
+
+    cdef int other_demand(self) except -1:
+        return <int>len(self.lookups)
+
+    cdef bint take_idle(self, Server s) except -1:
+        if not (self.lookups and self.may_start() and next_lookup(self)):
+            return False
+        start_lookup(s)
+        return True
+
+    cdef int fail_demand(self, str error) except -1:
+        lookups = list(self.lookups.values())
+        self.lookups.clear()
+        for lookup in lookups:
+            (<Lookup>lookup).answer(None, error)
+        return 0
+
+
 def lookup_pool(Engine engine, Database db, User user):
     """The pool that auth_query runs in, for this database and auth_user; made on first use."""
-    cdef tuple key = ("lookup", user.name)
-    cdef Pool pool = db.pools.get(key)
+    cdef Pool pool = db.pools.get(("lookup", user.name))
     if pool is None:
-        pool = Pool(engine, db, user, key)
-        pool.lookups = {}
-        pool.prune_at = CROWD
-        db.pools[key] = pool
+        pool = LookupPool(engine, db, user)
+        db.pools[pool.key] = pool
         engine.host.configure_pool(pool)
     return pool
 
 
-def look_up(Pool pool, bytes query, bytes user, Login login, done):
+def look_up(LookupPool pool, bytes query, bytes user, Login login, done):
     """Ask; done(rows, error) when it is answered. Each row is a list of bytes, or None for NULL."""
     cdef Lookup lookup = pool.lookups.get((query, user))
     cdef Engine engine = pool.engine
@@ -68,10 +118,10 @@ def look_up(Pool pool, bytes query, bytes user, Login login, done):
         prune(pool)
     pool.lookups[(query, user)] = lookup
     serve_lookups(pool)
-    want_servers(pool)
+    pool.want_servers()
 
 
-cdef int prune(Pool pool) except -1:
+cdef int prune(LookupPool pool) except -1:
     """Drop the questions that nobody waits for."""
     for key, item in list(pool.lookups.items()):
         if not (<Lookup>item).wanted():
@@ -91,14 +141,14 @@ cdef bytes packet(bytes kind, bytes body):
     return kind + struct.pack("!I", len(body) + 4) + body
 
 
-cdef int serve_lookups(Pool pool) except -1:
+cdef int serve_lookups(LookupPool pool) except -1:
     """Send the questions, oldest first, while there are idle servers."""
-    while pool.idle.count and may_start(pool) and next_lookup(pool):
+    while pool.idle.count and pool.may_start() and next_lookup(pool):
         start_lookup(<Server>pool.idle.tail)
     return 0
 
 
-cdef bint next_lookup(Pool pool) except -1:
+cdef bint next_lookup(LookupPool pool) except -1:
     """Whether there is a question that somebody waits for; it is the oldest then."""
     while pool.lookups:
         key = next(iter(pool.lookups))
@@ -110,7 +160,7 @@ cdef bint next_lookup(Pool pool) except -1:
 
 cdef int start_lookup(Server s) except -1:
     """Send the oldest question on this free server; next_lookup() has told that there is one."""
-    cdef Pool pool = s.pool
+    cdef LookupPool pool = s.pool
     cdef Lookup lookup
     for key in pool.lookups:
         lookup = pool.lookups.pop(key)
@@ -118,54 +168,7 @@ cdef int start_lookup(Server s) except -1:
     s.state = SV_TESTED
     s.since = s.loop.now
     pool.tested.append(s)
-    s.lookup = lookup
+    s.job = lookup
     s.rows = []
-    s.plan.push(K_QUERY, F_SWALLOW, P_LOOKUP)
-    s.status = 0
-    s.unnamed = None
-    s.put(<const char *>lookup.message, len(lookup.message))
+    s.query_message(lookup.message, P_LOOKUP)
     return s.flush()
-
-
-cdef int lookup_answered(Server s, dict failed) except -1:
-    """ReadyForQuery behind the answer; `failed`: the fields of an error in it."""
-    cdef Lookup lookup = s.lookup
-    cdef list rows = s.rows
-    cdef str error = None
-    s.lookup = s.rows = None
-    if rows is None:
-        error = "the answer to auth_query is too large"
-    if failed is not None:
-        # Bytes that are no text in the database's encoding: nobody has such a name.
-        rows = []
-        if failed.get("C") not in ("22021", "22P05"):
-            rows, error = None, failed.get("M", "error response from auth_query")
-    if s.status == b"I":
-        make_available(s)
-    else:
-        close_server(s, "server was not ready")
-    if lookup is not None:
-        lookup.answer(rows, error)
-    return 0
-
-
-cdef int lookup_lost(Server s, str reason) except -1:
-    """The server is being closed: its question is asked once more on another one, unless it took too long."""
-    cdef Lookup lookup = s.lookup
-    cdef Pool pool = s.pool
-    s.lookup = s.rows = None
-    if lookup.again or reason == "test timeout" or pool.removed or pool.db.removed:
-        lookup.answer(None, reason)
-        return 0
-    lookup.again = True
-    pool.lookups[(b"", lookup)] = lookup
-    return 0
-
-
-cdef int fail_lookups(Pool pool, str error) except -1:
-    """Nobody can answer now."""
-    lookups = list(pool.lookups.values())
-    pool.lookups.clear()
-    for lookup in lookups:
-        (<Lookup>lookup).answer(None, error)
-    return 0

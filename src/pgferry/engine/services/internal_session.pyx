@@ -9,11 +9,11 @@ Queries are pipelined and answered in order. It is closed when nobody has used i
 
 from collections import deque
 
-from pgferry.engine.wire.messages cimport simple_query
-from pgferry.engine.core.model cimport P_INTERNAL, SV_INTERNAL, Database, Engine, Pool, Server
+from pgferry.engine.core.model cimport P_INTERNAL, SV_INTERNAL, Database, Engine, Job, Pool, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
-from pgferry.engine.pool.pooling cimport close_server
+from pgferry.engine.pool.connections cimport ServerConnection
 from pgferry.engine.server.login cimport start_login
+from pgferry.engine.wire.messages cimport simple_query
 
 cdef enum:
     AT_ONCE = 3             # users who are tried one behind the other without a pause
@@ -42,33 +42,13 @@ ENVIRONMENT = (
 )
 
 
-cdef class SessionOwner:
-    """Whom an InternalSession is for."""
-
-    cdef bint wants_session(self) except -1:
-        return False
-
-    cdef int session_up(self) except -1:
-        return 0
-
-    cdef int session_lost(self, str reason) except -1:
-        return 0
-
-    cdef int session_failed(self, str reason) except -1:
-        return 0
-
-    cdef int session_notified(self, const char *p, size_t n) except -1:
-        return 0
-
-
-cdef class InternalSession:
+cdef class InternalSession(Job):
     """A connection to a database, made when it is needed and again when it was lost while it is."""
 
-    def __init__(self, Engine engine, Database db, str purpose, SessionOwner owner=None):
+    def __init__(self, Engine engine, Database db, str purpose):
         self.engine = engine
         self.db = db
         self.purpose = purpose
-        self.owner = owner if owner is not None else SessionOwner()
         self.queries = deque()
         self.waiting = []
         self.refused = set()
@@ -100,12 +80,12 @@ cdef class InternalSession:
 
     cdef bint is_needed(self) except -1:
         """Whether it has something to do, or somebody wants it to be there."""
-        return not self.up or len(self.queries) > 0 or len(self.waiting) > 0 or self.owner.wants_session()
+        return not self.up or len(self.queries) > 0 or len(self.waiting) > 0 or self.is_wanted()
 
     cdef int close(self, str reason) except -1:
         """Close the connection if there is one; queries under way are told."""
         if self.server is not None:
-            return close_server(self.server, reason)
+            return self.server.close(reason)
         return 0
 
     cdef int connect(self) except -1:
@@ -120,8 +100,8 @@ cdef class InternalSession:
             return self.login_over("no pool of this database has a user to log in as")
         self.pool = pool
         self.of_user = False
-        start_login(pool, self)
-        return 0
+        self.server = ServerConnection(self.engine.loop, pool)
+        return start_login(self.server, self, True)
 
     cdef Pool next_pool(self):
         """The pool whose user is to log in: the one that could last time, then the others, each once; None: no more."""
@@ -155,78 +135,87 @@ cdef class InternalSession:
         self.pause = min(max(FIRST_PAUSE, 2 * self.pause), LONGEST_PAUSE)
         self.retry_at = now + self.pause
         self.fail_queries(reason)
-        return self.owner.session_failed(reason)
+        return self.on_failed(reason)
 
+    # --- what comes of its server
 
-cdef int internal_logged_in(Server s) except -1:
-    """The login is over: make the environment what it is to be."""
-    cdef InternalSession session = s.internal
-    s.state = SV_INTERNAL
-    s.rows = []
-    session.settling = len(ENVIRONMENT)
-    for text in ENVIRONMENT:
-        session.send(text)
-    return 0
-
-
-cdef int internal_login_failed(Server s, str reason, dict fields) except -1:
-    """The login has failed; fields: of PostgreSQL's error, if it was one."""
-    cdef InternalSession session = s.internal
-    cdef str text = reason if fields is None else fields.get("M", reason)
-    cdef str code = "" if fields is None else fields.get("C", "")
-    # Of this user: the password, pg_hba.conf, LOGIN, CONNECT, its connection limit.
-    session.of_user = (code[:2] == "28" or code in ("3D000", "42501", "53300")
-                       or (fields is None and reason.startswith("server login failed")))
-    session.engine.say(s, "WARNING", f"connection of pgferry's own ({session.purpose}): {text}")
-    return close_server(s, text)
-
-
-cdef int internal_answered(Server s, dict error) except -1:
-    """ReadyForQuery: a query is answered; `error`: its fields, None when there was none."""
-    cdef InternalSession session = s.internal
-    cdef list rows = s.rows
-    if rows is None:
-        rows = []
-        error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
-    s.rows = []
-    session.used_at = session.engine.loop.now
-    if session.up:
-        session.queries.popleft()(rows, error)
+    cdef int logged_in(self, Server s) except -1:
+        """The login is over: make the environment what it is to be."""
+        s.state = SV_INTERNAL
+        s.rows = []
+        self.settling = len(ENVIRONMENT)
+        for text in ENVIRONMENT:
+            self.send(text)
         return 0
-    session.settling -= 1
-    found = dict([row for row in rows if len(row) == 2])
-    if error is not None or any([found.get(name, value) != value for name, value in WANTED.items()]):
-        session.of_user = True
-        return close_server(s, "the environment of a connection of pgferry's own cannot be set")
-    session.encoding = found.get(b"server_encoding", session.encoding)
-    if session.settling == 0:
-        session.up = True
-        session.pause = session.retry_at = 0
-        session.refused.clear()
-        session.owner.session_up()
-        waiting, session.waiting = session.waiting, []
-        for text, on_answer in waiting:
-            session.query(text, on_answer)
-    return 0
 
+    cdef int login_failed(self, Server s, str reason, object fields) except -1:
+        """The login has failed; fields: of PostgreSQL's error, if it was one."""
+        cdef str text = reason if fields is None else fields.get("M", reason)
+        cdef str code = "" if fields is None else fields.get("C", "")
+        # Of this user: the password, pg_hba.conf, LOGIN, CONNECT, its connection limit.
+        self.of_user = (code[:2] == "28" or code in ("3D000", "42501", "53300")
+                        or (fields is None and reason.startswith("server login failed")))
+        self.engine.say(s, "WARNING", f"connection of pgferry's own ({self.purpose}): {text}")
+        return s.close(text)
 
-cdef int internal_down(Server s, str reason) except -1:
-    """The connection is closed, or could not be made."""
-    cdef InternalSession session = s.internal
-    if session.server is not s:
+    cdef int answered(self, Server s, dict error) except -1:
+        """ReadyForQuery: a query is answered; `error`: its fields, None when there was none."""
+        cdef list rows = s.rows
+        if rows is None:
+            rows = []
+            error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
+        s.rows = []
+        self.used_at = self.engine.loop.now
+        if self.up:
+            self.queries.popleft()(rows, error)
+            return 0
+        self.settling -= 1
+        found = dict([row for row in rows if len(row) == 2])
+        if error is not None or any([found.get(name, value) != value for name, value in WANTED.items()]):
+            self.of_user = True
+            return s.close("the environment of a connection of pgferry's own cannot be set")
+        self.encoding = found.get(b"server_encoding", self.encoding)
+        if self.settling == 0:
+            self.up = True
+            self.pause = self.retry_at = 0
+            self.refused.clear()
+            self.on_up()
+            waiting, self.waiting = self.waiting, []
+            for text, on_answer in waiting:
+                self.query(text, on_answer)
         return 0
-    session.server = None
-    if not session.up:
-        return session.login_over(reason)
-    session.up = False
-    session.fail_queries(f"connection of pgferry's own lost: {reason}")
-    return session.owner.session_lost(reason)
 
+    cdef int closed(self, Server s, str reason) except -1:
+        """The connection is closed, or could not be made."""
+        if self.server is not s:
+            return 0
+        self.server = None
+        if not self.up:
+            return self.login_over(reason)
+        self.up = False
+        self.fail_queries(f"connection of pgferry's own lost: {reason}")
+        return self.on_lost(reason)
 
-cdef int internal_notified(Server s, const char *p, size_t n) except -1:
-    """A NotificationResponse has come."""
-    cdef InternalSession session = s.internal
-    return session.owner.session_notified(p, n)
+    cdef int notified(self, Server s, const char *p, size_t n) except -1:
+        """A NotificationResponse has come."""
+        return self.on_notified(p, n)
+
+    cdef list parameters(self, Server s):
+        return [b"client_encoding", b"SQL_ASCII", b"application_name", b"pgferry " + self.purpose.encode()]
+
+    # --- whom it is for
+
+    cdef int on_up(self) except -1:
+        return 0
+
+    cdef int on_lost(self, str reason) except -1:
+        return 0
+
+    cdef int on_failed(self, str reason) except -1:
+        return 0
+
+    cdef int on_notified(self, const char *p, size_t n) except -1:
+        return 0
 
 
 cdef int internal_tick(Database db) except -1:
@@ -236,7 +225,7 @@ cdef int internal_tick(Database db) except -1:
     for item in list(db.sessions):
         session = <InternalSession>item
         now = session.engine.loop.now
-        if session.owner.wants_session() or session.queries or session.waiting:
+        if session.is_wanted() or session.queries or session.waiting:
             session.used_at = now
         if session.server is not None and session.server.close_needed:
             session.close(session.server.close_reason or "close_needed")

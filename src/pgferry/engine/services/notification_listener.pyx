@@ -12,14 +12,16 @@ from functools import partial
 
 from libc.string cimport memchr
 
-from pgferry.engine.session.announcing cimport announcement_channel
-from pgferry.engine.session.notifications cimport EARLY, LISTENED, SURE, flush_converted, release, send
-from pgferry.engine.io.loop cimport PAUSE_NEWS
-from pgferry.engine.wire.messages import notice
-from pgferry.engine.wire.messages cimport quote_identifier, quote_literal
 from pgferry.engine.core.model cimport CL_CLOSING, Client, Database, Engine
-from pgferry.engine.pool.pooling cimport close_client
+from pgferry.engine.io.stream cimport PAUSE_NEWS
 from pgferry.engine.io.sys cimport be32, put32
+from pgferry.engine.services.internal_session cimport InternalSession
+from pgferry.engine.session.announcing cimport announcement_channel
+from pgferry.engine.session.notifications cimport (
+    EARLY, LISTENED, SURE, Listener, Notification, flush_converted, release, send,
+)
+from pgferry.engine.wire.messages cimport quote_identifier, quote_literal
+from pgferry.engine.wire.messages import notice
 
 cdef enum:
     NAMES = 4096            # remembered names
@@ -29,7 +31,7 @@ cdef double LOOK = 30.0     # seconds between questions which servers still exis
 cdef bytes STILL_THERE = b"SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL) WHERE pid IN (%b)"
 
 
-cdef class Notification:
+cdef class ConvertedNotification(Notification):
     """A NotificationResponse, or a notice of pgferry's own."""
 
     def __init__(self, Hub hub, bytes channel, bytes message):
@@ -83,13 +85,36 @@ cdef class Notification:
             flush_converted(<Client>c)
 
 
-cdef class Hub(SessionOwner):
+cdef class ListeningSession(InternalSession):
+    """The connection itself."""
+
+    def __init__(self, Hub hub):
+        InternalSession.__init__(self, hub.engine, hub.db, "listens for clients")
+        self.hub = hub
+
+    cdef bint is_wanted(self) except -1:
+        return bool(self.hub.listeners) or bool(self.hub.blocked)
+
+    cdef int on_up(self) except -1:
+        return self.hub.on_up()
+
+    cdef int on_lost(self, str reason) except -1:
+        return self.hub.on_lost(reason)
+
+    cdef int on_failed(self, str reason) except -1:
+        return self.hub.on_failed(reason)
+
+    cdef int on_notified(self, const char *p, size_t n) except -1:
+        return self.hub.on_notified(p, n)
+
+
+cdef class Hub(Listener):
     """The listening connection of a database in this worker."""
 
     def __init__(self, Engine engine, Database db):
         self.engine = engine
         self.db = db
-        self.session = InternalSession(engine, db, "listens for clients", self)
+        self.session = ListeningSession(self)
         self.listeners = {}
         self.live = set()
         self.asking = set()
@@ -151,8 +176,8 @@ cdef class Hub(SessionOwner):
             self.refused.add(channel)
             for c in list(self.listeners.get(channel, ())):
                 if channel in (<Client>c).kept.channels:    # found by a probe: PostgreSQL has accepted it there
-                    close_client(<Client>c, "cannot listen", f"no server connection can listen: {error.get('M', '?')}",
-                                 error.get("C", "08006"))
+                    (<Client>c).close("cannot listen", f"no server connection can listen: {error.get('M', '?')}",
+                                      error.get("C", "08006"))
         self.wake()
 
     # --- clients that wait
@@ -209,10 +234,10 @@ cdef class Hub(SessionOwner):
 
     # --- the connection
 
-    cdef bint wants_session(self) except -1:
-        return bool(self.listeners) or bool(self.blocked)
+    cdef bint is_up(self) noexcept:
+        return self.session.up
 
-    cdef int session_up(self) except -1:
+    cdef int on_up(self) except -1:
         """The connection is up: listen to everything that clients listen to."""
         self.looked_at = self.engine.loop.now
         self.query(b"LISTEN " + quote_identifier(announcement_channel(self.engine)), self.hears_announcements)
@@ -233,7 +258,7 @@ cdef class Hub(SessionOwner):
             self.lost = False
             self.tell("notifications arrive again; those of the meantime are lost")
 
-    cdef int session_lost(self, str reason) except -1:
+    cdef int on_lost(self, str reason) except -1:
         self.live.clear()
         self.asking.clear()
         self.senders.clear()
@@ -244,13 +269,13 @@ cdef class Hub(SessionOwner):
             self.tell("the server connection that carries notifications was lost: some may be missing")
         return 0
 
-    cdef int session_failed(self, str reason) except -1:
+    cdef int on_failed(self, str reason) except -1:
         blocked, self.blocked = self.blocked, set()
         for c in blocked:
-            close_client(<Client>c, "cannot listen", f"no server connection to listen on: {reason}", "08006")
+            (<Client>c).close("cannot listen", f"no server connection to listen on: {reason}", "08006")
         return 0
 
-    cdef int session_notified(self, const char *p, size_t n) except -1:
+    cdef int on_notified(self, const char *p, size_t n) except -1:
         """To everybody who listens to its channel."""
         cdef Client c
         cdef Notification item
@@ -268,7 +293,7 @@ cdef class Hub(SessionOwner):
         sender = self.senders.get(be32(p + 5))
         if sender is not None:
             message = message[:5] + sender + message[9:]
-        item = Notification(self, channel, message)
+        item = ConvertedNotification(self, channel, message)
         for entry in list(group):
             c = <Client>entry
             if channel in c.kept.channels:
@@ -279,7 +304,7 @@ cdef class Hub(SessionOwner):
 
     cdef int tell(self, str text) except -1:
         """A warning to every client that listens."""
-        cdef Notification item = Notification(self, None, notice("WARNING", "01000", text))
+        cdef Notification item = ConvertedNotification(self, None, notice("WARNING", "01000", text))
         for c in {c for group in self.listeners.values() for c in group}:
             send(<Client>c, item, SURE)
         return 0
@@ -324,13 +349,6 @@ cdef class Hub(SessionOwner):
 
 def nothing(rows, error):
     """Nobody waits for this answer."""
-
-
-cdef Hub hub_of(Client c):
-    """The listening connection of the client's database; made on first use."""
-    if c.db.hub is None:
-        c.db.hub = Hub(c.engine, c.db)
-    return <Hub>c.db.hub
 
 
 cdef bytes encoding_of(Client c):

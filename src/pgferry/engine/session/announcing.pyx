@@ -10,8 +10,8 @@ that is known to be committed.
 import hashlib
 
 from pgferry.engine.core.model cimport P_ANNOUNCE, Client, Engine, Server
-from pgferry.engine.session.staging cimport stage
 from pgferry.engine.io.sys cimport be32
+from pgferry.engine.session.staging cimport stage
 
 
 cdef bytes announcement_channel(Engine engine):

@@ -1,15 +1,9 @@
 # What a client's statement may do to its session.
-from libc.stdint cimport int64_t, uint32_t
-
-from pgferry.engine.core.model cimport Client, Database, Engine, Pool, Server
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.statements cimport Statement
-from pgferry.engine.core.words cimport WordSet
 
 cdef object HARMLESS         # session.verdict.HARMLESS: the one Verdict that is compared by identity
 
-cdef WordSet base_words()
-cdef WordSet ending_words()
-cdef WordSet only_default()
 cdef object judge(Client c, const char *text, size_t n)
 cdef object judge_statement(Client c, Statement st)
 cdef object judge_unnamed(Client c)
@@ -23,11 +17,4 @@ cdef int note_inner(Client c, Server s, object verdict) except -1
 cdef int note_message(Client c, Server s) except -1
 cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept
 cdef bint is_refused(Client c, object verdict)
-cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1
 cdef int needs_of(Client c, Server s, object verdict) except -1
-cdef int touches(Server s, object verdict, uint32_t touch) except -1
-cdef int doubt_lone(Server s) except -1
-cdef bint is_reported(Pool pool, bytes name) except -1
-cdef bint is_among(Engine engine, tuple values, bytes name) except -1
-cdef int count(Client c, str counter, str reason) except -1
-cdef int count_for(Pool pool, str counter, str reason) except -1

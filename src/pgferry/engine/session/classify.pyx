@@ -10,31 +10,28 @@ import re
 
 from msgspec.structs import replace
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.session.catalog cimport begin_defining
-from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Pool, Server
-from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
+from pgferry.engine.core.effects cimport (
+    ANYTHING, CANNOT_ASK, CURSORS, DEFINES, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES, PINNING,
+    PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
+)
+from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Server
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport be16, be32, monotonic
-from pgferry.engine.core.effects cimport (
-    ANYTHING, ASKABLE, CANNOT_ASK, CURSORS, DEFINES, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES,
-    PINNING, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
-)
 from pgferry.engine.io.turn_share cimport spend
+from pgferry.engine.session.catalog cimport begin_defining
+from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
+from pgferry.engine.session.touched cimport doubt_lone, note_names, touches
 from pgferry.engine.session.unsure cimport note_unsure
-from pgferry.engine.client.verdict_cache cimport remember_verdict
-from pgferry.engine.core.words cimport WordSet
+from pgferry.engine.session.verdict_cache cimport remember_verdict
 from pgferry.session.classify import classify
 from pgferry.session.encodings import is_separate, is_utf8
 from pgferry.session import verdict as verdicts
 from pgferry.session.verdict import EDIT_EXECUTE
-from pgferry.session.words import word_set
 
 cdef enum:
-    MOST_REASONS = 200      # counted apart for each pool
-    REASON_LENGTH = 64
     # How the bytes of a text above 127 are to be read.
     EXACT = 0               # in UTF-8, like the database's
     OTHER = 1               # as characters of their own, which the catalog has with other bytes
@@ -53,50 +50,6 @@ RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    
 CLIENT_ENCODING = b"client_encoding"
 ANY = b""           # in Client.preparing and Server.local
 READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
-ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
-cdef int64_t last_version = 0
-
-
-cdef WordSet base_words():
-    """The words that are the same for every database."""
-    return word_set({})
-
-
-cdef WordSet ending_words():
-    """The words that begin a statement that may end a transaction."""
-    cdef WordSet words = WordSet()
-    for word in ENDERS:
-        words.add(word, 0, 1)
-    return words
-
-
-cdef WordSet only_default():
-    """The word that tells that a SET may set back."""
-    cdef WordSet words = WordSet()
-    words.add(b"default", 1, 0)
-    return words
-
-
-cdef int use_knowledge(Database db, Engine engine, object knowledge) except -1:
-    """Take over what is known of the database's functions; None: nothing yet, so any statement may do anything."""
-    global last_version
-    cdef WordSet words = engine.base_words
-    db.knowledge = knowledge
-    if knowledge is not None and knowledge.words:
-        words = word_set(knowledge.words)
-    db.words = words
-    db.everything = 0 if knowledge is None else knowledge.everything
-    db.odd_names = knowledge is not None and knowledge.non_ascii != 0
-    if knowledge is None or db.unread:
-        db.everything |= ASKABLE
-    db.unread = db.unread or knowledge is None
-    if knowledge is not None and knowledge.reads_sequences:
-        db.sequences = True
-    db.verdicts = {}
-    db.verdict_bytes = 0
-    last_version += 1
-    db.words_version = last_version
-    return 0
 
 
 cdef object judge(Client c, const char *text, size_t n):
@@ -260,18 +213,7 @@ cdef bint is_refused(Client c, object verdict):
 
 cdef bint all_reported(Client c, verdict):
     """Whether only settings are changed that are each client's own in any case (tracked parameters)."""
-    return bool(verdict.names) and all([is_reported(c.pool, name) for name in verdict.names])
-
-
-cdef bint is_reported(Pool pool, bytes name) except -1:
-    """Whether a setting is tracked and the servers of the pool report it."""
-    return is_among(pool.engine, pool.base_vars, name)
-
-
-cdef bint is_among(Engine engine, tuple values, bytes name) except -1:
-    """The same by the values that one of them has reported; None: it has not yet."""
-    cdef object index = engine.tracked_index.get(name.decode("utf-8", "replace"))
-    return index is not None and values is not None and index < len(values) and values[index] is not None
+    return bool(verdict.names) and all([c.pool.reports(name) for name in verdict.names])
 
 
 cdef int note(Client c, Server s, object verdict, const char *text, size_t n) except -1:
@@ -358,39 +300,6 @@ cdef int note_listens(Client c, Server s, object verdict) except -1:
     if s.lone is not None:
         doubt_lone(s)
     return touches(s, verdict, LISTEN)
-
-
-cdef int note_names(Server s, object names) except -1:
-    if names is None:
-        s.any_name = True
-    elif names:
-        if s.names is None:
-            s.names = set()
-        s.names.update(names)
-    return 0
-
-
-cdef int touches(Server s, object verdict, uint32_t touch) except -1:
-    """The server will be asked for these bits."""
-    if touch & UNREADABLE:
-        touch |= ASKABLE
-        s.any_name = s.fence = s.notifying = True
-    s.touched |= touch & ~<uint32_t>LOCAL
-    if touch & PREPARED and s.local is not None and s.client is not None and not verdict.prepares:
-        if s.client.preparing is None:
-            s.client.preparing = {}
-        s.client.preparing[ANY] = {(None, None)}
-    if touch & SETTINGS:
-        note_names(s, verdict.names)
-        note_names(s, verdict.hints)
-    return 0
-
-
-cdef int doubt_lone(Server s) except -1:
-    """The lone statement is not alone, or has not succeeded as a whole: the server will be asked."""
-    verdict = s.lone
-    s.lone = None
-    return touches(s, verdict, verdict.touch)
 
 
 cdef int remember_prepared(Client c, Server s, object verdict, bytes text) except -1:
@@ -591,22 +500,4 @@ cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1
         doubt_lone(s)
     s.touched |= ANYTHING if pins and c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
     s.any_name = s.fence = s.notifying = True
-    return 0
-
-
-cdef int count(Client c, str counter, str reason) except -1:
-    """One more in SHOW STATE_COUNTERS."""
-    return count_for(c.pool, counter, reason)
-
-
-cdef int count_for(Pool pool, str counter, str reason) except -1:
-    """The same for a pool. Reasons hold names that clients choose: so many of them, and no longer ones."""
-    cdef dict counts
-    cdef tuple key = (counter, reason[:REASON_LENGTH])
-    if pool is None:
-        return 0
-    counts = pool.state_counts
-    if key not in counts and len(counts) >= MOST_REASONS:
-        key = (counter, "other")
-    counts[key] = counts.get(key, 0) + 1
     return 0

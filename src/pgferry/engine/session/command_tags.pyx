@@ -3,11 +3,11 @@
 from libc.stdint cimport uint32_t
 from libc.string cimport strncmp
 
-from pgferry.engine.session.catalog cimport begin_defining
-from pgferry.engine.session.ensure cimport dealt
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, K_CLOSE, K_PARSE, Entry
 from pgferry.engine.core.statements cimport Statement
+from pgferry.engine.session.catalog cimport begin_defining
+from pgferry.engine.session.ensure cimport dealt
 
 # What is made or changed here brings no code that runs by itself, except what a word in the statement shows.
 cdef tuple WITHOUT_CODE = (b"CREATE TABLE", b"CREATE INDEX", b"CREATE SEQUENCE", b"CREATE ROLE", b"CREATE DATABASE",

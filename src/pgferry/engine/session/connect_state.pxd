@@ -2,6 +2,6 @@
 from pgferry.engine.core.model cimport Pool, Server
 from pgferry.engine.core.session_state cimport State
 
-cdef int ask_start(Server s, bytes connect_query) except -1
-cdef int start_answered(Server s, dict failed) except -1
+cdef bint ask_start(Server s, bytes connect_query) except -1
+cdef bint start_answered(Server s, dict failed) except -1
 cdef State start_of(Pool pool, dict settings)

@@ -8,14 +8,11 @@ no question, PostgreSQL reports them (Pool.base_vars; Pool.reset_vars are those 
 
 from binascii import unhexlify
 
-from pgferry.engine.session.classify cimport is_among
-from pgferry.engine.wire.messages cimport as_hex
-from pgferry.engine.core.model cimport P_START, STATE_IGNORE, Engine
+from pgferry.engine.core.model cimport POOL_CLIENTS, P_START, STATE_IGNORE, Engine, Pool, Server
+from pgferry.engine.core.session_state cimport State
 from pgferry.engine.session.parse_settings cimport settings_of
-from pgferry.engine.pool.pooling cimport close_server, own_query
+from pgferry.engine.wire.messages cimport as_hex
 from pgferry.engine.session.probe import NOT_KEPT
-from pgferry.engine.server.login cimport connected, hold_off
-from pgferry.engine.core.session_state cimport intern_state
 from pgferry.session.classify import classify
 
 QUESTION = (
@@ -28,34 +25,40 @@ QUESTION = (
 PERSON = (b"role", b"session_authorization")     # not in pg_settings as settings that one has set
 
 
-cdef int ask_start(Server s, bytes connect_query) except -1:
-    """connect_query is over: ask what it has left, where state is tracked. connected() follows."""
+cdef bint ask_start(Server s, bytes connect_query) except -1:
+    """connect_query is over: ask what it has left, where state is tracked. False: there is nothing to ask."""
     cdef list names = list(PERSON)
-    if s.pool.session_state == STATE_IGNORE or s.replication or s.pool.lookups is not None:
-        return connected(s)
+    if s.pool.session_state == STATE_IGNORE or s.replication or s.pool.kind != POOL_CLIENTS:
+        return False
     verdict = classify(connect_query)
     if verdict is not None:
         names += [name for name in (*(verdict.names or ()), *verdict.hints)
                   if b"." in name and name.isascii() and b"'" not in name and b"\\" not in name]
     s.rows = []
-    own_query(s, QUESTION % b",".join([b"('" + name + b"')" for name in dict.fromkeys(names)]), P_START)
-    return s.flush()
+    s.query(QUESTION % b",".join([b"('" + name + b"')" for name in dict.fromkeys(names)]), P_START)
+    s.flush()
+    return True
 
 
-cdef int start_answered(Server s, dict failed) except -1:
-    """PostgreSQL has told what connect_query has left; `failed`: the fields of its error, or None."""
+cdef bint start_answered(Server s, dict failed) except -1:
+    """PostgreSQL has told what connect_query has left; `failed`: the fields of its error, or None.
+
+    False: the server is closed.
+    """
     cdef Pool pool = s.pool
     cdef dict settings = {}, statements = {}
     cdef list rows = s.rows
     s.rows = None
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
-        hold_off(pool)          # as after any login that fails
+        pool.hold_off()          # as after any login that fails
         pool.last_connect_failed = True
-        return close_server(s, "what connect_query has set could not be asked for")
+        s.close("what connect_query has set could not be asked for")
+        return False
     try:
         rows = [(kind, unhexlify(name), None if value is None else unhexlify(value)) for kind, name, value in rows]
     except ValueError:
-        return close_server(s, "what connect_query has set makes no sense")
+        s.close("what connect_query has set makes no sense")
+        return False
     for kind, name, value in rows:
         if kind == b"p":
             statements[name] = value or b""
@@ -65,14 +68,14 @@ cdef int start_answered(Server s, dict failed) except -1:
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
     under = settings_of(pool, s.vars, settings)
     pool.start_sql = {name: (text, under) for name, text in statements.items()} or None
-    s.kept = intern_state(pool.engine, settings, frozenset())
+    s.kept = pool.engine.states.intern(settings, frozenset())
     s.sql = pool.start_sql
-    return connected(s)
+    return True
 
 
 cdef bint counts(Server s, bytes name, bytes value) except -1:
     """Whether it is a setting that clients start with, and not one that the session has of its own."""
-    if name in NOT_KEPT or is_among(s.pool.engine, s.vars, name) or (b"." in name and not value):
+    if name in NOT_KEPT or s.pool.engine.is_reported_in(s.vars, name) or (b"." in name and not value):
         return False
     if name == b"role":
         return value != b"none"
@@ -83,5 +86,5 @@ cdef State start_of(Pool pool, dict settings):
     """The state that a client starts with whose startup packet has these settings (None: no others)."""
     cdef Engine engine = pool.engine
     if not pool.start_settings or pool.session_state == STATE_IGNORE:
-        return intern_state(engine, settings, frozenset()) if settings else engine.no_state
-    return intern_state(engine, {**pool.start_settings, **(settings or {})}, frozenset())
+        return engine.states.intern(settings, frozenset()) if settings else engine.no_state
+    return engine.states.intern({**pool.start_settings, **(settings or {})}, frozenset())

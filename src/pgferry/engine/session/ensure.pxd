@@ -2,7 +2,6 @@
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport Note
 
-cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1
 cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
 cdef dict clear_sql(Client c, Server s)
 cdef bint lacks_sql(Client c, Server s) except -1

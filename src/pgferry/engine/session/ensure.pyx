@@ -6,19 +6,15 @@ All of it is staged in front of the client's message (staging).
 
 from libc.stdint cimport uint64_t
 
-from pgferry.engine.client.statements cimport is_here, prepare_on
-from pgferry.engine.session.classify cimport count
-from pgferry.engine.wire.messages cimport (
-    do_execute, error_message, quote_identifier, quote_literal, sql_text, sql_text_in,
-)
+from pgferry.engine.core.effects cimport PREPARED
 from pgferry.engine.core.model cimport P_ENSURE, Client, Server
-from pgferry.engine.session.parse_settings cimport known_settings, settings_now, ways
-from pgferry.engine.session.permit cimport send_refused
 from pgferry.engine.core.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
 from pgferry.engine.core.statements cimport Statement
+from pgferry.engine.session.parse_settings cimport known_settings, settings_now, ways
+from pgferry.engine.session.preparing cimport is_here, prepare_on
 from pgferry.engine.session.staging cimport end_own, framed, stage, stage_in_batch
-from pgferry.engine.core.session_state cimport base_script
-from pgferry.engine.core.effects cimport PREPARED
+from pgferry.engine.session.start_values cimport base_script
+from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text, sql_text_in
 from pgferry.session.replay import prepared_statement
 from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
 
@@ -39,7 +35,7 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
         if there.get(name) != wanted:
             command = prepared_statement(wanted[0], name)
             if command is not None:
-                count(c, "replays", "prepared statement")
+                c.pool.count("replays", "prepared statement")
                 if command != wanted[0]:
                     wanted = (command, wanted[1])       # what PostgreSQL will show for it from now on
                     c.sql = {**c.sql, name: wanted}
@@ -109,7 +105,7 @@ cdef int ensure_gone(Server s, bytes name) except -1:
     s.plan.push(K_CLOSE, F_SWALLOW, 0)
     s.plan.note(ensuring(s, name, None))
     s.status = 0
-    return s.loop.emit(<const char *>message, len(message))
+    return s.put(<const char *>message, len(message))
 
 
 cdef Note ensuring(Server s, bytes name, tuple value):
@@ -358,10 +354,3 @@ cdef int forget_sequences(Client c, Server s, bint extended) except -1:
         s.foreign = False       # unless it fails
         ensure(s, b"DISCARD SEQUENCES", extended, None, None)
     return 0
-
-
-# --- refusals ---------------------------------------------------------------------------------------------------
-
-cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1:
-    """Have the client's statement fail with this error: PostgreSQL gets a text that it cannot parse."""
-    return send_refused(c, s, parse, error_message("ERROR", sqlstate, text))

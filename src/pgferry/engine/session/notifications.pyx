@@ -8,17 +8,14 @@ that what was committed earlier is not taken for something that came after it. A
 its ReadyForQuery held back until this connection has answered an empty query sent behind the commit: as on a direct
 connection it then has its own notifications already. This connection and the client's server are read in any order,
 so what comes for a client that has a server stays in its inbox, in order, until it is known whether the client still
-listens. The connection itself is in hub.
-A client that does not wait for answers is held where it would otherwise change what it listens to too early (settled(),
-may_stop()).
+listens. The connection itself is in services.notification_listener.
+A client that does not wait for answers is held where it would otherwise change what it listens to too early
+(may_stop(), client.relay.is_settled()).
 """
 
-from pgferry.engine.services.notification_listener cimport Hub, Notification, hub_of
-from pgferry.engine.io.loop cimport PAUSE_NEWS, PAUSE_STALL
-from pgferry.engine.core.model cimport CL_CLOSING, Client, Server
-from pgferry.engine.pool.pooling cimport close_client
-from pgferry.engine.session.probe cimport ask
 from pgferry.engine.core.effects cimport LISTEN
+from pgferry.engine.core.model cimport CL_CLOSING, Client, Server
+from pgferry.engine.io.stream cimport PAUSE_NEWS, PAUSE_STALL
 
 from libc.stdint cimport uint32_t
 
@@ -26,6 +23,38 @@ cdef enum:
     MOST_UNREAD = 1 << 24       # bytes of notifications a client may leave unread, or that may wait for it
 
 cdef bytes READY = b"Z\0\0\0\5I"
+
+
+cdef class Notification:
+    """A message for those who listen to a channel; see services.notification_listener."""
+
+    cdef bytes bytes_for(self, Client c):
+        raise NotImplementedError
+
+    cdef int wait(self, Client c) except -1:
+        raise NotImplementedError
+
+
+cdef class Listener:
+    """The listening connection of a database in this worker; see services.notification_listener."""
+
+    cdef bint is_up(self) noexcept:
+        return False
+
+    cdef int barrier(self) except -1:
+        raise NotImplementedError
+
+    cdef int fence(self, Client c) except -1:
+        raise NotImplementedError
+
+    cdef int listen(self, channels) except -1:
+        raise NotImplementedError
+
+    cdef int wait(self, Client c) except -1:
+        raise NotImplementedError
+
+    cdef list channels_of(self, Client c, tuple names):
+        raise NotImplementedError
 
 
 # --- what a client listens to -----------------------------------------------------------------------------------
@@ -41,7 +70,7 @@ cdef bint may_listen(Client c, tuple names) except -1:
     names: of the channels in its text. One that the listening connection is refused goes to PostgreSQL all the same,
     whose answer the client gets.
     """
-    cdef Hub hub = hub_of(c)
+    cdef Listener hub = c.engine.listener_of(c.db)
     cdef list channels = hub.channels_of(c, names)
     cdef list missing
     cdef bint new
@@ -62,22 +91,9 @@ cdef bint may_listen(Client c, tuple names) except -1:
     if new and c not in hub.due:
         hub.due[c] = hub.sent + 1
     hub.listen(missing)
-    if hub.session.up and hub.due.get(c, 0) > hub.sent:
+    if hub.is_up() and hub.due.get(c, 0) > hub.sent:
         hub.barrier()           # all that is missing has been asked for already, for another client
     return False
-
-
-cdef bint settled(Client c, Server s) except -1:
-    """Whether it is known what the client listens to. False: it waits until what it sent before is answered.
-
-    Outside of a transaction a LISTEN or UNLISTEN counts before the next statement begins, also in a pipeline.
-    """
-    if s.plan.turns and not s.copy_in:
-        return False
-    if s.plan.size() == 0 and s.status == b"I":
-        ask(c, s)
-        return s.plan.size() == 0 and s.client is c
-    return True
 
 
 cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
@@ -87,13 +103,13 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
     listens as well: then may_listen() sees to that), for nobody looks for it afterwards. In a transaction that includes
     what is committed while it runs, of which nobody can tell whether it was before.
     """
-    cdef Hub hub = c.db.hub
+    cdef Listener hub = c.db.hub
     if (s.plan.turns and not s.copy_in) or s.asked & <uint32_t>LISTEN:
         c.pause(PAUSE_STALL)
         return False
     if s.xact == b"E":
         return True
-    if hub is not None and hub.session.up and not also_listens:
+    if hub is not None and hub.is_up() and not also_listens:
         if c not in hub.due:
             hub.due[c] = hub.sent + 1
             hub.barrier()
@@ -111,7 +127,7 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
 
 cdef int take_channels(Client c, frozenset channels) except -1:
     """A probe has told which channels the client listens to."""
-    cdef Hub hub
+    cdef Listener hub
     cdef set settled = c.asked_listens or set()     # awaited until now; other LISTENs are still under way
     cdef set before
     if c.sent_listens is not None:
@@ -126,7 +142,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
         sort_inbox(c, settled, channels)    # maybe_release() comes next
     if c.db.hub is None and not channels:
         return 0
-    hub = hub_of(c)
+    hub = c.engine.listener_of(c.db)
     for channel in before - channels:
         group = hub.listeners.get(channel)
         if group is not None and (c.awaited is None or channel not in c.awaited):
@@ -167,7 +183,7 @@ cdef int drop_early(Client c) except -1:
 
 cdef int stop_listening(Client c) except -1:
     """The client has left."""
-    cdef Hub hub = c.db.hub if c.db is not None else None
+    cdef Listener hub = c.db.hub if c.db is not None else None
     if hub is not None and (c.kept.channels or c.awaited is not None):
         for channel in set(c.kept.channels) | (c.awaited or set()):
             group = hub.listeners.get(channel)
@@ -203,7 +219,7 @@ cdef int send(Client c, Notification item, int how) except -1:
     if c.held_size > MOST_UNREAD:       # or some of them are not kept any more
         c.held_size = sum([len((<Notification>kept).message) for kept, _how in c.inbox])
     if c.held_size > MOST_UNREAD:
-        close_client(c, "too many notifications in a transaction", "too many notifications in a transaction")
+        c.close("too many notifications in a transaction", "too many notifications in a transaction")
     return 0
 
 
@@ -234,7 +250,7 @@ cdef int flush_inbox(Client c) except -1:
         c.put(messages, len(messages))
         c.flush()
         if c.unsent() > MOST_UNREAD:
-            return close_client(c, "notifications left unread", "notifications left unread")
+            return c.close("notifications left unread", "notifications left unread")
     if c.fence_passed and not converting:
         c.fence_passed = False
         c.put(READY, 6)
@@ -253,8 +269,8 @@ cdef int flush_converted(Client c) except -1:
 
 cdef bint hold_ready(Client c) except -1:
     """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
-    cdef Hub hub = c.db.hub
-    if hub is None or not hub.session.up or not (c.kept.channels or c.awaited is not None):
+    cdef Listener hub = c.db.hub
+    if hub is None or not hub.is_up() or not (c.kept.channels or c.awaited is not None):
         return False
     c.pause(PAUSE_NEWS)
     hub.fence(c)

@@ -1,9 +1,9 @@
 # The settings a client's texts are parsed under, and statements that are prepared under those of an earlier time.
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
 from pgferry.engine.core.model cimport Client, Pool, Server
 from pgferry.engine.core.statements cimport ParseSettings
-from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
 
 cdef enum:
     MAY_CHANGE = SETTINGS | UNNAMED | UNREADABLE

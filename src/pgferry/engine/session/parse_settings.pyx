@@ -9,14 +9,13 @@ from binascii import unhexlify
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.session.classify cimport is_reported
-from pgferry.engine.wire.messages cimport as_hex, quote_identifier, quote_literal, sql_text
+from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
 from pgferry.engine.core.model cimport P_ENSURE, Client, Pool, Server
 from pgferry.engine.core.plan cimport SHOWS
 from pgferry.engine.core.statements cimport ParseSettings
-from pgferry.engine.core.statements import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
 from pgferry.engine.session.staging cimport can_part, end_own, stage_in_batch
-from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
+from pgferry.engine.wire.messages cimport as_hex, quote_identifier, quote_literal, sql_text
+from pgferry.engine.core.statements import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
 from pgferry.session.replay import REPLAY
 
 cdef bytes ANY = b""                        # in Server.local
@@ -84,7 +83,7 @@ cdef object doubted(Client c, Server s):
     names.intersection_update(PARSE_SETTINGS)
     if s.status and s.plan.turns == 0:
         # All is answered, and with it PostgreSQL has told the values of these.
-        names = {name for name in names if not is_reported(c.pool, name)}
+        names = {name for name in names if not c.pool.reports(name)}
     return names or None
 
 
@@ -134,7 +133,7 @@ cdef int ask_settings(Server s, names) except -1:
     s.asking = s.careful = True
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
-        return s.loop.emit(b"H\0\0\0\4", 5)
+        return s.put(b"H\0\0\0\4", 5)
     return end_own(s, P_ENSURE)
 
 
@@ -153,7 +152,7 @@ cdef bint settings_shown(Server s) except -1:
     try:
         for name, value, own in rows:       # of nothing else: see server_feed()
             value = None if value is None else unhexlify(value)
-            if own is not None and not is_reported(c.pool, name) or is_nobody(c, name, value):
+            if own is not None and not c.pool.reports(name) or is_nobody(c, name, value):
                 value = None
             values[PARSE_SETTINGS.index(name)] = value
     except ValueError:

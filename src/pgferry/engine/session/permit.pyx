@@ -4,18 +4,16 @@ import re
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.session.announcing cimport is_due
-from pgferry.engine.session.ensure cimport (
-    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, lacks_sql, refuse, sequences_ready,
-)
-from pgferry.engine.session.classify cimport HARMLESS, count, may_end_transaction, needs_of
-from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
-from pgferry.engine.session.parse_settings cimport settings_now
-from pgferry.engine.core.plan cimport K_PARSE, K_QUERY, Note
-from pgferry.engine.session.staging cimport stage_in_batch
-from pgferry.engine.core.session_state cimport base_again, base_script
-from pgferry.engine.io.sys cimport put32
 from pgferry.engine.core.effects cimport ANYTHING, NEED_PREPARED, NEED_SEQUENCES, PREPARED
+from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
+from pgferry.engine.session.announcing cimport is_due
+from pgferry.engine.session.classify cimport HARMLESS, may_end_transaction, needs_of
+from pgferry.engine.session.ensure cimport (
+    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, lacks_sql, sequences_ready,
+)
+from pgferry.engine.session.parse_settings cimport settings_now
+from pgferry.engine.session.staging cimport refuse, stage_in_batch
+from pgferry.engine.session.start_values cimport base_again, base_script
 
 cdef enum:
     DROPS_SQL = 3          # session.verdict.DEALLOCATE_ALL, DISCARD_ALL
@@ -147,7 +145,7 @@ cdef bint is_set(const char *text, size_t n) noexcept:
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
     """session_state = refuse, or statement mode."""
     cdef str mode = "statement" if c.pool.mode == MODE_STATEMENT else "transaction"
-    count(c, "refusals", verdict.reason)
+    c.pool.count("refusals", verdict.reason)
     if c.pool.session_state == STATE_REFUSE:
         text = (f"{verdict.reason} changes the session, which session_state = refuse does not allow "
                 f"in {mode} pooling mode")
@@ -158,29 +156,10 @@ cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) excep
 
 
 cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0:
-    count(c, "refusals", "sequence of another session")
+    c.pool.count("refusals", "sequence of another session")
     refuse(c, s, parse, "the server connection holds sequence values of another client as well: "
            "run the transaction again", "55000")
     return total
-
-
-cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
-    """Stage a statement that PostgreSQL cannot parse; `error` (an ErrorResponse) takes the place of what it says."""
-    cdef Note note = Note.__new__(Note)
-    cdef bytes text = b"pgferry has refused a statement of its client\0"
-    cdef bytes message
-    cdef char size[4]
-    s.noted = True              # nothing of it is run
-    if parse:
-        text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
-    put32(size, <uint32_t>(4 + len(text)))
-    message = (b"P" if parse else b"Q") + size[:4] + text
-    c.loop.emit(<const char *>message, len(message))
-    s.plan.push(K_PARSE if parse else K_QUERY, 0, 0)
-    note.refusal = error
-    s.plan.note(note)
-    s.status = 0
-    return 0
 
 
 cdef int note_default(Client c, const char *text, size_t n) noexcept:

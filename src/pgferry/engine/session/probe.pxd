@@ -1,4 +1,4 @@
-# Asking PostgreSQL what a session holds, and what follows: the client's state, pins, scrubbing.
+# Asking PostgreSQL what a session holds, and what follows for the client's state.
 from pgferry.engine.core.model cimport Client, Server
 
 cdef bint ask(Client c, Server s) except -1
@@ -7,9 +7,4 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1
 cdef int settle_lone(Client c, Server s, char status) except -1
 cdef int keep_row(Server s, const char *p, size_t n) except -1
 cdef bint count_rows(Server s, const char *tag, size_t n) except? -1
-cdef int unpin(Client c) except -1
-cdef int unhold(Client c) except -1
-cdef int scrub(Server s) except -1
 cdef bint limits_again(Server s, dict failed) except -1
-cdef int scrubbed(Server s) except -1
-cdef str pin_reasons(Client c)

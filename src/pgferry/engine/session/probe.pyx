@@ -10,22 +10,20 @@ from binascii import unhexlify
 
 from libc.stdint cimport uint16_t, uint32_t
 
-from pgferry.engine.session.catalog cimport is_given_up
-from pgferry.engine.session.classify cimport count, doubt_lone, is_reported, touches
-from pgferry.engine.session.notifications cimport take_channels
-from pgferry.engine.wire.messages cimport as_hex, sql_text
-from pgferry.engine.core.model cimport (
-    MODE_STATEMENT, P_LIMITS, P_PROBE, P_RESET, SV_TESTED, Client, Database, Engine, Pool, Server,
-)
-from pgferry.engine.session.parse_settings cimport MAY_CHANGE, settled_settings
-from pgferry.engine.pool.pooling cimport close_client, close_server, own_query
-from pgferry.engine.core.statements cimport ParseSettings
-from pgferry.engine.core.session_state cimport intern_state, size_of, taken_off, with_setting
-from pgferry.engine.io.sys cimport be16, be32
 from pgferry.engine.core.effects cimport (
-    CURSORS, FOREVER, HELD, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
+    CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
-from pgferry.engine.session.unsure cimport forget_unsure, settle_unsure
+from pgferry.engine.core.model cimport P_LIMITS, P_PROBE, Client, Database, Engine, Server
+from pgferry.engine.core.session_state cimport size_of, taken_off
+from pgferry.engine.core.statements cimport ParseSettings
+from pgferry.engine.io.sys cimport be16, be32
+from pgferry.engine.session.catalog cimport is_given_up
+from pgferry.engine.session.notifications cimport take_channels
+from pgferry.engine.session.parse_settings cimport MAY_CHANGE, settled_settings
+from pgferry.engine.session.pins cimport pin
+from pgferry.engine.session.settling cimport settle_unsure
+from pgferry.engine.session.touched cimport doubt_lone, touches
+from pgferry.engine.wire.messages cimport as_hex, sql_text
 from pgferry.session.replay import REPLAY
 from pgferry.session.settings import EXCLUSIVE, LIMITS
 
@@ -37,10 +35,6 @@ cdef enum:
     CLEARS_PREPARED = 16
     CLEARS_NAMED = 32
 
-PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
-             (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
-             (LARGE, "more than 1 MB of settings or prepared statements"),
-             (PREPARED, "prepared statements that cannot be made elsewhere"), (HELD, "catalog being read"))
 LARGE_STATE = 1 << 20       # bytes
 ANY = b""               # in Client.preparing
 ROLE = b"role"
@@ -112,8 +106,8 @@ cdef bint ask(Client c, Server s) except -1:
     if not text:
         answered_probe(s)
         return False
-    count(c, "probes", c.reason or "")
-    own_query(s, text, P_PROBE)
+    c.pool.count("probes", c.reason or "")
+    s.query(text, P_PROBE)
     s.flush()
     return True
 
@@ -230,7 +224,7 @@ cdef int answered_probe(Server s) except -1:
             raise ValueError("rows are missing")
         rows = [decoded(s, row) for row in rows]
     except (ValueError, IndexError, TypeError):
-        return close_server(s, "the answer to a probe makes no sense")
+        return s.close("the answer to a probe makes no sense")
     channels = c.kept.channels
     if touched & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
@@ -307,7 +301,7 @@ cdef int too_large(Client c, Server s, uint32_t touched) except -1:
         s.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
         return pin(c, s, c.pins | LARGE)
     s.touched |= touched            # for the scrub
-    return close_client(c, "session state too large", f"too much session state, by {c.reason}", "53400")
+    return c.close("session state too large", f"too much session state, by {c.reason}", "53400")
 
 
 cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozenset channels) except? 0:
@@ -323,7 +317,7 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
         if kind == b"a" and s.guarded and name in LIMITS:
             continue                # set aside for the probe, and asked for before that
         name = name.lower()
-        if name in NOT_KEPT or is_reported(c.pool, name):
+        if name in NOT_KEPT or c.pool.reports(name):
             continue
         if value is None or (name == ROLE and value == b"none"):
             settings.pop(name, None)
@@ -335,7 +329,7 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
             settings[name] = value
     if size_of(settings, channels) > LARGE_STATE:
         settings, large = c.kept.settings, <uint32_t>LARGE
-    c.kept = s.kept = intern_state(engine, settings, channels)
+    c.kept = s.kept = engine.states.intern(settings, channels)
     return large
 
 
@@ -348,13 +342,13 @@ cdef int settle_lone(Client c, Server s, char status) except -1:
     if verdict.plain is None:
         return cleared(c, s, verdict)
     name, text = verdict.plain
-    if name in NOT_KEPT or is_reported(c.pool, name):
+    if name in NOT_KEPT or c.pool.reports(name):
         return 0
     if c.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
         return touches(s, verdict, verdict.touch)
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
         return touches(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
-    c.kept = s.kept = with_setting(c.engine, c.kept, name, REPLAY + text)
+    c.kept = s.kept = c.engine.states.with_setting(c.kept, name, REPLAY + text)
     return 0
 
 
@@ -382,7 +376,7 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
         c.sql = s.sql = None
-    c.kept = s.kept = intern_state(c.engine, settings, channels)
+    c.kept = s.kept = c.engine.states.intern(settings, channels)
     return 0
 
 
@@ -396,58 +390,6 @@ cdef int set_back(Client c, dict settings, bytes name) except -1:
     return 0
 
 
-# --- pins -------------------------------------------------------------------------------------------------------
-
-cdef int pin(Client c, Server s, uint32_t found) except -1:
-    """Hold the client to its server as long as the session has what cannot move. May close the client."""
-    cdef Pool pool = c.pool
-    for bit, name in ((TEMP, "temp"), (LOCKS, "locks"), (CURSORS, "cursors")):
-        if name in c.engine.omit:
-            found &= ~<uint32_t>bit
-    if found == c.pins:
-        return 0
-    if found == 0:
-        return unpin(c)
-    if c.pins & ~<uint32_t>HELD == 0:
-        if pool.mode == MODE_STATEMENT or not pool.pins.take(pool.max_pinned):
-            c.pins = found
-            why = "statement pooling mode" if pool.mode == MODE_STATEMENT else f"max_pinned = {pool.max_pinned}"
-            text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
-            c.pins = 0
-            s.touched = found           # for the scrub
-            count(c, "pins_refused", c.reason or "")
-            return close_client(c, "max_pinned", text, "53400")
-        c.pinned_at = c.loop.now
-        c.pinned_xacts = 0
-        c.pin_logged = False
-    for bit, name in PIN_NAMES:
-        if found & ~c.pins & <uint32_t>bit:
-            count(c, "pins", name)
-    c.pins = found
-    return 0
-
-
-cdef int unpin(Client c) except -1:
-    cdef bint counted = c.pins & ~<uint32_t>HELD != 0
-    c.pins = 0
-    if counted:
-        c.pool.pins.give()
-    return 0
-
-
-cdef int unhold(Client c) except -1:
-    """The client keeps its server for the catalog's sake no longer; other pins stay."""
-    c.pins &= ~<uint32_t>HELD
-    return 0
-
-
-cdef str pin_reasons(Client c):
-    """Why the client is pinned, for people."""
-    return ", ".join([name for bit, name in PIN_NAMES if c.pins & <uint32_t>bit])
-
-
-# --- scrubbing --------------------------------------------------------------------------------------------------
-
 cdef bint limits_again(Server s, dict failed) except -1:
     """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
     if failed is None:
@@ -457,35 +399,6 @@ cdef bint limits_again(Server s, dict failed) except -1:
     s.tries += 1
     if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
         return False
-    own_query(s, taken_off(s.kept), P_LIMITS)
+    s.query(taken_off(s.kept), P_LIMITS)
     s.flush()
     return True
-
-
-cdef int scrub(Server s) except -1:
-    """Its client has left with state in the session: wipe it before anybody else comes."""
-    s.rows = None
-    s.asked = 0                 # whose probe that was is gone
-    s.state = SV_TESTED
-    s.since = s.loop.now
-    s.pool.tested.append(s)
-    s.scrubbing = True
-    forget_unsure(s)
-    own_query(s, b"DISCARD ALL", P_RESET)
-    return s.flush()
-
-
-cdef int scrubbed(Server s) except -1:
-    """DISCARD ALL has succeeded."""
-    s.scrubbing = False
-    s.touched = 0
-    s.names = None
-    s.any_name = False
-    s.lone = None
-    s.sql = None
-    s.foreign = False
-    s.last_user = None
-    s.unlisted = False
-    s.tries = 0
-    s.kept = s.pool.engine.no_state
-    return 0

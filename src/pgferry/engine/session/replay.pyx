@@ -4,15 +4,16 @@ A client that comes back to a crowded pool finds other clients' values at every 
 time: the last one is kept (Restore), and taken again when the same values differ.
 """
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from pgferry.engine.session.classify cimport count
-from pgferry.engine.io.loop cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
-from pgferry.engine.wire.messages cimport quote_literal, simple_query
-from pgferry.engine.core.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Engine
+from pgferry.engine.core.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Client, Engine, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
-from pgferry.engine.pool.pooling cimport close_client, close_server, may_read_sequences, own_message, own_query
-from pgferry.engine.core.session_state cimport assignment, in_transaction, is_uncertain, origin, reported_text, way, way_anew
+from pgferry.engine.core.session_state cimport (
+    Restore, State, assignment, in_transaction, is_uncertain, origin, way, way_anew,
+)
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
+from pgferry.engine.session.start_values cimport reported_text
+from pgferry.engine.wire.messages cimport quote_literal, simple_query
 
 cdef enum:
     MOST_REMEMBERED = 65536     # bytes of the Queries that a client remembers
@@ -53,9 +54,9 @@ cdef int bring(Client c, Server s, bint anew) except -1:
                 or r.exact != exact or r.base is not c.pool.reset_vars or mask >> PLAIN):
             r = make_restore(c, s, mask, exact, kept, start, False)
         send(c, s, r)
-    if s.foreign and may_read_sequences(c):
+    if s.foreign and c.may_read_sequences():
         s.foreign = False
-        own_query(s, b"DISCARD SEQUENCES", P_VARS)
+        s.query(b"DISCARD SEQUENCES", P_VARS)
     if s.plan.size() and (c.vars_unchecked or c.kept_unchecked or (s.bringing is not None and r.uncertain)):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
         c.proving = True
@@ -156,7 +157,7 @@ cdef int send(Client c, Server s, Restore r) except -1:
         c.pool.restores += 1
     s.restoring = r.in_block
     if r.message is not None:
-        return own_message(s, r.message, P_VARS)
+        return s.query_message(r.message, P_VARS)
     if s.bringing is not None:
         s.kept, s.bringing = s.bringing, None       # nothing to do, so nothing to wait for
     return 0
@@ -196,7 +197,7 @@ cdef int brought(Server s, Client c, dict failed) except -1:
     """
     cdef Restore r = s.restore
     if c is None:
-        return close_server(s, "client went away while its parameters were set")
+        return s.close("client went away while its parameters were set")
     if failed is not None or s.xact != b"I":
         return not_brought(s, c, failed or {})
     if r is not None:
@@ -246,14 +247,14 @@ cdef int not_brought(Server s, Client c, dict failed) except -1:
         return 0
     text = failed.get("M", "invalid server parameter")
     if c is None:
-        return close_server(s, "client went away while its parameters were set")
+        return s.close("client went away while its parameters were set")
     s.client = None
     c.server = None
     if not start:
         text = f"session state could not be restored: {text}"
-        count(c, "replay_failures", code)       # the text may hold a client's values
-    close_server(s, "invalid server parameter")
-    return close_client(c, "invalid server parameter", text, code)
+        c.pool.count("replay_failures", code)       # the text may hold a client's values
+    s.close("invalid server parameter")
+    return c.close("invalid server parameter", text, code)
 
 
 cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
@@ -268,12 +269,12 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
         if not (s.plan.at(i).kind == K_QUERY and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == P_VARS):
             return False
     c.retries += 1
-    count(c, "replays_elsewhere", reason)
+    c.pool.count("replays_elsewhere", reason)
     s.client = None
     c.server = None
     c.state = CL_IDLE
     c.idle_since = c.loop.now
     c.proving = False
-    close_server(s, reason)
+    s.close(reason)
     c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
     return True

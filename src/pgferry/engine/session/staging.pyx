@@ -8,21 +8,12 @@ its own: behind an Execute, PostgreSQL would take the client's first statement f
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgferry.engine.wire.messages cimport simple_query
-from pgferry.engine.core.model cimport Server
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, TEXTS, Note
 from pgferry.engine.io.sys cimport put32
+from pgferry.engine.wire.messages cimport error_message
 
 cdef bytes OWN = b"PGFERRY_OWN\0"       # statement and portal
-
-
-cdef int stage_query(Server s, bytes text, int purpose) except -1:
-    """Stage a Query."""
-    cdef bytes message = simple_query(text)
-    s.plan.push(K_QUERY, F_SWALLOW, purpose)
-    s.status = 0
-    s.unnamed = None
-    return s.loop.emit(<const char *>message, len(message))
 
 
 cdef int stage_in_batch(Server s, bytes text, uint32_t number, Note note) except -1:
@@ -36,13 +27,13 @@ cdef int stage_in_batch(Server s, bytes text, uint32_t number, Note note) except
         if kind == K_EXECUTE and note is not None:
             s.plan.note(note)
     s.status = 0
-    return s.loop.emit(<const char *>message, len(message))
+    return s.put(<const char *>message, len(message))
 
 
 cdef int stage(Server s, bytes text, bint extended, int purpose, Note note) except -1:
     """Stage a command in front of a message of the client's; `purpose`: of its ReadyForQuery, if it has one."""
     if not extended:
-        stage_query(s, text, purpose)
+        s.query(text, purpose)
         return s.plan.note(note) if note is not None else 0
     stage_in_batch(s, text, 0, note)
     return 0 if s.plan.begun else end_own(s, purpose)
@@ -55,7 +46,7 @@ cdef bint can_part(Server s) except -1:
     if s.plan.begun != TEXTS:
         return True
     if s.plan.size():
-        s.loop.emit(b"H\0\0\0\4", 5)
+        s.put(b"H\0\0\0\4", 5)
         return False
     s.plan.begin_batch()
     return True
@@ -67,7 +58,7 @@ cdef int end_own(Server s, int purpose) except -1:
     """
     s.plan.push(K_SYNC, F_SWALLOW, purpose)
     s.status = 0
-    return s.loop.emit(b"S\0\0\0\4", 5)
+    return s.put(b"S\0\0\0\4", 5)
 
 
 cdef bytes framed(bytes kind, bytes body):
@@ -75,3 +66,27 @@ cdef bytes framed(bytes kind, bytes body):
     cdef char size[4]
     put32(size, <uint32_t>(4 + len(body)))
     return kind + size[:4] + body
+
+
+cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -1:
+    """Have the client's statement fail with this error: PostgreSQL gets a text that it cannot parse."""
+    return send_refused(c, s, parse, error_message("ERROR", sqlstate, text))
+
+
+cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
+    """Stage a statement that PostgreSQL cannot parse; `error` (an ErrorResponse) takes the place of what it says."""
+    cdef Note note = Note.__new__(Note)
+    cdef bytes text = b"pgferry has refused a statement of its client\0"
+    cdef bytes message
+    cdef char size[4]
+    s.noted = True              # nothing of it is run
+    if parse:
+        text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
+    put32(size, <uint32_t>(4 + len(text)))
+    message = (b"P" if parse else b"Q") + size[:4] + text
+    s.put(<const char *>message, len(message))
+    s.plan.push(K_PARSE if parse else K_QUERY, 0, 0)
+    note.refusal = error
+    s.plan.note(note)
+    s.status = 0
+    return 0

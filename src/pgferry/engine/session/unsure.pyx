@@ -1,4 +1,4 @@
-"""Transactions of which nobody could tell what they did, because the catalog was not known (see catalog).
+"""Noting transactions of which nobody could tell what they did, because the catalog was not known (see catalog).
 
 Such a transaction is `unsure`. When it is over its client keeps the server (HELD, which is shown as a pin) until a
 reading that began after its end is there; only then PostgreSQL is asked, for everything and by all names that are now
@@ -9,14 +9,9 @@ If the catalog cannot be read for a while nobody is held any more: such a transa
 (UNREADABLE).
 """
 
-from libc.stdint cimport uint32_t
-
-from pgferry.engine.session.catalog cimport is_given_up, keep_up
-from pgferry.engine.session.classify cimport count, doubt_lone, judge, note_inner
+from pgferry.engine.core.effects cimport ASKABLE
 from pgferry.engine.core.model cimport Client, Database, Server
-from pgferry.engine.pool.pooling cimport clean, maybe_release
-from pgferry.engine.session.probe cimport unhold
-from pgferry.engine.core.effects cimport ASKABLE, CANNOT_ASK, FOREVER, HELD, UNNAMED, UNREADABLE
+from pgferry.engine.session.touched cimport doubt_lone
 
 cdef enum:
     KEPT_TEXT = 262144      # bytes of texts kept for a transaction
@@ -64,100 +59,6 @@ cdef int note_outdated(Client c, Server s) except -1:
     s.unjudged_lost = True
     if c.reason is None:
         c.reason = "unknown functions"
-    return 0
-
-
-cdef bint hold(Client c, Server s) except -1:
-    """Whether the client has to keep its server until the catalog is known, now that its transaction is over."""
-    cdef Database db = c.db
-    if not db.unread or is_given_up(db, c.loop.now):
-        return False
-    if s.awaits == 0:
-        # What is being read is as new as all that can have been called, unless something has changed since it began.
-        # To read once more for each transaction of a busy client would keep its server from everybody else.
-        s.awaits = db.readings + (0 if db.scanning and not db.stale else 1)
-        db.stale = db.stale or not db.scanning
-    if db.held is None:
-        db.held = set()
-    db.held.add(s)
-    if not c.pins & HELD:
-        if c.pins == 0:
-            c.pinned_at = c.loop.now
-            c.pinned_xacts = 0
-            c.pin_logged = False
-        c.pins |= HELD
-        count(c, "holds", c.reason or "")
-    keep_up(db, c.engine)
-    return c.pins & HELD != 0
-
-
-cdef int settle_unsure(Client c, Server s) except -1:
-    """Now it can be told what the server has to be asked; or nobody waits for that any more."""
-    cdef Database db = c.db
-    cdef list texts = s.unjudged or []
-    cdef object known = s.known
-    cdef bint lost = s.unjudged_lost, defined = s.defined
-    cdef bytes text
-    forget_unsure(s)
-    unhold(c)
-    s.touched |= ASKABLE
-    s.any_name = True
-    if is_given_up(db, c.loop.now):
-        s.touched |= UNREADABLE
-    for text in texts:
-        note_inner(c, s, judge(c, text, len(text)))
-    if lost:
-        may_have_called(s, news(known, db.knowledge))
-    s.notifying = False         # what may have notified has been sent long ago
-    if defined:
-        s.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
-    return 0
-
-
-cdef int may_have_called(Server s, uint32_t bits) except -1:
-    """What is new in the catalog may have run here, and some of it cannot be asked for: it is given up.
-
-    Pinning everybody who was at work while somebody defined a function would use up the pool.
-    """
-    if bits & FOREVER:
-        s.close_needed = True
-        s.close_reason = "state that cannot be asked for may be left"
-    if bits & (UNNAMED | UNREADABLE):
-        s.touched |= UNREADABLE
-    return 0
-
-
-cdef uint32_t news(object before, object now) except? 0xFFFFFFFF:
-    """What cannot be asked for among what the catalog's words mean `now` and did not mean `before`."""
-    cdef uint32_t found = 0
-    cdef dict old = {} if before is None else before.words
-    if now is None or now is before:
-        return 0
-    for word, bits in now.words.items():
-        found |= <uint32_t>(bits & ~old.get(word, 0)) & <uint32_t>(CANNOT_ASK | UNREADABLE)
-    return found
-
-
-cdef int settle_held(Database db, int reading) except -1:
-    """Ask the servers that have waited for this reading of the catalog (-1: for any) what they hold."""
-    cdef Server s
-    cdef Client c
-    if not db.held:
-        return 0
-    for item in list(db.held):
-        s = <Server>item
-        c = s.client
-        if reading >= 0 and s.awaits > reading:
-            continue
-        db.held.discard(s)
-        if c is None or not s.unsure:
-            continue
-        unhold(c)
-        if s.awaits and clean(s) and c.xact_start == 0:
-            settle_unsure(c, s)
-            maybe_release(s)
-        else:
-            s.awaits = 0        # its next transaction has begun, at whose end it is looked at again
     return 0
 
 

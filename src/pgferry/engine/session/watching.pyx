@@ -7,7 +7,7 @@ from libc.string cimport memchr
 
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.statements cimport Statement
-from pgferry.engine.session.probe cimport pin_reasons
+from pgferry.engine.session.pins cimport pin_reasons
 
 cdef enum:
     MOST_REASONS = 200      # different ones that are counted apart: some hold what a client sent

@@ -4,7 +4,6 @@ from itertools import islice
 
 from libc.string cimport memchr
 
-from pgferry.engine.client.statements cimport lookup
 from pgferry.engine.core.model cimport Client, Database
 from pgferry.engine.core.statements cimport Statement
 
@@ -52,7 +51,7 @@ cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t to
         body = c.unnamed
         return body is not None and c.unnamed_version != c.db.words_version and not is_known(
             c.db, body, length(body, len(body)))
-    st = lookup(c, p, text - p)
+    st = c.statement(p, text - p)
     return st is not None and st.judged != c.db.words_version and not is_known(
         c.db, st.body, length(st.body, len(st.body)))
 

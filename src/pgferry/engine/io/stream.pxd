@@ -1,0 +1,131 @@
+# One connected socket: readiness, unsent bytes, unfinished input; and what the event loop offers to such streams.
+from libc.stdint cimport uint32_t, uint64_t
+
+from pgferry.engine.io.buffer cimport InBuffer, Memory, OutBuffer
+from pgferry.engine.io.output cimport Output
+from pgferry.engine.io.tls cimport Channel, Tls
+
+
+cpdef enum Pause:
+    # Why a stream's input is left in the kernel; a stream is read only when no bit is set.
+    PAUSE_PEER = 1    # the other side has unsent bytes
+    PAUSE_WAIT = 2    # a client without a server, or in a login step that needs somebody else
+    PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be judged
+    PAUSE_CLOSE = 8   # only the unsent bytes matter any more
+    PAUSE_BULK = 16   # throttled: a long result, of which the kernel is to collect more before the next receive
+    PAUSE_TURN = 32   # its share of the turn is used up (see turn_share)
+    PAUSE_NEWS = 64   # a client for which the listening connection has to answer first (see notification_listener)
+
+
+cdef class TurnShare:
+    # What one stream may take of the present turn of the loop; see turn_share.
+    cdef object unfinished          # deque of streams with PAUSE_TURN
+    cdef Stream timed               # the stream whose share ends at timed_until
+    cdef uint64_t timed_turn        # the turn in which it began
+    cdef double timed_until         # monotonic
+    cdef double judging             # seconds that verdicts have taken in this part of the turn
+    cdef bint judged_enough         # no verdict that is not known yet any more
+
+
+cdef class Reactor:
+    cdef int epfd
+    cdef list slots                 # by descriptor: the stream registered with it
+    cdef uint32_t generation
+    cdef list ready                 # streams to run again in this turn, whatever epoll says
+    cdef object handshakes          # deque of streams whose TLS handshake can go on
+    cdef object unauthenticated     # deque of streams with deferred_events
+    cdef TurnShare share
+    cdef Channel channel            # for TLS; None until it is needed
+    cdef int[2] pipe                # of splice; -1: none
+    cdef char *rbuf                 # the one receive buffer
+    cdef size_t rbuf_cap
+    cdef readonly Output out
+    cdef readonly Memory memory
+    cdef readonly double now        # monotonic seconds, read once a turn
+    cdef readonly uint64_t turns
+    cdef public int rounds          # sbuf_loopcnt: receive rounds for one stream in a turn, 0 = no limit
+    cdef readonly bint stopping
+    cdef public object sink         # takes sink(stream, bytes) -> how many for streams without a socket (tests)
+    cdef public object on_bug       # called with (stream, exception) when serving a stream raised
+
+    cdef int again(self, Stream s) except -1
+    cdef int throttle(self, Stream s, bint brief) except -1
+    cdef int failed(self, Stream s, error) except -1
+
+
+cdef class Stream:
+    cdef readonly Reactor loop
+    cdef readonly int fd            # -1: none (closed, or driven by a test)
+    cdef uint32_t generation        # guards against events of a former owner of the descriptor
+    cdef uint32_t interest          # epoll events asked for
+    cdef uint32_t edge              # EPOLLET, or 0 for a level-triggered stream
+    cdef readonly bint closed
+    cdef bint broken                # a send failed: the peer is gone
+    cdef readonly int paused        # Pause bits
+    cdef bint readable              # unread bytes may wait in the kernel although no edge will come for them
+    cdef bint ending                # the kernel has told that the stream ends behind what is unread
+    cdef bint queued                # is in loop.ready
+    cdef bint priority              # served before the others of a turn: an idle server, which may have died
+    cdef bint unauthenticated       # a client that has not logged in: its events are deferred
+    cdef uint32_t deferred_events   # those that wait for its turn, see unauthenticated
+    cdef double throttled_until     # while PAUSE_BULK: monotonic seconds
+    cdef bint epollin_off           # read by the clock as long as one throttling follows the other
+    cdef bint short_read            # of the next receive: see splice
+    cdef OutBuffer unsent_bytes
+    cdef bint blocked               # the kernel's buffer was full, EPOLLOUT will tell
+    cdef InBuffer held
+    cdef size_t need                # feed() can do nothing before so many bytes are there
+    cdef readonly Tls tls           # None: plain. With it unsent_bytes are records, everything else plain bytes
+    # Neighbours in the one StreamList it is in.
+    cdef Stream prev
+    cdef Stream next
+    cdef StreamList home
+
+    cdef int attach(self, int fd, uint32_t events) except -1
+    cdef int watch(self, uint32_t events) except -1
+    cdef int detach(self) except -1
+    cdef int pause(self, int why) except -1
+    cdef int unpause(self, int why) except -1
+    cdef int end_throttling(self) except -1
+    cdef int put(self, const char *data, size_t n) except -1
+    cdef int put_raw(self, const char *data, size_t n) except -1
+    cdef int flush(self) except -1
+    cdef int unload(self, bint own) except -1
+    cdef int consume(self, char *data, size_t n) except -1
+    cdef char *space(self, size_t *room) except NULL
+    cdef int taken(self, size_t n) except -1
+    cdef int receive(self) except -1
+    cdef int receive_records(self) except -1
+    cdef int send_reply(self) except -1
+    cdef int say_goodbye(self) except -1
+    cdef int wait_for_handshake(self) except -1
+    cdef size_t inject(self, const char *data, size_t n) except? 0
+    # What a kind of stream does; the loop calls these.
+    cdef int on_event(self, uint32_t events) except -1
+    cdef int on_ready(self) except -1
+    cdef ssize_t feed(self, const char *data, size_t n) except -1
+    cdef int on_eof(self) except -1
+    cdef int on_hangup(self) except -1
+    cdef int on_drained(self) except -1
+    cdef int on_secure(self) except -1
+    cdef int on_bug(self) except -1
+
+    cdef inline size_t unsent(self) noexcept:
+        """Bytes that the kernel has not taken yet."""
+        return self.unsent_bytes.tail - self.unsent_bytes.head
+
+
+cdef class Service(Stream):
+    cdef int failures               # turns in a row that have raised something
+
+    cdef int served(self) noexcept
+
+
+cdef class StreamList:
+    cdef Stream head
+    cdef Stream tail
+    cdef readonly int count
+
+    cdef int append(self, Stream s) except -1
+    cdef int push(self, Stream s) except -1
+    cdef int remove(self, Stream s) except -1

@@ -1,0 +1,299 @@
+"""The way of a server back from its client: the proof that it is clean, and what is done before the next one has it.
+
+A server leaves its client in one place, release_server(), and only when it is proved clean: ReadyForQuery with
+status I was the last thing it said, its plan is empty, no message is half sent or half received. From there it
+is reset or tested if its pool asks for that, and offer_server() hands it to the oldest waiting client or puts
+it among the idle ones. Any server that cannot be proved clean is closed.
+"""
+
+from libc.stdint cimport uint32_t
+
+from pgferry.engine.core.effects cimport CANNOT_ASK, LISTEN
+from pgferry.engine.core.model cimport (
+    CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, P_ANNOUNCE, P_BARRIER, P_BASE, P_CHECK, P_CONNECT, P_ENSURE,
+    P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, STATE_IGNORE, SV_BEING_CANCELED,
+    SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS, Client, Engine, Job, Pool, Server,
+)
+from pgferry.engine.core.session_state cimport taken_off
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL
+from pgferry.engine.pool.scrubbing cimport scrub_answered
+from pgferry.engine.server.login cimport connect_query_done, start_done
+from pgferry.engine.session.announcing cimport announced
+from pgferry.engine.session.catalog cimport keep_up
+from pgferry.engine.session.notifications cimport flush_inbox, listens
+from pgferry.engine.session.probe cimport answered_probe, ask, limits_again, probe_again
+from pgferry.engine.session.replay cimport brought, not_brought
+from pgferry.engine.session.settling cimport hold
+from pgferry.engine.session.unsure cimport note_outdated
+from pgferry.engine.session.wipe cimport scrub, scrubbed
+
+cdef double OVERSHOOT = 0.01     # seconds for which a count may be above its limit by chance
+
+
+cdef int release_server(Server s) except -1:
+    """Take a clean server back from its client (or do nothing while it is not clean)."""
+    cdef Client c = s.client
+    cdef bint session_over
+    if c is None:
+        return 0
+    session_over = c.state >= CL_CLOSING
+    if not session_over and (c.session or c.passing):
+        if not (c.session and s.close_needed and s.pool.engine.fast_close and s.status == b"I"):
+            return 0
+        c.close("database configuration changed", "database configuration changed")
+        return 0
+    if not s.is_clean():
+        return 0
+    if session_over:
+        if s.replication:
+            return s.pool.part(c, s)
+        if c.pins or s.touched or is_outdated(c, s):
+            return leave_dirty(c, s)
+    elif c.judged:
+        if is_outdated(c, s):
+            note_outdated(c, s)
+        if s.unsure and hold(c, s) and not (s.touched & <uint32_t>LISTEN and listens(c)):
+            return stay_pinned(c)
+        if s.touched:
+            ask(c, s)
+            if s.plan.size() or s.client is not c:
+                return 0
+    if c.pins and not session_over:
+        return stay_pinned(c)
+    s.client = None
+    c.server = None
+    s.known = None
+    if c.state == CL_ACTIVE:
+        c.state = CL_IDLE
+        c.idle_since = c.loop.now
+    c.dropped = None
+    c.unpause(PAUSE_PEER | PAUSE_STALL)
+    s.unpause(PAUSE_PEER)
+    if (c.inbox is not None or c.fence_passed) and not session_over:
+        flush_inbox(c)
+    return after_use(s, c.session)
+
+
+cdef inline bint is_outdated(Client c, Server s) noexcept:
+    """Whether what the client has run may have done something else than was known when it was sent."""
+    return s.known is not None and c.judged and (s.known is not c.db.knowledge or c.db.unread) and not s.unsure
+
+
+cdef int stay_pinned(Client c) except -1:
+    """The client keeps its server between transactions."""
+    c.pinned_xacts += 1
+    c.idle_since = c.loop.now
+    c.unpause(PAUSE_PEER | PAUSE_STALL)
+    flush_inbox(c)
+    return 0
+
+
+cdef int leave_dirty(Client c, Server s) except -1:
+    """The client has left and its server holds, or may hold, what nobody else may find there."""
+    s.client = None
+    c.server = None
+    s.unpause(PAUSE_PEER)       # the client may never take its last bytes
+    if c.pins & CANNOT_ASK or s.touched & CANNOT_ASK:
+        return s.close("client left state that cannot be undone")
+    if "scrub" in c.engine.omit:
+        s.touched = 0
+        return s.make_available()
+    c.pool.count("scrubs", "client left")
+    return scrub(s)
+
+
+cdef int after_use(Server s, bint session) except -1:
+    """A server has just been taken from its client: barrier, reset, or straight on."""
+    cdef Engine engine = s.pool.engine
+    if session:
+        s.kept = None           # nobody has looked
+    if s.barrier_needed:
+        s.reset_pending = session
+        return test(s, b"", P_BARRIER)
+    if engine.reset_query and (session or engine.reset_always):
+        return test(s, engine.reset_query, P_RESET)
+    if not session and s.kept is not None and s.kept.rest is not None:
+        return test(s, taken_off(s.kept), P_LIMITS)
+    return s.make_available()
+
+
+cdef int test(Server s, bytes text, int purpose) except -1:
+    s.state = SV_TESTED
+    s.since = s.loop.now
+    s.pool.tested.append(s)
+    s.query(text, purpose)
+    return s.flush()
+
+
+cdef str reason_to_close(Server s):
+    """Why a free server must not be used again; None when it may."""
+    cdef Pool pool = s.pool
+    cdef Engine engine = pool.engine
+    cdef double age = s.loop.now - s.created
+    if s.close_needed:
+        return s.close_reason or "close_needed"
+    if s.ending:
+        return "server conn crashed?"
+    if pool.removed or pool.db.removed:
+        return "connect string changed"
+    if engine.paused or pool.db.paused:
+        return "pause mode"
+    if engine.shutdown == WAIT_FOR_SERVERS:
+        return "server shutting down"
+    if s.state != SV_LOGIN and age >= pool.lifetime and s.loop.now >= pool.lifetime_kill_at:
+        pool.lifetime_kill_at = s.loop.now + pool.lifetime / max(pool.size, 1)
+        return "server lifetime over"
+    if pool.give_back > 0:
+        pool.give_back -= 1
+        return "slot given to another worker" if pool.heir is None else "slot given to a replication client"
+    if pool.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
+        return "too many servers in the pool"
+    return None
+
+
+cdef bint has_too_many(Pool pool) noexcept:
+    """Whether the pool has had more servers than it may for a moment: workers that race for the last place count one
+    too many, until they have seen it.
+    """
+    if pool.slots.total() <= pool.size + pool.reserve_size:
+        pool.over_since = 0
+        return False
+    if pool.over_since == 0:
+        pool.over_since = pool.engine.loop.now
+    return pool.engine.loop.now - pool.over_since > OVERSHOOT
+
+
+cdef int offer_server(Server s) except -1:
+    """A clean server without client: close it, keep it from a stray cancel, or give it to the next client."""
+    cdef Pool pool = s.pool
+    cdef str reason = reason_to_close(s)
+    s.since = s.loop.now
+    if reason is not None:
+        return s.close(reason)
+    if s.cancels:
+        # The request may still reach PostgreSQL: whoever used this server now could be cancelled by it.
+        s.state = SV_BEING_CANCELED
+        return pool.being_canceled.append(s)
+    s.state = SV_IDLE
+    s.priority = True
+    if pool.take_idle(s):
+        return 0
+    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION:
+        keep_up(pool.db, pool.engine)
+    if pool.waiting.count and pool.may_start():
+        pool.idle.append(s)
+        return pool.serve_waiting()
+    if pool.engine.check_query is not None and pool.engine.check_delay <= 0:
+        s.state = SV_USED
+        return pool.used.append(s)
+    return pool.idle.append(s)
+
+
+# --- answers to queries of pgferry's own -------------------------------------------------------------------------
+
+cdef int finish_own_query(Server s, int purpose, dict failed) except -1:
+    """ReadyForQuery for a query of pgferry's own has come; `failed`: the fields of the error that it ended with."""
+    return HANDLERS[purpose](s, s.client, failed)
+
+
+cdef int on_base(Server s, Client c, dict failed) except -1:
+    """The client's start values are set behind its RESET."""
+    if failed is None or s.xact == b"E":
+        return 0
+    return not_brought(s, c, failed)
+
+
+cdef int on_scrub(Server s, Client c, dict failed) except -1:
+    return scrub_answered(s, failed)
+
+
+cdef int on_ensure(Server s, Client c, dict failed) except -1:
+    return 0            # each command has a Note, see ensure.ensured()
+
+
+cdef int on_announce(Server s, Client c, dict failed) except -1:
+    return announced(s, failed is None)
+
+
+cdef int on_job(Server s, Client c, dict failed) except -1:
+    cdef Job job = s.job        # held here: the server may let go of it
+    return job.answered(s, failed)
+
+
+cdef int on_connect(Server s, Client c, dict failed) except -1:
+    return connect_query_done(s)
+
+
+cdef int on_start(Server s, Client c, dict failed) except -1:
+    return start_done(s, failed)
+
+
+cdef int on_limits(Server s, Client c, dict failed) except -1:
+    """The time limits of the client that has left are off."""
+    if limits_again(s, failed):
+        return 0
+    if failed is not None:
+        return s.close("test query failed")
+    return s.make_available()
+
+
+cdef int on_barrier(Server s, Client c, dict failed) except -1:
+    if failed is not None:
+        return s.close("test query failed")
+    return after_use(s, s.reset_pending)
+
+
+cdef int on_check(Server s, Client c, dict failed) except -1:
+    if failed is not None:
+        return s.close("test query failed")
+    return s.make_available()
+
+
+cdef int on_reset(Server s, Client c, dict failed) except -1:
+    """server_reset_query, or a DISCARD ALL, is answered."""
+    if failed is not None:
+        return s.close("reset query failed")
+    if s.scrubbing or resets_all(s.pool.engine.reset_query):
+        scrubbed(s)
+    elif s.pool.mode != MODE_SESSION and s.pool.session_state != STATE_IGNORE:
+        return scrub(s)         # what it has reset, and what not, nobody knows
+    return s.make_available()
+
+
+cdef bint resets_all(bytes query):
+    """Whether server_reset_query leaves nothing of a session."""
+    return query.strip(b" \t\r\n;").upper() == b"DISCARD ALL"
+
+
+cdef int probed(Server s, Client c, dict failed) except -1:
+    """A probe is answered; without a client the server is scrubbed anyway."""
+    if c is None:
+        return 0
+    if failed is None:
+        s.tries = 0
+        return answered_probe(s)
+    if probe_again(c, s, failed):
+        return 0
+    s.client = None
+    c.server = None
+    s.close("session state could not be asked for")
+    return c.close("session state could not be asked for",
+                   f"session state could not be asked for: {failed.get('M', '?')}", failed.get("C", "08P01"))
+
+
+ctypedef int (*Handler)(Server s, Client c, dict failed) except -1
+cdef Handler[P_ANNOUNCE + 1] HANDLERS        # by Purpose
+HANDLERS[<int>P_VARS] = brought
+HANDLERS[<int>P_RESET] = on_reset
+HANDLERS[<int>P_CHECK] = on_check
+HANDLERS[<int>P_CONNECT] = on_connect
+HANDLERS[<int>P_BARRIER] = on_barrier
+HANDLERS[<int>P_PROBE] = probed
+HANDLERS[<int>P_BASE] = on_base
+HANDLERS[<int>P_ENSURE] = on_ensure
+HANDLERS[<int>P_INTERNAL] = on_job
+HANDLERS[<int>P_LOOKUP] = on_job
+HANDLERS[<int>P_SCRUB] = on_scrub
+HANDLERS[<int>P_START] = on_start
+HANDLERS[<int>P_LIMITS] = on_limits
+HANDLERS[<int>P_ANNOUNCE] = on_announce

@@ -1,0 +1,6 @@
+# A pool at work.
+from pgferry.engine.core.model cimport Pool
+
+
+cdef class ServerPool(Pool):
+    pass
