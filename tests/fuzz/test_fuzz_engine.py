@@ -150,7 +150,7 @@ def everybody_is_served_and_nothing_is_left(rig: Arena) -> None:
     rig.peace()
     for _ in range(3):
         if rig.engine.databases["db"].pools:
-            rig.pool.retry_at = 0
+            rig.pool.endpoint.retry_at = 0
         witness = rig.login()
         rig.feed(witness, WITNESS)
         answer = witness.read()
@@ -226,7 +226,7 @@ def test_servers_from_their_first_byte() -> None:
                 client = rig.connect()
                 rig.feed(client, a_script(pick))
                 if rig.engine.databases["db"].pools:
-                    rig.pool.retry_at = 0
+                    rig.pool.endpoint.retry_at = 0
                 rig.tick()
 
         judged(rig, body)
@@ -277,7 +277,7 @@ def test_logins_of_clients() -> None:
                 rig.tick()
                 harness.end(client.stream)
             assert not rig.bugs, rig.bugs
-            assert len(rig.engine.logins) == 0 and not rig.engine.by_key
+            assert len(rig.engine.connecting.logins) == 0 and not rig.engine.cancel_keys.by_key
             rig.set_auth_type("any")
             rig.login()
 

@@ -197,7 +197,7 @@ class Rig:
     def _new_servers(self) -> bool:
         moved = False
         for pool in self.engine.pools():
-            for server in pool.fresh.items():
+            for server in pool.endpoint.fresh.items():
                 if server not in self.backends:
                     self._pids += 1
                     self.backends[server] = self.new_backend(self._pids)
@@ -227,12 +227,17 @@ class Rig:
         """What holds whenever nothing moves. Raises AssertionError."""
         assert not self.bugs, self.bugs
         for pool in self.engine.pools():
-            for group, states in ((pool.idle, {1}), (pool.used, {2}), (pool.active, {4}), (pool.tested, {3})):
+            for group, states in (
+                (pool.endpoint.idle, {1}),
+                (pool.endpoint.used, {2}),
+                (pool.endpoint.active, {4}),
+                (pool.endpoint.tested, {3}),
+            ):
                 for server in group.items():
                     assert server.state in states
                     self._check_server(server, server.state in (1, 2))
             linked = [s for s in pool.servers() if s.client is not None]
-            assert set(linked) == set(pool.active.items())
+            assert set(linked) == set(pool.endpoint.active.items())
             for server in linked:
                 assert server.client.server is server
             for client in pool.clients.items() + pool.waiting.items():
@@ -243,7 +248,9 @@ class Rig:
             both = [p for p in self.engine.pools() if p.db is pool.db]
             assert servers == sum(p.total_servers for p in both)
             assert clients == sum(len(p.clients) + len(p.waiting) + len(p.logging_in) for p in both)
-            assert pool.ordinary is None or not (len(pool.idle) + len(pool.used) + len(pool.tested))
+            assert pool.ordinary is None or not (
+                len(pool.endpoint.idle) + len(pool.endpoint.used) + len(pool.endpoint.tested)
+            )
 
     def _check_server(self, server: Server, free: bool) -> None:
         facts, seen = harness.facts(server), harness.server_facts(server)
@@ -253,7 +260,7 @@ class Rig:
             assert not seen["skipping"] and not seen["barrier_needed"] and not seen["advance_due"]
         backend = self.backends[server]
         if (
-            server.pool.mode != 0
+            server.pool.settings.mode != 0
             and not len(server.plan)
             and not self.port(server).inbox
             and not self.port(server).got

@@ -64,40 +64,40 @@ def settings_into_engine(engine: Engine, config: Config, before: Config | None) 
     engine.new_greetings(s.login_notify_message)
     engine.loop.rounds = s.sbuf_loopcnt
     engine.loop.memory.chunk = max(s.pkt_buf, 64)
-    engine.max_packet_size = s.max_packet_size
-    engine.max_prepared = s.max_prepared_statements
-    engine.round_robin = s.server_round_robin
-    engine.disable_pqexec = s.disable_pqexec
-    engine.fast_close = s.server_fast_close
-    engine.log_connections = s.log_connections
-    engine.log_disconnections = s.log_disconnections
-    engine.log_pooler_errors = s.log_pooler_errors
+    engine.settings.max_packet_size = s.max_packet_size
+    engine.settings.max_prepared = s.max_prepared_statements
+    engine.settings.round_robin = s.server_round_robin
+    engine.settings.disable_pqexec = s.disable_pqexec
+    engine.settings.fast_close = s.server_fast_close
+    engine.settings.log_connections = s.log_connections
+    engine.settings.log_disconnections = s.log_disconnections
+    engine.settings.log_pooler_errors = s.log_pooler_errors
     reset = (s.server_reset_query, s.server_reset_query_always)
     if before is not None and reset != (
         before.settings.server_reset_query,
         before.settings.server_reset_query_always,
     ):
         operations.reconnect(engine, None, "server_reset_query changed")
-    engine.reset_always = s.server_reset_query_always
-    engine.reset_query = s.server_reset_query.encode("utf-8", "surrogateescape")
+    engine.settings.reset_always = s.server_reset_query_always
+    engine.settings.reset_query = s.server_reset_query.encode("utf-8", "surrogateescape")
     check = s.server_check_query
-    engine.check_query = None if check == "" else b"" if check == "<empty>" else check.encode()
-    engine.check_delay = s.server_check_delay
-    engine.idle_timeout = s.server_idle_timeout
-    engine.connect_timeout = s.server_connect_timeout
-    engine.login_retry = s.server_login_retry
-    engine.reserve_timeout = s.reserve_pool_timeout
-    engine.wait_notify = s.query_wait_notify
-    engine.cancel_wait_timeout = s.cancel_wait_timeout
-    engine.client_idle_timeout = s.client_idle_timeout
-    engine.client_login_timeout = s.client_login_timeout
-    engine.pool_idle_timeout = s.pool_idle_timeout
-    engine.autodb_idle_timeout = s.autodb_idle_timeout
-    engine.max_client_conn = s.max_client_conn
-    engine.verbose = s.verbose
+    engine.settings.check_query = None if check == "" else b"" if check == "<empty>" else check.encode()
+    engine.settings.check_delay = s.server_check_delay
+    engine.settings.idle_timeout = s.server_idle_timeout
+    engine.settings.connect_timeout = s.server_connect_timeout
+    engine.settings.login_retry = s.server_login_retry
+    engine.settings.reserve_timeout = s.reserve_pool_timeout
+    engine.settings.wait_notify = s.query_wait_notify
+    engine.settings.cancel_wait_timeout = s.cancel_wait_timeout
+    engine.settings.client_idle_timeout = s.client_idle_timeout
+    engine.settings.client_login_timeout = s.client_login_timeout
+    engine.settings.pool_idle_timeout = s.pool_idle_timeout
+    engine.settings.autodb_idle_timeout = s.autodb_idle_timeout
+    engine.settings.max_client_conn = s.max_client_conn
+    engine.settings.verbose = s.verbose
     engine.log.verbose = s.verbose
-    engine.pin_log_after = s.pin_log_threshold
-    engine.text_length = s.statement_text_length
+    engine.settings.pin_log_after = s.pin_log_threshold
+    engine.settings.text_length = s.statement_text_length
 
 
 # Reported by PostgreSQL 14 and later, and 18 and later. PgBouncer tracks them from 1.26 on.
@@ -108,10 +108,10 @@ def track_parameters(engine: Engine, config: Config) -> None:
     """track_extra_parameters, on top of those that PostgreSQL always reports and clients rely on."""
     wanted = config.settings.track_extra_parameters
     for name in (*wanted, *REPORTED_BY_SOME):
-        if name.lower() not in engine.tracked_index:
-            engine.tracked_index[name.lower()] = len(engine.tracked)
-            engine.tracked.append(name)
-    engine.reported_by_some = {*REPORTED_BY_SOME} - {name.lower() for name in wanted}
+        if name.lower() not in engine.parameters.index:
+            engine.parameters.index[name.lower()] = len(engine.parameters.names)
+            engine.parameters.names.append(name)
+    engine.parameters.reported_by_some = {*REPORTED_BY_SOME} - {name.lower() for name in wanted}
 
 
 def users(engine: Engine, config: Config) -> None:
@@ -169,21 +169,21 @@ def database_settings(engine: Engine, db: Database, conf: Entry, config: Config)
 def pool_settings(pool: Pool, config: Config) -> None:
     """The effective values of a pool (precedence user, database, global)."""
     db, user = pool.db.conf, pool.user.conf
-    policy = (pool.mode, pool.session_state)
+    policy = (pool.settings.mode, pool.settings.session_state)
     replication = pool.ordinary is not None
-    pool.mode = MODES["session" if replication else effective.pool_mode(config, db, user)]
-    pool.size = effective.pool_size(config, db, user)
-    pool.min_size = 0 if replication else effective.min_pool_size(config, db, user)
-    pool.reserve_size = effective.reserve_pool_size(config, db, user)
-    pool.lifetime = effective.server_lifetime(config, db)
-    pool.query_timeout = effective.query_timeout(config, user)
-    pool.query_wait_timeout = effective.query_wait_timeout(config, db, user)
-    pool.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
-    pool.transaction_timeout = effective.transaction_timeout(config, user)
-    pool.client_idle_timeout = effective.client_idle_timeout(config, user)
-    pool.slow_after = 0.0 if replication else effective.transaction_log_threshold(config, db)
+    pool.settings.mode = MODES["session" if replication else effective.pool_mode(config, db, user)]
+    pool.settings.size = effective.pool_size(config, db, user)
+    pool.settings.min_size = 0 if replication else effective.min_pool_size(config, db, user)
+    pool.settings.reserve_size = effective.reserve_pool_size(config, db, user)
+    pool.settings.lifetime = effective.server_lifetime(config, db)
+    pool.settings.query_timeout = effective.query_timeout(config, user)
+    pool.settings.query_wait_timeout = effective.query_wait_timeout(config, db, user)
+    pool.settings.idle_transaction_timeout = effective.idle_transaction_timeout(config, user)
+    pool.settings.transaction_timeout = effective.transaction_timeout(config, user)
+    pool.settings.client_idle_timeout = effective.client_idle_timeout(config, user)
+    pool.settings.slow_after = 0.0 if replication else effective.transaction_log_threshold(config, db)
     configure_state(pool, config)
-    if policy != (pool.mode, pool.session_state):
+    if policy != (pool.settings.mode, pool.settings.session_state):
         # What sessions hold was looked at by other rules, or not at all.
         operations.replace_servers(pool, "pool_mode or session_state changed")
 
@@ -191,8 +191,8 @@ def pool_settings(pool: Pool, config: Config) -> None:
 def vouched(engine: Engine, config: Config) -> None:
     """harmless_functions; what is known of the databases' functions is worked out anew when they change."""
     names = frozenset(name.lower().encode() for name in config.settings.harmless_functions)
-    if names != engine.harmless_functions:
-        engine.harmless_functions = names
+    if names != engine.settings.harmless_functions:
+        engine.settings.harmless_functions = names
         operations.read_catalogs(engine)
 
 
@@ -208,10 +208,10 @@ def configure_peers(engine: Engine, config: Config) -> None:
 def configure_state(pool: Pool, config: Config) -> None:
     """The pool's policy about session state, and the limits of its pins."""
     db = pool.db.conf
-    pool.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
+    pool.settings.session_state = POLICIES.index(effective.session_state(config, db, pool.user.conf))
     if pool.kind == PoolKind.POOL_LOOKUPS:
-        pool.session_state = POLICIES.index("ignore")  # nobody changes sessions there
-    pool.scrub = SCRUBS.index(effective.scrub(config, db))
-    pool.pin_unknown = effective.unknown_state(config, db, pool.user.conf) == "pin"
-    pool.max_pinned = effective.max_pinned(config, db)
-    pool.pin_timeout = effective.pin_timeout(config, db)
+        pool.settings.session_state = POLICIES.index("ignore")  # nobody changes sessions there
+    pool.settings.scrub = SCRUBS.index(effective.scrub(config, db))
+    pool.settings.pin_unknown = effective.unknown_state(config, db, pool.user.conf) == "pin"
+    pool.settings.max_pinned = effective.max_pinned(config, db)
+    pool.settings.pin_timeout = effective.pin_timeout(config, db)

@@ -193,7 +193,7 @@ class Host:
         """Hand the other end of a new socket pair to the console and return the stream of our end."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         ours.setblocking(False)
-        host, port = client.remote() if not client.is_unix else ("unix", client.listen_port)
+        host, port = client.remote() if not client.peer.is_unix else ("unix", client.peer.listen_port)
         self.control.notice(
             "console",
             theirs.detach(),
@@ -202,7 +202,7 @@ class Host:
             client_id=client.id,
             database=database,
             addr=f"{host}:{port}",
-            key=client.cancel_key,
+            key=client.peer.cancel_key,
         )
         return Tunnel(self.engine.loop, ours.detach(), client)
 

@@ -105,7 +105,7 @@ class Requests:
         """Answer what has come true; called every tick."""
         if self._giver is not None:
             self._giver.go_on()
-        if self._engine.shutdown >= Shutdown.DRAINING:
+        if self._engine.phase.shutdown >= Shutdown.DRAINING:
             draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
             answer: Message = {}
@@ -143,7 +143,7 @@ class Requests:
 
     def _take_state(self, state: Message) -> None:
         engine = self._engine
-        engine.paused = bool(state.get("paused"))
+        engine.phase.paused = bool(state.get("paused"))
         stopped = {*state.get("paused_dbs", ()), *state.get("killed_dbs", ())}
         disabled = set(state.get("disabled_dbs", ()))
         for name in stopped | disabled:
@@ -242,12 +242,12 @@ class Requests:
             draining.begin(engine, self._drain_seconds)
             self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
         elif message["mode"] == "wait_for_servers":
-            engine.shutdown = Shutdown.WAIT_FOR_SERVERS
+            engine.phase.shutdown = Shutdown.WAIT_FOR_SERVERS
             operations.close_free(engine, None, "server shutting down")
             operations.refuse_waiting(engine, "server shutting down")
             self._wait("shutdown", None, lambda: operations.server_total(engine, None) == 0, answer)
         else:
-            engine.shutdown = Shutdown.WAIT_FOR_CLIENTS
+            engine.phase.shutdown = Shutdown.WAIT_FOR_CLIENTS
             self._wait("shutdown", None, lambda: operations.client_total(engine) == 0, answer)
 
     def _wait(self, kind: str, db: str | None, holds: Callable[[], bool], answer: Answer) -> None:

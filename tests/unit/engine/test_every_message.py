@@ -178,7 +178,7 @@ def test_frontend_messages(make_rig: Callable[..., Rig], state: str, mode: str) 
         if client.stream.closed:
             rig.feed(witness, query("SELECT alive"))
             assert b"alive" in witness.read()
-            assert len(rig.pool.active) == (1 if mode == "session" else 0)
+            assert len(rig.pool.endpoint.active) == (1 if mode == "session" else 0)
 
 
 @pytest.mark.parametrize("kind", string.ascii_letters)
@@ -213,7 +213,7 @@ def test_broken_bodies(make_rig: Callable[..., Rig], kind: str, body: bytes) -> 
     client = rig.login()
     rig.feed(client, message(kind.encode(), body))
     assert client.stream.closed and b"broken" in client.read()
-    assert rig.pool.total_servers == 0 or len(rig.pool.idle) == 1
+    assert rig.pool.total_servers == 0 or len(rig.pool.endpoint.idle) == 1
 
 
 def test_a_length_alone_costs_no_memory(make_rig: Callable[..., Rig]) -> None:

@@ -53,7 +53,7 @@ def test_the_same_packet_again(make_rig: MakeRig) -> None:
     second, again = greeted(rig, application_name="one")
     assert statuses(told)["application_name"] == "one"
     assert without_key(again) == without_key(told)
-    assert first.stream.cancel_key != second.stream.cancel_key  # type: ignore[attr-defined]
+    assert first.stream.peer.cancel_key != second.stream.peer.cancel_key  # type: ignore[attr-defined]
     assert first.stream.vars is second.stream.vars  # type: ignore[attr-defined]
     _, other = greeted(rig, application_name="two")
     assert statuses(other)["application_name"] == "two"
@@ -63,10 +63,10 @@ def test_remembered_packets_are_few_and_small(make_rig: MakeRig) -> None:
     rig = make_rig()
     for n in range(600):
         greeted(rig, application_name=f"n{n}")
-    assert 0 < len(rig.engine.startups) <= 256
-    rig.engine.startups.clear()
+    assert 0 < len(rig.engine.greetings.startups) <= 256
+    rig.engine.greetings.startups.clear()
     greeted(rig, application_name="x" * 2000)
-    assert not rig.engine.startups
+    assert not rig.engine.greetings.startups
 
 
 def test_a_refused_packet_is_refused_again(make_rig: MakeRig) -> None:
@@ -96,7 +96,7 @@ def test_the_notice_of_the_present_configuration(make_rig: MakeRig) -> None:
 def test_with_the_host_in_the_name_nothing_is_remembered(make_rig: MakeRig) -> None:
     rig = make_rig(settings={"application_name_add_host": True})
     assert statuses(greeted(rig, application_name="one")[1])["application_name"] == "one - unix:6432"
-    assert not rig.engine.startups
+    assert not rig.engine.greetings.startups
 
 
 class Spelling(FakeBackend):
@@ -139,7 +139,7 @@ def test_keys_are_as_long_as_the_protocol_says(make_rig: MakeRig, version: int) 
     for _ in range(2):
         port = rig.connect(packet)
         told = port.read()
-        key = port.stream.cancel_key  # type: ignore[attr-defined]
+        key = port.stream.peer.cancel_key  # type: ignore[attr-defined]
         assert len(key) == (36 if version == 0x00030002 else 8)
         assert b"K" + (len(key) + 4).to_bytes(4, "big") + key in told
         assert key[0] < 128

@@ -268,7 +268,7 @@ class Pool(RuleBasedStateMachine):
                 self.rig.log.lines,
             )
         if "db" in self.rig.engine.databases and self.rig.engine.databases["db"].pools:
-            assert self.rig.pool.total_servers <= self.rig.pool.size
+            assert self.rig.pool.total_servers <= self.rig.pool.settings.size
 
     def teardown(self) -> None:
         try:

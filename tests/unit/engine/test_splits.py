@@ -104,7 +104,7 @@ class Run:
         assert not client.inbox, "input was left"
         rig.check()
         if self.mode == "transaction":
-            assert len(rig.pool.idle) == rig.pool.total_servers, "the server did not come back"
+            assert len(rig.pool.endpoint.idle) == rig.pool.total_servers, "the server did not come back"
         return got
 
     def judge(self) -> None:

@@ -42,7 +42,7 @@ cdef bint look_up(Client c, Login login) except -1:
 
 cdef int choose(Client c, Login login, str name) except -1:
     """Find the HBA rule for the client as this user. Raises Refused."""
-    cdef bytes address = b"" if c.is_unix else packed_address(c.remote()[0])
+    cdef bytes address = b"" if c.peer.is_unix else packed_address(c.remote()[0])
     cdef bint physical = login.startup.replication == REPL_PHYSICAL
     login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, c.tls is not None, physical))
     login.kind = "plain" if login.rule.method == "password" else login.rule.method
@@ -119,17 +119,18 @@ cdef bytes end_point(Client c):
 
 cdef int ask_for_account(Client c, Login login, bint known) except -1:
     """peer: the account at the other end of the unix socket says who it is. Raises Refused."""
-    if not (known and c.is_unix):
+    if not (known and c.peer.is_unix):
         raise Refused(login.failure or PEER_FAILED)
     name = login.username if login.found is None else login.found[0]
     c.pause(PAUSE_WAIT)
-    c.engine.host.gate.check_peer(c.peer_uid, login.rule.map, name, lambda right: decided(c, login, right, PEER_FAILED))
+    c.engine.host.gate.check_peer(c.peer.peer_uid, login.rule.map, name,
+                                  lambda right: decided(c, login, right, PEER_FAILED))
     return 0
 
 
 cdef int ask_outside(Client c, Login login, bytes password) except -1:
     """ldap, pam: somebody else knows whether the password is right."""
-    host = "" if c.is_unix else c.remote()[0]
+    host = "" if c.peer.is_unix else c.remote()[0]
     options = c.engine.config.ldap if login.rule is None else login.rule.ldap
     login.method = None
     c.pause(PAUSE_WAIT)

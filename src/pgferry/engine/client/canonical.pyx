@@ -26,11 +26,14 @@ cdef bint ask_canonical(Client c, Login login, dict values) except -1:
     if login.asked or login.asking:
         return login.asking > 0
     login.asked = True
-    if pool.session_state == STATE_IGNORE or pool.engine.paused or c.db.paused or pool.engine.shutdown:
+    if (pool.settings.session_state == STATE_IGNORE or pool.engine.phase.paused or c.db.paused
+            or pool.engine.phase.shutdown):
         return False
     unknown = [(index, value) for index, value in values.items()
-               if value != pool.base_vars[index] and (index, value) not in pool.canon and value.isascii()
-               and pool.base_vars[index] is not None and pool.engine.tracked[index] != "application_name"]
+               if (value != pool.endpoint.base_vars[index] and (index, value) not in pool.endpoint.canon
+                   and value.isascii())
+               and pool.endpoint.base_vars[index] is not None
+               and pool.engine.parameters.names[index] != "application_name"]
     for index, value in unknown:
         ask_one(c, login, index, value)
     return login.asking > 0
@@ -38,7 +41,7 @@ cdef bint ask_canonical(Client c, Login login, dict values) except -1:
 
 cdef int ask_one(Client c, Login login, index, bytes value) except -1:
     cdef Pool pool = c.pool
-    cdef bytes name = quote_literal(pool.engine.tracked[index].encode())
+    cdef bytes name = quote_literal(pool.engine.parameters.names[index].encode())
 
     def answered(rows, error):
         login.asking -= 1
@@ -53,7 +56,7 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
     # Half of a DateStyle comes from the value before: that is to be the server's own.
     c.engine.reader_of(c.db).ask(
         b"SELECT pg_catalog.set_config(%b,%b,true);SELECT %b" % (
-            name, quote_literal(pool.reset_vars[index]),
+            name, quote_literal(pool.endpoint.reset_vars[index]),
             as_hex(b"pg_catalog.set_config(%b,%b,true)" % (name, quote_literal(value)))),
         answered)
     return 0

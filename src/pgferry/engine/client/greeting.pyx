@@ -26,22 +26,22 @@ cdef Greeting greet(Pool pool, dict values, Greeting known):
     cdef Engine engine = pool.engine
     cdef Greeting found
     cdef list wanted
-    if known is not None and known.of is pool.greeted:
+    if known is not None and known.of is pool.endpoint.greeted:
         return known
     found = Greeting.__new__(Greeting)
-    found.of = pool.greeted
-    found.vars = pool.base_vars
+    found.of = pool.endpoint.greeted
+    found.vars = pool.endpoint.base_vars
     if values:
-        wanted = list(pool.base_vars)
+        wanted = list(pool.endpoint.base_vars)
         for index, value in values.items():
-            canonical = pool.canon.get((index, value))
+            canonical = pool.endpoint.canon.get((index, value))
             if canonical is None:
                 canonical = value
-                if wanted[index] != value and engine.tracked[index] != "application_name":
+                if wanted[index] != value and engine.parameters.names[index] != "application_name":
                     found.unchecked = True
             wanted[index] = canonical
         found.vars = engine.same_vars(tuple(wanted))
-    found.text = AUTH_OK + pool.welcome + tracked_status(engine, found.vars)
+    found.text = AUTH_OK + pool.endpoint.welcome + tracked_status(engine, found.vars)
     return found
 
 
@@ -56,7 +56,7 @@ cdef Greeting greet_as(Server s, bytes untracked):
 cdef bytes tracked_status(Engine engine, tuple values):
     """ParameterStatus messages of the tracked parameters."""
     return b"".join([parameter_status(name.encode(), value)
-                     for name, value in zip(engine.tracked, values) if value is not None])
+                     for name, value in zip(engine.parameters.names, values) if value is not None])
 
 
 cdef int new_key(Client c, bint long_key) except -1:
@@ -69,32 +69,32 @@ cdef int new_key(Client c, bint long_key) except -1:
     cdef Engine engine = c.engine
     cdef bytes key
     cdef char raw[LONG_KEY]
-    cdef int size = LONG_KEY if long_key and engine.peer_id == 0 else SHORT_KEY
+    cdef int size = LONG_KEY if long_key and engine.cancel_keys.peer_id == 0 else SHORT_KEY
     while True:
-        if engine.random is None or engine.random_used + size > RANDOM:
-            engine.random = os.urandom(RANDOM)
-            engine.random_used = 0
-        memcpy(raw, <const char *>engine.random + engine.random_used, size)
-        engine.random_used += size
+        if engine.cancel_keys.random is None or engine.cancel_keys.random_used + size > RANDOM:
+            engine.cancel_keys.random = os.urandom(RANDOM)
+            engine.cancel_keys.random_used = 0
+        memcpy(raw, <const char *>engine.cancel_keys.random + engine.cancel_keys.random_used, size)
+        engine.cancel_keys.random_used += size
         raw[0] &= 0x7F
         raw[3] = <char>engine.index
-        if engine.peer_id > 0:
-            raw[1] = <char>(engine.peer_id & 0xFF)
-            raw[2] = <char>(engine.peer_id >> 8)
+        if engine.cancel_keys.peer_id > 0:
+            raw[1] = <char>(engine.cancel_keys.peer_id & 0xFF)
+            raw[2] = <char>(engine.cancel_keys.peer_id >> 8)
             raw[7] |= HOPS
         key = raw[:size]
-        if key not in engine.by_key:
+        if key not in engine.cancel_keys.by_key:
             break
-    engine.by_key[key] = c
-    c.cancel_key = key
+    engine.cancel_keys.by_key[key] = c
+    c.peer.cancel_key = key
     return 0
 
 
 cdef int put_key(Client c) except -1:
     """BackendKeyData."""
     cdef char head[5]
-    cdef int n = len(c.cancel_key)
+    cdef int n = len(c.peer.cancel_key)
     head[0] = b"K"
     put32(head + 1, n + 4)
     c.put(head, 5)
-    return c.put(c.cancel_key, n)
+    return c.put(c.peer.cancel_key, n)

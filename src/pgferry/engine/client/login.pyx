@@ -151,7 +151,7 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
 
 cdef bint may_have_tls(Client c):
     """Whether the client may begin with TLS now."""
-    return c.engine.client_tls is not None and c.tls is None and not c.is_unix
+    return c.engine.client_tls is not None and c.tls is None and not c.peer.is_unix
 
 
 # --- limits and method ------------------------------------------------------------------------------------------
@@ -164,7 +164,7 @@ cdef int admit(Client c, Login login) except -1:
     cdef bint console = login.database in CONSOLES
     cdef Text line
     settings = engine.config.settings
-    if engine.log_connections:
+    if engine.settings.log_connections:
         line = engine.begin_line(c, "LOG")
         line.raw(b"login attempt: db=", 18)
         line.put(login.database)
@@ -178,13 +178,14 @@ cdef int admit(Client c, Login login) except -1:
     if console and login.startup.replication:
         # An HBA rule for replication must not open the console.
         raise Refused("replication connections to the console are not possible")
-    if console and c.is_unix and login.username == "pgbouncer" and c.peer_uid == os.geteuid():
+    if console and c.peer.is_unix and login.username == "pgbouncer" and c.peer.peer_uid == os.geteuid():
         engine.say(c, "LOG", "pgbouncer access from unix socket")
         login.rights = "admin"
         return open_console(c, login)
     if console:
         login.rights = console_rights(settings, login.username) or NO_RIGHTS
-    elif engine.shutdown and not (engine.shutdown == WAIT_FOR_CLIENTS and settings.so_reuseport and not c.is_unix):
+    elif engine.phase.shutdown and not (engine.phase.shutdown == WAIT_FOR_CLIENTS and settings.so_reuseport
+                                        and not c.peer.is_unix):
         # Who came by a port that another process has taken over came before we closed our socket.
         raise Refused("pooler is shutting down")
     take_places(c, login, db, user, console)
@@ -202,7 +203,7 @@ cdef str console_rights(settings, str username):
 cdef int take_places(Client c, Login login, Database db, User user, bint console) except -1:
     """Count the client in the ledger. Raises Refused."""
     cdef Engine engine = c.engine
-    if not engine.client_count.take(0 if console else engine.max_client_conn):
+    if not engine.client_count.take(0 if console else engine.settings.max_client_conn):
         raise Refused("no more connections allowed (max_client_conn)")
     c.counted = True
     if db is not None and not console:
@@ -265,24 +266,25 @@ cdef int authenticated(Client c, Login login) except -1:
     if login.startup.replication:
         pool = engine.replication_pool(db, user)
         c.pool = pool
-        c.wait_start = engine.loop.now
+        c.times.wait_start = engine.loop.now
         c.pause(PAUSE_WAIT)
         pool.logging_in.append(c)
         return pool.want_servers()
     pool = engine.pool_for(db, user)
-    if login.startup.settings and pool.session_state == STATE_IGNORE:
+    if login.startup.settings and pool.settings.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
     c.pool = pool
-    if pool.welcome is not None:
+    if pool.endpoint.welcome is not None:
         return welcome(login, c)
-    c.wait_start = engine.loop.now
+    c.times.wait_start = engine.loop.now
     c.pause(PAUSE_WAIT)
     pool.logging_in.append(c)
     if engine.workers > 1:
         engine.host.ask_welcome(pool)
-    if pool.last_login_failed and pool.last_error is not None and pool.server_count() == pool.fresh.count:
-        if engine.loop.now < pool.retry_at:
-            c.close(pool.last_error[1], pool.last_error[1], pool.last_error[0])
+    if (pool.endpoint.last_login_failed and pool.endpoint.last_error is not None
+            and pool.server_count() == pool.endpoint.fresh.count):
+        if engine.loop.now < pool.endpoint.retry_at:
+            c.close(pool.endpoint.last_error[1], pool.endpoint.last_error[1], pool.endpoint.last_error[0])
             return 0
     return pool.want_servers()
 
@@ -321,22 +323,22 @@ cdef int welcome(Login login, Client c) except -1:
             c.pause(PAUSE_WAIT)
             return 0
         startup.greeting = greeting
-    c.vars = c.start_vars = greeting.vars
-    c.vars_unchecked = greeting.unchecked
+    c.vars = c.tracker.start_vars = greeting.vars
+    c.tracker.vars_unchecked = greeting.unchecked
     if login.server is None:
-        c.kept = c.start = start_of(pool, settings)
-        c.sql = pool.start_sql if pool.session_state != STATE_IGNORE else None
-        c.kept_unchecked = bool(settings)
+        c.tracker.kept = c.tracker.start = start_of(pool, settings)
+        c.tracker.sql = pool.endpoint.start_sql if pool.settings.session_state != STATE_IGNORE else None
+        c.tracker.kept_unchecked = bool(settings)
     put_rest(c, login)
     c.put(greeting.text, len(greeting.text))
     new_key(c, startup.long_key)
     put_key(c)
-    c.put(engine.ready, len(engine.ready))
+    c.put(engine.greetings.ready, len(engine.greetings.ready))
     c.login = None
     c.unauthenticated = False
     c.state = CL_IDLE
-    c.idle_since = c.loop.now
-    c.session = pool.mode == MODE_SESSION
+    c.times.idle_since = c.loop.now
+    c.session = pool.settings.mode == MODE_SESSION
     pool.clients.append(c)
     pool.stats.client_login_count += 1
     c.unpause(PAUSE_WAIT)
@@ -349,10 +351,10 @@ cdef tuple sort_out(Pool pool, Startup startup):
     cdef dict values = dict(startup.values), settings = dict(startup.settings or {})
     for name in list(settings):
         if pool.reports(name):
-            values[engine.tracked_index[name.decode()]] = settings.pop(name)
-    if pool.session_state != STATE_IGNORE:
+            values[engine.parameters.index[name.decode()]] = settings.pop(name)
+    if pool.settings.session_state != STATE_IGNORE:
         for index in list(values):
-            name = engine.tracked[index].lower().encode()
+            name = engine.parameters.names[index].lower().encode()
             if not pool.reports(name):
                 settings[name] = values.pop(index)
     return values, settings
@@ -383,7 +385,7 @@ cdef int open_console(Client c, Login login) except -1:
     c.login = None
     c.unauthenticated = False
     c.state = CL_IDLE
-    engine.consoles.append(c)
+    engine.connecting.consoles.append(c)
     return c.flush()
 
 

@@ -4,7 +4,8 @@ from pgferry.engine.core.model cimport Client, Server
 
 cdef inline bint may_matter(Client c) noexcept:
     """Whether the portal that was just bound, or one before it, is such a portal."""
-    return c.portals is not None or c.dropping or c.reset_due is not None or c.deallocating is not None
+    return (c.names.portals is not None or c.names.dropping or c.names.reset_due is not None
+            or c.names.deallocating is not None)
 
 
 cdef size_t bound(Client c, const char *p, size_t done) except? 0

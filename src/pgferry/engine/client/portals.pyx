@@ -19,33 +19,33 @@ cdef enum:
 cdef size_t bound(Client c, const char *p, size_t done) except? 0:
     """The Bind has been passed on: keep what it has found, for the Execute of its portal. Returns `done`."""
     cdef bytes name = p + 5
-    if c.portals is None:
-        c.portals = {}
-    if c.dropping or c.reset_due is not None or c.deallocating is not None:
-        if len(c.portals) >= MOST_PORTALS and name not in c.portals:
+    if c.names.portals is None:
+        c.names.portals = {}
+    if c.names.dropping or c.names.reset_due is not None or c.names.deallocating is not None:
+        if len(c.names.portals) >= MOST_PORTALS and name not in c.names.portals:
             return broken(c, "Bind")
-        c.portals[name] = (c.dropping, c.reset_due, c.deallocating)
-        c.dropping = False
-        c.reset_due = c.deallocating = None
+        c.names.portals[name] = (c.names.dropping, c.names.reset_due, c.names.deallocating)
+        c.names.dropping = False
+        c.names.reset_due = c.names.deallocating = None
     else:
-        c.portals.pop(name, None)
+        c.names.portals.pop(name, None)
     return done
 
 
 cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
     cdef size_t done
-    if c.portals is None or c.session:
+    if c.names.portals is None or c.session:
         return expect(c, s, K_EXECUTE, 0, p, n, total)
     if n < total:
         return wait_for(c, total)
     if memchr(p + 5, 0, total - 5) == NULL:
         return broken(c, "Execute")
-    c.dropping, c.reset_due, c.deallocating = c.portals.pop(<bytes>(p + 5), (False, None, None))
-    done = expect(c, s, K_EXECUTE, F_DROPS if c.dropping else 0, p, n, total)
+    c.names.dropping, c.names.reset_due, c.names.deallocating = c.names.portals.pop(<bytes>(p + 5), (False, None, None))
+    done = expect(c, s, K_EXECUTE, F_DROPS if c.names.dropping else 0, p, n, total)
     if note_deallocated(c, s):
         c.loop.out.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
-    c.dropping = False
+    c.names.dropping = False
     bring_base(c, s, True)
-    if not c.portals:
-        c.portals = None
+    if not c.names.portals:
+        c.names.portals = None
     return done

@@ -61,7 +61,7 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
         if n - pos < 5:
             break
         length = be32(p + pos + 1)
-        if length < 4 or length > engine.max_packet_size:
+        if length < 4 or length > engine.settings.max_packet_size:
             c.close("bad packet header", "bad packet header: '%s'" % p[pos:pos + 5].hex())
             return n
         k = message(c, p + pos, n - pos, <size_t>length + 1)
@@ -114,22 +114,22 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if not is_request(kind):
         c.close("unknown pkt", "unknown pkt")
         return 0
-    if s is not None and s.touched & LISTEN and listens(c) and not is_settled(c, s):
+    if s is not None and s.probe.touched & LISTEN and listens(c) and not is_settled(c, s):
         return stall(c) if c.state < CL_CLOSING else 0
-    if c.query_start == 0:
-        c.query_start = c.request_time = now
-        if c.early and s is not None and not s.asked and not c.chained:
+    if c.times.query_start == 0:
+        c.times.query_start = c.times.request_time = now
+        if c.subscription.early and s is not None and not s.probe.asked and not c.subscription.chained:
             drop_early(c)
         c.pool.stats.query_count += 1
-        if c.xact_start == 0:
-            if c.engine.shutdown == URGENT:
+        if c.times.xact_start == 0:
+            if c.engine.phase.shutdown == URGENT:
                 return c.close("pooler is shutting down", "terminating connection due to administrator command",
                                "57P01")
-            c.xact_start = now
+            c.times.xact_start = now
             c.pool.stats.xact_count += 1
-    if c.engine.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
+    if c.engine.settings.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, p, min(n, total))
-    if kind == b"Q" and c.engine.disable_pqexec and c.pool.ordinary is None:
+    if kind == b"Q" and c.engine.settings.disable_pqexec and c.pool.ordinary is None:
         c.close("PQexec disallowed", "PQexec disallowed")
         return 0
     if s is None:
@@ -137,14 +137,14 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             return 0
         s = c.server
         c.loop.out.begin(s)
-    if s.plan.size() > MOST_OPEN and not s.copy_in:
+    if s.plan.size() > MOST_OPEN and not s.relay.copy_in:
         return crowded(c)
     if c.loop.share.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
         end_turn(c)
         return 0
-    if s.careful and must_hold(s):
+    if s.injected.careful and must_hold(s):
         return stall(c)
-    if s.skipping and kind != b"S":
+    if s.relay.skipping and kind != b"S":
         return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
     if kind == b"Q" or kind == b"B" or kind == b"F":
         return running_message(c, s, kind, p, n, total)
@@ -166,7 +166,7 @@ cdef bint is_settled(Client c, Server s) except -1:
 
     Outside of a transaction a LISTEN or UNLISTEN counts before the next statement begins, also in a pipeline.
     """
-    if s.plan.turns and not s.copy_in:
+    if s.plan.turns and not s.relay.copy_in:
         return False
     if s.plan.size() == 0 and s.status == b"I":
         ask(c, s)
@@ -185,7 +185,7 @@ cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t
     cdef size_t done
     if c.judged and c.engine.workers > 1:
         look_for_ddl(c.db, c.engine)
-    s.noted = not c.judged
+    s.current.noted = not c.judged
     if kind == b"Q":
         done = on_query(c, s, p, n, total)
     elif kind == b"B":
@@ -194,7 +194,7 @@ cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t
             done = bound(c, p, done)
     else:
         done = on_function_call(c, s, p, n, total)
-    if done and not s.noted:
+    if done and not s.current.noted:
         note_message(c, s)
     return done
 
@@ -203,7 +203,7 @@ cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t
     if c.judged:
         if n < min(total, <size_t>9):
             return wait_for(c, min(total, <size_t>9))
-        if s.restoring:
+        if s.replay.restoring:
             return stall(c)
         if total >= 9 and is_large_object_function(be32(p + 5)):
             note(c, s, HARMLESS, p, 0)
@@ -212,7 +212,7 @@ cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t
             note_unknown(c, s, "function call")
             announce(c, s, False)
     s.unnamed = None
-    c.unnamed_here = False
+    c.names.unnamed_here = False
     return expect(c, s, K_QUERY, 0, p, n, total)
 
 
@@ -225,16 +225,16 @@ cdef bint is_large_object_function(uint32_t oid) noexcept:
 
 cdef bint must_hold(Server s) except -1:
     """Whether what was sent before has to be answered first."""
-    if s.ours is not None or s.verifying or s.asking or is_deallocating(s):
+    if s.injected.ours is not None or s.injected.verifying or s.injected.asking or is_deallocating(s):
         return True
-    if s.base is not None:
+    if s.injected.base is not None:
         # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
-        return s.plan.turns != 0 or not s.base
-    if s.shown is not None and s.shown_at != s.plan.tail:
-        s.shown = None
-    if s.resetting or is_ensuring(s):
+        return s.plan.turns != 0 or not s.injected.base
+    if s.injected.shown is not None and s.injected.shown_at != s.plan.tail:
+        s.injected.shown = None
+    if s.injected.resetting or is_ensuring(s):
         return s.plan.turns != 0
-    s.careful = s.shown is not None
+    s.injected.careful = s.injected.shown is not None
     return False
 
 
@@ -253,7 +253,7 @@ cdef ssize_t kept_back(Client c, Server s, verdict, size_t n, size_t total) exce
     if verdict is HARMLESS:
         return -1
     if verdict is None:
-        return too_long(c, s, n, total) if c.pool.session_state == STATE_REFUSE else -1
+        return too_long(c, s, n, total) if c.pool.settings.session_state == STATE_REFUSE else -1
     if is_refused(c, verdict):
         return refused(c, s, False, verdict, total)
     if lacks_settings(c, s, verdict):
@@ -280,7 +280,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
     if c.judged:
         if n < min(total, <size_t>READABLE):
             return wait_for(c, min(total, <size_t>READABLE))
-        if s.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
+        if s.replay.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
             return stall(c)
         verdict = judge(c, p + 5, total - 6 if total > 5 else 0) if total <= READABLE else None
         done = kept_back(c, s, verdict, n, total)
@@ -295,14 +295,14 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
         note_default(c, p + 5, min(n, total) - 5)
     else:
         s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
-        c.unnamed_here = False
-        if c.unnamed is not None or s.plan.unnamed:
-            remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
-            c.unnamed = None
+        c.names.unnamed_here = False
+        if c.names.unnamed is not None or s.plan.unnamed:
+            remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
+            c.names.unnamed = None
             flags = F_CLIENT_OP | F_UNNAMED
         if c.tracking and may_drop(p + 5, min(n, total) - 5):
             flags |= F_DROPS           # what depends on names waits for the answer
-    if s.notifying:
+    if s.current.notifying:
         announce(c, s, False)
     if verdict is HARMLESS or verdict is None:
         return expect(c, s, K_QUERY, flags, p, n, total)
@@ -335,18 +335,18 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    c.unnamed_here = False
-    s.skipping = False
-    return expect(c, s, K_SYNC, F_IN_COPY if s.copy_in and not s.copy_ended else 0, p, n, total)
+    c.names.unnamed_here = False
+    s.relay.skipping = False
+    return expect(c, s, K_SYNC, F_IN_COPY if s.relay.copy_in and not s.relay.copy_ended else 0, p, n, total)
 
 
 cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
     """CopyData, CopyDone, CopyFail. Without a COPY under way they are what a failed one left behind: dropped."""
-    if s is None or s.skipping or (s.plan.size() == 0 and not s.copy_in):
+    if s is None or s.relay.skipping or (s.plan.size() == 0 and not s.relay.copy_in):
         return skip(c, n, total)
     if kind != b"d":
-        if s.copy_in and not s.copy_ended:
-            s.copy_ended = True
+        if s.relay.copy_in and not s.relay.copy_ended:
+            s.relay.copy_ended = True
         else:
             s.plan.push(K_COPY_END, 0, 0)
     return forward(c, p, n, total)

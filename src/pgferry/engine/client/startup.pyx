@@ -45,16 +45,16 @@ cdef class Startup:
 cdef Startup read_startup(Client c, bytes packet, uint32_t version):
     """What this packet says. Raises Refused."""
     cdef Engine engine = c.engine
-    cdef Startup found = engine.startups.get(packet)
+    cdef Startup found = engine.greetings.startups.get(packet)
     if found is None:
         found = Startup.__new__(Startup)
         read_parameters(engine, found, packet, version)
         check_values(engine, c, found)
         # With add_host it says something else for each client.
         if len(packet) <= LARGEST and not engine.config.settings.application_name_add_host:
-            if len(engine.startups) >= REMEMBERED:
-                engine.startups.clear()
-            engine.startups[packet] = found
+            if len(engine.greetings.startups) >= REMEMBERED:
+                engine.greetings.startups.clear()
+            engine.greetings.startups[packet] = found
     return found
 
 
@@ -73,7 +73,7 @@ cdef int read_parameters(Engine engine, Startup found, bytes packet, uint32_t ve
         code = startup_code(engine, items[i])
         if code >= 0:
             found.values[code] = value
-            found.unsorted = found.unsorted or code >= engine.always_tracked
+            found.unsorted = found.unsorted or code >= engine.parameters.always_tracked
         elif code == USER:
             found.username = value.decode("utf-8", "surrogateescape")
         elif code == DATABASE:
@@ -121,7 +121,7 @@ cdef int replication_kind(bytes value) except -1:
 cdef int startup_code(Engine engine, bytes name) except? -9:
     """The index of a tracked parameter, or one of the codes below 0. Names in any case."""
     cdef str lower = name.decode("utf-8", "surrogateescape").lower()
-    cdef object known = engine.tracked_index.get(lower) if lower not in engine.reported_by_some else None
+    cdef object known = engine.parameters.index.get(lower) if lower not in engine.parameters.reported_by_some else None
     return SPECIAL.get(lower, OTHER) if known is None else known
 
 
@@ -134,10 +134,10 @@ cdef int options(Engine engine, Startup found, str text, ignored) except -1:
     except ProtocolError as error:
         raise Refused(str(error)) from None
     for name, value in pairs:
-        index = engine.tracked_index.get(name.lower())
-        if index is not None and name.lower() not in engine.reported_by_some:
+        index = engine.parameters.index.get(name.lower())
+        if index is not None and name.lower() not in engine.parameters.reported_by_some:
             found.values[index] = value.encode("utf-8", "surrogateescape")
-            found.unsorted = found.unsorted or index >= engine.always_tracked
+            found.unsorted = found.unsorted or index >= engine.parameters.always_tracked
         elif name.lower() not in ignored and "options" not in ignored:
             setting(found, name, value.encode("utf-8", "surrogateescape"), " in options")
     found.values.update(values)
@@ -162,7 +162,7 @@ cdef int check_values(Engine engine, Client c, Startup found) except -1:
     """Bring application_name to the form PostgreSQL gives it; refuse values that cannot be quoted safely."""
     cdef dict values = found.values
     cdef bytes value
-    index = engine.tracked_index["application_name"]
+    index = engine.parameters.index["application_name"]
     if engine.config.settings.application_name_add_host:
         value = (values.get(index) or b"app") + b" - " + peer_text(c).encode()
         values[index] = value
@@ -171,12 +171,12 @@ cdef int check_values(Engine engine, Client c, Startup found) except -1:
     for i in values:
         value = values[i]
         if not value.isascii():
-            raise Refused(f"invalid value for parameter {engine.tracked[i]}")
+            raise Refused(f"invalid value for parameter {engine.parameters.names[i]}")
     return 0
 
 
 cdef str peer_text(Client c):
-    if c.is_unix:
-        return f"unix:{c.listen_port}"
+    if c.peer.is_unix:
+        return f"unix:{c.peer.listen_port}"
     host, port = c.remote()
     return f"{host}:{port}"

@@ -3,9 +3,9 @@ from pgferry.engine.core.model cimport Client, Server
 
 
 cdef inline int remember(Client c, tuple op) except -1:
-    if c.pending is None:
-        c.pending = []
-    c.pending.append(op)
+    if c.names.pending is None:
+        c.names.pending = []
+    c.names.pending.append(op)
     return 0
 
 

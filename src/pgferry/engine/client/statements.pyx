@@ -48,7 +48,7 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
     cdef bytes body, message
     cdef list there, back
     cdef char head[6]
-    if c.unnamed is None:
+    if c.names.unnamed is None:
         # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
         message = close_statement(b"\0")
         s.put(<const char *>message, len(message))
@@ -57,8 +57,8 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
     else:
         if c.judged:
             ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
-        body = c.unnamed
-        there, back = ways(c, s, present, c.unnamed_settings, body)
+        body = c.names.unnamed
+        there, back = ways(c, s, present, c.names.unnamed_settings, body)
         for command in there:
             stage_in_batch(s, command, 0, None)
         head[0] = b"P"
@@ -71,14 +71,14 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
             stage_in_batch(s, command, 0, None)
         if there and not s.plan.begun:
             end_own(s, P_ENSURE)
-        s.unnamed = c.unnamed
+        s.unnamed = c.names.unnamed
     s.status = 0
-    c.unnamed_here = True
+    c.names.unnamed_here = True
     return 0
 
 
 cdef inline bint unnamed_differs(Client c, Server s) noexcept:
-    return c.unnamed is None or s.unnamed is not c.unnamed
+    return c.names.unnamed is None or s.unnamed is not c.names.unnamed
 
 
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -95,9 +95,9 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
         return broken(c, "Parse")
     name_end = nul - p
     if c.judged:
-        if s.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
+        if s.replay.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
             return stall(c)
-        if not (name_end == 5 and c.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
+        if not (name_end == 5 and c.names.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
             verdict = judge_parse(c, nul + 1, total - name_end - 1)
         if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
@@ -128,16 +128,16 @@ cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t tot
         if message is not None:
             return pass_edited(c, s, message, total, 0)
         return expect(c, s, K_PARSE, 0, p, total, total)
-    if s.plan.unnamed == 0 and message is None and c.unnamed_settings is settings and (
+    if s.plan.unnamed == 0 and message is None and c.names.unnamed_settings is settings and (
             same_unnamed(c, p + 6, total - 6)):
-        s.unnamed = c.unnamed          # nothing to undo, and no object to make
-        c.unnamed_here = True
+        s.unnamed = c.names.unnamed          # nothing to undo, and no object to make
+        c.names.unnamed_here = True
         return expect(c, s, K_PARSE, F_UNNAMED, p, total, total)
-    remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
-    s.unnamed = c.unnamed = p[6:total] if message is None else message[6:]
-    c.unnamed_settings = settings
-    c.unnamed_here = True
-    c.unnamed_version = 0
+    remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
+    s.unnamed = c.names.unnamed = p[6:total] if message is None else message[6:]
+    c.names.unnamed_settings = settings
+    c.names.unnamed_here = True
+    c.names.unnamed_version = 0
     if message is not None:
         return pass_edited(c, s, message, total, F_CLIENT_OP | F_UNNAMED)
     return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, total, total)
@@ -178,7 +178,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
         s.plan.push(K_PARSE, F_CLIENT_OP, 0)
         s.status = 0
         renamed(c, p, size, size, 5, name_end, st.wire_name)
-    elif made and (name in (c.sql or ()) or name in (c.preparing or ())):
+    elif made and (name in (c.tracker.sql or ()) or name in (c.tracker.preparing or ())):
         expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
     else:
         define(c, s, name, p, size, name_end, verdict, present)
@@ -219,17 +219,17 @@ cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total
     nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
     text_end = nul - p
     text = edited(c, s, verdict, p[name_end + 1:text_end], True)
-    c.deallocating = None           # each Bind of it says so
+    c.names.deallocating = None           # each Bind of it says so
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
     return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
 
 
 cdef bint has_by_another_name(Client c, Statement st) except -1:
     """Whether the client has this very statement already."""
-    if c.names_given is None or len(c.names_given) > 2 * len(c.statements) + 64:
-        c.names_given = {(<Statement>each).number: name for name, each in c.statements.items()}
-    name = c.names_given.get(st.number)
-    return name is not None and c.statements.get(name) is st
+    if c.names.names_given is None or len(c.names.names_given) > 2 * len(c.names.statements) + 64:
+        c.names.names_given = {(<Statement>each).number: name for name, each in c.names.statements.items()}
+    name = c.names.names_given.get(st.number)
+    return name is not None and c.names.statements.get(name) is st
 
 
 cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
@@ -245,22 +245,22 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
         st = table.make(present, c.db.epoch, body, b"", True)
     else:
         st = table.intern(present, c.db.epoch, body, b"")
-        if st.refs and c.statements and has_by_another_name(c, st):
+        if st.refs and c.names.statements and has_by_another_name(c, st):
             # Two names of one client for one text: apart, so that an error text can be given the right name.
             st = table.intern(present, c.db.epoch, body, name)
-        elif c.names_given is not None:
-            c.names_given[st.number] = name
+        elif c.names.names_given is not None:
+            c.names.names_given[st.number] = name
     there = is_here(c, s, st)
     table.acquire(st)
-    if c.statements is None:
-        c.statements = {}
-    remember(c, ("add", name, st, c.statements.get(name)))
-    c.statements[name] = st
-    c.last_name = name
-    c.last_statement = st
+    if c.names.statements is None:
+        c.names.statements = {}
+    remember(c, ("add", name, st, c.names.statements.get(name)))
+    c.names.statements[name] = st
+    c.names.last_name = name
+    c.names.last_statement = st
     c.pool.stats.client_parse_count += 1
     if there and not s.plan.drops:
-        if s.plan.turns == 0 and s.xact != b"E" and not (s.touched | s.asked | c.pins) & <uint32_t>TEMP:
+        if s.plan.turns == 0 and s.xact != b"E" and not (s.probe.touched | s.probe.asked | c.pin.pins) & <uint32_t>TEMP:
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
             return advance(s, False)
         # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
@@ -279,8 +279,8 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
 
 cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
     """Whether this Parse says what the client's unnamed statement is already."""
-    return (c.unnamed is not None and <size_t>len(<bytes>c.unnamed) == n
-            and memcmp(<const char *><bytes>c.unnamed, body, n) == 0)
+    return (c.names.unnamed is not None and <size_t>len(<bytes>c.names.unnamed) == n
+            and memcmp(<const char *><bytes>c.names.unnamed, body, n) == 0)
 
 
 cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
@@ -299,8 +299,8 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     cdef ParseSettings present = None       # where the server lacks the statement
     if c.session:
         return expect(c, s, K_BIND, 0, p, n, total)
-    c.deallocating = c.reset_due = None
-    c.dropping = False
+    c.names.deallocating = c.names.reset_due = None
+    c.names.dropping = False
     nul = <const char *>memchr(p + 5, 0, have - 5)
     if nul == NULL:
         return wait_for_names(c, n, total)
@@ -310,8 +310,8 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return wait_for_names(c, n, total)
     name_end = nul - p
     if name_end == portal_end + 1:
-        if s.restoring and c.unnamed is not None and not c.unnamed_here and not may_go(
-                c, s, <const char *><bytes>c.unnamed, len(<bytes>c.unnamed)):
+        if s.replay.restoring and c.names.unnamed is not None and not c.names.unnamed_here and not may_go(
+                c, s, <const char *><bytes>c.names.unnamed, len(<bytes>c.names.unnamed)):
             return stall(c)
         if c.judged and have < total and lacks_names(c, judge_unnamed(c), p, name_end + 1, have, total):
             return 0
@@ -319,9 +319,9 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
             return 0
         if not use_unnamed(c, s):
             return stall(c)
-        c.dropping = c.unnamed is not None and drops_all(c.unnamed)
+        c.names.dropping = c.names.unnamed is not None and drops_all(c.names.unnamed)
         if c.judged:
-            judged_bind(c, s, judge_unnamed(c), c.unnamed or b"", p + name_end + 1, have - name_end - 1)
+            judged_bind(c, s, judge_unnamed(c), c.names.unnamed or b"", p + name_end + 1, have - name_end - 1)
         return expect(c, s, K_BIND, 0, p, n, total)
     if not c.tracking:
         return expect(c, s, K_BIND, 0, p, n, total)
@@ -348,7 +348,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
                 text = b"EXECUTE " + quote_identifier(p[portal_end + 1:name_end])
                 judged_bind(c, s, judge(c, text, len(text)), text, p + name_end + 1, have - name_end - 1)
                 return expect(c, s, K_BIND, 0, p, n, total)
-        if st is not None and s.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
+        if st is not None and s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
         if st is not None and have < total and lacks_names(c, judge_statement(c, st), p, name_end + 1, have, total):
             return 0
@@ -358,7 +358,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
             note(c, s, HARMLESS, p, 0)          # PostgreSQL will say that there is no such statement
         else:
             judged_bind(c, s, judge_statement(c, st), st.body, p + name_end + 1, have - name_end - 1)
-    c.dropping = st is not None and drops_all(st.body)
+    c.names.dropping = st is not None and drops_all(st.body)
     return use_named(c, s, st, present, K_BIND, p, n, total, portal_end + 1, name_end)
 
 
@@ -401,10 +401,10 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, siz
     note(c, s, verdict, text, text_length(text, len(body)))
     if verdict is None or verdict is HARMLESS:
         return 0
-    if s.notifying:
+    if s.current.notifying:
         announce(c, s, True)
     if verdict.edits:
-        c.deallocating = bound_deallocates(c, verdict)
+        c.names.deallocating = bound_deallocates(c, verdict)
     if verdict.params:
         note_parameters(c, s, verdict, body, p, n)
     if not ready_for(c, s, verdict, True):
@@ -415,13 +415,13 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, siz
 cdef bint use_unnamed(Client c, Server s) except -1:
     """Ready the unnamed statement for the next message; False when the client must be held first."""
     cdef ParseSettings present = None
-    if c.unnamed_here and not unnamed_differs(c, s):
+    if c.names.unnamed_here and not unnamed_differs(c, s):
         return True
-    if not c.unnamed_here and s.plan.unnamed:
+    if not c.names.unnamed_here and s.plan.unnamed:
         return False
     if not unnamed_differs(c, s):
         return True
-    if c.unnamed is not None:
+    if c.names.unnamed is not None:
         present = settings_now(c, s)
         if present is None:
             return False
@@ -455,7 +455,7 @@ cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
     s.put(<const char *>message, len(message))
     s.plan.push(K_PARSE, 0, 0)
     s.status = 0
-    s.noted = True
+    s.current.noted = True
     return skip(c, n, total)
 
 
@@ -467,8 +467,8 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     cdef char size[4]
     if c.judged:
         ready_to_describe(c, s, judge_statement(c, st))
-    if s.failures is not None and st.wire_name[:-1] in s.failures:
-        send_refused(c, s, True, s.failures[st.wire_name[:-1]])
+    if s.injected.failures is not None and st.wire_name[:-1] in s.injected.failures:
+        send_refused(c, s, True, s.injected.failures[st.wire_name[:-1]])
         return skip(c, n, total)
     prepare_on(c, s, st, present)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
@@ -477,7 +477,7 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
-    s.verifying = s.careful = True
+    s.injected.verifying = s.injected.careful = True
     return stall(c)
 
 
@@ -552,9 +552,9 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if p[5] == b"P":
         return expect(c, s, K_CLOSE, 0, p, n, total)
     if nul == p + 6:
-        remember(c, ("unnamed", c.unnamed, c.unnamed_settings))
-        c.unnamed = None
-        c.unnamed_here = True
+        remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
+        c.names.unnamed = None
+        c.names.unnamed_here = True
         s.unnamed = None
         return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
     if not c.tracking:
@@ -563,8 +563,8 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
         return stall(c)
     name = p[6:nul - p]
     st = None
-    if c.statements is not None:
-        st = c.statements.pop(name, None)
+    if c.names.statements is not None:
+        st = c.names.statements.pop(name, None)
     made = made_by_sql(c, s, name) if c.judged and st is None else 0
     if made == 2:
         return stall(c)
@@ -574,8 +574,8 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if st is None:
         s.plan.push(K_CLOSE, F_FAKE, 0)
     else:
-        c.last_name = None
-        c.last_statement = None
+        c.names.last_name = None
+        c.names.last_statement = None
         remember(c, ("remove", name, st))
         s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
     advance(s, False)

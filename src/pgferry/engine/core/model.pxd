@@ -4,10 +4,20 @@
 # ClientConnection in pool.connections, ServerPool in pool.server_pool, WorkerEngine in ops.worker_engine).
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
+from pgferry.engine.core.catalog_state cimport CatalogReader, CatalogState
+from pgferry.engine.core.client_parts cimport (
+    ClientPeer, ClientStatements, ClientTimes, Pin, SessionTracker, Subscription,
+)
+from pgferry.engine.core.engine_parts cimport (
+    CancelKeys, ConnectingClients, EngineSettings, Greetings, Phase, SqlWords, TrackedParameters,
+)
 from pgferry.engine.core.plan cimport Plan
-from pgferry.engine.core.session_state cimport Restore, State, StateTable
-from pgferry.engine.core.statements cimport ParseSettings, ServerStatements, Statement, StatementTable
-from pgferry.engine.core.words cimport WordSet
+from pgferry.engine.core.pool_parts cimport Endpoint, PoolCancels, PoolSettings
+from pgferry.engine.core.server_parts cimport (
+    ConnectionEnds, CurrentStatement, Injected, LoginParameters, Probe, Replay, ServerRelay, Unsure,
+)
+from pgferry.engine.core.session_state cimport State, StateTable
+from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
 from pgferry.engine.io.log cimport Log
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.text cimport Text
@@ -131,6 +141,7 @@ cdef class User:
 
 cdef class Database:
     cdef public str name
+    cdef readonly CatalogState catalog
     cdef public object conf          # config.model.Database
     cdef public bint auto            # made from the `*` entry
     cdef public bint paused
@@ -149,52 +160,19 @@ cdef class Database:
     cdef public double used_at       # monotonic; for autodb_idle_timeout
     cdef public int host_turn        # for load_balance_hosts
     cdef public int address_turn     # connections begun: each begins with another address of its host
-    # What may change a session (see judge and catalog)
-    cdef WordSet words               # the words a text is scanned for
-    cdef readonly object knowledge   # session.catalog.Knowledge; None: not known yet
-    cdef int64_t words_version       # unique; changes with what verdicts depend on
-    cdef dict verdicts               # text -> Verdict or None
-    cdef size_t verdict_bytes        # of these texts
-    cdef uint32_t everything         # Touch bits that any statement may have
-    cdef bint odd_names              # functions and the like have names with other characters than ASCII
     cdef object hub                  # session.notifications.Listener, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections
     cdef Counter listening           # workers in which clients listen
     cdef Counter hubs                # counts listening connections that have come up, in all workers
-    cdef bint sequences              # currval or lastval are used here
-    cdef Counter ddl                 # counts changes of functions and the like, seen by all workers
-    cdef int ddl_seen
-    cdef bint scanning               # the catalog is being read
-    cdef bint stale                  # it must be read again
-    cdef object catalog_version
-    cdef double version_at           # monotonic, of the last look at it
-    cdef double version_every        # seconds until the next one
-    cdef CatalogReader catalog       # None: nothing has been asked yet
-    cdef bint unread                 # functions may have changed since it was read
-    cdef double unread_since         # monotonic
-    cdef double read_due             # monotonic: no reading before that
-    cdef int readings                # begun so far
-    cdef readonly object catalog_error   # why it could not be read the last time; None: it could
-    cdef readonly int catalog_failures   # in a row
-    cdef set held                    # servers whose clients keep them until it is known
-    cdef set defining                # servers that run what may change functions; None: none yet
-    cdef Counter definers            # how many of them all workers have
 
     cdef int use_knowledge(self, Engine engine, object knowledge) except -1
 
 
-cdef class CatalogReader:
-    # Reads a database's catalog, on a connection of pgferry's own (services.catalog_reader).
-    cdef set certain                 # servers that have said that their transaction defines something
-    cdef Counter definitions         # transactions over, of all workers, whose servers have said so
-
-    cdef int begin(self, bint whole) except -1                      # above: a reading; not whole: of the version only
-    cdef int forget(self) except -1                                 # above: what was read has to be worked out anew
-    cdef int ask(self, bytes text, object on_answer) except -1      # above: a query of another kind
-
-
 cdef class Pool:
     cdef readonly Engine engine
+    cdef readonly PoolCancels cancels
+    cdef readonly Endpoint endpoint
+    cdef readonly PoolSettings settings
     cdef readonly Database db
     cdef readonly User user
     cdef readonly object key         # in db.pools
@@ -202,52 +180,13 @@ cdef class Pool:
     # Replication connections (see replication)
     cdef readonly Pool ordinary      # the pool of the same user's other clients; None: this is such a pool itself
     cdef Pool heir                   # replication clients wait for a server of this pool to be closed
-    cdef public int mode
-    cdef public int size             # effective pool_size, 0: no limit
-    cdef public int min_size
-    cdef public int reserve_size
-    cdef public double lifetime      # effective server_lifetime, seconds
-    cdef public double query_timeout
-    cdef public double query_wait_timeout
-    cdef public double idle_transaction_timeout
-    cdef public double transaction_timeout
-    cdef public double client_idle_timeout
-    cdef public int session_state    # a Policy
-    cdef public int scrub            # a Scrub
-    cdef public bint pin_unknown     # unknown_state = pin
-    cdef public int max_pinned       # 0: no limit
-    cdef public double pin_timeout   # seconds, 0: none
-    cdef public double slow_after    # transaction_log_threshold, seconds, 0: none
     # Clients
     cdef readonly StreamList clients     # logged in and not waiting
     cdef readonly StreamList waiting     # oldest first
     cdef readonly StreamList logging_in  # authenticated, waiting for the pool's welcome
-    # Servers
-    cdef readonly StreamList fresh
-    cdef readonly StreamList idle        # last used last
-    cdef readonly StreamList used
-    cdef readonly StreamList tested
-    cdef readonly StreamList active
-    cdef readonly StreamList being_canceled
-    cdef readonly StreamList internals   # of pgferry's own, not counted in pool_size (see internal)
-    # Cancel requests (see cancel)
-    cdef readonly list cancels_waiting
-    cdef readonly list cancels_sent
-    cdef bint cancels_starting
     cdef Counter slots               # servers of this pool over all workers
     cdef Counter wanting             # clients that pool_size keeps waiting, of all workers (see sharing)
-    cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
-    cdef public tuple base_vars      # tracked parameters as the server reports them at login, connect_query included
-    cdef public tuple reset_vars     # the same without connect_query: what RESET leads to
-    cdef public dict start_settings  # what connect_query has left, see session_start
-    cdef public dict start_sql       # and its prepared statements, as Client.sql; None: none
-    cdef object greeted              # another object whenever a client would be greeted differently
-    cdef readonly dict canon         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint removed
-    cdef public bint last_connect_failed
-    cdef public bint last_login_failed
-    cdef public object last_error    # (sqlstate, text) of the last failed login, or None
-    cdef public double retry_at      # monotonic: no connection attempt before
     cdef public double lifetime_kill_at
     cdef public double empty_since   # monotonic; for pool_idle_timeout
     cdef readonly Stats stats
@@ -277,6 +216,16 @@ cdef class Pool:
     cdef int part(self, Client c, Server s) except -1               # the client of this server has left for good
 
 
+cdef class LastUse:
+    # Who has used it, and what that may have left.
+    cdef bint scrubbing              # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
+    cdef int64_t last_client         # id of the client it served last
+    cdef User last_user              # login user of that client; None: nobody since it was new, or scrubbed
+    cdef bint foreign                # sequences may remember values of another client
+    cdef int64_t announced           # id of the client it has announced; -1: not known, 0: none yet
+    cdef int announced_epoch         # Database.hubs by then
+
+
 cdef class Job:
     # What a server is for that was not started for clients that wait in turn. It knows its servers, which know it as
     # Server.job until they are closed, or the job is done: whoever calls a method holds the job in a variable of its
@@ -297,6 +246,15 @@ cdef class Job:
 
 cdef class Server(Stream):
     cdef readonly Pool pool
+    cdef readonly LastUse last
+    cdef readonly LoginParameters login_parameters
+    cdef readonly ConnectionEnds ends
+    cdef readonly CurrentStatement current
+    cdef readonly Injected injected
+    cdef readonly Unsure unsure
+    cdef readonly Replay replay
+    cdef readonly Probe probe
+    cdef ServerRelay relay
     cdef readonly int64_t id
     cdef readonly int state
     cdef readonly Client client
@@ -305,100 +263,18 @@ cdef class Server(Stream):
     cdef readonly uint8_t status         # of the last ReadyForQuery: I, T or E; 0: not ready
     cdef uint8_t xact                    # the same, kept while it is not ready
     cdef public tuple vars               # tracked parameters as last reported
-    cdef tuple reset_vars                # vars in front of connect_query
-    cdef bytes told                      # ParameterStatus messages of the others, until the login is complete
     cdef object unnamed                  # the Parse body its unnamed statement came from; None: not known
     cdef public bint close_needed
     cdef public str close_reason
-    # The message that is passing: bytes still to come, and whether they are forwarded.
-    cdef size_t passing
-    cdef bint passing_on
-    cdef int streak                      # chunks of one long result received in a row
-    cdef uint8_t copy_in                 # the server reads CopyData: COPY_IN; and sends it at the same time: COPY_BOTH
-    cdef bint copy_ended                 # the client's CopyDone or CopyFail went by
-    cdef bint streamed                   # CommandComplete has ended a COPY_BOTH
-    cdef bint barrier_needed
-    cdef bint reset_pending              # by a session's end; while the barrier is open
-    cdef bint more                       # bytes lay behind the message judged last
-    cdef bint told_of_drop               # the log has a line about a dropped notification
-    cdef bint advance_due                # answers of pgferry's own follow the message that is passing
-    cdef bint skipping                   # after an error: everything up to Sync goes unanswered
     cdef readonly int cancels            # cancel requests on their way to it
     cdef public object login             # server_login.ServerLogin, None when done
-    cdef public bytes cancel_key         # process id and secret, as sent
-    cdef public object address           # (family, sockaddr) for cancel requests
-    cdef public str host                 # the entry of the host list it came from
-    cdef public str peer_addr
-    cdef public int peer_port
-    cdef public str own_addr
-    cdef public int own_port
-    cdef public double connect_time      # Unix time
-    cdef public double created           # monotonic
     cdef public double since             # monotonic, of the last change of state
-    cdef public double query_start       # monotonic, 0: no query runs
-    # Fields of the error to the query of pgferry's own that is ending: its ReadyForQuery is still to come, and nothing
-    # else may set or clear it.
-    cdef public object error
-    cdef list pending_vars               # [(index, value)] being set
-    cdef Restore restore                 # they are part of it; None: none, or Server.vars tells all that was reported
-    cdef uint64_t reported               # which of them PostgreSQL has reported as they were sent (bit: index)
     # Session state (see state, judge, probe)
     cdef State kept                      # what the session holds, as far as PostgreSQL has said so; None: not known
-    cdef State bringing                  # what the restore under way leads to; None: there is none
-    cdef bint anew                       # that restore begins with RESET ALL
     cdef dict sql                        # SQL-level prepared statements, as Client.sql; None: none
-    cdef uint32_t touched                # Touch bits that statements since the last probe may have changed
-    cdef set names                       # settings among them; None: none
-    cdef bint any_name                   # settings of any name
-    cdef bint unlisted                   # custom settings whose names nobody knows may be set: RESET ALL for others
-    cdef uint32_t asked                  # the same three, of the probe under way
-    cdef set asked_names
-    cdef object known                    # Knowledge that its transaction was judged by at first; None: nothing was
-    cdef bint unsure                     # its transaction ran while the catalog was not known: asked when it is
-    cdef int awaits                      # number of the reading that it has to wait for, 0: none yet
-    cdef bint defined                    # it has made or changed functions or the like itself
-    cdef list unjudged                   # texts that ran meanwhile, to be judged when it is known; None: none
-    cdef size_t unjudged_size            # bytes of them
-    cdef bint unjudged_lost              # there were more
-    cdef bint asked_any
-    cdef list asked_order                # the names in the order they are asked for
-    cdef bint guarded                    # it sets time limits aside for itself
-    cdef bint noted                      # what the present message may do to the session is noted
-    cdef object lone                     # Verdict of a statement under way whose success tells all
-    cdef uint8_t lone_done               # its CommandComplete has come, see server_relay
-    cdef bint careful                    # what client_relay.must_hold() looks at may be under way
-    cdef list ours                       # numbers of the query's statements behind which one of pgferry's own comes
-    cdef int completed                   # statements of that query that are complete
-    cdef set local                       # settings set until the end of the transaction; b"" for any; None: none
-    cdef bint asking                     # what a text of its client's would be parsed under is being asked for
-    cdef ParseSettings shown             # the answer, for the message held meanwhile; None: there is none
-    cdef uint32_t shown_at               # Plan.tail by then: nothing of the client's has been sent since
-    cdef bint verifying                  # a statement's parameter types and columns have been asked for again
-    cdef bytes described                 # ParameterDescription of a Describe under way
-    cdef bint own_turn                   # what comes now is the answer to pgferry's own
-    cdef bytes base                      # query that follows a RESET: the client's start values; None: none due
-    cdef list base_tracked               # indexes of tracked parameters it sets
-    cdef int resetting                   # ReadyForQuery due up to that of a batch with start values behind RESET ALL
-    cdef bint discarded                  # DISCARD ALL, which no later error undoes, is complete in the present batch
-    cdef list rows                       # of a query of pgferry's own; None: nobody wants them, or they were too large
-    cdef size_t rows_size                # bytes of their messages
-    cdef int64_t rows_told               # how many its CommandComplete says they are; -1: it has not come
-    cdef bint restoring                  # the answer to a restore of state is still to come
-    cdef bint ddl                        # functions or the like may have been changed
-    cdef bint scrubbing                  # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
-    cdef int64_t last_client             # id of the client it served last
-    cdef User last_user                  # login user of that client; None: nobody since it was new, or scrubbed
-    cdef bint foreign                    # sequences may remember values of another client
-    cdef readonly int version            # of PostgreSQL: 15; 0: not known
     cdef readonly uint8_t replication    # a Replication
     cdef Job job                         # None: it serves clients
     cdef bint internal                   # of pgferry's own, outside the limits of the pool
-    cdef bint fence                      # its client has notified
-    cdef bint notifying                  # what is being sent to it may notify
-    cdef int64_t announced               # id of the client it has announced; -1: not known, 0: none yet
-    cdef int announced_epoch             # Database.hubs by then
-    cdef int tries                       # probes cut short by a timeout, in a row
-    cdef dict failures                   # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
 
     cdef bint is_clean(self) noexcept
     cdef int query(self, bytes text, int purpose) except -1
@@ -413,6 +289,12 @@ cdef class Server(Stream):
 
 cdef class Client(Stream):
     cdef readonly Engine engine
+    cdef readonly Subscription subscription
+    cdef Pin pin
+    cdef readonly SessionTracker tracker
+    cdef readonly ClientStatements names
+    cdef readonly ClientPeer peer
+    cdef ClientTimes times
     cdef readonly int64_t id
     cdef readonly int state
     cdef readonly Pool pool
@@ -422,84 +304,21 @@ cdef class Client(Stream):
     cdef public Stream tunnel            # console clients: the stream to the console
     cdef public object login             # client_login.Login, None when done
     cdef public tuple vars
-    cdef bint vars_unchecked             # the server has not seen some of vars yet
     cdef size_t passing
     cdef bint passing_on
     cdef readonly bint session           # keeps its server until it leaves
     cdef bint tracking                   # named statements are renamed
-    cdef dict statements                 # name -> Statement
-    cdef dict names_given                # a Statement's number -> name in `statements`, if it is still there; or None
-    cdef dict dropped                    # name -> wire name of statements it has just dropped all together
-    cdef list pending                    # undo records of open F_CLIENT_OP entries, oldest first
-    cdef bytes last_name                 # the name looked up last, and its Statement
-    cdef Statement last_statement
-    cdef object unnamed                  # Parse body of its unnamed statement, or None
-    cdef ParseSettings unnamed_settings  # it was parsed under
-    cdef ParseSettings parse_settings    # what its texts are parsed under, with parse_vars and parse_kept
-    cdef tuple parse_vars
-    cdef State parse_kept
-    cdef bint unnamed_here               # parsed in the present batch
-    cdef bint dropping                   # the statement being bound or executed drops all prepared statements
-    cdef dict portals                    # name -> (dropping, reset_due, deallocating) of its Execute (portals); or None
-    cdef readonly bytes cancel_key
-    cdef bytes address                   # struct sockaddr as accepted; b"" for unix sockets
-    cdef bytes own_address
-    cdef public int peer_pid             # unix sockets
-    cdef public int peer_uid
     cdef public str console_user         # console clients
-    cdef public int listen_port
-    cdef public bint is_unix
-    cdef double connect_time             # Unix time
-    cdef double accepted                 # monotonic
-    cdef double request_time             # monotonic, of the last request's first byte
-    cdef double wait_start
-    cdef double query_start              # monotonic, 0: none is timed
-    cdef double xact_start
-    cdef double linked_at                # monotonic, since when it has its server
     cdef bint slow_told                  # the log has a line about its open transaction
     cdef bytes text                      # first bytes of the statement it sent last, as far as they may be shown
-    cdef double idle_since
-    cdef double closed_at
     cdef bint wait_notified
-    cdef bint welcomed                   # has had its first ReadyForQuery
     cdef bint counted                    # holds places in the ledger
     # Session state (see state, judge, probe)
     cdef bint judged                     # statements are looked at: not in session mode, not with `ignore`
-    cdef State kept                      # what its session holds, apart from tracked parameters
-    cdef Restore restore                 # what it needed last; None: nothing yet
-    cdef State start                     # what its startup packet asked for
-    cdef tuple start_vars                # tracked parameters as its session began
-    cdef bint kept_unchecked             # no server has accepted `start` yet
-    cdef bint proving                    # nothing of it may be sent before its server has told that all is set
-    cdef int retries                     # servers closed in a row that its restore has failed on
-    # SQL-level prepared statements: name -> (text of the PREPARE, ParseSettings it was executed under; None: nobody
-    # knows them, so that the statement cannot be made elsewhere). None: there are none.
-    cdef dict sql
-    cdef object unnamed_verdict          # of its unnamed statement, judged with words_version unnamed_version
-    cdef int64_t unnamed_version
-    cdef bint to_default                 # session mode: a SET may be one TO DEFAULT
-    # SQL-level name -> what it may have been given since the last probe, as in `sql` (text None: unknown); b"": any,
-    # by code that prepares under settings that nobody knows. None: none.
-    cdef dict preparing
-    cdef dict asked_preparing            # the same, of the probe under way
-    cdef object reset_due                # names that the text being passed on sets back; True: all
-    cdef uint32_t pins                   # Touch bits that hold it to its server
-    cdef double pinned_at                # monotonic
-    cdef int64_t pinned_xacts            # transactions since
-    cdef bint pin_logged
     cdef public str reason               # the statement that last touched the session
     cdef int64_t last_server             # id of the server that serves it, or served it last
     cdef int64_t former_server           # and of the one before
     cdef int turns_here                  # answered since it was linked
-    cdef set awaited                     # channels of LISTENs that are not settled; None: none
-    cdef set sent_listens                # those of them whose LISTEN has been sent since the last probe
-    cdef set asked_listens               # the same, of the probe under way
-    cdef bint chained                    # COMMIT AND CHAIN has made its LISTEN count, so that what is EARLY does
-    cdef list inbox                      # (hub.Notification, SURE, LISTENED or EARLY) as they came; None: none
-    cdef size_t held_size                # bytes of the messages in it, at least
-    cdef int early                       # those of them that are EARLY
-    cdef bint fence_passed               # ReadyForQuery is due once the inbox is settled (listening)
-    cdef list deallocating               # what DEALLOCATE names in the text or portal being passed on (plan.Note)
 
     cdef Statement statement(self, const char *name, size_t n)
     cdef bint may_read_sequences(self) noexcept
@@ -509,6 +328,13 @@ cdef class Client(Stream):
 
 cdef class Engine:
     cdef readonly Reactor loop
+    cdef readonly Greetings greetings
+    cdef readonly ConnectingClients connecting
+    cdef readonly Phase phase
+    cdef readonly SqlWords words
+    cdef readonly CancelKeys cancel_keys
+    cdef readonly TrackedParameters parameters
+    cdef readonly EngineSettings settings
     cdef readonly Ledger ledger
     cdef readonly StatementTable table
     cdef readonly int index
@@ -518,62 +344,10 @@ cdef class Engine:
     cdef public object config            # config.model.Config
     cdef public dict databases           # name -> Database
     cdef public dict users               # name -> User
-    cdef readonly dict by_key            # cancel key -> Client
-    cdef readonly StreamList logins      # clients before they belong to a pool
-    cdef readonly StreamList closing     # clients whose last bytes are being sent
-    cdef readonly StreamList consoles    # console clients
-    cdef readonly set cancels            # cancel.Request connections under way or waiting
-    cdef public int peer_id              # of this pooler among its peers, 0: there are none
-    cdef public dict peers               # peer id -> peers.Peer
-    cdef bytes random                    # random bytes for cancel keys, fetched in bulk
-    cdef int random_used
-    cdef readonly dict startups          # startup packet -> what it says (startup); for this configuration
-    cdef dict seen_vars                  # tracked values -> themselves: the same content is the same object
-    cdef bytes ready                     # ReadyForQuery of a finished login, a notice in front of it
-    cdef public list tracked             # names of tracked parameters, as PostgreSQL spells them
-    cdef public dict tracked_index       # lower-case name -> index
-    cdef dict spelled                    # name as some server has reported it -> index
-    cdef int always_tracked              # so many of them every server reports
-    cdef public set reported_by_some     # tracked where the server reports them; not to be asked for with `ignore`
     cdef Counter client_count
     cdef public int64_t last_id
-    cdef public bint paused
-    cdef public int shutdown             # a Shutdown
-    cdef public double drain_until       # monotonic
-    cdef public bint accepting
-    # Settings that the hot path reads.
-    cdef public uint32_t max_packet_size
-    cdef public int max_prepared
-    cdef public bint round_robin
-    cdef public bint disable_pqexec
-    cdef public bint fast_close
-    cdef public bint log_connections
-    cdef public bint log_disconnections
-    cdef public bint log_pooler_errors
-    cdef public bint reset_always
-    cdef public frozenset harmless_functions     # lower-case names, see the setting
-    cdef public bytes reset_query
-    cdef public bytes check_query        # None: no check
-    cdef public double check_delay
-    cdef public double idle_timeout
-    cdef public double connect_timeout
-    cdef public double login_retry
-    cdef public double reserve_timeout
-    cdef public double wait_notify
-    cdef public double cancel_wait_timeout
-    cdef public double client_idle_timeout
-    cdef public double client_login_timeout
-    cdef public double pool_idle_timeout
-    cdef public double autodb_idle_timeout
-    cdef public int max_client_conn
-    cdef public int verbose
-    cdef public double pin_log_after     # seconds, 0: never
-    cdef public size_t text_length       # bytes of statements that may be shown, 0: none
     cdef readonly Times lag              # by how much the loop was late for its ticks (its first histogram)
     cdef readonly dict ends              # (kind, reason) -> connections that ended
-    cdef WordSet base_words              # without those of a database's catalog
-    cdef WordSet enders                  # words that begin a statement that ends a transaction
-    cdef WordSet default_word            # DEFAULT
     cdef StateTable states
     cdef State no_state
     cdef bytes announcements             # channel of announcing; None: not used yet

@@ -8,7 +8,17 @@ from pgferry.auth.secrets import Secret
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
 from pgferry.config.model import User as UserEntry
+from pgferry.engine.core.client_parts import ClientPeer
+from pgferry.engine.core.engine_parts import (
+    CancelKeys,
+    ConnectingClients,
+    EngineSettings,
+    Phase,
+    TrackedParameters,
+)
 from pgferry.engine.core.plan import Plan
+from pgferry.engine.core.pool_parts import Endpoint, PoolCancels, PoolSettings
+from pgferry.engine.core.server_parts import ConnectionEnds, Injected
 from pgferry.engine.core.statements import ServerStatements, StatementTable
 from pgferry.engine.io.log import Log
 from pgferry.engine.io.stream import Reactor, Stream, StreamList
@@ -77,47 +87,19 @@ class Database:
     def __init__(self, engine: Engine, name: str) -> None: ...
 
 class Pool:
+    cancels: PoolCancels
+    endpoint: Endpoint
+    settings: PoolSettings
     engine: Engine
     db: Database
     user: User
     key: object
     kind: int
     ordinary: Pool | None
-    mode: int
-    size: int
-    min_size: int
-    reserve_size: int
-    lifetime: float
-    query_timeout: float
-    query_wait_timeout: float
-    idle_transaction_timeout: float
-    transaction_timeout: float
-    client_idle_timeout: float
-    session_state: int
-    scrub: int
-    pin_unknown: bool
-    max_pinned: int
-    pin_timeout: float
-    slow_after: float
     clients: StreamList
     waiting: StreamList
     logging_in: StreamList
-    fresh: StreamList
-    idle: StreamList
-    used: StreamList
-    tested: StreamList
-    active: StreamList
-    being_canceled: StreamList
-    cancels_waiting: list[Any]
-    cancels_sent: list[Any]
-    welcome: bytes | None
-    base_vars: tuple[Any, ...]
-    canon: dict[Any, Any]
     removed: bool
-    last_connect_failed: bool
-    last_login_failed: bool
-    last_error: Any
-    retry_at: float
     lifetime_kill_at: float
     empty_since: float
     stats: Stats
@@ -132,6 +114,8 @@ class Pool:
     def name(self) -> str: ...
 
 class Server(Stream):
+    ends: ConnectionEnds
+    injected: Injected
     pool: Pool
     id: int
     state: int
@@ -145,21 +129,11 @@ class Server(Stream):
     replication: int
     cancels: int
     login: Any
-    cancel_key: bytes
-    address: Any
-    host: str
-    peer_addr: str
-    peer_port: int
-    own_addr: str
-    own_port: int
-    connect_time: float
-    created: float
     since: float
-    query_start: float
-    error: Any
     def __init__(self, loop: Reactor, pool: Pool) -> None: ...
 
 class Client(Stream):
+    peer: ClientPeer
     engine: Engine
     id: int
     state: int
@@ -171,18 +145,18 @@ class Client(Stream):
     login: Any
     vars: tuple[Any, ...]
     session: bool
-    cancel_key: bytes | None
-    peer_pid: int
-    peer_uid: int
     console_user: str
-    listen_port: int
-    is_unix: bool
     def __init__(self, loop: Reactor, engine: Engine) -> None: ...
     def remote(self) -> tuple[str, int]: ...
     def local(self) -> tuple[str, int]: ...
     def certificate(self) -> Certificate | None: ...
 
 class Engine:
+    connecting: ConnectingClients
+    phase: Phase
+    cancel_keys: CancelKeys
+    parameters: TrackedParameters
+    settings: EngineSettings
     loop: Reactor
     ledger: Ledger
     table: StatementTable
@@ -193,48 +167,7 @@ class Engine:
     config: Config
     databases: dict[str, Database]
     users: dict[str, User]
-    by_key: dict[Any, Any]
-    logins: StreamList
-    closing: StreamList
-    consoles: StreamList
-    cancels: set[Any]
-    peer_id: int
-    peers: dict[int, Any]
-    tracked: list[Any]
-    tracked_index: dict[Any, Any]
-    reported_by_some: set[Any]
     last_id: int
-    paused: bool
-    shutdown: int
-    drain_until: float
-    accepting: bool
-    max_packet_size: int
-    max_prepared: int
-    round_robin: bool
-    disable_pqexec: bool
-    fast_close: bool
-    log_connections: bool
-    log_disconnections: bool
-    log_pooler_errors: bool
-    reset_always: bool
-    harmless_functions: frozenset[bytes]
-    reset_query: bytes
-    check_query: bytes | None
-    check_delay: float
-    idle_timeout: float
-    connect_timeout: float
-    login_retry: float
-    reserve_timeout: float
-    wait_notify: float
-    cancel_wait_timeout: float
-    client_idle_timeout: float
-    client_login_timeout: float
-    pool_idle_timeout: float
-    autodb_idle_timeout: float
-    max_client_conn: int
-    verbose: int
-    pin_log_after: float
-    text_length: int
     lag: Times
     ends: dict[tuple[str, str], int]
     client_tls: Any

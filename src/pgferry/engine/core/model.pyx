@@ -99,6 +99,7 @@ cdef class Database:
     """An entry of [databases], or one made from `*`."""
 
     def __init__(self, Engine engine, str name):
+        self.catalog = CatalogState()
         self.name = name
         self.pools = {}
         self.found = {}
@@ -110,44 +111,31 @@ cdef class Database:
         self.sessions = []
         self.listening = engine.ledger.counter("listening", name)
         self.hubs = engine.ledger.counter("hubs", name)
-        self.ddl = engine.ledger.counter("ddl", name)
-        self.ddl_seen = self.ddl.total()
-        self.definers = engine.ledger.counter("definers", name)
+        self.catalog.ddl = engine.ledger.counter("ddl", name)
+        self.catalog.ddl_seen = self.catalog.ddl.total()
+        self.catalog.definers = engine.ledger.counter("definers", name)
         self.use_knowledge(engine, None)
 
     cdef int use_knowledge(self, Engine engine, object knowledge) except -1:
         """Take over what is known of the functions; None: nothing yet, so any statement may do anything."""
         global last_words_version
-        cdef WordSet words = engine.base_words
-        self.knowledge = knowledge
+        cdef WordSet words = engine.words.base
+        self.catalog.knowledge = knowledge
         if knowledge is not None and knowledge.words:
             words = word_set(knowledge.words)
-        self.words = words
-        self.everything = 0 if knowledge is None else knowledge.everything
-        self.odd_names = knowledge is not None and knowledge.non_ascii != 0
-        if knowledge is None or self.unread:
-            self.everything |= ASKABLE
-        self.unread = self.unread or knowledge is None
+        self.catalog.words = words
+        self.catalog.everything = 0 if knowledge is None else knowledge.everything
+        self.catalog.odd_names = knowledge is not None and knowledge.non_ascii != 0
+        if knowledge is None or self.catalog.unread:
+            self.catalog.everything |= ASKABLE
+        self.catalog.unread = self.catalog.unread or knowledge is None
         if knowledge is not None and knowledge.reads_sequences:
-            self.sequences = True
-        self.verdicts = {}
-        self.verdict_bytes = 0
+            self.catalog.sequences = True
+        self.catalog.verdicts = {}
+        self.catalog.verdict_bytes = 0
         last_words_version += 1
-        self.words_version = last_words_version
+        self.catalog.words_version = last_words_version
         return 0
-
-
-cdef class CatalogReader:
-    """Reads a database's catalog; see services.catalog_reader."""
-
-    cdef int begin(self, bint whole) except -1:
-        raise NotImplementedError
-
-    cdef int forget(self) except -1:
-        raise NotImplementedError
-
-    cdef int ask(self, bytes text, object on_answer) except -1:
-        raise NotImplementedError
 
 
 cdef class Pool:
@@ -155,6 +143,9 @@ cdef class Pool:
 
     def __init__(self, Engine engine, Database db, User user, int kind=POOL_CLIENTS):
         cdef str prefix = "lookup-" if kind == POOL_LOOKUPS else ""
+        self.settings = PoolSettings()
+        self.endpoint = Endpoint()
+        self.cancels = PoolCancels()
         self.engine = engine
         self.db = db
         self.user = user
@@ -163,18 +154,18 @@ cdef class Pool:
         self.clients = StreamList()
         self.waiting = StreamList()
         self.logging_in = StreamList()
-        self.fresh = StreamList()
-        self.idle = StreamList()
-        self.used = StreamList()
-        self.tested = StreamList()
-        self.active = StreamList()
-        self.being_canceled = StreamList()
-        self.internals = StreamList()
-        self.cancels_waiting = []
-        self.cancels_sent = []
-        self.greeted = object()
-        self.canon = {}
-        self.start_settings = {}
+        self.endpoint.fresh = StreamList()
+        self.endpoint.idle = StreamList()
+        self.endpoint.used = StreamList()
+        self.endpoint.tested = StreamList()
+        self.endpoint.active = StreamList()
+        self.endpoint.being_canceled = StreamList()
+        self.endpoint.internals = StreamList()
+        self.cancels.waiting = []
+        self.cancels.sent = []
+        self.endpoint.greeted = object()
+        self.endpoint.canon = {}
+        self.endpoint.start_settings = {}
         self.stats = Stats()
         self.times = Times()
         self.state_counts = {}
@@ -183,21 +174,21 @@ cdef class Pool:
         self.wanting = engine.ledger.counter(prefix + "wanting", db.name, user.name)
 
     cdef int server_count(self) noexcept:
-        return (self.fresh.count + self.idle.count + self.used.count + self.tested.count + self.active.count
-                + self.being_canceled.count)
+        cdef Endpoint e = self.endpoint
+        return e.fresh.count + e.idle.count + e.used.count + e.tested.count + e.active.count + e.being_canceled.count
 
     def servers(self):
         """All servers, in the order of SHOW SERVERS."""
         cdef list found = []
-        for group in (self.active, self.idle, self.used, self.tested, self.fresh, self.being_canceled,
-                      self.internals):
+        cdef Endpoint e = self.endpoint
+        for group in (e.active, e.idle, e.used, e.tested, e.fresh, e.being_canceled, e.internals):
             found.extend(group.items())
         return found
 
     def welcome_stale(self):
         """New clients wait for a fresh login to PostgreSQL, which may report other parameters."""
-        self.welcome = None
-        self.canon.clear()
+        self.endpoint.welcome = None
+        self.endpoint.canon.clear()
         self.greet_anew()
 
     cdef Stats counted(self):
@@ -208,7 +199,7 @@ cdef class Pool:
 
     cdef int greet_anew(self) except -1:
         """welcome, base_vars or canon have changed: no greeting made so far is right any more."""
-        self.greeted = object()
+        self.endpoint.greeted = object()
         return 0
 
     cdef int learn(self, int index, bytes value, bytes canonical) except -1:
@@ -216,10 +207,10 @@ cdef class Pool:
         cdef tuple key = (index, value)
         if len(value) + len(canonical) > SHORT:
             return 0
-        if self.canon.get(key) != canonical:
-            if len(self.canon) > 4096:
-                self.canon.clear()
-            self.canon[key] = canonical
+        if self.endpoint.canon.get(key) != canonical:
+            if len(self.endpoint.canon) > 4096:
+                self.endpoint.canon.clear()
+            self.endpoint.canon[key] = canonical
             self.greet_anew()
         return 0
 
@@ -234,16 +225,16 @@ cdef class Pool:
 
     cdef bint reports(self, bytes name) except -1:
         """Whether a setting is tracked and the servers of the pool report it."""
-        return self.engine.is_reported_in(self.base_vars, name)
+        return self.engine.is_reported_in(self.endpoint.base_vars, name)
 
     cdef int hold_off(self) noexcept:
         """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
-        self.retry_at = self.engine.loop.now + max(self.engine.login_retry, SHORTEST_RETRY_US * 1e-6)
+        self.endpoint.retry_at = self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6)
         return 0
 
     cdef bint may_start(self) noexcept:
         """Whether clients may get servers, and connections be opened for them: it is not paused."""
-        return not (self.engine.paused or self.db.paused)
+        return not (self.engine.phase.paused or self.db.paused)
 
     cdef int want_servers(self) except -1:
         raise NotImplementedError
@@ -273,6 +264,10 @@ cdef class Pool:
     @property
     def name(self):
         return f"{self.db.name}/{self.user.name}"
+
+
+cdef class LastUse:
+    """Who has used a server, and what that may have left."""
 
 
 cdef class Job:
@@ -313,21 +308,30 @@ cdef class Server(Stream):
     """A connection to PostgreSQL."""
 
     def __init__(self, Reactor loop, Pool pool):
+        self.probe = Probe()
+        self.replay = Replay()
+        self.unsure = Unsure()
+        self.injected = Injected()
+        self.current = CurrentStatement()
+        self.ends = ConnectionEnds()
+        self.login_parameters = LoginParameters()
+        self.last = LastUse()
         self.pool = pool
         self.id = pool.engine.new_id()
         self.plan = Plan()
         self.prepared = ServerStatements(pool.engine.table)
         self.state = SV_LOGIN
-        self.created = self.since = loop.now
-        self.connect_time = realtime()
+        self.ends.created = self.since = loop.now
+        self.ends.connect_time = realtime()
         self.vars = ()
         self.kept = pool.engine.no_state
 
     cdef bint is_clean(self) noexcept:
         """The proof that it owes nothing and holds nothing of a client's unfinished work."""
-        return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0 and self.passing == 0
-                and self.unsent() == 0 and not self.broken and not self.closed and not self.copy_in
-                and self.base is None and self.ours is None)
+        return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0
+                and self.relay.passing == 0
+                and self.unsent() == 0 and not self.broken and not self.closed and not self.relay.copy_in
+                and self.injected.base is None and self.injected.ours is None)
 
     cdef int query(self, bytes text, int purpose) except -1:
         """Queue a Query of pgferry's own behind all that is queued; the caller (or the next message) sends it."""
@@ -363,18 +367,22 @@ cdef class Client(Stream):
     """A connection from an application."""
 
     def __init__(self, Reactor loop, Engine engine):
+        self.peer = ClientPeer()
+        self.names = ClientStatements()
+        self.tracker = SessionTracker()
+        self.subscription = Subscription()
         self.engine = engine
         self.id = engine.new_id()
         self.state = CL_LOGIN
-        self.accepted = self.idle_since = loop.now
-        self.connect_time = realtime()
+        self.times.accepted = self.times.idle_since = loop.now
+        self.times.connect_time = realtime()
         self.vars = ()
-        self.kept = self.start = engine.no_state
-        self.start_vars = ()
+        self.tracker.kept = self.tracker.start = engine.no_state
+        self.tracker.start_vars = ()
 
     def remote(self):
         """(host, port) of the application's end."""
-        return address_text(self.address)
+        return address_text(self.peer.address)
 
     def certificate(self):
         """The tls.certificate.Certificate that the client has shown and that is valid; None: none."""
@@ -382,33 +390,33 @@ cdef class Client(Stream):
 
     def local(self):
         """(host, port) of our end."""
-        if self.is_unix or self.fd < 0:
-            return ("unix", self.listen_port)
-        if self.own_address is None:
-            self.own_address = local_address(self.fd)
-        return address_text(self.own_address)
+        if self.peer.is_unix or self.fd < 0:
+            return ("unix", self.peer.listen_port)
+        if self.peer.own_address is None:
+            self.peer.own_address = local_address(self.fd)
+        return address_text(self.peer.own_address)
 
     cdef Statement statement(self, const char *name, size_t n):
         """Its named statement; None when there is none of that name."""
         cdef const char *last
         cdef bytes key
         cdef Statement st
-        if self.last_name is not None:
-            last = self.last_name
-            if <size_t>len(self.last_name) == n and memcmp(last, name, n) == 0:
-                return self.last_statement
-        if self.statements is None:
+        if self.names.last_name is not None:
+            last = self.names.last_name
+            if <size_t>len(self.names.last_name) == n and memcmp(last, name, n) == 0:
+                return self.names.last_statement
+        if self.names.statements is None:
             return None
         key = name[:n]
-        st = self.statements.get(key)
+        st = self.names.statements.get(key)
         if st is not None:
-            self.last_name = key
-            self.last_statement = st
+            self.names.last_name = key
+            self.names.last_statement = st
         return st
 
     cdef bint may_read_sequences(self) noexcept:
         """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
-        return self.judged and (self.db.sequences or self.db.unread)
+        return self.judged and (self.db.catalog.sequences or self.db.catalog.unread)
 
     cdef int close(self, str reason, str error=None, str sqlstate="08P01") except -1:
         raise NotImplementedError
@@ -421,6 +429,13 @@ cdef class Engine:
     """Everything a worker holds. Settings are copied into fields by worker.configure."""
 
     def __init__(self, Reactor loop, Ledger ledger, int index, int workers, host, log):
+        self.settings = EngineSettings()
+        self.parameters = TrackedParameters()
+        self.cancel_keys = CancelKeys()
+        self.words = SqlWords()
+        self.phase = Phase()
+        self.connecting = ConnectingClients()
+        self.greetings = Greetings()
         self.loop = loop
         self.ledger = ledger
         self.index = index
@@ -431,30 +446,30 @@ cdef class Engine:
         self.table = StatementTable()
         self.databases = {}
         self.users = {}
-        self.by_key = {}
-        self.logins = StreamList()
-        self.closing = StreamList()
-        self.consoles = StreamList()
-        self.startups = {}
-        self.seen_vars = {}
+        self.cancel_keys.by_key = {}
+        self.connecting.logins = StreamList()
+        self.connecting.closing = StreamList()
+        self.connecting.consoles = StreamList()
+        self.greetings.startups = {}
+        self.parameters.seen_vars = {}
         self.new_greetings("")
-        self.cancels = set()
-        self.peers = {}
-        self.tracked = list(ALWAYS_TRACKED)
-        self.tracked_index = {name.lower(): i for i, name in enumerate(self.tracked)}
-        self.spelled = {}
-        self.always_tracked = len(ALWAYS_TRACKED)
-        self.reported_by_some = set()
+        self.cancel_keys.cancels = set()
+        self.cancel_keys.peers = {}
+        self.parameters.names = list(ALWAYS_TRACKED)
+        self.parameters.index = {name.lower(): i for i, name in enumerate(self.parameters.names)}
+        self.parameters.spelled = {}
+        self.parameters.always_tracked = len(ALWAYS_TRACKED)
+        self.parameters.reported_by_some = set()
         self.client_count = ledger.counter("clients")
-        self.base_words = word_set({})
-        self.enders = some_words(ENDERS, 0, 1)
-        self.default_word = some_words((b"default",), 1, 0)
+        self.words.base = word_set({})
+        self.words.end_transaction = some_words(ENDERS, 0, 1)
+        self.words.default = some_words((b"default",), 1, 0)
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
         self.states = StateTable(self.omit)
         self.no_state = self.states.intern({}, frozenset())
-        self.harmless_functions = frozenset()
-        self.max_packet_size = 2147483647
-        self.accepting = True
+        self.settings.harmless_functions = frozenset()
+        self.settings.max_packet_size = 2147483647
+        self.phase.accepting = True
         self.lag = Times()
         self.ends = {}
 
@@ -465,23 +480,23 @@ cdef class Engine:
 
     cdef tuple same_vars(self, tuple values):
         """These tracked values as the object that stands for them, so that equal ones are nearly always the same."""
-        found = self.seen_vars.get(values)
+        found = self.parameters.seen_vars.get(values)
         if found is not None:
             return found
         if sum([len(<bytes>value) for value in values if value is not None]) > SHORT:
             return values
-        if len(self.seen_vars) >= 1024:
-            self.seen_vars.clear()
-        self.seen_vars[values] = values
+        if len(self.parameters.seen_vars) >= 1024:
+            self.parameters.seen_vars.clear()
+        self.parameters.seen_vars[values] = values
         return values
 
     cdef object index_of(self, bytes name):
         """The index of a tracked parameter as a server names it; None: it is not tracked."""
-        found = self.spelled.get(name)
+        found = self.parameters.spelled.get(name)
         if found is None:
-            found = self.tracked_index.get(name.decode("utf-8", "replace").lower())
-            if found is not None and len(self.spelled) < 1024 and len(name) < 256:
-                self.spelled[name] = found
+            found = self.parameters.index.get(name.decode("utf-8", "replace").lower())
+            if found is not None and len(self.parameters.spelled) < 1024 and len(name) < 256:
+                self.parameters.spelled[name] = found
         return found
 
     cdef Pool pool_for(self, Database db, User user):
@@ -507,13 +522,13 @@ cdef class Engine:
 
     cdef bint is_reported_in(self, tuple values, bytes name) except -1:
         """Whether a setting is tracked and a server has reported it, by the values it has; None: it has not yet."""
-        cdef object index = self.tracked_index.get(name.decode("utf-8", "replace"))
+        cdef object index = self.parameters.index.get(name.decode("utf-8", "replace"))
         return index is not None and values is not None and index < len(values) and values[index] is not None
 
     def new_greetings(self, str notice):
         """The configuration is a new one: startup packets are read again, and `notice` is told at login."""
-        self.startups.clear()
-        self.ready = (notice_message(notice) if notice else b"") + b"Z\0\0\0\x05I"
+        self.greetings.startups.clear()
+        self.greetings.ready = (notice_message(notice) if notice else b"") + b"Z\0\0\0\x05I"
 
     def report_bug(self, stream, error):
         """Log an exception that serving a stream, or doing something else, has raised."""
@@ -524,7 +539,7 @@ cdef class Engine:
 
     def client_of(self, bytes key):
         """The client that has this cancel key, or None."""
-        return self.by_key.get(key)
+        return self.cancel_keys.by_key.get(key)
 
     def make_pool(self, Database db, User user):
         """pool_for() for Python."""
@@ -577,12 +592,12 @@ cdef int put_client(Text line, Client c) except -1:
     line.raw(b"/", 1)
     line.put(user or "(nouser)")
     line.raw(b"@", 1)
-    if not c.is_unix:
-        return line.address(c.address)
+    if not c.peer.is_unix:
+        return line.address(c.peer.address)
     line.raw(b"unix(", 5)
-    line.number(c.peer_pid)
+    line.number(c.peer.peer_pid)
     line.raw(b"):", 2)
-    return line.number(c.listen_port)
+    return line.number(c.peer.listen_port)
 
 
 cdef int put_server(Text line, Server s) except -1:
@@ -593,9 +608,9 @@ cdef int put_server(Text line, Server s) except -1:
     line.raw(b"/", 1)
     line.put(s.pool.user.name)
     line.raw(b"@", 1)
-    if s.peer_addr is not None and ":" in s.peer_addr:
-        line.put(f"[{s.peer_addr}]")
+    if s.ends.peer_addr is not None and ":" in s.ends.peer_addr:
+        line.put(f"[{s.ends.peer_addr}]")
     else:
-        line.put(str(s.host) if s.peer_addr is None else s.peer_addr)
+        line.put(str(s.ends.host) if s.ends.peer_addr is None else s.ends.peer_addr)
     line.raw(b":", 1)
-    return line.number(s.peer_port)
+    return line.number(s.ends.peer_port)

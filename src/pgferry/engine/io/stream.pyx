@@ -22,7 +22,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcpy
 
-from pgferry.engine.io.buffer cimport Memory, keep_unsent, enlarge, free_in, free_out, hold, sent
+from pgferry.engine.io.buffer cimport Memory, enlarge, free_in, free_out, hold, keep_unsent, sent
 from pgferry.engine.io.output cimport Output
 from pgferry.engine.io.sys cimport (
     EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, MSG_DONTWAIT,

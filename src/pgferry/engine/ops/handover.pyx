@@ -43,7 +43,7 @@ def movable_servers(Engine engine, int limit):
         pool = <Pool>item
         if pool.waiting.count or pool.kind != POOL_CLIENTS:
             continue
-        for s in pool.idle.items():
+        for s in pool.endpoint.idle.items():
             if is_movable_server(<Server>s):
                 found.append(s)
                 if len(found) >= limit:
@@ -54,11 +54,12 @@ def movable_servers(Engine engine, int limit):
 cdef bint is_movable(Client c) except -1:
     if c.state != CL_IDLE or c.server is not None or c.login is not None or c.tunnel is not None or c.fd < 0:
         return False
-    if c.held.size or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.query_start or c.pins:
+    if c.held.size or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.times.query_start or c.pin.pins:
         return False
-    if c.pending or c.inbox or c.awaited or c.deallocating or c.early or getattr(c, "tls", None) is not None:
+    if (c.names.pending or c.subscription.inbox or c.subscription.awaited or c.names.deallocating
+            or c.subscription.early or getattr(c, "tls", None) is not None):
         return False
-    if c.kept.channels or c.start.channels or c.reset_due is not None:
+    if c.tracker.kept.channels or c.tracker.start.channels or c.names.reset_due is not None:
         return False
     found = c.db.found.get(c.pool.user.name)
     return found is None or isinstance(found[0], str)
@@ -67,11 +68,13 @@ cdef bint is_movable(Client c) except -1:
 cdef bint is_movable_server(Server s) except -1:
     if s.state != SV_IDLE or s.client is not None or s.login is not None or not s.is_clean() or s.close_needed:
         return False
-    if s.cancels or s.job is not None or s.touched or s.unlisted or s.ddl or s.barrier_needed or s.fd < 0:
+    if (s.cancels or s.job is not None or s.probe.touched or s.probe.unlisted or s.unsure.ddl
+            or s.relay.barrier_needed or s.fd < 0):
         return False
-    if s.restoring:
+    if s.replay.restoring:
         return False
-    return (getattr(s, "tls", None) is None and not s.kept.channels and not s.ddl and not s.fence and s.announced == 0
+    return (getattr(s, "tls", None) is None and not s.kept.channels and not s.unsure.ddl and not s.current.fence
+            and s.last.announced == 0
             and s.held.size == 0)
 
 
@@ -83,15 +86,15 @@ def describe_client(Client c):
     found = c.db.found.get(pool.user.name)
     return {
         "kind": "client", "database": c.db.name, "login_user": c.user.name, "pool_user": pool.user.name,
-        "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.start_vars),
-        "kept": c.kept.settings, "start": c.start.settings, "sql": sql_as_data(c.sql),
-        "vars_unchecked": bool(c.vars_unchecked), "kept_unchecked": bool(c.kept_unchecked),
-        "statements": [[name, engine.table.describe(st)] for name, st in (c.statements or {}).items()],
-        "unnamed": c.unnamed, "unnamed_settings": (
-            settings_as_data(c.unnamed_settings) if c.unnamed_settings is not None else None),
-        "key": c.cancel_key, "address": c.address, "unix": bool(c.is_unix),
-        "peer": [c.peer_pid, c.peer_uid], "port": c.listen_port, "connected": c.connect_time,
-        "accepted": c.accepted, "idle_since": c.idle_since, "requested": c.request_time,
+        "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.tracker.start_vars),
+        "kept": c.tracker.kept.settings, "start": c.tracker.start.settings, "sql": sql_as_data(c.tracker.sql),
+        "vars_unchecked": bool(c.tracker.vars_unchecked), "kept_unchecked": bool(c.tracker.kept_unchecked),
+        "statements": [[name, engine.table.describe(st)] for name, st in (c.names.statements or {}).items()],
+        "unnamed": c.names.unnamed, "unnamed_settings": (
+            settings_as_data(c.names.unnamed_settings) if c.names.unnamed_settings is not None else None),
+        "key": c.peer.cancel_key, "address": c.peer.address, "unix": bool(c.peer.is_unix),
+        "peer": [c.peer.peer_pid, c.peer.peer_uid], "port": c.peer.listen_port, "connected": c.times.connect_time,
+        "accepted": c.times.accepted, "idle_since": c.times.idle_since, "requested": c.times.request_time,
         "keys": list(pool.user.keys) if pool.user.keys is not None else None,
         "found": list(found) if found is not None else None,
     }
@@ -101,23 +104,24 @@ def describe_server(Server s):
     """Everything about an idle server but its socket. It serves nobody any more: see forget_moved() and take_back()."""
     cdef Pool pool = s.pool
     cdef StatementTable table
-    pool.idle.remove(s)
+    pool.endpoint.idle.remove(s)
     s.pause(PAUSE_WAIT)
-    family, address = s.address
+    family, address = s.ends.address
     table = s.prepared.table
     statements = [table.describe(st) for number, st in table.by_number.items() if s.prepared.touch(<uint64_t>number)]
     return {
         "kind": "server", "database": pool.db.name, "pool_user": pool.user.name,
-        "vars": by_name(pool.engine, s.vars), "welcome": pool.welcome,
-        "base_vars": by_name(pool.engine, pool.base_vars) if pool.base_vars is not None else None,
-        "reset_vars": by_name(pool.engine, pool.reset_vars) if pool.reset_vars is not None else None,
-        "start_settings": pool.start_settings, "start_sql": sql_as_data(pool.start_sql),
-        "kept": s.kept.settings, "sql": sql_as_data(s.sql), "version": s.version, "statements": statements,
-        "strained": list(s.prepared.strained or ()), "key": s.cancel_key,
-        "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.host,
-        "peer": [s.peer_addr, s.peer_port], "own": [s.own_addr, s.own_port],
-        "connected": s.connect_time, "created": s.created, "since": s.since,
-        "last_user": s.last_user.name if s.last_user is not None else None,
+        "vars": by_name(pool.engine, s.vars), "welcome": pool.endpoint.welcome,
+        "base_vars": by_name(pool.engine, pool.endpoint.base_vars) if pool.endpoint.base_vars is not None else None,
+        "reset_vars": by_name(pool.engine, pool.endpoint.reset_vars) if pool.endpoint.reset_vars is not None else None,
+        "start_settings": pool.endpoint.start_settings, "start_sql": sql_as_data(pool.endpoint.start_sql),
+        "kept": s.kept.settings, "sql": sql_as_data(s.sql), "version": s.login_parameters.version,
+        "statements": statements,
+        "strained": list(s.prepared.strained or ()), "key": s.ends.cancel_key,
+        "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.ends.host,
+        "peer": [s.ends.peer_addr, s.ends.peer_port], "own": [s.ends.own_addr, s.ends.own_port],
+        "connected": s.ends.connect_time, "created": s.ends.created, "since": s.since,
+        "last_user": s.last.last_user.name if s.last.last_user is not None else None,
     }
 
 
@@ -154,7 +158,7 @@ def take_back(Stream stream):
 
 
 cdef dict by_name(Engine engine, tuple values):
-    return {engine.tracked[i]: value for i, value in enumerate(values) if value is not None}
+    return {engine.parameters.names[i]: value for i, value in enumerate(values) if value is not None}
 
 
 # --- the new process ----------------------------------------------------------------------------------------------
@@ -196,30 +200,31 @@ cdef int describe_here(Client c, about) except -1:
     """Take over what the other process has said of its client."""
     cdef Engine engine = c.engine
     cdef Statement st
-    c.is_unix, c.address, c.listen_port = about["unix"], about["address"], about["port"]
-    c.peer_pid, c.peer_uid = about["peer"]
-    c.connect_time, c.accepted, c.request_time = about["connected"], about["accepted"], about["requested"]
-    c.idle_since = about["idle_since"]
+    c.peer.is_unix, c.peer.address, c.peer.listen_port = about["unix"], about["address"], about["port"]
+    c.peer.peer_pid, c.peer.peer_uid = about["peer"]
+    c.times.connect_time = about["connected"]
+    c.times.accepted = about["accepted"]
+    c.times.request_time = about["requested"]
+    c.times.idle_since = about["idle_since"]
     c.vars = in_order(engine, about["vars"])
-    c.start_vars = in_order(engine, about["start_vars"])
-    c.kept = engine.states.intern(about["kept"], frozenset())
-    c.start = engine.states.intern(about["start"], frozenset())
-    c.sql = engine.table.described_sql(about["sql"])
-    c.vars_unchecked, c.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
-    c.unnamed = about["unnamed"]
+    c.tracker.start_vars = in_order(engine, about["start_vars"])
+    c.tracker.kept = engine.states.intern(about["kept"], frozenset())
+    c.tracker.start = engine.states.intern(about["start"], frozenset())
+    c.tracker.sql = engine.table.described_sql(about["sql"])
+    c.tracker.vars_unchecked, c.tracker.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
+    c.names.unnamed = about["unnamed"]
     if about["unnamed_settings"] is not None:
-        c.unnamed_settings = engine.table.described(about["unnamed_settings"])
+        c.names.unnamed_settings = engine.table.described(about["unnamed_settings"])
     if about["statements"]:
-        c.statements = {}
+        c.names.statements = {}
         for name, described in about["statements"]:
             st = statement(engine, c.db, described)
             engine.table.acquire(st)
-            c.statements[name] = st
-    c.cancel_key = about["key"]
-    if c.cancel_key is not None:
-        engine.by_key[c.cancel_key] = c
-    c.session = c.pool.mode == MODE_SESSION
-    c.welcomed = True
+            c.names.statements[name] = st
+    c.peer.cancel_key = about["key"]
+    if c.peer.cancel_key is not None:
+        engine.cancel_keys.by_key[c.peer.cancel_key] = c
+    c.session = c.pool.settings.mode == MODE_SESSION
     return 0
 
 
@@ -232,12 +237,12 @@ def accept_server(Engine engine, about, int fd):
     cdef Database db = database_of(engine, about["database"])
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Server s
-    if pool.welcome is None and about["welcome"] is not None and about["base_vars"] is not None:
-        pool.welcome = about["welcome"]
-        pool.base_vars = in_order(engine, about["base_vars"])
-        pool.reset_vars = in_order(engine, about["reset_vars"])
-        pool.start_settings = about["start_settings"]
-        pool.start_sql = engine.table.described_sql(about["start_sql"])
+    if pool.endpoint.welcome is None and about["welcome"] is not None and about["base_vars"] is not None:
+        pool.endpoint.welcome = about["welcome"]
+        pool.endpoint.base_vars = in_order(engine, about["base_vars"])
+        pool.endpoint.reset_vars = in_order(engine, about["reset_vars"])
+        pool.endpoint.start_settings = about["start_settings"]
+        pool.endpoint.start_sql = engine.table.described_sql(about["start_sql"])
         pool.greet_anew()
     s = ServerConnection(engine.loop, pool)
     pool.slots.take(0)
@@ -259,21 +264,21 @@ cdef int describe_server_here(Server s, about) except -1:
     s.vars = in_order(engine, about["vars"])
     s.kept = engine.states.intern(about["kept"], frozenset())
     s.sql = engine.table.described_sql(about["sql"])
-    s.version = about["version"]
+    s.login_parameters.version = about["version"]
     if about["last_user"] is not None:
-        s.last_user = engine.host.user(about["last_user"])
-    s.foreign = True            # sequences may remember values of a client that nobody knows here
+        s.last.last_user = engine.host.user(about["last_user"])
+    s.last.foreign = True            # sequences may remember values of a client that nobody knows here
     for described in about["statements"]:
         s.prepared.add(statement(engine, s.pool.db, described).number)
     if about["strained"]:
         s.prepared.strained = dict.fromkeys(about["strained"], 0)
-    s.cancel_key = about["key"]
+    s.ends.cancel_key = about["key"]
     address = about["address"]
-    s.address = (about["family"], tuple(address) if isinstance(address, list) else address)
-    s.host = about["host"]
-    s.peer_addr, s.peer_port = about["peer"]
-    s.own_addr, s.own_port = about["own"]
-    s.connect_time, s.created, s.since = about["connected"], about["created"], about["since"]
+    s.ends.address = (about["family"], tuple(address) if isinstance(address, list) else address)
+    s.ends.host = about["host"]
+    s.ends.peer_addr, s.ends.peer_port = about["peer"]
+    s.ends.own_addr, s.ends.own_port = about["own"]
+    s.ends.connect_time, s.ends.created, s.since = about["connected"], about["created"], about["since"]
     s.status = s.xact = b"I"
     return 0
 
@@ -311,7 +316,7 @@ cdef Pool pool_of(Engine engine, Database db, str name):
 
 cdef tuple in_order(Engine engine, dict values):
     """Tracked values by name as this process has them; what it does not track is dropped."""
-    return engine.same_vars(tuple([values.get(name) for name in engine.tracked]))
+    return engine.same_vars(tuple([values.get(name) for name in engine.parameters.names]))
 
 
 cdef Statement statement(Engine engine, Database db, described):

@@ -23,11 +23,11 @@ from pgferry.engine.shared.ledger cimport Counter
 def new_client(Engine engine):
     """A client that has just been accepted, on a unix socket that does not exist."""
     cdef Client c = ClientConnection(engine.loop, engine)
-    c.is_unix = True
-    c.address = b""
-    c.listen_port = 6432
+    c.peer.is_unix = True
+    c.peer.address = b""
+    c.peer.listen_port = 6432
     new_login(c)
-    engine.logins.append(c)
+    engine.connecting.logins.append(c)
     return c
 
 
@@ -74,22 +74,23 @@ def facts(Stream s):
 def server_facts(Server s):
     """What the relay knows of a server."""
     return {
-        "passing": s.passing, "copy_in": s.copy_in, "copy_ended": s.copy_ended, "skipping": s.skipping,
-        "barrier_needed": s.barrier_needed, "advance_due": s.advance_due, "unnamed": s.unnamed,
+        "passing": s.relay.passing, "copy_in": s.relay.copy_in, "copy_ended": s.relay.copy_ended,
+        "skipping": s.relay.skipping,
+        "barrier_needed": s.relay.barrier_needed, "advance_due": s.relay.advance_due, "unnamed": s.unnamed,
         "prepared": prepared(s.prepared),
     }
 
 
 def leave_unlisted(Server s):
     """The client that it serves, or has served last, may have left settings there whose names nobody knows."""
-    s.unlisted = True
+    s.probe.unlisted = True
 
 
 def client_facts(Client c):
     """What the relay knows of a client."""
-    statements = c.statements if c.statements is not None else {}
+    statements = c.names.statements if c.names.statements is not None else {}
     return {
-        "passing": c.passing, "pending": list(c.pending or ()), "unnamed": c.unnamed,
+        "passing": c.passing, "pending": list(c.names.pending or ()), "unnamed": c.names.unnamed,
         "waiting": bool(c.paused & (PAUSE_WAIT | PAUSE_NEWS)),
         "statements": {name: (<Statement>st).number for name, st in statements.items()},
     }

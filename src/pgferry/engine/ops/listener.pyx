@@ -108,9 +108,9 @@ cdef class Listener(Service):
                 self.loop.report(self, error)
             else:
                 self.loop.failed(c, error)
-        if self.engine.logins.count > self.engine.max_client_conn + HALF_OPEN:
+        if self.engine.connecting.logins.count > self.engine.settings.max_client_conn + HALF_OPEN:
             # The oldest has had the most time: who means it is in after milliseconds.
-            c = <Client>self.engine.logins.head
+            c = <Client>self.engine.connecting.logins.head
             try:
                 c.close(TOO_MANY, TOO_MANY)
             except Exception as error:
@@ -120,18 +120,18 @@ cdef class Listener(Service):
     cdef int welcome(self, Client c, int fd, bytes address) except -1:
         cdef ucred cred
         cdef socklen_t size = sizeof(cred)
-        c.listen_port = self.port
+        c.peer.listen_port = self.port
         if self.is_unix:
-            c.is_unix = True
-            c.address = b""
-            c.peer_uid = -1
+            c.peer.is_unix = True
+            c.peer.address = b""
+            c.peer.peer_uid = -1
             if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0:
-                c.peer_pid = cred.pid
-                c.peer_uid = cred.uid
+                c.peer.peer_pid = cred.pid
+                c.peer.peer_uid = cred.uid
         else:
-            c.address = address
+            c.peer.address = address
         new_login(c)
         c.unauthenticated = True
-        self.engine.logins.append(c)
+        self.engine.connecting.logins.append(c)
         c.attach(fd, EPOLLIN)
         return 0

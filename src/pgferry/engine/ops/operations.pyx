@@ -18,7 +18,7 @@ def chosen(Engine engine, Database db):
 def pause(Engine engine, Database db):
     """Stop handing out servers (of one database, or all) and close those that are free."""
     if db is None:
-        engine.paused = True
+        engine.phase.paused = True
     else:
         db.paused = True
     close_free(engine, db, "pause mode")
@@ -41,7 +41,7 @@ def close_free(Engine engine, Database db, str reason):
     cdef Pool pool
     for item in chosen(engine, db):
         pool = <Pool>item
-        for group in (pool.idle, pool.used, pool.fresh):
+        for group in (pool.endpoint.idle, pool.endpoint.used, pool.endpoint.fresh):
             for s in group.items():
                 (<Server>s).close(reason)
 
@@ -49,7 +49,7 @@ def close_free(Engine engine, Database db, str reason):
 def unpause(Engine engine, Database db):
     """End of PAUSE; for one database also of KILL."""
     if db is None:
-        engine.paused = False
+        engine.phase.paused = False
     else:
         db.paused = False
     resume(engine, db)
@@ -68,7 +68,7 @@ def close_needed_total(Engine engine, Database db):
 def client_total(Engine engine):
     """How many clients are left, those that are logging in too, console clients not."""
     cdef Pool pool
-    cdef int n = engine.closing.count + engine.logins.count
+    cdef int n = engine.connecting.closing.count + engine.connecting.logins.count
     for item in engine.pools():
         pool = <Pool>item
         n += pool.clients.count + pool.waiting.count + pool.logging_in.count
@@ -84,7 +84,7 @@ def replace_servers(Pool pool, str reason):
         if not s.internal:
             s.close_needed = True
             s.close_reason = reason
-    for group in (pool.fresh, pool.idle, pool.used):
+    for group in (pool.endpoint.fresh, pool.endpoint.idle, pool.endpoint.used):
         for s in group.items():
             s.close(reason)
 
@@ -105,7 +105,7 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
         for s in pool.servers():
             s.close_needed = True
             s.close_reason = reason
-        for group in (pool.fresh, pool.idle, pool.used):
+        for group in (pool.endpoint.fresh, pool.endpoint.idle, pool.endpoint.used):
             for s in group.items():
                 s.close("connect string changed" if s.login is not None else reason)
         end_replaced(pool)
@@ -118,11 +118,11 @@ def leave_addresses(Engine engine, str host, addresses):
     for item in engine.pools():
         pool = <Pool>item
         for s in pool.servers():
-            if s.host != host or s.peer_addr not in addresses:
+            if s.ends.host != host or s.ends.peer_addr not in addresses:
                 continue
             s.close_needed = True
             s.close_reason = "obsolete connection"
-            if s.home is pool.fresh or s.home is pool.idle or s.home is pool.used:
+            if s.home is pool.endpoint.fresh or s.home is pool.endpoint.idle or s.home is pool.endpoint.used:
                 s.close(s.close_reason)
         end_replaced(pool)
 
@@ -153,7 +153,7 @@ def kill_client(Engine engine, long long number):
                 if c.id == number:
                     c.close("admin forced disconnect", "admin forced disconnect")
                     return True
-    for c in engine.consoles.items():
+    for c in engine.connecting.consoles.items():
         if c.id == number:
             c.close("admin forced disconnect", "admin forced disconnect")
             return True
@@ -164,20 +164,21 @@ def welcome_of(Pool pool):
     """What a new client of this pool starts with, as a message: ParameterStatus messages, tracked values as a login
     and as RESET leads to them, what connect_query has left. None: no server has logged in yet.
     """
-    if pool.welcome is None:
+    if pool.endpoint.welcome is None:
         return None
-    return {"untracked": pool.welcome, "values": pool.base_vars, "reset_values": pool.reset_vars,
-            "settings": list(pool.start_settings.items()), "prepared": sql_as_data(pool.start_sql)}
+    return {"untracked": pool.endpoint.welcome, "values": pool.endpoint.base_vars,
+            "reset_values": pool.endpoint.reset_vars,
+            "settings": list(pool.endpoint.start_settings.items()), "prepared": sql_as_data(pool.endpoint.start_sql)}
 
 
 def take_welcome(Pool pool, message):
     """Another worker's welcome_of(): clients of a full pool need not wait for a server just to log in."""
-    if pool.welcome is not None or pool.removed or len(message["values"]) != len(pool.engine.tracked):
+    if pool.endpoint.welcome is not None or pool.removed or len(message["values"]) != len(pool.engine.parameters.names):
         return
-    pool.welcome = message["untracked"]
-    pool.base_vars, pool.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
-    pool.start_settings = dict(message["settings"])
-    pool.start_sql = pool.engine.table.described_sql(message["prepared"])
+    pool.endpoint.welcome = message["untracked"]
+    pool.endpoint.base_vars, pool.endpoint.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
+    pool.endpoint.start_settings = dict(message["settings"])
+    pool.endpoint.start_sql = pool.engine.table.described_sql(message["prepared"])
     pool.greet_anew()
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)
@@ -194,6 +195,6 @@ def forget(Stream stream, reason=None):
     """Close a client that only wanted something done (a cancel request), without a word to it."""
     cdef Client c = <Client?>stream
     if c.state < CL_CLOSING:
-        if reason is not None and c.engine.log_disconnections:
-            c.engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.accepted)}s)")
+        if reason is not None and c.engine.settings.log_disconnections:
+            c.engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.times.accepted)}s)")
         finish_closing(c)

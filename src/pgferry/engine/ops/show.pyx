@@ -35,8 +35,8 @@ def client_row(Client c):
     cdef double now = c.loop.now
     cdef Server s = c.server
     cdef bint waiting = c.state == CL_WAITING or (c.state == CL_LOGIN and is_replication(c))
-    cdef double start = c.wait_start if waiting else c.query_start
-    host, port = c.remote() if not c.is_unix else ("unix", c.listen_port)
+    cdef double start = c.times.wait_start if waiting else c.times.query_start
+    host, port = c.remote() if not c.peer.is_unix else ("unix", c.peer.listen_port)
     own, own_port = c.local()
     state = "waiting" if waiting else "active" if c.state == CL_ACTIVE else "idle"
     row = stream_fields(c)
@@ -44,13 +44,13 @@ def client_row(Client c):
         "type": "C", "user": login_user(c), "database": login_database(c), "replication": replication(c),
         "state": state,
         "sock_state": "cl_login" if c.state == CL_LOGIN else "cl_waiting" if c.state == CL_WAITING else "cl_active",
-        "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.connect_time,
-        "request_time": time.time() - (now - c.request_time) if c.request_time else 0.0,
+        "addr": host, "port": port, "local_addr": own, "local_port": own_port, "connect_time": c.times.connect_time,
+        "request_time": time.time() - (now - c.times.request_time) if c.times.request_time else 0.0,
         "wait_us": int((now - start) * 1e6) if start else 0, "close_needed": 0, "ptr": f"0x{c.id:x}",
-        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer_pid,
+        "link": f"0x{s.id:x}" if s is not None else "", "remote_pid": c.peer.peer_pid,
         "tls": c.tls.info if c.tls is not None else "",
         "application_name": application_name(c.engine, c.vars),
-        "prepared_statements": len(c.statements) if c.statements is not None else 0, "id": c.id,
+        "prepared_statements": len(c.names.statements) if c.names.statements is not None else 0, "id": c.id,
     })
     row["pkt_remain"] = c.passing
     return row
@@ -85,7 +85,7 @@ cdef str login_database(Client c):
 
 
 cdef str application_name(Engine engine, tuple vars):
-    cdef int index = engine.tracked_index["application_name"]
+    cdef int index = engine.parameters.index["application_name"]
     if vars is None or len(vars) <= index or vars[index] is None:
         return ""
     return vars[index].decode("utf-8", "replace")
@@ -102,16 +102,18 @@ def server_row(Server s):
     row.update({
         "type": "S", "user": s.pool.user.name, "database": s.pool.db.name,
         "replication": REPLICATION[s.replication], "state": state,
-        "sock_state": sock_state, "addr": s.peer_addr or "", "port": s.peer_port, "local_addr": s.own_addr or "",
-        "local_port": s.own_port, "connect_time": s.connect_time, "request_time": time.time() - (now - s.since),
-        "wait_us": int((now - c.query_start) * 1e6) if c is not None and c.query_start else 0,
+        "sock_state": sock_state, "addr": s.ends.peer_addr or "", "port": s.ends.peer_port,
+        "local_addr": s.ends.own_addr or "",
+        "local_port": s.ends.own_port, "connect_time": s.ends.connect_time,
+        "request_time": time.time() - (now - s.since),
+        "wait_us": int((now - c.times.query_start) * 1e6) if c is not None and c.times.query_start else 0,
         "close_needed": int(s.close_needed), "ptr": f"0x{s.id:x}", "link": f"0x{c.id:x}" if c is not None else "",
-        "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0,
+        "remote_pid": int.from_bytes(s.ends.cancel_key[:4], "big") if s.ends.cancel_key else 0,
         "tls": s.tls.info if s.tls is not None else "",
         "application_name": application_name(s.pool.engine, s.vars), "prepared_statements": s.prepared.count,
         "id": s.id,
     })
-    row["pkt_remain"] = s.passing
+    row["pkt_remain"] = s.relay.passing
     return row
 
 
@@ -128,9 +130,9 @@ cdef list client_streams(Engine engine, bint with_logins):
         found += pool.clients.items() + pool.waiting.items()
         if with_logins or pool.ordinary is not None:
             found += pool.logging_in.items()
-    found += engine.consoles.items()
+    found += engine.connecting.consoles.items()
     if with_logins:
-        found += engine.logins.items()
+        found += engine.connecting.logins.items()
     return found
 
 
@@ -189,16 +191,17 @@ def pools(Engine engine):
         # Replication clients wait in their login; SHOW POOLS adds their pool to the ordinary one.
         queue = pool.waiting if pool.ordinary is None else pool.logging_in
         oldest = queue.head
-        wait = engine.loop.now - (<Client>oldest).wait_start if oldest is not None else 0.0
+        wait = engine.loop.now - (<Client>oldest).times.wait_start if oldest is not None else 0.0
         hosts = pool.db.conf.hosts
         rows.append({
             "database": pool.db.name, "user": pool.user.name, "cl_active": pool.clients.count,
-            "cl_waiting": queue.count, "cl_active_cancel_req": len(pool.cancels_sent),
-            "cl_waiting_cancel_req": len(pool.cancels_waiting), "sv_active": pool.active.count,
-            "sv_active_cancel": len(pool.cancels_sent), "sv_being_canceled": pool.being_canceled.count,
-            "sv_idle": pool.idle.count, "sv_used": pool.used.count, "sv_tested": pool.tested.count,
-            "sv_login": pool.fresh.count, "maxwait_us": int(wait * 1e6),
-            "pool_mode": MODE_NAMES[(pool.ordinary or pool).mode],
+            "cl_waiting": queue.count, "cl_active_cancel_req": len(pool.cancels.sent),
+            "cl_waiting_cancel_req": len(pool.cancels.waiting), "sv_active": pool.endpoint.active.count,
+            "sv_active_cancel": len(pool.cancels.sent), "sv_being_canceled": pool.endpoint.being_canceled.count,
+            "sv_idle": pool.endpoint.idle.count, "sv_used": pool.endpoint.used.count,
+            "sv_tested": pool.endpoint.tested.count,
+            "sv_login": pool.endpoint.fresh.count, "maxwait_us": int(wait * 1e6),
+            "pool_mode": MODE_NAMES[(pool.ordinary or pool).settings.mode],
             "load_balance_hosts": (pool.db.conf.load_balance_hosts or "round-robin") if len(hosts) > 1 else None,
         })
     return rows
@@ -259,15 +262,16 @@ def worker(Engine engine):
 
 def lists(Engine engine):
     """The figures of SHOW LISTS that a worker knows."""
-    cdef int logging_in = engine.logins.count, used_clients = engine.consoles.count, free = 0, used = 0
+    cdef int logging_in = engine.connecting.logins.count, used_clients = engine.connecting.consoles.count
+    cdef int free = 0, used = 0
     cdef Pool pool
     found = engine.pools()
     for item in found:
         pool = <Pool>item
         logging_in += pool.logging_in.count
         used_clients += pool.clients.count + pool.waiting.count
-        free += pool.idle.count + pool.used.count
-        used += pool.server_count() - pool.idle.count - pool.used.count
+        free += pool.endpoint.idle.count + pool.endpoint.used.count
+        used += pool.server_count() - pool.endpoint.idle.count - pool.endpoint.used.count
     return [{"databases": len(engine.databases), "users": len(engine.users), "peers": 0, "pools": len(found),
              "peer_pools": 0, "free_clients": 0, "used_clients": used_clients, "login_clients": logging_in,
              "free_servers": free, "used_servers": used, "dns_names": 0, "dns_zones": 0, "dns_queries": 0,
@@ -279,14 +283,15 @@ def mem(Engine engine):
     cdef Reactor loop = engine.loop
     found = engine.pools()
     n_servers = sum([pool.total_servers for pool in found])
-    n_clients = engine.logins.count + engine.consoles.count + engine.closing.count + sum(
+    without_pool = engine.connecting.logins.count + engine.connecting.consoles.count + engine.connecting.closing.count
+    n_clients = without_pool + sum(
         [(<Pool>pool).clients.count + (<Pool>pool).waiting.count + (<Pool>pool).logging_in.count for pool in found])
     n_statements = sum([(<Server>s).prepared.count for pool in found for s in pool.servers()])
     kinds = [
         ("user_cache", User, len(engine.users)), ("credentials_cache", User, 0),
         ("db_cache", Database, len(engine.databases)),
         ("peer_cache", User, 0), ("peer_pool_cache", Pool, 0), ("pool_cache", Pool, len(found)),
-        ("outstanding_request_cache", Cancel, len(engine.cancels)), ("server_cache", Server, n_servers),
+        ("outstanding_request_cache", Cancel, len(engine.cancel_keys.cancels)), ("server_cache", Server, n_servers),
         ("client_cache", Client, n_clients),
     ]
     rows = [{"name": name, "size": kind.__basicsize__, "used": used, "free": 0, "memtotal": kind.__basicsize__ * used}
@@ -294,8 +299,8 @@ def mem(Engine engine):
     size = loop.memory.bytes // loop.memory.buffers if loop.memory.buffers else loop.memory.chunk
     rows.append({"name": "iobuf_cache", "size": size, "used": loop.memory.buffers, "free": 0,
                  "memtotal": loop.memory.bytes})
-    rows.append({"name": "var_list_cache", "size": 56 + 8 * len(engine.tracked), "used": n_clients + n_servers,
-                 "free": 0, "memtotal": (56 + 8 * len(engine.tracked)) * (n_clients + n_servers)})
+    rows.append({"name": "var_list_cache", "size": 56 + 8 * len(engine.parameters.names), "used": n_clients + n_servers,
+                 "free": 0, "memtotal": (56 + 8 * len(engine.parameters.names)) * (n_clients + n_servers)})
     rows.append({"name": "server_prepared_statement_cache", "size": 16, "used": n_statements, "free": 0,
                  "memtotal": 16 * n_statements})
     return rows + session_memory(engine)
@@ -314,16 +319,16 @@ cdef list session_memory(Engine engine):
     for pool in engine.pools():
         for item in (<Pool>pool).clients.items() + (<Pool>pool).waiting.items():
             c = <Client>item
-            if c.restore is not None:
-                add(found, "session_restore", 1, len(c.restore.message or b""))
-            if c.sql is not None:
-                texts = {name: value[0] for name, value in c.sql.items()}
-                add(found, "sql_prepared_statement", len(c.sql), size_of(texts, frozenset()))
-            if c.inbox:
-                add(found, "pending_notification", len(c.inbox), c.held_size)
+            if c.tracker.restore is not None:
+                add(found, "session_restore", 1, len(c.tracker.restore.message or b""))
+            if c.tracker.sql is not None:
+                texts = {name: value[0] for name, value in c.tracker.sql.items()}
+                add(found, "sql_prepared_statement", len(c.tracker.sql), size_of(texts, frozenset()))
+            if c.subscription.inbox:
+                add(found, "pending_notification", len(c.subscription.inbox), c.subscription.held_size)
     for item in engine.databases.values():
         db = <Database>item
-        add(found, "statement_verdict", len(db.verdicts), db.verdict_bytes)
+        add(found, "statement_verdict", len(db.catalog.verdicts), db.catalog.verdict_bytes)
     return [{"name": name + "_cache", "size": total // used if used else 0, "used": used, "free": 0,
              "memtotal": total} for name, (used, total) in found.items()]
 
@@ -343,11 +348,11 @@ def pins(Engine engine):
     for pool in engine.pools():
         for item in (<Pool>pool).clients.items():
             c = <Client>item
-            if c.pins and c.server is not None:
+            if c.pin.pins and c.server is not None:
                 rows.append({
                     "database": c.pool.db.name, "user": c.pool.user.name, "client": f"0x{c.id:x}",
                     "server": f"0x{c.server.id:x}", "reasons": pin_reasons(c),
-                    "age_us": int((c.loop.now - c.pinned_at) * 1e6), "transactions": c.pinned_xacts,
+                    "age_us": int((c.loop.now - c.pin.pinned_at) * 1e6), "transactions": c.pin.pinned_xacts,
                     "application_name": application_name(engine, c.vars),
                 })
     return rows
@@ -380,18 +385,18 @@ def client_state(Engine engine, int64_t client_id):
     def row(kind, name, value, source):
         rows.append({"kind": kind, "name": name, "value": value, "source": source})
 
-    for name, value in sorted(c.start.settings.items()):
+    for name, value in sorted(c.tracker.start.settings.items()):
         row("start", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "startup")
-    for name, value in sorted(c.kept.settings.items()):
-        if c.start.settings.get(name) == value:
+    for name, value in sorted(c.tracker.kept.settings.items()):
+        if c.tracker.start.settings.get(name) == value:
             continue
         kind = "role" if name in (b"role", b"session_authorization") else "setting"
         row(kind, name.decode("utf-8", "replace"), value.lstrip(b"\0").decode("utf-8", "replace"),
             "session" if value[:1] == b"\0" else "probe")
-    for name, value in sorted((c.sql or {}).items()):
+    for name, value in sorted((c.tracker.sql or {}).items()):
         row("prepared", name.decode("utf-8", "replace"), value[0].decode("utf-8", "replace"), "probe")
-    for name in sorted(c.kept.channels):
+    for name in sorted(c.tracker.kept.channels):
         row("listen", name.decode("utf-8", "replace"), "", "probe")
-    if c.pins:
+    if c.pin.pins:
         row("pin", pin_reasons(c), c.reason or "", "probe")
     return rows

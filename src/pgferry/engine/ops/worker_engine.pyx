@@ -22,9 +22,9 @@ cdef class WorkerEngine(Engine):
         return pool
 
     cdef CatalogReader reader_of(self, Database db):
-        if db.catalog is None:
-            db.catalog = InternalCatalogReader(self, db)
-        return db.catalog
+        if db.catalog.reader is None:
+            db.catalog.reader = InternalCatalogReader(self, db)
+        return db.catalog.reader
 
     cdef object listener_of(self, Database db):
         if db.hub is None:

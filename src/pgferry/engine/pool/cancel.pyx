@@ -105,14 +105,14 @@ cdef class Cancel(Request):
         self.server = client.server
 
     cdef bytes key_to_send(self):
-        return self.server.cancel_key
+        return self.server.ends.cancel_key
 
     cdef bint wanted(self) except -1:
         """Whether the query may still run."""
         return self.client.server is self.server and self.server.plan.size() > 0
 
     cdef int start(self) except -1:
-        family, address = self.server.address
+        family, address = self.server.ends.address
         try:
             self.connect_to(family, address)
         except OSError as error:
@@ -143,7 +143,7 @@ cdef class Cancel(Request):
     cdef int begin_tls(self) except -1:
         if self.server.tls is None:
             return self.finish()        # it has been closed meanwhile
-        return start_tls(self, self.server.tls.ssl.context, False, self.server.host)
+        return start_tls(self, self.server.tls.ssl.context, False, self.server.ends.host)
 
     cdef int on_secure(self) except -1:
         return self.send()
@@ -173,13 +173,13 @@ cdef class Cancel(Request):
         if self.closed:
             return 0
         self.detach()
-        pool.engine.cancels.discard(self)
-        if self in pool.cancels_waiting:
-            pool.cancels_waiting.remove(self)
-        if self in pool.cancels_sent:
-            pool.cancels_sent.remove(self)
+        pool.engine.cancel_keys.cancels.discard(self)
+        if self in pool.cancels.waiting:
+            pool.cancels.waiting.remove(self)
+        if self in pool.cancels.sent:
+            pool.cancels.sent.remove(self)
         self.done()
-        if self.sent and pool.engine.log_connections:
+        if self.sent and pool.engine.settings.log_connections:
             pool.engine.say(s, "LOG", "successfully sent cancel request")
         if under_way:
             s.cancels -= 1
@@ -194,39 +194,39 @@ def request(Engine engine, bytes key, done):
     An unknown key, an idle client and a server that is not doing the client's own work are passed over in silence,
     as PostgreSQL does.
     """
-    cdef Client c = engine.by_key.get(key)
+    cdef Client c = engine.cancel_keys.by_key.get(key)
     cdef Server s
     cdef Cancel cancel
     if c is None or c.server is None:
         done()
         return
     s = c.server
-    if s.plan.size() == 0 or s.cancel_key is None or (
+    if s.plan.size() == 0 or s.ends.cancel_key is None or (
             s.plan.front().flags & F_SWALLOW and s.plan.front().kind == K_QUERY):
         done()
         return
     cancel = Cancel(engine.loop, c, done)
-    engine.cancels.add(cancel)
-    c.pool.cancels_waiting.append(cancel)
+    engine.cancel_keys.cancels.add(cancel)
+    c.pool.cancels.waiting.append(cancel)
     start_waiting(c.pool)
 
 
 cdef int start_waiting(Pool pool) except -1:
     """Send the requests that wait, oldest first, at most twice pool_size at a time."""
     cdef Cancel cancel
-    if pool.cancels_starting:
+    if pool.cancels.starting:
         return 0            # called by the finish() of one that could not be sent: the loop below goes on
-    pool.cancels_starting = True
+    pool.cancels.starting = True
     try:
-        while pool.cancels_waiting and (pool.size <= 0 or len(pool.cancels_sent) < 2 * pool.size):
-            cancel = pool.cancels_waiting.pop(0)
+        while pool.cancels.waiting and (pool.settings.size <= 0 or len(pool.cancels.sent) < 2 * pool.settings.size):
+            cancel = pool.cancels.waiting.pop(0)
             if cancel.wanted() and cancel.server.state != SV_GONE:
-                pool.cancels_sent.append(cancel)
+                pool.cancels.sent.append(cancel)
                 cancel.start()
             else:
                 cancel.finish()
     finally:
-        pool.cancels_starting = False
+        pool.cancels.starting = False
     return 0
 
 
@@ -242,10 +242,10 @@ cdef int distrust(Server s) except -1:
 cdef int check_timeouts(Engine engine) except -1:
     """Drop requests that have waited longer than cancel_wait_timeout, and connections that hang."""
     cdef Request request
-    cdef double limit = engine.cancel_wait_timeout
+    cdef double limit = engine.settings.cancel_wait_timeout
     if limit <= 0:
         return 0
-    for request in list(engine.cancels):
+    for request in list(engine.cancel_keys.cancels):
         if engine.loop.now - request.asked > limit:
             request.late()
     return 0

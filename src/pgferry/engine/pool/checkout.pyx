@@ -21,23 +21,23 @@ cdef Server pick(Pool pool, Client c):
     cdef Server s, found = None
     cdef Stream at
     cdef int n = 0, fit, best = -1
-    if pool.db.sequences:
-        at = pool.idle.head
+    if pool.db.catalog.sequences:
+        at = pool.endpoint.idle.head
         while at is not None:
             s = <Server>at
-            if s.last_client == c.id and s.id == c.last_server:
+            if s.last.last_client == c.id and s.id == c.last_server:
                 return s                # it may know the client's sequence values
             at = at.next
-    at = pool.idle.head if pool.engine.round_robin else pool.idle.tail
+    at = pool.endpoint.idle.head if pool.engine.settings.round_robin else pool.endpoint.idle.tail
     while at is not None and n < SCAN_IDLE:
         s = <Server>at
         fit = 0 if needs_scrub(c, s) else 2
-        if pool.engine.round_robin:
+        if pool.engine.settings.round_robin:
             at = at.next
         else:
             fit += s.vars is c.vars
             at = at.prev
-        if fit == 3 and s.kept is c.kept or fit == 2 and pool.engine.round_robin:
+        if fit == 3 and s.kept is c.tracker.kept or fit == 2 and pool.engine.settings.round_robin:
             return s
         if fit > best:
             best = fit
@@ -50,20 +50,21 @@ cdef bint acquire_server(Client c) except -1:
     """Link the client to a server now, or queue it. False: queued, or refused and closed."""
     cdef Pool pool = c.pool
     cdef Engine engine = c.engine
-    if pool.waiting.count == 0 and pool.idle.count and pool.may_start() and is_ready(pool):
+    if pool.waiting.count == 0 and pool.endpoint.idle.count and pool.may_start() and is_ready(pool):
         link(c, pick(pool, c))
         return True
-    if engine.shutdown == WAIT_FOR_SERVERS:
+    if engine.phase.shutdown == WAIT_FOR_SERVERS:
         c.close("server shutting down", "server shutting down")
         return False
-    if pool.last_login_failed and pool.server_count() == pool.fresh.count and pool.last_error is not None:
+    if (pool.endpoint.last_login_failed and pool.server_count() == pool.endpoint.fresh.count
+            and pool.endpoint.last_error is not None):
         c.close("server login failed", "server login has been failing, cached error: %s "
-                "(server_login_retry)" % pool.last_error[1][:99])
+                "(server_login_retry)" % pool.endpoint.last_error[1][:99])
         # Nobody else may be there to try again.
         pool.start_server(True)
         return False
     c.state = CL_WAITING
-    c.wait_start = engine.loop.now
+    c.times.wait_start = engine.loop.now
     c.wait_notified = False
     c.pause(PAUSE_WAIT)
     pool.waiting.append(c)
@@ -79,25 +80,26 @@ cdef int link(Client c, Server s) except -1:
     cdef double now = c.loop.now
     cdef str due = None
     cdef bint overdue = False
-    cdef bint anew = s.unlisted and s.last_client != c.id       # else what nobody knows of is the client's own
+    # else what nobody knows of is the client's own
+    cdef bint anew = s.probe.unlisted and s.last.last_client != c.id
     if s.client is not None or c.server is not None or s.plan.size() or s.status != b"I":
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
         pool.clients.append(c)
-        pool.stats.wait_time += now - c.wait_start
-        record(pool.times.counts[TIME_WAIT], now - c.wait_start)
+        pool.stats.wait_time += now - c.times.wait_start
+        record(pool.times.counts[TIME_WAIT], now - c.times.wait_start)
     else:
         pool.times.counts[TIME_WAIT][0] += 1
-    pool.active.append(s)
+    pool.endpoint.active.append(s)
     s.state = SV_ACTIVE
     s.priority = False
     s.client = c
     c.server = s
-    c.linked_at = now
+    c.times.linked_at = now
     c.state = CL_ACTIVE
-    c.session = pool.mode == MODE_SESSION
-    c.judged = not c.session and pool.session_state != STATE_IGNORE
-    c.tracking = c.judged or not c.session and (pool.engine.max_prepared > 0 or c.statements is not None)
+    c.session = pool.settings.mode == MODE_SESSION
+    c.judged = not c.session and pool.settings.session_state != STATE_IGNORE
+    c.tracking = c.judged or not c.session and (pool.engine.settings.max_prepared > 0 or c.names.statements is not None)
     if c.judged:
         if is_overdue(pool.db, now):
             overdue = True
@@ -108,18 +110,19 @@ cdef int link(Client c, Server s) except -1:
         due = scrub_due(c, s, overdue)
     s.since = now
     c.turns_here = 0
-    c.portals = None
+    c.names.portals = None
     c.former_server = c.last_server
     c.last_server = s.id
-    if s.last_client != c.id or s.id != c.former_server:    # the client's own values of before are not the last ones
-        s.foreign = s.foreign or s.last_client != 0
-        s.last_client = c.id
-    s.last_user = c.user
+    # the client's own values of before are not the last ones
+    if s.last.last_client != c.id or s.id != c.former_server:
+        s.last.foreign = s.last.foreign or s.last.last_client != 0
+        s.last.last_client = c.id
+    s.last.last_user = c.user
     pool.stats.server_assignment_count += 1
     if due is not None:
         c.pool.count("scrubs", due)
         return begin_scrub(c, s)
-    if c.vars is not s.vars or c.kept is not s.kept or anew or (s.foreign and c.may_read_sequences()):
+    if c.vars is not s.vars or c.tracker.kept is not s.kept or anew or (s.last.foreign and c.may_read_sequences()):
         bring(c, s, anew)
     return 0
 
@@ -129,9 +132,9 @@ cdef int link_waiting(Pool pool) except -1:
     cdef Client c
     if not pool.may_start() or not is_ready(pool):
         return 0
-    while pool.waiting.count and pool.idle.count:
+    while pool.waiting.count and pool.endpoint.idle.count:
         c = <Client>pool.waiting.head
         link(c, pick(pool, c))
-        if c.server is None or not (c.server.scrubbing or (c.proving and c.server.plan.size())):
+        if c.server is None or not (c.server.last.scrubbing or (c.tracker.proving and c.server.plan.size())):
             c.unpause(PAUSE_WAIT)
     return 0

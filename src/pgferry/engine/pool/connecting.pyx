@@ -18,19 +18,19 @@ cdef int start_wanted(Pool pool) except -1:
     if not pool.may_start() or pool.removed:
         return 0
     while True:
-        need = pool.waiting.count - pool.fresh.count - pool.tested.count
-        if pool.idle.count and not is_ready(pool):
-            need -= pool.idle.count     # these wait for the catalog, too
-        if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
+        need = pool.waiting.count - pool.endpoint.fresh.count - pool.endpoint.tested.count
+        if pool.endpoint.idle.count and not is_ready(pool):
+            need -= pool.endpoint.idle.count     # these wait for the catalog, too
+        if pool.logging_in.count and pool.endpoint.welcome is None and pool.endpoint.fresh.count == 0:
             need = max(need, 1)
         need += pool.other_demand()
         if need <= 0:
             return 0
-        if pool.used.count:
-            if engine.check_query is None:
-                (<Server>pool.used.tail).make_available()
+        if pool.endpoint.used.count:
+            if engine.settings.check_query is None:
+                (<Server>pool.endpoint.used.tail).make_available()
             else:
-                test(<Server>pool.used.tail, engine.check_query, P_CHECK)
+                test(<Server>pool.endpoint.used.tail, engine.settings.check_query, P_CHECK)
             continue
         if not pool.start_server(False):
             return 0
@@ -39,19 +39,20 @@ cdef int start_wanted(Pool pool) except -1:
 cdef bint open_server(Pool pool, bint only_free) except -1:
     """Open one more connection if every limit allows it; only_free: evict nobody for it."""
     cdef Engine engine = pool.engine
-    cdef int limit = pool.size
+    cdef int limit = pool.settings.size
     cdef double now = engine.loop.now
     cdef Client oldest
     cdef bint reserve = False
-    if engine.shutdown == WAIT_FOR_SERVERS or now < pool.retry_at or pool.fresh.count >= PARALLEL_LOGINS:
+    if (engine.phase.shutdown == WAIT_FOR_SERVERS or now < pool.endpoint.retry_at
+            or pool.endpoint.fresh.count >= PARALLEL_LOGINS):
         return False
-    if pool.fresh.count and (pool.last_connect_failed or pool.last_login_failed):
+    if pool.endpoint.fresh.count and (pool.endpoint.last_connect_failed or pool.endpoint.last_login_failed):
         return False
-    if limit > 0 and pool.reserve_size > 0 and engine.reserve_timeout > 0 and pool.waiting.count:
+    if limit > 0 and pool.settings.reserve_size > 0 and engine.settings.reserve_timeout > 0 and pool.waiting.count:
         oldest = <Client>pool.waiting.head
-        if now - oldest.wait_start >= engine.reserve_timeout:
+        if now - oldest.times.wait_start >= engine.settings.reserve_timeout:
             reserve = pool.slots.total() >= limit
-            limit += pool.reserve_size
+            limit += pool.settings.reserve_size
     if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):
         pool.blocked = BLOCKED_BY_POOL
         return False
@@ -94,7 +95,7 @@ cdef bint evict(Pool pool, bint by_user) except -1:
         other = <Pool>candidate
         if other is pool or (by_user and other.user is not pool.user):
             continue
-        for group in (other.idle, other.used):
+        for group in (other.endpoint.idle, other.endpoint.used):
             s = <Server>(<StreamList>group).head
             if s is not None and (found is None or s.since < found.since):
                 found = s

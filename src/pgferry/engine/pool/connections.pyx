@@ -17,7 +17,7 @@ from pgferry.engine.pool.checkout cimport acquire_server
 from pgferry.engine.pool.endings cimport (
     client_gone, client_hung_up, close_client, close_server, fail_server, finish_closing, server_gone,
 )
-from pgferry.engine.pool.release cimport offer_server, finish_own_query, release_server
+from pgferry.engine.pool.release cimport finish_own_query, offer_server, release_server
 from pgferry.engine.server.login cimport server_connected, server_login_feed, server_secure
 from pgferry.engine.server.relay cimport server_feed
 from pgferry.engine.server.splice cimport splice_on
@@ -39,7 +39,7 @@ cdef class ServerConnection(Server):
         return server_feed(self, data, n)
 
     cdef int on_ready(self) except -1:
-        if self.epollin_off and self.passing and splice_on(self):
+        if self.epollin_off and self.relay.passing and splice_on(self):
             return 0
         return Stream.on_ready(self)
 
@@ -78,9 +78,9 @@ cdef class ServerConnection(Server):
         cdef Job job = self.job
         if job is not None:
             return job.logged_in(self)
-        pool.last_connect_failed = pool.last_login_failed = False
-        pool.last_error = None
-        pool.retry_at = 0
+        pool.endpoint.last_connect_failed = pool.endpoint.last_login_failed = False
+        pool.endpoint.last_error = None
+        pool.endpoint.retry_at = 0
         for c in pool.logging_in.items():
             (<Client>c).login.finish(c)
         offer_server(self)

@@ -35,14 +35,14 @@ cdef bint is_between(Client c) noexcept:
 
 cdef bint is_streaming(Client c) noexcept:
     """Whether it reads a stream of changes that could end here: whoever reads one can go on from where it was."""
-    return (c.pool.ordinary is not None and c.server is not None and c.server.copy_in == COPY_BOTH
-            and c.server.passing == 0 and c.passing == 0)
+    return (c.pool.ordinary is not None and c.server is not None and c.server.relay.copy_in == COPY_BOTH
+            and c.server.relay.passing == 0 and c.passing == 0)
 
 
 def begin(Engine engine, double seconds):
     """Let go of everybody who does nothing now; the others follow, at the latest after so many seconds."""
-    engine.shutdown = DRAINING
-    engine.drain_until = engine.loop.now + seconds / 2
+    engine.phase.shutdown = DRAINING
+    engine.phase.drain_until = engine.loop.now + seconds / 2
     go_on(engine, seconds, True)
 
 
@@ -53,18 +53,18 @@ def go_on(Engine engine, double seconds, bint first=False):
     cdef Counter others = engine.ledger.counter("draining")
     cdef int n = 0
     cdef list streams = []
-    cdef bint over = engine.loop.now >= engine.drain_until
-    if over and engine.shutdown == DRAINING:
+    cdef bint over = engine.loop.now >= engine.phase.drain_until
+    if over and engine.phase.shutdown == DRAINING:
         over = False
-        engine.shutdown = URGENT
-        engine.drain_until += seconds / 2
+        engine.phase.shutdown = URGENT
+        engine.phase.drain_until += seconds / 2
     for item in engine.pools():
         pool = <Pool>item
         n += pool.waiting.count + pool.logging_in.count
         for stream in pool.clients.items():
             c = <Client>stream
-            if (c.server is None and c.state == CL_IDLE and in_pause(c, c.idle_since)) or (
-                    (c.session or c.pins) and is_between(c) and in_pause(c, c.request_time)):
+            if (c.server is None and c.state == CL_IDLE and in_pause(c, c.times.idle_since)) or (
+                    (c.session or c.pin.pins) and is_between(c) and in_pause(c, c.times.request_time)):
                 c.close(REASON, TEXT, "57P01")
             elif is_streaming(c):
                 streams.append(c)

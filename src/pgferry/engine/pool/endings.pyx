@@ -33,15 +33,15 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     if c.login is not None:
         c.login.abandon(c)
     c.state = CL_CLOSING
-    c.closed_at = c.loop.now
+    c.times.closed_at = c.loop.now
     c.pause(PAUSE_CLOSE)
     if error is not None and not (s is not None and torn(s)):
-        if engine.log_pooler_errors:
+        if engine.settings.log_pooler_errors:
             engine.say(c, "WARNING", f"pooler error: {error}")
         message = error_message("FATAL", sqlstate, error)
         c.put(message, len(message))
-    if engine.log_disconnections:
-        say_closing(engine, c, reason, c.loop.now - c.accepted)
+    if engine.settings.log_disconnections:
+        say_closing(engine, c, reason, c.loop.now - c.times.accepted)
     c.login = None          # only now: the lines above name who tried to log in
     if s is not None:
         part_from_server(c, s)
@@ -50,7 +50,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
         c.tunnel = None
     forget_client(c)
     c.held.size = 0
-    engine.closing.append(c)
+    engine.connecting.closing.append(c)
     if not c.blocked and not c.broken:
         c.flush()
     if c.unsent() == 0 or c.broken:
@@ -80,7 +80,7 @@ cdef int part_from_server(Client c, Server s) except -1:
     s.unpause(PAUSE_PEER)
     if scrubs_only(s):
         return finish_alone(s)
-    if only_probed(s) and not half_sent and not c.pins & CANNOT_ASK and not s.asked & CANNOT_ASK:
+    if only_probed(s) and not half_sent and not c.pin.pins & CANNOT_ASK and not s.probe.asked & CANNOT_ASK:
         c.pool.count("scrubs", "client left")
         return scrub(s)         # behind the probe
     if s.status == b"T" or s.status == b"E":
@@ -96,29 +96,29 @@ cdef bint asks_only(Server s) noexcept:
 
 cdef bint only_probed(Server s) noexcept:
     """Whether nothing but a probe is under way."""
-    return (asks_only(s) and s.xact == b"I" and s.held.size == 0 and s.passing == 0
+    return (asks_only(s) and s.xact == b"I" and s.held.size == 0 and s.relay.passing == 0
             and s.unsent() == 0 and not s.broken and not s.closed)
 
 
 cdef int forget_client(Client c) except -1:
     """Take the client out of every count and map."""
     cdef Engine engine = c.engine
-    if c.cancel_key is not None:
-        engine.by_key.pop(c.cancel_key, None)
-    if c.statements is not None:
-        for st in c.statements.values():
+    if c.peer.cancel_key is not None:
+        engine.cancel_keys.by_key.pop(c.peer.cancel_key, None)
+    if c.names.statements is not None:
+        for st in c.names.statements.values():
             engine.table.release(<Statement>st)
-        c.statements = None
-    for op in c.pending or ():
+        c.names.statements = None
+    for op in c.names.pending or ():
         if op[0] == "remove":
             engine.table.release(<Statement>op[2])
         elif op[0] == "add" and op[3] is not None:
             engine.table.release(<Statement>op[3])
     unpin(c)
     stop_listening(c)
-    c.pending = None
-    c.last_statement = None
-    c.unnamed = None
+    c.names.pending = None
+    c.names.last_statement = None
+    c.names.unnamed = None
     if c.counted:
         c.counted = False
         engine.client_count.give()
@@ -167,15 +167,15 @@ cdef int close_server(Server s, str reason) except -1:
         s.client = None
         c.server = None
     count_end(pool.engine, "server", reason)
-    if pool.engine.log_disconnections:
-        say_closing(pool.engine, s, reason, s.loop.now - s.created)
+    if pool.engine.settings.log_disconnections:
+        say_closing(pool.engine, s, reason, s.loop.now - s.ends.created)
     if s.state != SV_LOGIN and not s.broken and s.unsent() == 0 and s.fd >= 0 and s.status:
         s.put(b"X\0\0\0\4", 5)
         s.flush()
     forget_closes(s)
     s.state = SV_GONE
     forget_unsure(s)
-    if s.ddl:
+    if s.unsure.ddl:
         end_defining(s)
     s.login = None
     if s.home is not None:
@@ -202,7 +202,7 @@ cdef int close_server(Server s, str reason) except -1:
 
 cdef bint torn(Server s) noexcept:
     """Whether the client has part of a message: an error of ours would be taken for the rest of it."""
-    return s.passing != 0 and s.passing_on
+    return s.relay.passing != 0 and s.relay.passing_on
 
 
 cdef int forget_closes(Server s) except -1:
@@ -241,12 +241,12 @@ cdef int server_gone(Server s) except -1:
         return 0
     if scrubs_only(s):
         return lose_scrubbed(s, "server conn crashed?")
-    if s.streamed and s.plan.size():
+    if s.relay.streamed and s.plan.size():
         return s.fail("end of replication", None)   # so PostgreSQL ends a stream when it is shut down
     if s.client is not None and s.plan.size() and try_elsewhere(s, s.client, "server conn crashed?"):
         return 0
     if s.client is not None and s.xact == b"I" and s.client.state == CL_ACTIVE and (
-            asks_only(s) or (s.client.pins and s.plan.size() == 0)):
+            asks_only(s) or (s.client.pin.pins and s.plan.size() == 0)):
         return state_lost(s)
     return s.fail("server conn crashed?", "server conn crashed?")
 
@@ -256,12 +256,12 @@ cdef int state_lost(Server s) except -1:
     cdef Client c = s.client
     cdef str text
     unhold(c)                   # while the catalog is read nobody has asked yet; that is no state
-    if s.plan.size() or c.pins == 0:
+    if s.plan.size() or c.pin.pins == 0:
         text = f"server connection lost before PostgreSQL told what it held of the session, after {c.reason}"
     else:
         text = f"server connection lost, and with it session state: {pin_reasons(c)}, by {c.reason}"
-    if s.error is not None:
-        text += f": {s.error.get('M', '?')}"
+    if s.injected.error is not None:
+        text += f": {s.injected.error.get('M', '?')}"
     c.pool.count("losses", c.reason or "")
     s.client = None
     s.status = 0

@@ -119,7 +119,7 @@ cdef class Forward(Request):
             again = Forward(self.loop, self.peer, self.key, self.done)
             again.asked = self.asked
             self.done = lambda: None
-            self.peer.engine.cancels.add(again)
+            self.peer.engine.cancel_keys.cancels.add(again)
             self.peer.places.take(0)
             self.peer.sent.add(again)
             targets = self.targets
@@ -133,13 +133,13 @@ cdef class Forward(Request):
         if self.closed:
             return 0
         self.detach()
-        peer.engine.cancels.discard(self)
+        peer.engine.cancel_keys.cancels.discard(self)
         if self in peer.sent:
             peer.sent.discard(self)
             peer.places.give()
         else:
             peer.waiting.remove(self)
-        if self.sent and peer.engine.log_connections:
+        if self.sent and peer.engine.settings.log_connections:
             self.say("LOG", "successfully sent cancel request")
         self.done()
         return peer.start_waiting()
@@ -158,34 +158,34 @@ cdef class Forward(Request):
 def configure(Engine engine, int own_id, wanted):
     """Take over peer_id and [peers]; `wanted` gives (id, host, port, size). Requests under way go on."""
     cdef Peer peer
-    cdef dict former = engine.peers
-    engine.peer_id = own_id
-    engine.peers = {}
+    cdef dict former = engine.cancel_keys.peers
+    engine.cancel_keys.peer_id = own_id
+    engine.cancel_keys.peers = {}
     for number, host, port, size in wanted:
         peer = former.get(number) or Peer(engine, number)
         peer.host, peer.port, peer.size = host, port, size
-        engine.peers[number] = peer
+        engine.cancel_keys.peers[number] = peer
 
 
 def destination(Engine engine, bytes key):
     """The id of the peer whose client this key names; 0 when it is our own, or there are no peers."""
     cdef int number
-    if engine.peer_id == 0 or len(key) != 8 or key in engine.by_key:
+    if engine.cancel_keys.peer_id == 0 or len(key) != 8 or key in engine.cancel_keys.by_key:
         return 0
     number = key[1] | key[2] << 8
-    return 0 if number == engine.peer_id else number
+    return 0 if number == engine.cancel_keys.peer_id else number
 
 
 def own_key(Engine engine, bytes key):
     """The key as we gave it to our client, whatever hops the request has behind it."""
-    if engine.peer_id == 0 or len(key) != 8 or key in engine.by_key:
+    if engine.cancel_keys.peer_id == 0 or len(key) != 8 or key in engine.cancel_keys.by_key:
         return key
     return key[:7] + bytes([key[7] | HOPS])
 
 
 def forward(Engine engine, bytes key, int number, done):
     """Pass a request on; done() when that is over. Returns why it cannot be passed on, or None."""
-    cdef Peer peer = engine.peers.get(number)
+    cdef Peer peer = engine.cancel_keys.peers.get(number)
     cdef Forward request
     if key[7] & HOPS == 0:
         return TTL_EXHAUSTED
@@ -193,7 +193,7 @@ def forward(Engine engine, bytes key, int number, done):
         return NO_PEER
     peer.used = True
     request = Forward(engine.loop, peer, key[:7] + bytes([key[7] - 1]), done)
-    engine.cancels.add(request)
+    engine.cancel_keys.cancels.add(request)
     peer.waiting.append(request)
     peer.start_waiting()
     return None
@@ -201,14 +201,14 @@ def forward(Engine engine, bytes key, int number, done):
 
 def start_waiting(Engine engine):
     """Every tick: places that other workers have given back are ours to take."""
-    for peer in engine.peers.values():
+    for peer in engine.cancel_keys.peers.values():
         (<Peer>peer).start_waiting()
 
 
 def pools(Engine engine):
     """Rows of SHOW PEER_POOLS."""
     rows = []
-    for number, peer in engine.peers.items():
+    for number, peer in engine.cancel_keys.peers.items():
         if not peer.used:
             continue
         active, waiting, connecting = peer.counts()

@@ -38,7 +38,7 @@ cdef int release_server(Server s) except -1:
         return 0
     session_over = c.state >= CL_CLOSING
     if not session_over and (c.session or c.passing):
-        if not (c.session and s.close_needed and s.pool.engine.fast_close and s.status == b"I"):
+        if not (c.session and s.close_needed and s.pool.engine.settings.fast_close and s.status == b"I"):
             return 0
         c.close("database configuration changed", "database configuration changed")
         return 0
@@ -47,42 +47,43 @@ cdef int release_server(Server s) except -1:
     if session_over:
         if s.replication:
             return s.pool.part(c, s)
-        if c.pins or s.touched or is_outdated(c, s):
+        if c.pin.pins or s.probe.touched or is_outdated(c, s):
             return leave_dirty(c, s)
     elif c.judged:
         if is_outdated(c, s):
             note_outdated(c, s)
-        if s.unsure and hold(c, s) and not (s.touched & <uint32_t>LISTEN and listens(c)):
+        if s.unsure.unsure and hold(c, s) and not (s.probe.touched & <uint32_t>LISTEN and listens(c)):
             return stay_pinned(c)
-        if s.touched:
+        if s.probe.touched:
             ask(c, s)
             if s.plan.size() or s.client is not c:
                 return 0
-    if c.pins and not session_over:
+    if c.pin.pins and not session_over:
         return stay_pinned(c)
     s.client = None
     c.server = None
-    s.known = None
+    s.unsure.known = None
     if c.state == CL_ACTIVE:
         c.state = CL_IDLE
-        c.idle_since = c.loop.now
-    c.dropped = None
+        c.times.idle_since = c.loop.now
+    c.names.dropped = None
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
-    if (c.inbox is not None or c.fence_passed) and not session_over:
+    if (c.subscription.inbox is not None or c.subscription.fence_passed) and not session_over:
         flush_inbox(c)
     return after_use(s, c.session)
 
 
 cdef inline bint is_outdated(Client c, Server s) noexcept:
     """Whether what the client has run may have done something else than was known when it was sent."""
-    return s.known is not None and c.judged and (s.known is not c.db.knowledge or c.db.unread) and not s.unsure
+    return s.unsure.known is not None and c.judged and (s.unsure.known is not c.db.catalog.knowledge
+                                                        or c.db.catalog.unread) and not s.unsure.unsure
 
 
 cdef int stay_pinned(Client c) except -1:
     """The client keeps its server between transactions."""
-    c.pinned_xacts += 1
-    c.idle_since = c.loop.now
+    c.pin.pinned_xacts += 1
+    c.times.idle_since = c.loop.now
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     flush_inbox(c)
     return 0
@@ -93,10 +94,10 @@ cdef int leave_dirty(Client c, Server s) except -1:
     s.client = None
     c.server = None
     s.unpause(PAUSE_PEER)       # the client may never take its last bytes
-    if c.pins & CANNOT_ASK or s.touched & CANNOT_ASK:
+    if c.pin.pins & CANNOT_ASK or s.probe.touched & CANNOT_ASK:
         return s.close("client left state that cannot be undone")
     if "scrub" in c.engine.omit:
-        s.touched = 0
+        s.probe.touched = 0
         return s.make_available()
     c.pool.count("scrubs", "client left")
     return scrub(s)
@@ -107,11 +108,11 @@ cdef int after_use(Server s, bint session) except -1:
     cdef Engine engine = s.pool.engine
     if session:
         s.kept = None           # nobody has looked
-    if s.barrier_needed:
-        s.reset_pending = session
+    if s.relay.barrier_needed:
+        s.relay.reset_pending = session
         return test(s, b"", P_BARRIER)
-    if engine.reset_query and (session or engine.reset_always):
-        return test(s, engine.reset_query, P_RESET)
+    if engine.settings.reset_query and (session or engine.settings.reset_always):
+        return test(s, engine.settings.reset_query, P_RESET)
     if not session and s.kept is not None and s.kept.rest is not None:
         return test(s, taken_off(s.kept), P_LIMITS)
     return s.make_available()
@@ -120,7 +121,7 @@ cdef int after_use(Server s, bint session) except -1:
 cdef int test(Server s, bytes text, int purpose) except -1:
     s.state = SV_TESTED
     s.since = s.loop.now
-    s.pool.tested.append(s)
+    s.pool.endpoint.tested.append(s)
     s.query(text, purpose)
     return s.flush()
 
@@ -129,24 +130,24 @@ cdef str reason_to_close(Server s):
     """Why a free server must not be used again; None when it may."""
     cdef Pool pool = s.pool
     cdef Engine engine = pool.engine
-    cdef double age = s.loop.now - s.created
+    cdef double age = s.loop.now - s.ends.created
     if s.close_needed:
         return s.close_reason or "close_needed"
     if s.ending:
         return "server conn crashed?"
     if pool.removed or pool.db.removed:
         return "connect string changed"
-    if engine.paused or pool.db.paused:
+    if engine.phase.paused or pool.db.paused:
         return "pause mode"
-    if engine.shutdown == WAIT_FOR_SERVERS:
+    if engine.phase.shutdown == WAIT_FOR_SERVERS:
         return "server shutting down"
-    if s.state != SV_LOGIN and age >= pool.lifetime and s.loop.now >= pool.lifetime_kill_at:
-        pool.lifetime_kill_at = s.loop.now + pool.lifetime / max(pool.size, 1)
+    if s.state != SV_LOGIN and age >= pool.settings.lifetime and s.loop.now >= pool.lifetime_kill_at:
+        pool.lifetime_kill_at = s.loop.now + pool.settings.lifetime / max(pool.settings.size, 1)
         return "server lifetime over"
     if pool.give_back > 0:
         pool.give_back -= 1
         return "slot given to another worker" if pool.heir is None else "slot given to a replication client"
-    if pool.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
+    if pool.settings.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
         return "too many servers in the pool"
     return None
 
@@ -155,7 +156,7 @@ cdef bint has_too_many(Pool pool) noexcept:
     """Whether the pool has had more servers than it may for a moment: workers that race for the last place count one
     too many, until they have seen it.
     """
-    if pool.slots.total() <= pool.size + pool.reserve_size:
+    if pool.slots.total() <= pool.settings.size + pool.settings.reserve_size:
         pool.over_since = 0
         return False
     if pool.over_since == 0:
@@ -173,20 +174,20 @@ cdef int offer_server(Server s) except -1:
     if s.cancels:
         # The request may still reach PostgreSQL: whoever used this server now could be cancelled by it.
         s.state = SV_BEING_CANCELED
-        return pool.being_canceled.append(s)
+        return pool.endpoint.being_canceled.append(s)
     s.state = SV_IDLE
     s.priority = True
     if pool.take_idle(s):
         return 0
-    if pool.session_state != STATE_IGNORE and pool.mode != MODE_SESSION:
+    if pool.settings.session_state != STATE_IGNORE and pool.settings.mode != MODE_SESSION:
         keep_up(pool.db, pool.engine)
     if pool.waiting.count and pool.may_start():
-        pool.idle.append(s)
+        pool.endpoint.idle.append(s)
         return pool.serve_waiting()
-    if pool.engine.check_query is not None and pool.engine.check_delay <= 0:
+    if pool.engine.settings.check_query is not None and pool.engine.settings.check_delay <= 0:
         s.state = SV_USED
-        return pool.used.append(s)
-    return pool.idle.append(s)
+        return pool.endpoint.used.append(s)
+    return pool.endpoint.idle.append(s)
 
 
 # --- answers to queries of pgferry's own -------------------------------------------------------------------------
@@ -240,7 +241,7 @@ cdef int on_limits(Server s, Client c, dict failed) except -1:
 cdef int on_barrier(Server s, Client c, dict failed) except -1:
     if failed is not None:
         return s.close("test query failed")
-    return after_use(s, s.reset_pending)
+    return after_use(s, s.relay.reset_pending)
 
 
 cdef int on_check(Server s, Client c, dict failed) except -1:
@@ -253,9 +254,9 @@ cdef int on_reset(Server s, Client c, dict failed) except -1:
     """server_reset_query, or a DISCARD ALL, is answered."""
     if failed is not None:
         return s.close("reset query failed")
-    if s.scrubbing or resets_all(s.pool.engine.reset_query):
+    if s.last.scrubbing or resets_all(s.pool.engine.settings.reset_query):
         scrubbed(s)
-    elif s.pool.mode != MODE_SESSION and s.pool.session_state != STATE_IGNORE:
+    elif s.pool.settings.mode != MODE_SESSION and s.pool.settings.session_state != STATE_IGNORE:
         return scrub(s)         # what it has reset, and what not, nobody knows
     return s.make_available()
 
@@ -270,7 +271,7 @@ cdef int probed(Server s, Client c, dict failed) except -1:
     if c is None:
         return 0
     if failed is None:
-        s.tries = 0
+        s.probe.tries = 0
         return answered_probe(s)
     if probe_again(c, s, failed):
         return 0

@@ -4,9 +4,9 @@ from pgferry.engine.core.model cimport SCRUB_ALWAYS, SCRUB_ON_USER_CHANGE, Clien
 
 cdef inline bint needs_scrub(Client c, Server s) noexcept:
     """Whether the server has to be scrubbed before it serves this client."""
-    if s.last_user is c.user or s.last_user is None:
-        return (s.last_user is not None and s.pool.scrub == SCRUB_ALWAYS and s.last_client != c.id)
-    return s.pool.scrub >= SCRUB_ON_USER_CHANGE
+    if s.last.last_user is c.user or s.last.last_user is None:
+        return (s.last.last_user is not None and s.pool.settings.scrub == SCRUB_ALWAYS and s.last.last_client != c.id)
+    return s.pool.settings.scrub >= SCRUB_ON_USER_CHANGE
 
 
 cdef str scrub_due(Client c, Server s, bint overdue)

@@ -21,21 +21,22 @@ cdef str scrub_due(Client c, Server s, bint overdue):
     at the catalog in time.
     """
     if overdue and ran_unseen(s):
-        if s.last_client != c.id:
+        if s.last.last_client != c.id:
             return "catalog not looked at since"
         doubt_session(s)        # what is left there is the client's own
     if not needs_scrub(c, s) or "users" in c.engine.omit:
         return None
-    return "another user" if s.pool.scrub == SCRUB_ON_USER_CHANGE else "another client"
+    return "another user" if s.pool.settings.scrub == SCRUB_ON_USER_CHANGE else "another client"
 
 
 cdef int begin_scrub(Client c, Server s) except -1:
     """Wipe the server that was just linked to this client; the client goes on when that is answered."""
-    s.scrubbing = True
+    s.last.scrubbing = True
     c.pause(PAUSE_WAIT)
     s.query(b"DISCARD ALL", P_SCRUB)
     text = s.pool.db.conf.connect_query
-    if text and s.pool.session_state == STATE_IGNORE:   # else what it sets is part of the state that is brought
+    # else what it sets is part of the state that is brought
+    if text and s.pool.settings.session_state == STATE_IGNORE:
         s.query(text.encode("utf-8", "surrogateescape"), P_SCRUB)
     return s.flush()
 
@@ -53,9 +54,9 @@ cdef int scrub_answered(Server s, dict failed) except -1:
     scrubbed(s)
     if c is None:
         return s.make_available() if s.is_clean() else s.close("server was not ready")
-    s.last_user = c.user
+    s.last.last_user = c.user
     bring(c, s, False)
-    if s.plan.size() and c.proving:
+    if s.plan.size() and c.tracker.proving:
         return 0                # restoring lets it go on
     return c.unpause(PAUSE_WAIT)
 
@@ -68,7 +69,7 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
     if c is not None:
         c.server = None
         c.state = CL_WAITING
-        c.wait_start = c.loop.now
+        c.times.wait_start = c.loop.now
         c.wait_notified = False
         pool.waiting.push(c)
         c.unpause(PAUSE_PEER)
@@ -78,7 +79,7 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
 
 cdef bint scrubs_only(Server s) noexcept:
     """Whether the server owes the answers to begin_scrub() and nothing else; its client may leave without harm then."""
-    return (s.scrubbing and s.plan.size() and s.plan.front().kind == K_QUERY
+    return (s.last.scrubbing and s.plan.size() and s.plan.front().kind == K_QUERY
             and s.plan.front().flags & F_SWALLOW and s.plan.front().number == P_SCRUB)
 
 
@@ -86,4 +87,4 @@ cdef int finish_alone(Server s) except -1:
     """The client has left while its server was scrubbed for it."""
     s.state = SV_TESTED
     s.since = s.loop.now
-    return s.pool.tested.append(s)
+    return s.pool.endpoint.tested.append(s)

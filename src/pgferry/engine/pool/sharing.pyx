@@ -54,7 +54,7 @@ def balance(Engine engine):
         if pool.ordinary is not None:
             continue                # it counts with that one, and has nothing to give
         pool.wanting.put(of_pool.get(pool, 0))
-        give(engine, pool.wanting, pool.slots, pool.size, [pool])
+        give(engine, pool.wanting, pool.slots, pool.settings.size, [pool])
     for item in engine.databases.values():
         db = <Database>item
         if db.max_servers > 0:
@@ -78,11 +78,11 @@ cdef int needs(Pool pool) except -1:
         return 0
     if pool.ordinary is not None:
         return pool.other_demand()
-    while at is not None and n < ENOUGH and (none or now - (<Client>at).wait_start > PATIENCE):
+    while at is not None and n < ENOUGH and (none or now - (<Client>at).times.wait_start > PATIENCE):
         n += 1
         at = at.next
     n += pool.other_demand()
-    if pool.logging_in.count and pool.welcome is None and pool.fresh.count == 0:
+    if pool.logging_in.count and pool.endpoint.welcome is None and pool.endpoint.fresh.count == 0:
         n += 1
     return n
 
@@ -112,7 +112,7 @@ cdef int give(Engine engine, Counter wanting, Counter held, int limit, list pool
         pool = <Pool>item
         if pool.ordinary is not None:
             continue
-        if busiest is None or pool.active.count > busiest.active.count:
+        if busiest is None or pool.endpoint.active.count > busiest.endpoint.active.count:
             busiest = pool
     if busiest is not None:
         busiest.give_back = max(busiest.give_back, min(own, elsewhere))
@@ -126,7 +126,7 @@ cdef Server longest_idle(list pools):
         pool = <Pool>item
         if pool.waiting.count or pool.other_demand():
             continue
-        for group in (pool.idle, pool.used):
+        for group in (pool.endpoint.idle, pool.endpoint.used):
             s = <Server>(<StreamList>group).head
             if s is not None and (found is None or s.since < found.since):
                 found = s

@@ -32,18 +32,19 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return -2
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
-        if c.session or c.pins or c.passing or s.touched or s.skipping or not s.is_clean():
+        if c.session or c.pin.pins or c.passing or s.probe.touched or s.relay.skipping or not s.is_clean():
             return 1
         s.close_reason = "idle server got an error: " + fields.get("M", "?")
         return 0                    # the client has had its answer, and needs this server no more
-    if s.lone is not None:
+    if s.current.lone is not None:
         doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
-    if s.base and s.plan.size() == 1 and front.kind == K_QUERY:
-        s.base = None               # the RESET has not succeeded; in a batch it may have, before the Sync is here
-    s.own_turn = False
+    if s.injected.base and s.plan.size() == 1 and front.kind == K_QUERY:
+        # the RESET has not succeeded; in a batch it may have, before the Sync is here
+        s.injected.base = None
+    s.injected.own_turn = False
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
-            s.error = fields
+            s.injected.error = fields
             own_query_failed(s, front.number, fields, p[:n])
             return 0
         end_copy(s)
@@ -59,13 +60,13 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW
     drop_batch(s, p[:n] if own else None)
-    if s.discarded and c is not None:
+    if s.injected.discarded and c is not None:
         bring_base_again(c, s)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         # In front of the client's message (staging.end_own).
-        s.error = fields
+        s.injected.error = fields
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
@@ -102,9 +103,9 @@ cdef int keep_failure(Server s, bytes name, bytes message) except -1:
     said this.
     """
     if name is not None:
-        if s.failures is None:
-            s.failures = {}
-        s.failures[name] = message
+        if s.injected.failures is None:
+            s.injected.failures = {}
+        s.injected.failures[name] = message
     return 0
 
 
@@ -115,8 +116,8 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
     cdef Note note = s.plan.front_note()
     if note is not None and note.refusal is not None:
         instead = note.refusal
-    elif s.failures is not None and fields.get("C") == "26000":
-        for name, message in s.failures.items():
+    elif s.injected.failures is not None and fields.get("C") == "26000":
+        for name, message in s.injected.failures.items():
             if b'"' + name + b'"' in p[:n] or (name == b"" and is_unnamed(front) and b'"' not in p[:n]):
                 instead = message
     elif fields.get("C") == "55000" and c is not None and c.judged and c.former_server != s.id and (
@@ -142,12 +143,12 @@ cdef int drop_batch(Server s, bytes message) except -1:
     cdef uint32_t n = s.plan.size(), count = 0, i, _i
     while count < n and s.plan.at(count).kind != K_SYNC:
         count += 1
-    # Client operations of later batches, if any, are newer in client.pending: none are open (relay: stall),
+    # Client operations of later batches, if any, are newer in client.names.pending: none are open (relay: stall),
     # except unnamed ones, which are put aside while the failed ones are undone.
     cdef Client c = s.client
-    cdef object unnamed = c.unnamed if c is not None else None
+    cdef object unnamed = c.names.unnamed if c is not None else None
     cdef object unnamed_there = s.unnamed
-    cdef ParseSettings unnamed_settings = c.unnamed_settings if c is not None else None
+    cdef ParseSettings unnamed_settings = c.names.unnamed_settings if c is not None else None
     cdef bint touched = False
     cdef list later = put_aside(s, count)
     cdef Py_ssize_t noted = 0
@@ -161,14 +162,14 @@ cdef int drop_batch(Server s, bytes message) except -1:
         if message is not None and s.plan.at(i).flags & F_SWALLOW:
             keep_failure(s, own_name(s.plan.at(i), note), message)
         if s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
-            s.verifying = False
+            s.injected.verifying = False
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
-            s.asking = False
+            s.injected.asking = False
     for i in range(count, 0, -1):
         touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
     if c is not None and s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
-        c.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
+        c.names.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
     for _i in range(count):
         s.plan.pop()
     if s.plan.unnamed:
@@ -177,30 +178,30 @@ cdef int drop_batch(Server s, bytes message) except -1:
         for i in range(<uint32_t>len(later)):
             if touched and later[i][0] == "unnamed":
                 # Replaced again since: what was undone is what this one would go back to.
-                later[i] = ("unnamed", c.unnamed, c.unnamed_settings)
-                c.unnamed, c.unnamed_settings = unnamed, unnamed_settings
+                later[i] = ("unnamed", c.names.unnamed, c.names.unnamed_settings)
+                c.names.unnamed, c.names.unnamed_settings = unnamed, unnamed_settings
                 break
-        c.pending.extend(later)
+        c.names.pending.extend(later)
     if count == n:
-        s.skipping = True
+        s.relay.skipping = True
     return 0
 
 
 cdef list put_aside(Server s, uint32_t start):
-    """Take the client's open operations that belong to entries from `start` on out of client.pending."""
+    """Take the client's open operations that belong to entries from `start` on out of client.names.pending."""
     cdef uint32_t i
     cdef int newer = 0
     cdef Client c = s.client
     cdef list later
-    if c is None or not c.pending:
+    if c is None or not c.names.pending:
         return None
     for i in range(start, s.plan.size()):
         if s.plan.at(i).flags & F_CLIENT_OP:
             newer += 1
     if newer == 0:
         return None
-    later = c.pending[len(c.pending) - newer:]
-    del c.pending[len(c.pending) - newer:]
+    later = c.names.pending[len(c.names.pending) - newer:]
+    del c.names.pending[len(c.names.pending) - newer:]
     return later
 
 
@@ -208,8 +209,9 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     """Put the client's own name for a statement into an error text that names ours."""
     cdef dict names = {b'"PGFERRY_0_': b'"'}
     cdef bytes message
-    cdef dict statements = dict(c.statements or {})
-    for op in reversed(c.pending or ()):        # as it was before what later messages have taken away or given anew
+    cdef dict statements = dict(c.names.statements or {})
+    # as it was before what later messages have taken away or given anew
+    for op in reversed(c.names.pending or ()):
         before = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
         if before is not None:
             statements[op[1]] = before
@@ -217,10 +219,10 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
             statements.pop(op[1], None)
     for name, st in statements.items():
         names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
-    for name, wire_name in (c.dropped or {}).items():
+    for name, wire_name in (c.names.dropped or {}).items():
         names.setdefault(b'"' + <bytes>wire_name[:-1] + b'"', b'"' + name + b'"')
-    if c.last_name is not None:
-        names.setdefault(b'"' + c.last_statement.wire_name[:-1] + b'"', b'"' + c.last_name + b'"')
+    if c.names.last_name is not None:
+        names.setdefault(b'"' + c.names.last_statement.wire_name[:-1] + b'"', b'"' + c.names.last_name + b'"')
     for ours, theirs in names.items():
         body = body.replace(ours, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
@@ -239,29 +241,29 @@ cdef int undo(Server s, Entry *entry) except -1:
             s.prepared.stays(entry.number)
     if entry.flags & F_UNNAMED:
         s.unnamed = None
-    if entry.flags & F_CLIENT_OP and c is not None and c.pending:
-        op = c.pending.pop()        # newest first: undone in reverse, see on_error
-        c.last_name = None
-        c.last_statement = None
+    if entry.flags & F_CLIENT_OP and c is not None and c.names.pending:
+        op = c.names.pending.pop()        # newest first: undone in reverse, see on_error
+        c.names.last_name = None
+        c.names.last_statement = None
         if op[0] == "add":
             if op[3] is not None:
-                c.statements[op[1]] = op[3]
-            elif c.statements.get(op[1]) is op[2]:
-                del c.statements[op[1]]
+                c.names.statements[op[1]] = op[3]
+            elif c.names.statements.get(op[1]) is op[2]:
+                del c.names.statements[op[1]]
             c.engine.table.release(<Statement>op[2])
         elif op[0] == "remove":
-            c.statements[op[1]] = op[2]
+            c.names.statements[op[1]] = op[2]
         elif op[0] == "unnamed":
-            c.unnamed, c.unnamed_settings = op[1], op[2]
+            c.names.unnamed, c.names.unnamed_settings = op[1], op[2]
         elif op[0] == "again":
-            c.last_name, c.last_statement = op[1], op[2]    # for rename_in_error
+            c.names.last_name, c.names.last_statement = op[1], op[2]    # for rename_in_error
     return 0
 
 
 cdef int end_copy(Server s) except -1:
     """COPY failed. Whether PostgreSQL had read the Syncs sent before cannot be told: a barrier will show."""
-    if s.copy_in:
-        s.copy_in = s.copy_ended = False
+    if s.relay.copy_in:
+        s.relay.copy_in = s.relay.copy_ended = False
         if s.plan.drop_syncs_in_copy():
-            s.barrier_needed = True
+            s.relay.barrier_needed = True
     return 0

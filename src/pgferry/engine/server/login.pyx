@@ -110,14 +110,14 @@ class ServerLogin:
 cdef int start_login(Server s, Job job, bint internal) except -1:
     """Begin a connection of its pool, whose places are taken already; `internal`: it takes none. job: or None."""
     cdef Pool pool = s.pool
-    s.peer_port = pool.db.conf.port
+    s.ends.peer_port = pool.db.conf.port
     s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
     s.job = job
     s.internal = internal
     if internal:
-        pool.internals.append(s)
+        pool.endpoint.internals.append(s)
     else:
-        pool.fresh.append(s)
+        pool.endpoint.fresh.append(s)
     return next_host(s, login)
 
 
@@ -139,8 +139,8 @@ cdef int next_host(Server s, login) except -1:
     cdef Engine engine = s.pool.engine
     cdef int port = s.pool.db.conf.port
     cdef str host = login.hosts.pop(0)
-    s.host = host
-    s.peer_addr = None
+    s.ends.host = host
+    s.ends.peer_addr = None
     path = unix_address(host, port)
     literal = None if path is not None else as_address(host, port)
     if path is not None or literal is not None:
@@ -148,7 +148,7 @@ cdef int next_host(Server s, login) except -1:
         return 0
 
     def resolved(addresses, error):
-        if s.login is not login or s.host is not host:
+        if s.login is not login or s.ends.host is not host:
             return
         if error is not None or not addresses:
             why = "server DNS lookup failed" if error is None else f"server DNS lookup failed: {error}"
@@ -165,9 +165,9 @@ cdef int given_up(Server s, str reason) except -1:
     conf = s.pool.db.conf
     if len(conf.hosts) < 2:
         return 0
-    s.pool.engine.host.set_down(s.host, conf.port, s.pool.db.name, reason)
-    if conf.load_balance_hosts == "disable" and s.host in conf.hosts:
-        s.pool.db.host_turn = conf.hosts.index(s.host) + 1
+    s.pool.engine.host.set_down(s.ends.host, conf.port, s.pool.db.name, reason)
+    if conf.load_balance_hosts == "disable" and s.ends.host in conf.hosts:
+        s.pool.db.host_turn = conf.hosts.index(s.ends.host) + 1
     return 0
 
 
@@ -176,7 +176,7 @@ cdef int leave_socket(Server s, str reason) except -1:
     s.pool.engine.say(s, "WARNING", f"{reason}; trying the next address")
     s.drop_socket()
     s.login.left += 1
-    s.created = s.loop.now
+    s.ends.created = s.loop.now
     return 0
 
 
@@ -192,8 +192,8 @@ def open_socket(Server s, family, address):
     except BaseException:
         sock.close()
         raise
-    s.address = (family, address)
-    s.peer_addr = "unix" if family == socket.AF_UNIX else address[0]
+    s.ends.address = (family, address)
+    s.ends.peer_addr = "unix" if family == socket.AF_UNIX else address[0]
     s.login.connecting = True
     s.attach(sock.detach(), EPOLLIN | EPOLLOUT)
 
@@ -221,7 +221,7 @@ cdef int server_connected(Server s) except -1:
 
 cdef str sslmode(Server s):
     """disable (always on unix sockets), or what the database's servers are to have."""
-    if s.peer_addr == "unix":
+    if s.ends.peer_addr == "unix":
         return "disable"
     return effective.sslmode(s.pool.engine.config, s.pool.db.conf)
 
@@ -249,7 +249,7 @@ cdef int answered_ssl(Server s, const char *p, size_t n) except -1:
 
 cdef int begin_tls(Server s) except -1:
     try:
-        return start_tls(s, s.pool.engine.server_tls.context(sslmode(s)), False, s.host)
+        return start_tls(s, s.pool.engine.server_tls.context(sslmode(s)), False, s.ends.host)
     except (TlsFault, ValueError) as error:
         return s.login.failed(s, f"TLS is not possible: {error}", None) or 0
 
@@ -265,12 +265,12 @@ cdef int server_secure(Server s) except -1:
 cdef int introduce(Server s) except -1:
     """Send the startup packet."""
     cdef Pool pool = s.pool
-    if s.peer_addr == "unix":
-        s.own_addr, s.own_port = "unix", s.peer_port
+    if s.ends.peer_addr == "unix":
+        s.ends.own_addr, s.ends.own_port = "unix", s.ends.peer_port
     else:
-        s.own_addr, s.own_port = address_text(local_address(s.fd))
-    if pool.engine.log_connections:
-        origin = "" if s.peer_addr == "unix" else f" (from {s.own_addr}:{s.own_port})"
+        s.ends.own_addr, s.ends.own_port = address_text(local_address(s.fd))
+    if pool.engine.settings.log_connections:
+        origin = "" if s.ends.peer_addr == "unix" else f" (from {s.ends.own_addr}:{s.ends.own_port})"
         whose = "" if s.job is None or s.job.purpose is None else f", for pgferry itself: {s.job.purpose}"
         pool.engine.say(s, "LOG", f"new connection to server{origin}{whose}")
         if s.tls is not None:
@@ -348,7 +348,7 @@ cdef int login_message(Server s, char kind, bytes body) except -1:
             login.params.append((name, value))
         return 0
     if kind == b"K":
-        s.cancel_key = body
+        s.ends.cancel_key = body
         return 0
     if kind == b"E":
         fields = error_fields(body, len(body))
@@ -428,7 +428,7 @@ cdef int ready(Server s, login) except -1:
     """The first ReadyForQuery: connect_query, if there is one."""
     cdef Pool pool = s.pool
     cdef Engine engine = pool.engine
-    cdef list values = [None] * len(engine.tracked), untracked = []
+    cdef list values = [None] * len(engine.parameters.names), untracked = []
     for name, value in login.params:
         index = engine.index_of(name)
         if index is None:
@@ -436,18 +436,18 @@ cdef int ready(Server s, login) except -1:
         else:
             values[index] = value
     s.vars = engine.same_vars(tuple(values))
-    s.told = b"".join(untracked)
-    s.version = major_version(login.params)
+    s.login_parameters.told = b"".join(untracked)
+    s.login_parameters.version = major_version(login.params)
     s.login = None
     s.status = s.xact = b"I"
     s.since = s.loop.now
     if s.internal:
         return s.logged_in()
-    record(pool.times.counts[TIME_CONNECT], s.since - s.created)
-    pool.times.seconds += s.since - s.created
+    record(pool.times.counts[TIME_CONNECT], s.since - s.ends.created)
+    pool.times.seconds += s.since - s.ends.created
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
-        s.reset_vars = s.vars
+        s.login_parameters.reset_vars = s.vars
         s.query(text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
     return connected(s)
@@ -471,15 +471,16 @@ cdef int connected(Server s) except -1:
     """The login is over, connect_query included: what it has set is what the pool's clients start with."""
     cdef Pool pool = s.pool
     if s.replication:
-        s.job.reported(s, s.told)
-    elif pool.welcome is None or s.vars != pool.base_vars or pool.welcome != s.told:
-        pool.base_vars = s.vars
-        pool.reset_vars = s.reset_vars or s.vars
-        pool.welcome = s.told
+        s.job.reported(s, s.login_parameters.told)
+    elif (pool.endpoint.welcome is None or s.vars != pool.endpoint.base_vars
+          or pool.endpoint.welcome != s.login_parameters.told):
+        pool.endpoint.base_vars = s.vars
+        pool.endpoint.reset_vars = s.login_parameters.reset_vars or s.vars
+        pool.endpoint.welcome = s.login_parameters.told
         pool.greet_anew()
     else:
-        s.vars = pool.base_vars
-    s.told = None
+        s.vars = pool.endpoint.base_vars
+    s.login_parameters.told = None
     return s.logged_in()
 
 
@@ -513,13 +514,13 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         return job.login_failed(s, reason, fields)
     pool.hold_off()
     if told or (fields is not None and code != "57P03"):
-        pool.last_login_failed = True
-        pool.last_connect_failed = False
-        pool.last_error = (code, text)
+        pool.endpoint.last_login_failed = True
+        pool.endpoint.last_connect_failed = False
+        pool.endpoint.last_error = (code, text)
     else:
-        pool.last_connect_failed = True
+        pool.endpoint.last_connect_failed = True
     s.close(reason)
-    if pool.last_login_failed and pool.server_count() == pool.fresh.count:
+    if pool.endpoint.last_login_failed and pool.server_count() == pool.endpoint.fresh.count:
         for stream in pool.logging_in.items() + pool.waiting.items():
             c = <Client>stream
             c.close(text, text, code)

@@ -61,14 +61,14 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     cdef int messages = 0
     loop.out.begin(c)
     while pos < n:
-        if s.advance_due and s.passing == 0:
-            s.advance_due = False
+        if s.relay.advance_due and s.relay.passing == 0:
+            s.relay.advance_due = False
             advance(s, True)
-        if s.passing:
-            k = min(s.passing, n - pos)
-            if s.passing_on:
+        if s.relay.passing:
+            k = min(s.relay.passing, n - pos)
+            if s.relay.passing_on:
                 loop.out.emit_run(p + pos, k)
-            s.passing -= k
+            s.relay.passing -= k
             pos += k
             continue
         if n - pos < 5:
@@ -86,20 +86,20 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if kind == b"D" or kind == b"d":
             if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
                 return lost(s, n, "data that nothing asked for")
-            s.passing_on = not front.flags & F_SWALLOW and not s.own_turn
-            if not s.passing_on and s.rows is not None and (
-                    front.number == SHOWS if front.kind == K_EXECUTE else not s.asking) and room_for_row(
+            s.relay.passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
+            if not s.relay.passing_on and s.probe.rows is not None and (
+                    front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
                         s, front, total):
                 if k < total:
                     s.need = total
                     break
-                s.rows_size += total + ROW_ITSELF
+                s.probe.rows_size += total + ROW_ITSELF
                 keep_row(s, p + pos + 5, total - 5)
                 pos += total
                 continue
             k = data_run(p + pos, n - pos)
             if k:
-                if s.passing_on:
+                if s.relay.passing_on:
                     loop.out.emit_run(p + pos, k)
                 pos += k
                 continue
@@ -110,20 +110,20 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
                 break
             if total > WHOLE and always_short(kind):
                 return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
-            s.more = pos + total < n
+            s.relay.more = pos + total < n
             verdict = judge(s, front, kind, p + pos, k, total)
             if verdict < 0:
                 return n                    # the server is closed
             if verdict == 2:
                 pos += total                # consumed, and staged already if it was to be
                 continue
-            s.passing_on = verdict == 1
-        if s.passing_on:
+            s.relay.passing_on = verdict == 1
+        if s.relay.passing_on:
             loop.out.emit_run(p + pos, k)
-        s.passing = total - k
+        s.relay.passing = total - k
         pos += k
-    if s.advance_due and s.passing == 0:
-        s.advance_due = False
+    if s.relay.advance_due and s.relay.passing == 0:
+        s.relay.advance_due = False
         advance(s, True)
     if c is not None and s.client is c:
         c.pool.stats.sent += pos
@@ -132,19 +132,19 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             s.pause(PAUSE_PEER)
         if c.paused & PAUSE_STALL:
             c.unpause(PAUSE_STALL)
-        if s.base is not None and s.status and s.plan.head == s.plan.tail:
+        if s.injected.base is not None and s.status and s.plan.head == s.plan.tail:
             ask_base(s)
         elif s.status and pos == n and s.plan.head == s.plan.tail:
-            s.streak = 0
+            s.relay.streak = 0
             s.end_throttling()
             if not held or s.status != b"I":
                 finish_turn(s, c)       # else what the client was held with comes first, on this server
         elif n > SMALL:
-            s.streak += 1
-            if s.streak > PATIENCE and s.paused == 0 and not s.short_read:
+            s.relay.streak += 1
+            if s.relay.streak > PATIENCE and s.paused == 0 and not s.short_read:
                 loop.throttle(s, n >= LARGE)
         else:
-            s.streak = 0
+            s.relay.streak = 0
             s.end_throttling()
     elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and not s.internal
             and not s.paused & PAUSE_TURN):
@@ -154,24 +154,24 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
 
 cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
     """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Server.rows)."""
-    if not s.rows:
-        s.rows_size = 0
-    if s.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
+    if not s.probe.rows:
+        s.probe.rows_size = 0
+    if s.probe.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
         return True
-    s.rows = None
+    s.probe.rows = None
     return False
 
 
 cdef inline bint is_held(Client c) noexcept:
     """Whether the client has sent what only waits for this server, and not, say, for a notification."""
     return c.paused & PAUSE_STALL or (c.paused & PAUSE_WAIT and (
-        c.proving or (c.server is not None and c.server.scrubbing)))
+        c.tracker.proving or (c.server is not None and c.server.last.scrubbing)))
 
 
 cdef int ask_base(Server s) except -1:
     """The RESET has succeeded: set the client's start values before anything else runs."""
-    cdef bytes text = s.base
-    s.base = b""                # the client is held until the answer
+    cdef bytes text = s.injected.base
+    s.injected.base = b""                # the client is held until the answer
     s.query(text, P_BASE)
     return s.flush()
 
@@ -189,7 +189,7 @@ cdef inline size_t data_run(const char *p, size_t n) noexcept:
 
 cdef int finish_turn(Server s, Client c) except -1:
     """Everything asked for is answered and ReadyForQuery is with the client."""
-    if s.status != b"I" and s.pool.mode == MODE_STATEMENT:
+    if s.status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
         detached(s, c).close(NO_BLOCKS)
         return c.close(NO_BLOCKS, NO_BLOCKS)
     return s.release()
@@ -217,14 +217,14 @@ cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) 
     """Remember what a client is told of a statement; or see whether that still holds (client_statements.verify)."""
     cdef Statement st = s.pool.engine.table.get(front.number)
     cdef bytes shape = None
-    if s.described is not None and n == total:
-        shape = s.described + columns(p[5:n] if p[0] == b"T" else b"")
-    s.described = None
+    if s.injected.described is not None and n == total:
+        shape = s.injected.described + columns(p[5:n] if p[0] == b"T" else b"")
+    s.injected.described = None
     if not front.flags & F_SWALLOW:
         if st is not None and st.shape is None:
             st.shape = shape
         return 0
-    s.verifying = False
+    s.injected.verifying = False
     if st is not None and shape != st.shape:
         st.changed = True
         s.pool.db.epoch += 1        # who prepares the text anew gets another statement
@@ -296,17 +296,17 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
             return answered(s, front, True, kind)
         if kind == b"T" and front.kind == K_QUERY:
-            return not front.flags & F_SWALLOW and not s.own_turn
+            return not front.flags & F_SWALLOW and not s.injected.own_turn
     elif kind == b"I" or kind == b"s":
         if front.kind == K_EXECUTE:
             return answered(s, front, True, kind)
         if kind == b"I" and front.kind == K_QUERY:
             if front.flags & F_SWALLOW and front.number == P_BARRIER:
-                s.barrier_needed = False       # from here on the server answers what it was asked
+                s.relay.barrier_needed = False       # from here on the server answers what it was asked
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
-            s.described = p[5:n] if n == total and front.number else None
+            s.injected.described = p[5:n] if n == total and front.number else None
             return not front.flags & F_SWALLOW
     elif kind == b"G" or kind == b"W":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
@@ -353,10 +353,10 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         lost(s, 0, "ReadyForQuery without a status")
         return -2
     if front == NULL:
-        if not s.barrier_needed:
+        if not s.relay.barrier_needed:
             lost(s, 0, "ReadyForQuery that nothing asked for")
             return -2
-        s.skipping = False          # a Sync that had been taken for one read in copy mode (see on_copy_in)
+        s.relay.skipping = False          # a Sync that had been taken for one read in copy mode (see on_copy_in)
         s.status = status
         return 1 if c is not None else 0
     if front.kind != K_QUERY and front.kind != K_SYNC:
@@ -365,51 +365,52 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     swallow = front.flags & F_SWALLOW
     purpose = front.number
     note = s.plan.front_note()
-    if swallow and purpose == P_BARRIER and s.barrier_needed:
+    if swallow and purpose == P_BARRIER and s.relay.barrier_needed:
         return 0                    # still an answer from before the barrier
     if front.flags & F_CLIENT_OP:
         settle(c)
     s.plan.pop()
-    s.copy_in = s.copy_ended = False
+    s.relay.copy_in = s.relay.copy_ended = False
     s.xact = status
     s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
-    if s.ddl and s.plan.head == s.plan.tail:
+    if s.unsure.ddl and s.plan.head == s.plan.tail:
         end_defining(s)
     advance_later(s)
-    if s.lone is not None and not swallow and c is not None:
+    if s.current.lone is not None and not swallow and c is not None:
         settle_lone(c, s, status)
     if status == b"I":
-        s.local = None
+        s.current.local = None
         if s.status:
             s.plan.begin_batch()        # it was a Query that has ended a batch
-    if s.ours is not None and s.plan.head == s.plan.tail:
-        s.ours = None
-    if s.base is not None and c is not None:
+    if s.injected.ours is not None and s.plan.head == s.plan.tail:
+        s.injected.ours = None
+    if s.injected.base is not None and c is not None:
         if swallow:
-            s.base = None if purpose == P_BASE else s.base
+            s.injected.base = None if purpose == P_BASE else s.injected.base
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
-        if s.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE and purpose != P_INTERNAL:
+        if (s.relay.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE
+                and purpose != P_INTERNAL):
             lost(s, 0, "more than the answer to a query of pgferry's own")
             return -2
-        failed, s.error = s.error, None
+        failed, s.injected.error = s.injected.error, None
         if note is not None:
             ensured(s, note, failed is None)
         s.own_query_done(purpose, failed)
         return -2 if s.closed else 0
     if c is not None:
         c.turns_here += 1
-        s.failures = None
-        s.discarded = False
-        if s.resetting:
-            s.resetting -= 1
+        s.injected.failures = None
+        s.injected.discarded = False
+        if s.injected.resetting:
+            s.injected.resetting -= 1
         if s.status:
             count_times(s, c, status)
-            if s.fence and status == b"I" and s.plan.head == s.plan.tail:
-                s.fence = False
+            if s.current.fence and status == b"I" and s.plan.head == s.plan.tail:
+                s.current.fence = False
                 return not hold_ready(c)
-            if status != b"I" and s.pool.mode == MODE_STATEMENT:
+            if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
                 return 0                    # the error of finish_turn() takes its place
     return 1
 
@@ -419,12 +420,12 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
     cdef list vars = list(c.vars)
     cdef bytes message
     if status == b"E":
-        s.base = None
+        s.injected.base = None
         return 0
-    for index in s.base_tracked:
-        if vars[index] != c.start_vars[index]:
-            vars[index] = c.start_vars[index]
-            message = parameter_status(s.pool.engine.tracked[index].encode(), vars[index])
+    for index in s.injected.base_tracked:
+        if vars[index] != c.tracker.start_vars[index]:
+            vars[index] = c.tracker.start_vars[index]
+            message = parameter_status(s.pool.engine.parameters.names[index].encode(), vars[index])
             s.loop.out.emit(<const char *>message, len(message))
     c.vars = s.pool.engine.same_vars(tuple(vars))
     return 0
@@ -444,18 +445,18 @@ cdef int count_times(Server s, Client c, char status) except -1:
     cdef Pool pool = c.pool
     cdef double now = s.loop.now, took
     s.since = now
-    if c.query_start:
-        took = now - c.query_start
+    if c.times.query_start:
+        took = now - c.times.query_start
         pool.stats.query_time += took
         record(pool.times.counts[TIME_QUERY], took)
-        c.query_start = 0
-    if status == b"I" and c.xact_start:
-        took = now - c.xact_start
+        c.times.query_start = 0
+    if status == b"I" and c.times.xact_start:
+        took = now - c.times.xact_start
         pool.stats.xact_time += took
         record(pool.times.counts[TIME_XACT], took)
-        if pool.slow_after > 0 and took > pool.slow_after:
+        if pool.settings.slow_after > 0 and took > pool.settings.slow_after:
             slow_transaction(c, took)
-        c.xact_start = 0
+        c.times.xact_start = 0
     return 0
 
 
@@ -476,16 +477,16 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     name = p[5:nul - p]
     value = nul + 1
     index = s.pool.engine.index_of(name)
-    if own and index is not None and s.restore is not None:
+    if own and index is not None and s.replay.restore is not None:
         if is_expected(s, index, value):
             return 0
         settle_reported(s)
     if index is not None and index < len(s.vars):
         vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
-        if s.base is not None and not own and s.plan.size() == 1 and index in s.base_tracked:
+        if s.injected.base is not None and not own and s.plan.size() == 1 and index in s.injected.base_tracked:
             s.vars = vars
             return 0            # not the last word, see tell_start_values()
-        if c is not None and not own and c.judged and s.version >= 14 and c.vars[index] == value:
+        if c is not None and not own and c.judged and s.login_parameters.version >= 14 and c.vars[index] == value:
             s.vars = vars
             return 0            # told before; that this server was at another value is not the client's business
         if c is not None and not own:
@@ -518,16 +519,16 @@ cdef int on_notification(Server s, const char *p, size_t n, size_t total) except
         return 0
     if s.client is None or s.client.judged:
         return 0                    # clients get theirs from the database's listening connection
-    if not s.told_of_drop:
-        s.told_of_drop = True       # once for each server: a busy channel must not fill the log
+    if not s.relay.warned_of_drop:
+        s.relay.warned_of_drop = True       # once for each server: a busy channel must not fill the log
         s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
     return 0
 
 
 cdef int with_own_pid(Server s, const char *p, size_t n, size_t total) except? -1:
     """Forward a notification; one that its client has sent comes from the process id that it knows as its own."""
-    cdef bytes own = s.cancel_key
-    cdef bytes known = s.client.cancel_key
+    cdef bytes own = s.ends.cancel_key
+    cdef bytes known = s.client.peer.cancel_key
     if n != total or n < 9 or own is None or known is None or memcmp(p + 5, <const char *>own, 4) != 0:
         return 1
     s.loop.out.emit(p, 5)
@@ -543,12 +544,12 @@ cdef int on_copy_in(Server s, Entry *front, uint8_t how) except? -1:
     if front.flags & F_SWALLOW:
         lost(s, 0, "COPY in a query of pgferry's own")
         return -2
-    s.copy_in = how
-    s.copy_ended = s.streamed = False
+    s.relay.copy_in = how
+    s.relay.copy_ended = s.relay.streamed = False
     for i in range(s.plan.size()):
         entry = s.plan.at(i)
         if entry.kind == K_COPY_END:
-            s.copy_ended = True
+            s.relay.copy_ended = True
             break
         if entry.kind == K_SYNC:
             entry.flags |= F_IN_COPY
@@ -561,42 +562,42 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind != K_EXECUTE and front.kind != K_QUERY:
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
-    if s.lone is not None and not front.flags & F_SWALLOW:
-        if s.lone_done and front.kind == K_EXECUTE and "lone" in s.pool.engine.omit:
+    if s.current.lone is not None and not front.flags & F_SWALLOW:
+        if s.current.lone_done and front.kind == K_EXECUTE and "lone" in s.pool.engine.omit:
             pass
-        elif ends(tag) or s.lone_done & LONE_EXECUTED or (s.lone_done and front.kind == K_EXECUTE):
+        elif ends(tag) or s.current.lone_done & LONE_EXECUTED or (s.current.lone_done and front.kind == K_EXECUTE):
             doubt_lone(s)           # not alone: what else is in the batch may have rolled it back, as CALL and DO can
         elif front.kind == K_QUERY:
-            s.lone_done = LONE_QUERIED
+            s.current.lone_done = LONE_QUERIED
         elif sets(tag):
-            s.lone_done = LONE_EXECUTED
+            s.current.lone_done = LONE_EXECUTED
         else:
             doubt_lone(s)
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
     if s.client is not None and s.client.session and not front.flags & F_SWALLOW and resets(s.client, tag):
         reset_in_session(s.client, s)
-    if s.copy_in:
-        s.streamed = s.copy_in == COPY_BOTH
-        s.copy_in = s.copy_ended = False
+    if s.relay.copy_in:
+        s.relay.streamed = s.relay.copy_in == COPY_BOTH
+        s.relay.copy_in = s.relay.copy_ended = False
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:
         if front.flags & F_SWALLOW and front.number == SHOWS and not settings_shown(s):
             lost(s, n, "settings that were asked for are missing")
             return -2
         return answered(s, front, True, b"C")
-    return not front.flags & F_SWALLOW and not (s.ours is not None and s.plan.size() == 1 and is_own(s))
+    return not front.flags & F_SWALLOW and not (s.injected.ours is not None and s.plan.size() == 1 and is_own(s))
 
 
 cdef bint is_own(Server s) except -1:
     """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
-    if s.own_turn:
-        s.own_turn = False
+    if s.injected.own_turn:
+        s.injected.own_turn = False
         return True
-    s.own_turn = bool(s.ours) and s.ours[0] == s.completed
-    if s.own_turn:
-        s.ours.pop(0)
-    s.completed += 1
+    s.injected.own_turn = bool(s.injected.ours) and s.injected.ours[0] == s.injected.completed
+    if s.injected.own_turn:
+        s.injected.ours.pop(0)
+    s.injected.completed += 1
     return False
 
 
@@ -609,7 +610,7 @@ cdef bint sets(const char *tag) noexcept:
 cdef bint resets(Client c, const char *tag) noexcept:
     """Whether this is the end of a statement that may have set settings back to the server's own values."""
     return (strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD ALL", 12) == 0
-            or (c.to_default and strncmp(tag, b"SET", 4) == 0))
+            or (c.tracker.to_default and strncmp(tag, b"SET", 4) == 0))
 
 
 cdef bint ends(const char *tag) noexcept:

@@ -28,15 +28,16 @@ cdef bint splice_on(Server s) except -1:
     cdef Client c = s.client
     cdef Reactor loop = s.loop
     cdef ssize_t n
-    if (s.passing < LONG or not s.passing_on or s.closed or s.paused or s.broken or s.held.size or s.tls is not None
+    if (s.relay.passing < LONG or not s.relay.passing_on or s.closed or s.paused or s.broken or s.held.size
+            or s.tls is not None
             or c is None or c.closed or c.broken or c.blocked or c.tls is not None or c.unsent()
             or not open_pipe(loop)):
         return False
-    n = splice(s.fd, NULL, loop.pipe[1], NULL, min(s.passing, <size_t>PORTION), SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
+    n = splice(s.fd, NULL, loop.pipe[1], NULL, min(s.relay.passing, <size_t>PORTION), SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
     if n <= 0:
         return False            # the end, nothing there, an error: receive() finds out
-    s.passing -= n
-    s.short_read = s.passing == 0
+    s.relay.passing -= n
+    s.short_read = s.relay.passing == 0
     c.pool.stats.sent += n
     try:
         give(loop, c, n)

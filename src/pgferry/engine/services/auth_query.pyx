@@ -21,9 +21,9 @@ cdef class Lookup(Job):
 
     cdef int answered(self, Server s, dict error) except -1:
         """ReadyForQuery behind the answer; `error`: the fields of an error in it."""
-        cdef list rows = s.rows
+        cdef list rows = s.probe.rows
         cdef str text = None
-        s.job = s.rows = None
+        s.job = s.probe.rows = None
         if rows is None:
             text = "the answer to auth_query is too large"
         if error is not None:
@@ -41,7 +41,7 @@ cdef class Lookup(Job):
     cdef int closed(self, Server s, str reason) except -1:
         """It is asked once more on another server, unless it took too long."""
         cdef LookupPool pool = s.pool
-        s.rows = None
+        s.probe.rows = None
         if self.again or reason == "test timeout" or pool.removed or pool.db.removed:
             self.answer(None, reason)
             return 0
@@ -106,8 +106,9 @@ def look_up(LookupPool pool, bytes query, bytes user, Login login, done):
         if <size_t>len(lookup.waiting) >= lookup.prune_at:
             lookup.wanted()
         return
-    if pool.last_login_failed and pool.server_count() == pool.fresh.count and engine.loop.now < pool.retry_at:
-        done(None, pool.last_error[1])
+    if (pool.endpoint.last_login_failed and pool.server_count() == pool.endpoint.fresh.count
+            and engine.loop.now < pool.endpoint.retry_at):
+        done(None, pool.endpoint.last_error[1])
         return
     lookup = Lookup()
     lookup.user = user
@@ -143,8 +144,8 @@ cdef bytes packet(bytes kind, bytes body):
 
 cdef int serve_lookups(LookupPool pool) except -1:
     """Send the questions, oldest first, while there are idle servers."""
-    while pool.idle.count and pool.may_start() and next_lookup(pool):
-        start_lookup(<Server>pool.idle.tail)
+    while pool.endpoint.idle.count and pool.may_start() and next_lookup(pool):
+        start_lookup(<Server>pool.endpoint.idle.tail)
     return 0
 
 
@@ -167,8 +168,8 @@ cdef int start_lookup(Server s) except -1:
         break
     s.state = SV_TESTED
     s.since = s.loop.now
-    pool.tested.append(s)
+    pool.endpoint.tested.append(s)
     s.job = lookup
-    s.rows = []
+    s.probe.rows = []
     s.query_message(lookup.message, P_LOOKUP)
     return s.flush()

@@ -23,9 +23,9 @@ cdef double LONGEST_PAUSE = 5.0
 
 cdef int catalog_tick(Database db, Engine engine) except -1:
     """Upkeep: readings that are due without anybody's traffic; an end to waiting for them."""
-    if db.catalog is None:
+    if db.catalog.reader is None:
         return 0
-    if not db.unread:
+    if not db.catalog.unread:
         return keep_up(db, engine) if has_worked(db) else 0
     if engine.workers > 1:
         look_for_ddl(db, engine)
@@ -44,9 +44,9 @@ cdef bint has_worked(Database db) except -1:
     cdef Pool pool
     for item in db.pools.values():
         pool = <Pool>item
-        if pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION:
+        if pool.settings.session_state == STATE_IGNORE or pool.settings.mode == MODE_SESSION:
             continue
-        if pool.active.count or has_unseen(pool.idle, db) or has_unseen(pool.used, db):
+        if pool.endpoint.active.count or has_unseen(pool.endpoint.idle, db) or has_unseen(pool.endpoint.used, db):
             return True
     return False
 
@@ -54,7 +54,7 @@ cdef bint has_worked(Database db) except -1:
 cdef bint has_unseen(StreamList free, Database db) noexcept:
     """Whether one of these has (ran_unseen); those that came back last are at the tail, new ones among them."""
     cdef Stream at = free.tail
-    while at is not None and (<Server>at).since >= db.version_at:
+    while at is not None and (<Server>at).since >= db.catalog.version_at:
         if ran_unseen(<Server>at):
             return True
         at = at.prev
@@ -79,15 +79,15 @@ cdef int doubt_sessions(Database db) except -1:
     cdef Server s
     for item in db.pools.values():
         pool = <Pool>item
-        if pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION:
+        if pool.settings.session_state == STATE_IGNORE or pool.settings.mode == MODE_SESSION:
             continue
-        for free in (pool.idle, pool.used):
+        for free in (pool.endpoint.idle, pool.endpoint.used):
             for each in list((<StreamList>free).items()):
                 s = <Server>each
                 if ran_unseen(s):
                     pool.count("scrubs", "functions changed from outside")
                     scrub(s)
-        for each in pool.active.items():
+        for each in pool.endpoint.active.items():
             doubt_session(<Server>each)
     return 0
 
@@ -111,14 +111,14 @@ cdef class InternalCatalogReader(CatalogReader):
         return self.session.query(text, on_answer)
 
     cdef int begin(self, bint whole) except -1:
-        self.db.scanning = True
+        self.db.catalog.scanning = True
         self.begun = self.engine.loop.now
         self.timed = self.session.up        # else it is the login that takes the time
-        if self.db.knowledge is None and self.db.readings == 0:
-            self.db.unread_since = self.begun
+        if self.db.catalog.knowledge is None and self.db.catalog.readings == 0:
+            self.db.catalog.unread_since = self.begun
         if whole:
-            self.db.stale = self.forgotten = False
-            self.db.readings += 1
+            self.db.catalog.stale = self.forgotten = False
+            self.db.catalog.readings += 1
             self.definitions_due = self.definitions.total()
         self.session.query(VERSION_QUERY, self.whole_due if whole else self.version_known)
         return 0
@@ -128,10 +128,10 @@ cdef class InternalCatalogReader(CatalogReader):
         self.took()
         if error is not None:
             self.failed(error)
-        elif rows != self.db.catalog_version:
+        elif rows != self.db.catalog.version:
             doubt_sessions(self.db)
-            self.db.scanning = False
-            self.db.stale = True
+            self.db.catalog.scanning = False
+            self.db.catalog.stale = True
             mark_unread(self.db, self.engine)
             self.begin(True)
         else:
@@ -143,7 +143,7 @@ cdef class InternalCatalogReader(CatalogReader):
         if error is not None:
             self.failed(error)
             return
-        if (self.rows_hash is not None and rows == self.db.catalog_version
+        if (self.rows_hash is not None and rows == self.db.catalog.version
                 and self.definitions_due == self.definitions_read):
             self.ended()
             return
@@ -154,9 +154,9 @@ cdef class InternalCatalogReader(CatalogReader):
         """The version has been asked for."""
         cdef double seconds = self.engine.loop.now - self.begun
         if self.timed:
-            self.db.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-        elif self.db.version_every == 0:
-            self.db.version_every = SHORTEST_INTERVAL
+            self.db.catalog.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
+        elif self.db.catalog.version_every == 0:
+            self.db.catalog.version_every = SHORTEST_INTERVAL
         return 0
 
     def scanned(self, rows, error):
@@ -168,9 +168,9 @@ cdef class InternalCatalogReader(CatalogReader):
         if self.found_hash == self.rows_hash:
             self.taken_over()
         else:
-            if self.db.knowledge is not None and not self.forgotten:
+            if self.db.catalog.knowledge is not None and not self.forgotten:
                 doubt_sessions(self.db)
-            self.engine.host.understand(rows, self.engine.harmless_functions, self.understood)
+            self.engine.host.understand(rows, self.engine.settings.harmless_functions, self.understood)
 
     def understood(self, knowledge, error):
         if error is not None:
@@ -182,7 +182,7 @@ cdef class InternalCatalogReader(CatalogReader):
 
     cdef int taken_over(self) except -1:
         """What has been read is what is known."""
-        self.db.catalog_version = self.version
+        self.db.catalog.version = self.version
         self.definitions_read = self.definitions_due
         return self.ended()
 
@@ -190,19 +190,19 @@ cdef class InternalCatalogReader(CatalogReader):
         """All is known as it was when this reading began."""
         cdef Database db = self.db
         cdef double now = self.engine.loop.now
-        db.scanning = False
-        db.version_at = self.begun
-        db.read_due = now + min(max(SHORTEST_PAUSE, 2 * (now - self.begun)), LONGEST_PAUSE)
-        if db.catalog_failures:
-            db.catalog_failures = 0
-            db.catalog_error = None
+        db.catalog.scanning = False
+        db.catalog.version_at = self.begun
+        db.catalog.read_due = now + min(max(SHORTEST_PAUSE, 2 * (now - self.begun)), LONGEST_PAUSE)
+        if db.catalog.failures:
+            db.catalog.failures = 0
+            db.catalog.error = None
             self.engine.log.write("LOG", f"{db.name}: the catalog can be read again")
         if self.engine.workers > 1:
             look_for_ddl(db, self.engine)
         believe(db)
-        if db.unread:
-            db.unread_since = self.begun    # it can be read, and will be again: PATIENCE begins anew
-        settle_held(db, db.readings)
+        if db.catalog.unread:
+            db.catalog.unread_since = self.begun    # it can be read, and will be again: PATIENCE begins anew
+        settle_held(db, db.catalog.readings)
         for pool in list(db.pools.values()):
             (<Pool>pool).serve_waiting()
         return 0
@@ -213,17 +213,17 @@ cdef class InternalCatalogReader(CatalogReader):
         if "catalog" in self.engine.omit:
             db.use_knowledge(self.engine, Knowledge())
             return self.ended()
-        db.scanning = False
-        db.stale = True
+        db.catalog.scanning = False
+        db.catalog.stale = True
         mark_unread(db, self.engine)
-        db.read_due = self.engine.loop.now + min(FIRST_RETRY * 2 ** min(db.catalog_failures, 10), LONGEST_PAUSE)
-        db.catalog_failures += 1
-        db.catalog_error = error.get("M", "?")
+        db.catalog.read_due = self.engine.loop.now + min(FIRST_RETRY * 2 ** min(db.catalog.failures, 10), LONGEST_PAUSE)
+        db.catalog.failures += 1
+        db.catalog.error = error.get("M", "?")
         if self.session.pool is not None:
-            self.session.pool.count("catalog_failures", db.catalog_error)
-        if db.catalog_failures == 1:
+            self.session.pool.count("catalog_failures", db.catalog.error)
+        if db.catalog.failures == 1:
             self.engine.log.write("WARNING", f"{db.name}: the catalog cannot be read, so that what statements do to "
-                                  f"sessions is not known: {db.catalog_error}")
+                                  f"sessions is not known: {db.catalog.error}")
             for pool in list(db.pools.values()):
                 (<Pool>pool).serve_waiting()
         return 0

@@ -93,7 +93,7 @@ cdef class InternalSession(Job):
         cdef Pool pool
         if self.server is not None or self.engine.loop.now < self.retry_at:
             return 0
-        if self.engine.paused or self.db.paused:
+        if self.engine.phase.paused or self.db.paused:
             return 0            # internal_tick() comes back to it
         pool = self.next_pool()
         if pool is None:
@@ -142,7 +142,7 @@ cdef class InternalSession(Job):
     cdef int logged_in(self, Server s) except -1:
         """The login is over: make the environment what it is to be."""
         s.state = SV_INTERNAL
-        s.rows = []
+        s.probe.rows = []
         self.settling = len(ENVIRONMENT)
         for text in ENVIRONMENT:
             self.send(text)
@@ -160,11 +160,11 @@ cdef class InternalSession(Job):
 
     cdef int answered(self, Server s, dict error) except -1:
         """ReadyForQuery: a query is answered; `error`: its fields, None when there was none."""
-        cdef list rows = s.rows
+        cdef list rows = s.probe.rows
         if rows is None:
             rows = []
             error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
-        s.rows = []
+        s.probe.rows = []
         self.used_at = self.engine.loop.now
         if self.up:
             self.queries.popleft()(rows, error)
@@ -233,7 +233,8 @@ cdef int internal_tick(Database db) except -1:
             if session.used_at == now:
                 session.connect()
         elif not session.up:
-            if session.engine.connect_timeout > 0 and now - session.server.created > session.engine.connect_timeout:
+            if (session.engine.settings.connect_timeout > 0
+                    and now - session.server.ends.created > session.engine.settings.connect_timeout):
                 session.close("connect timeout")
         elif now - session.used_at > LINGER:
             session.close("not used any more")

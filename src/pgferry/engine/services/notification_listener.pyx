@@ -175,7 +175,7 @@ cdef class Hub(Listener):
         else:
             self.refused.add(channel)
             for c in list(self.listeners.get(channel, ())):
-                if channel in (<Client>c).kept.channels:    # found by a probe: PostgreSQL has accepted it there
+                if channel in (<Client>c).tracker.kept.channels:    # found by a probe: PostgreSQL has accepted it there
                     (<Client>c).close("cannot listen", f"no server connection can listen: {error.get('M', '?')}",
                                       error.get("C", "08006"))
         self.wake()
@@ -296,9 +296,9 @@ cdef class Hub(Listener):
         item = ConvertedNotification(self, channel, message)
         for entry in list(group):
             c = <Client>entry
-            if channel in c.kept.channels:
+            if channel in c.tracker.kept.channels:
                 send(c, item, LISTENED)
-            elif c.awaited is not None and channel in c.awaited:
+            elif c.subscription.awaited is not None and channel in c.subscription.awaited:
                 send(c, item, EARLY)
         return 0
 

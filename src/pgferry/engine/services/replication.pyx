@@ -37,7 +37,7 @@ cdef class ReplicationLogin(Job):
         cdef Login login = self.client.login
         cdef list found = [b"replication", b"database" if s.replication == REPL_LOGICAL else b"true"]
         for index, value in login.startup.values.items():
-            found += [s.pool.engine.tracked[index].encode(), value]
+            found += [s.pool.engine.parameters.names[index].encode(), value]
         for name, value in (login.startup.settings or {}).items():
             found += [name, value]
         if login.startup.options is not None:
@@ -70,7 +70,7 @@ cdef class ReplicationLogin(Job):
     cdef int closed(self, Server s, str reason) except -1:
         """A server is closed before it was linked. By an order from outside: the client goes on waiting."""
         (<Login>self.client.login).server = None
-        if not s.close_needed and s.pool.may_start() and s.pool.engine.shutdown != WAIT_FOR_SERVERS:
+        if not s.close_needed and s.pool.may_start() and s.pool.engine.phase.shutdown != WAIT_FOR_SERVERS:
             self.client.close(FAILED, FAILED)
         return 0
 
@@ -130,9 +130,9 @@ cdef bint start_own(Pool pool, Client c) except -1:
     cdef Engine engine = pool.engine
     cdef Login login = c.login
     cdef Server s
-    if pool.removed or engine.shutdown == WAIT_FOR_SERVERS or pool.fresh.count >= PARALLEL_LOGINS:
+    if pool.removed or engine.phase.shutdown == WAIT_FOR_SERVERS or pool.endpoint.fresh.count >= PARALLEL_LOGINS:
         return False
-    if must_leave(engine, pool.wanting, pool.slots, pool.size) or not take_slot(pool):
+    if must_leave(engine, pool.wanting, pool.slots, pool.settings.size) or not take_slot(pool):
         pool.blocked = BLOCKED_BY_POOL
         return False
     if not take_places(pool, False):
@@ -147,11 +147,11 @@ cdef bint start_own(Pool pool, Client c) except -1:
 cdef bint take_slot(Pool pool) except -1:
     """One more place under pool_size; idle servers of the ordinary pool go for it."""
     cdef Pool other = pool.ordinary
-    while not pool.slots.take(pool.size):
-        if other.used.count:
-            (<Server>other.used.head).close("evicted")
-        elif other.idle.count:
-            (<Server>other.idle.head).close("evicted")
+    while not pool.slots.take(pool.settings.size):
+        if other.endpoint.used.count:
+            (<Server>other.endpoint.used.head).close("evicted")
+        elif other.endpoint.idle.count:
+            (<Server>other.endpoint.idle.head).close("evicted")
         else:
             return False
     return True
@@ -164,7 +164,7 @@ cdef int end_replaced(Pool pool) except -1:
     cdef Server s
     if pool.ordinary is None:
         return 0
-    for item in pool.active.items():
+    for item in pool.endpoint.active.items():
         s = <Server>item
         if s.close_needed and s.client is not None:
             s.client.close(REPLACED, REPLACED)
@@ -205,6 +205,6 @@ cdef Pool busiest(Pool pool, list pools):
         if other.ordinary is not None or (
                 other.user is not pool.user if pool.blocked == BLOCKED_BY_USER else other.db is not pool.db):
             continue
-        if found is None or other.active.count > found.active.count:
+        if found is None or other.endpoint.active.count > found.endpoint.active.count:
             found = other
     return found

@@ -26,28 +26,28 @@ cdef int announce(Client c, Server s, bint extended) except -1:
     """Stage it, in front of a message that may notify."""
     cdef int epoch
     cdef bytes text
-    s.notifying = False
+    s.current.notifying = False
     if s.xact == b"E" and s.plan.turns == 0:
         return 0                    # nothing is carried out
     if not is_due(c, s):
         return 0
     epoch = c.db.hubs.total()
-    s.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
-    s.announced_epoch = epoch
-    text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.cancel_key))
+    s.last.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
+    s.last.announced_epoch = epoch
+    text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.peer.cancel_key))
     return stage(s, text, extended, P_ANNOUNCE, None)
 
 
 cdef bint is_due(Client c, Server s) except -1:
     """Whether anybody listens, and the server has not told whom it works for."""
-    return ((s.announced != 0 or c.db.listening.total() != 0)
-            and not (s.announced == c.id and s.announced_epoch == c.db.hubs.total()))
+    return ((s.last.announced != 0 or c.db.listening.total() != 0)
+            and not (s.last.announced == c.id and s.last.announced_epoch == c.db.hubs.total()))
 
 
 cdef int announced(Server s, bint succeeded) except -1:
     """It is answered: without an error, and outside of a transaction, that is for good."""
     if not succeeded:
-        s.announced = -1
-    elif s.xact == b"I" and s.client is not None and s.announced == -1:
-        s.announced = s.client.id
+        s.last.announced = -1
+    elif s.xact == b"I" and s.client is not None and s.last.announced == -1:
+        s.last.announced = s.client.id
     return 0

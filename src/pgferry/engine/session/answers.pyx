@@ -10,8 +10,8 @@ cdef int advance(Server s, bint feeding) except -1:
     cdef Entry *front
     cdef Client c = s.client
     cdef char message[5]
-    if s.passing and not feeding:
-        s.advance_due = True            # not into the middle of the server's present message
+    if s.relay.passing and not feeding:
+        s.relay.advance_due = True            # not into the middle of the server's present message
         return 0
     while True:
         front = s.plan.front()
@@ -33,9 +33,9 @@ cdef int advance(Server s, bint feeding) except -1:
 cdef int settle(Client c) except -1:
     """The oldest open change of the client's statements has succeeded."""
     cdef tuple op
-    if c is None or not c.pending:
+    if c is None or not c.names.pending:
         return 0
-    op = c.pending.pop(0)
+    op = c.names.pending.pop(0)
     if op[0] == "remove":
         c.engine.table.release(<Statement>op[2])
     elif op[0] == "add" and op[3] is not None:

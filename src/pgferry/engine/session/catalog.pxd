@@ -17,7 +17,7 @@ cdef bint is_given_up(Database db, double now) noexcept
 cdef int forget_knowledge(Database db, Engine engine) except -1
 cdef inline bint is_overdue(Database db, double now) noexcept:
     """Whether the next look at the catalog's version should long have been made."""
-    return now - db.version_at > db.version_every + MISSED and db.knowledge is not None
+    return now - db.catalog.version_at > db.catalog.version_every + MISSED and db.catalog.knowledge is not None
 
 
 cdef int miss_a_look(Database db, Engine engine) except -1

@@ -23,39 +23,40 @@ cdef double PATIENCE = 10.0         # seconds for which clients keep their serve
 
 cdef bint is_ready(Pool pool) noexcept:
     """Whether clients of this pool may have servers: what their statements do can be told."""
-    return (pool.db.knowledge is not None or pool.session_state == STATE_IGNORE or pool.mode == MODE_SESSION
-            or pool.db.catalog_failures > 0 or is_given_up(pool.db, pool.engine.loop.now))
+    return (pool.db.catalog.knowledge is not None or pool.settings.session_state == STATE_IGNORE
+            or pool.settings.mode == MODE_SESSION
+            or pool.db.catalog.failures > 0 or is_given_up(pool.db, pool.engine.loop.now))
 
 
 cdef bint is_given_up(Database db, double now) noexcept:
     """Whether the catalog has been unknown for so long that nobody waits for it any more."""
-    return db.unread and db.readings and now - db.unread_since > PATIENCE
+    return db.catalog.unread and db.catalog.readings and now - db.catalog.unread_since > PATIENCE
 
 
 # --- signs of change --------------------------------------------------------------------------------------------
 
 cdef int mark_unread(Database db, Engine engine) except -1:
     """What is known of functions may be out of date from now on."""
-    if not db.unread:
-        db.unread = True
-        db.unread_since = engine.loop.now
-    db.everything |= ASKABLE
+    if not db.catalog.unread:
+        db.catalog.unread = True
+        db.catalog.unread_since = engine.loop.now
+    db.catalog.everything |= ASKABLE
     return 0
 
 
 cdef int look_for_ddl(Database db, Engine engine) except -1:
     """Another worker may have seen functions change."""
-    cdef int seen = db.ddl.total()
-    if seen != db.ddl_seen:
-        db.ddl_seen = seen
-        db.stale = True
+    cdef int seen = db.catalog.ddl.total()
+    if seen != db.catalog.ddl_seen:
+        db.catalog.ddl_seen = seen
+        db.catalog.stale = True
         mark_unread(db, engine)
     return 0
 
 
 cdef int miss_a_look(Database db, Engine engine) except -1:
     """After a time without traffic nobody knows what has become of the catalog meanwhile (is_overdue)."""
-    db.stale = True
+    db.catalog.stale = True
     mark_unread(db, engine)
     return keep_up(db, engine)
 
@@ -65,14 +66,15 @@ cdef bint ran_unseen(Server s) noexcept:
     be known.
     """
     cdef Database db = s.pool.db
-    return s.last_client != 0 and s.since >= db.version_at and (not db.unread or s.since <= db.unread_since)
+    return s.last.last_client != 0 and s.since >= db.catalog.version_at and (not db.catalog.unread
+                                                                             or s.since <= db.catalog.unread_since)
 
 
 cdef int forget_knowledge(Database db, Engine engine) except -1:
     """What the catalog says has to be worked out again, although it may be the same."""
-    if db.catalog is not None:
-        db.catalog.forget()
-        db.stale = True
+    if db.catalog.reader is not None:
+        db.catalog.reader.forget()
+        db.catalog.stale = True
         mark_unread(db, engine)
     return 0
 
@@ -86,17 +88,17 @@ cdef int begin_defining(Server s, bint surely) except -1:
     cdef Engine engine = s.pool.engine
     if "ddl" in engine.omit:
         return 0
-    s.ddl = True
+    s.unsure.ddl = True
     if surely:
         engine.reader_of(db).certain.add(s)
-    if db.defining is None:
-        db.defining = set()
-    if s not in db.defining:
-        db.defining.add(s)
-        db.definers.take(0)
+    if db.catalog.defining is None:
+        db.catalog.defining = set()
+    if s not in db.catalog.defining:
+        db.catalog.defining.add(s)
+        db.catalog.definers.take(0)
         look_for_ddl(db, engine)
-        db.ddl.take(0)
-        db.ddl_seen += 1
+        db.catalog.ddl.take(0)
+        db.catalog.ddl_seen += 1
     mark_unread(db, engine)
     return note_definition(s)
 
@@ -104,49 +106,50 @@ cdef int begin_defining(Server s, bint surely) except -1:
 cdef int end_defining(Server s) except -1:
     """The server has answered all that it was sent, or is lost. Within a transaction nobody else sees a change yet."""
     cdef Database db = s.pool.db
-    cdef CatalogReader reader = db.catalog
+    cdef CatalogReader reader = db.catalog.reader
     if s.xact == b"I" or s.state == SV_GONE:
-        s.ddl = False
+        s.unsure.ddl = False
         if reader is not None and s in reader.certain:
             reader.certain.remove(s)
             reader.definitions.take(0)
         look_for_ddl(db, s.pool.engine)
-        db.ddl.take(0)
-        db.ddl_seen += 1
-        db.stale = True
+        db.catalog.ddl.take(0)
+        db.catalog.ddl_seen += 1
+        db.catalog.stale = True
         mark_unread(db, s.pool.engine)
-    if db.defining is not None and s in db.defining:
-        db.defining.remove(s)
-        db.definers.give()
+    if db.catalog.defining is not None and s in db.catalog.defining:
+        db.catalog.defining.remove(s)
+        db.catalog.definers.give()
     believe(db)
-    return keep_up(db, s.pool.engine) if db.catalog is not None else 0
+    return keep_up(db, s.pool.engine) if db.catalog.reader is not None else 0
 
 
 cdef int believe(Database db) except -1:
     """What is known holds again, if nothing is left that could have changed it."""
-    if (db.unread and db.knowledge is not None and not db.stale and not db.scanning and not db.catalog_failures
-            and not db.defining and db.definers.total() <= 0):
-        db.unread = False
-        db.everything = db.knowledge.everything
+    if (db.catalog.unread and db.catalog.knowledge is not None and not db.catalog.stale and not db.catalog.scanning
+            and not db.catalog.failures
+            and not db.catalog.defining and db.catalog.definers.total() <= 0):
+        db.catalog.unread = False
+        db.catalog.everything = db.catalog.knowledge.everything
     return 0
 
 
 cdef int keep_up(Database db, Engine engine) except -1:
     """Read the catalog, or its version, if that is due."""
     cdef double now = engine.loop.now
-    if db.scanning:
+    if db.catalog.scanning:
         return 0
-    if db.stale or db.knowledge is None:
-        if now < db.read_due:
+    if db.catalog.stale or db.catalog.knowledge is None:
+        if now < db.catalog.read_due:
             return 0
         return engine.reader_of(db).begin(True)
-    if now - db.version_at >= db.version_every and now >= db.read_due:
+    if now - db.catalog.version_at >= db.catalog.version_every and now >= db.catalog.read_due:
         return engine.reader_of(db).begin(False)
     return 0
 
 
 cdef int doubt_session(Server s) except -1:
     """What the server's session holds is to be asked for at the end of the transaction, whatever that does."""
-    if s.known is None:
-        s.known = s.pool.db.knowledge
+    if s.unsure.known is None:
+        s.unsure.known = s.pool.db.catalog.knowledge
     return 0

@@ -56,12 +56,12 @@ cdef object judge(Client c, const char *text, size_t n):
     """The Verdict of a text; HARMLESS for nearly all."""
     cdef Database db = c.db
     cdef int reading = EXACT
-    cdef bint found = db.words.scan(text, n) != 0
-    cdef object known = db.knowledge
+    cdef bint found = db.catalog.words.scan(text, n) != 0
+    cdef object known = db.catalog.knowledge
     cdef object verdict
     cdef bytes whole, key
     cdef double began
-    if not found and not db.odd_names:
+    if not found and not db.catalog.odd_names:
         return HARMLESS
     if not all_ascii(text, n):
         reading = reading_of(c)
@@ -69,13 +69,13 @@ cdef object judge(Client c, const char *text, size_t n):
         return HARMLESS
     whole = text[:n]
     key = whole if reading == EXACT else whole + (b"\0other" if reading == OTHER else b"\0mixed")
-    verdict = db.verdicts.get(key)
+    verdict = db.catalog.verdicts.get(key)
     if verdict is None:
         began = monotonic()
         if known is None:
             verdict = classify(whole, mixed=reading == MIXED)
         else:
-            verdict = classify(whole, known.words, known.names, known=db.words, mixed=reading == MIXED,
+            verdict = classify(whole, known.words, known.names, known=db.catalog.words, mixed=reading == MIXED,
                                doubt=known.non_ascii if reading != EXACT else 0)
             if verdict.touch & UNREADABLE:
                 verdict = with_language(known, verdict)
@@ -105,7 +105,7 @@ cdef int reading_of(Client c) except -1:
     cdef object key, reading
     if encoding is None or (s is not None and may_change_encoding(s)):
         return MIXED
-    key = (encoding, c.db.knowledge.encoding if c.db.knowledge is not None else "")
+    key = (encoding, c.db.catalog.knowledge.encoding if c.db.catalog.knowledge is not None else "")
     reading = READINGS.get(key)
     if reading is None:
         if not is_separate(encoding):
@@ -121,48 +121,51 @@ cdef bint may_change_encoding(Server s) except -1:
     """Whether a statement that was sent may have changed the client's encoding, and it has not been told yet."""
     if s.status and s.plan.turns == 0:
         return False            # all is answered, and PostgreSQL reports the encoding in front of ReadyForQuery
-    if s.names is not None and CLIENT_ENCODING in s.names:
+    if s.probe.names is not None and CLIENT_ENCODING in s.probe.names:
         return True
-    if s.pool.session_state == STATE_REFUSE:
+    if s.pool.settings.session_state == STATE_REFUSE:
         return False            # nothing is refused for what only might be: the server is asked all the same
-    if s.touched & <uint32_t>(SETTINGS | UNREADABLE) and (s.any_name or s.touched & <uint32_t>UNREADABLE):
+    if s.probe.touched & <uint32_t>(SETTINGS | UNREADABLE) and (s.probe.any_name
+                                                                or s.probe.touched & <uint32_t>UNREADABLE):
         return True
-    if s.local is not None and b"" in s.local:
+    if s.current.local is not None and b"" in s.current.local:
         return True
-    return s.lone is not None and (s.lone.names is None or CLIENT_ENCODING in s.lone.names)
+    return s.current.lone is not None and (s.current.lone.names is None or CLIENT_ENCODING in s.current.lone.names)
 
 
 cdef object judge_body(Client c, bytes body):
     """The Verdict of what a Parse has behind the name: text, NUL, types of parameters."""
     cdef const char *text = body
     cdef object verdict = judge(c, text, text_length(text, len(body)))
-    if c.db.knowledge is not None and c.db.knowledge.types:
+    if c.db.catalog.knowledge is not None and c.db.catalog.knowledge.types:
         return with_types(c.db, verdict, body)
     return verdict
 
 
 cdef object judge_statement(Client c, Statement st):
     """The Verdict of a named statement, remembered with it."""
-    if st.judged != c.db.words_version:
+    if st.judged != c.db.catalog.words_version:
         st.verdict = judge_body(c, st.body)
-        st.judged = c.db.words_version if is_constant(c.db, st.verdict, st.body) else 0
+        st.judged = c.db.catalog.words_version if is_constant(c.db, st.verdict, st.body) else 0
     return st.verdict
 
 
 cdef object judge_unnamed(Client c):
     """The Verdict of the client's unnamed statement."""
-    if c.unnamed is None:
+    cdef bint constant
+    if c.names.unnamed is None:
         return HARMLESS         # PostgreSQL will say that there is no such statement
-    if c.unnamed_version != c.db.words_version:
-        c.unnamed_verdict = judge_body(c, c.unnamed)
-        c.unnamed_version = c.db.words_version if is_constant(c.db, c.unnamed_verdict, c.unnamed) else 0
-    return c.unnamed_verdict
+    if c.names.unnamed_version != c.db.catalog.words_version:
+        c.names.unnamed_verdict = judge_body(c, c.names.unnamed)
+        constant = is_constant(c.db, c.names.unnamed_verdict, c.names.unnamed)
+        c.names.unnamed_version = c.db.catalog.words_version if constant else 0
+    return c.names.unnamed_verdict
 
 
 cdef bint is_constant(Database db, object verdict, bytes body) noexcept:
     """Whether the Verdict of a text does not depend on the client's encoding."""
     cdef const char *text = body
-    if verdict is HARMLESS and (db.knowledge is None or not db.knowledge.non_ascii):
+    if verdict is HARMLESS and (db.catalog.knowledge is None or not db.catalog.knowledge.non_ascii):
         return True
     return all_ascii(text, text_length(text, len(body)))
 
@@ -180,7 +183,7 @@ cdef object with_types(Database db, object verdict, bytes body):
     for number in range(be16(p + at)):
         if at + 6 + 4 * number > <size_t>len(body):
             return None
-        bits |= <uint32_t>db.knowledge.types.get(be32(p + at + 2 + 4 * number), 0)
+        bits |= <uint32_t>db.catalog.knowledge.types.get(be32(p + at + 2 + 4 * number), 0)
     if bits == 0:
         return verdict
     return replace(verdict, touch=verdict.touch | (bits & ~<uint32_t>DEFINES), names=None, clears=0, plain=None,
@@ -195,7 +198,7 @@ cdef size_t text_length(const char *body, size_t n) noexcept:
 
 
 cdef bint may_end_transaction(Engine engine, const char *text, size_t n) noexcept:
-    return engine.enders.scan(text, n) != 0
+    return engine.words.end_transaction.scan(text, n) != 0
 
 
 cdef bint is_refused(Client c, object verdict):
@@ -206,9 +209,9 @@ cdef bint is_refused(Client c, object verdict):
     cdef uint32_t touch = verdict.touch & ~LOCAL
     if touch & TEMP and not verdict.reason.startswith("temporary"):
         touch &= ~<uint32_t>TEMP
-    if c.pool.session_state == STATE_REFUSE:
+    if c.pool.settings.session_state == STATE_REFUSE:
         return touch != 0 and not (touch == SETTINGS and all_reported(c, verdict))
-    return c.pool.mode == MODE_STATEMENT and touch & PINNING and verdict.clears == 0
+    return c.pool.settings.mode == MODE_STATEMENT and touch & PINNING and verdict.clears == 0
 
 
 cdef bint all_reported(Client c, verdict):
@@ -221,10 +224,10 @@ cdef int note(Client c, Server s, object verdict, const char *text, size_t n) ex
 
     All that runs SQL for a client comes here, or note_message() will take it for unknown.
     """
-    s.noted = True
-    if s.known is None:
-        s.known = c.db.knowledge
-    if c.db.everything or s.ddl:
+    s.current.noted = True
+    if s.unsure.known is None:
+        s.unsure.known = c.db.catalog.knowledge
+    if c.db.catalog.everything or s.unsure.ddl:
         note_everything(c, s, text, n)
     if verdict is HARMLESS:
         return 0
@@ -239,22 +242,22 @@ cdef int note(Client c, Server s, object verdict, const char *text, size_t n) ex
 
 cdef int note_message(Client c, Server s) except -1:
     """A message that may run SQL has gone to the server: if nobody has noted what it may do, that is anything."""
-    if not s.noted:
+    if not s.current.noted:
         note_unknown(c, s, "message that cannot be read")
-    s.noted = False
+    s.current.noted = False
     return 0
 
 
 cdef int note_everything(Client c, Server s, const char *text, size_t n) except -1:
     """The database has what any statement may set off, or its functions are not known."""
-    if s.ddl or c.db.everything & <uint32_t>DEFINES:
-        begin_defining(s, False)        # with s.ddl, this may be what commits
-    elif c.db.unread:
+    if s.unsure.ddl or c.db.catalog.everything & <uint32_t>DEFINES:
+        begin_defining(s, False)        # with s.unsure.ddl, this may be what commits
+    elif c.db.catalog.unread:
         note_unsure(c, s, text, n)
-    if s.lone is not None:
+    if s.current.lone is not None:
         doubt_lone(s)
-    s.touched |= c.db.everything & ~<uint32_t>DEFINES
-    s.any_name = s.any_name or c.db.everything & <uint32_t>SETTINGS
+    s.probe.touched |= c.db.catalog.everything & ~<uint32_t>DEFINES
+    s.probe.any_name = s.probe.any_name or c.db.catalog.everything & <uint32_t>SETTINGS
     if c.reason is None:
         c.reason = "unknown functions"
     return 0
@@ -264,40 +267,40 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
     cdef uint32_t touch = verdict.touch & ~LOCAL
     cdef bint lone
     if verdict.notifies:
-        s.fence = s.notifying = True
-    if c.pins or s.asked:
-        touch |= <uint32_t>verdict.ends & (c.pins | s.asked)
+        s.current.fence = s.current.notifying = True
+    if c.pin.pins or s.probe.asked:
+        touch |= <uint32_t>verdict.ends & (c.pin.pins | s.probe.asked)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict, True)
     note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
-        lone = s.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.lone is None
-        if lone and (verdict.plain is not None or (verdict.clears and c.pins == 0)) and not touch & CANNOT_ASK:
-            s.lone = verdict
-            s.lone_done = False
+        lone = s.probe.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.current.lone is None
+        if lone and (verdict.plain is not None or (verdict.clears and c.pin.pins == 0)) and not touch & CANNOT_ASK:
+            s.current.lone = verdict
+            s.current.lone_done = False
         else:
-            if s.lone is not None:
+            if s.current.lone is not None:
                 doubt_lone(s)
             touches(s, verdict, touch)
         if verdict.resets is None:
-            c.reset_due = True
-        elif verdict.resets and c.reset_due is not True:
-            c.reset_due = (c.reset_due or ()) + verdict.resets
+            c.names.reset_due = True
+        elif verdict.resets and c.names.reset_due is not True:
+            c.names.reset_due = (c.names.reset_due or ()) + verdict.resets
     return 0
 
 
 cdef int note_local(Server s, object verdict) except -1:
     """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
     if verdict.touch & LOCAL:
-        s.local = (s.local or set()).union((ANY,) if verdict.names is None else verdict.names)
+        s.current.local = (s.current.local or set()).union((ANY,) if verdict.names is None else verdict.names)
     return 0
 
 
 cdef int note_listens(Client c, Server s, object verdict) except -1:
     """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
     c.reason = verdict.reason
-    if s.lone is not None:
+    if s.current.lone is not None:
         doubt_lone(s)
     return touches(s, verdict, LISTEN)
 
@@ -313,10 +316,10 @@ cdef int remember_prepared(Client c, Server s, object verdict, bytes text) excep
     cdef bint alone = b";" not in text.rstrip(b"; \t\r\n")
     if not alone and (verdict.touch & (MAY_CHANGE | LOCAL) or s.xact == b"E" or may_differ(s)):
         settings = None
-    if c.preparing is None:
-        c.preparing = {}
+    if c.tracker.preparing is None:
+        c.tracker.preparing = {}
     for name in verdict.prepares:
-        found = c.preparing.setdefault(name, set())
+        found = c.tracker.preparing.setdefault(name, set())
         found.add((text, settings) if len(found) < PREPARINGS else (None, None))
     return 0
 
@@ -335,7 +338,7 @@ cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
                 begin_defining(s, False)
             if inner is not None and inner.params:
                 touches(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
-                s.any_name = True
+                s.probe.any_name = True
             if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
                 todo.append(inner)
     return 0
@@ -357,11 +360,11 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
     if verdict is None:
         return note_anything(c, s, "EXECUTE", False)
     if verdict.notifies:
-        s.fence = s.notifying = True
+        s.current.fence = s.current.notifying = True
     note_local(s, verdict)
     if verdict.touch & ~LOCAL:
         c.reason = verdict.reason or "EXECUTE"
-        if s.lone is not None:
+        if s.current.lone is not None:
             doubt_lone(s)
         touches(s, verdict, verdict.touch)
     return 0
@@ -377,7 +380,7 @@ cdef list executed(Client c, Server s, object verdict, set followed):
         if kind != EDIT_EXECUTE or name in followed:
             continue
         followed.add(name)
-        st = c.statements.get(name) if c.tracking and c.statements is not None else None
+        st = c.names.statements.get(name) if c.tracking and c.names.statements is not None else None
         if st is not None:
             found.append(judge_statement(c, <Statement>st))
         else:
@@ -389,14 +392,14 @@ cdef list prepared_as(Client c, Server s, bytes name):
     """The Verdicts of what SQL's PREPARE may have given this name; None among them: of something unknown."""
     cdef list found = []
     cdef bytes text
-    for recent in (c.preparing, c.asked_preparing):
+    for recent in (c.tracker.preparing, c.tracker.asked_preparing):
         if recent is not None:
             for text, _settings in recent.get(name, ()):
                 found.append(judge(c, text, len(text)) if text is not None else None)
-    if c.sql is not None and name in c.sql:
-        text = c.sql[name][0]
+    if c.tracker.sql is not None and name in c.tracker.sql:
+        text = c.tracker.sql[name][0]
         found.append(judge(c, text, len(text)))
-    if not found and (s.touched | s.asked) & PREPARED:
+    if not found and (s.probe.touched | s.probe.asked) & PREPARED:
         found.append(None)                  # by a function, or by code that nobody has read
     return found
 
@@ -421,7 +424,7 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
     cdef uint32_t number
     cdef list names = []
     cdef set wanted = set(verdict.params)
-    s.any_name = True
+    s.probe.any_name = True
     if n < 4 or not all_plain(verdict, body):
         return note_anything(c, s, verdict.reason)
     pos += 2 * <size_t>be16(p) + 2
@@ -437,7 +440,7 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
         if number in wanted:
             name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
             if name == b"seed":
-                s.touched |= FOREVER
+                s.probe.touched |= FOREVER
             if not name.isascii():
                 return note_anything(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
             names.append(RENAMED.get(name, name))
@@ -492,12 +495,15 @@ cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1
     `pins`: that holds its client to the server. Else the client loses it, as with code that cannot be read; so in
     statement mode, where nobody is held.
     """
-    s.noted = True
+    s.current.noted = True
     if "unknown" in c.engine.omit:
         return 0
     c.reason = reason
-    if s.lone is not None:
+    if s.current.lone is not None:
         doubt_lone(s)
-    s.touched |= ANYTHING if pins and c.pool.mode != MODE_STATEMENT else (ANYTHING & ~UNNAMED) | UNREADABLE
-    s.any_name = s.fence = s.notifying = True
+    if pins and c.pool.settings.mode != MODE_STATEMENT:
+        s.probe.touched |= ANYTHING
+    else:
+        s.probe.touched |= (ANYTHING & ~UNNAMED) | UNREADABLE
+    s.probe.any_name = s.current.fence = s.current.notifying = True
     return 0

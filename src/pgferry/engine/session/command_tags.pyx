@@ -52,17 +52,17 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
         s.sql = None
-        s.discarded = s.resetting and tag[1] == b"I" and not own
+        s.injected.discarded = s.injected.resetting and tag[1] == b"I" and not own
         if c is not None and not own:
-            c.sql = None
-            if c.statements:
+            c.tracker.sql = None
+            if c.names.statements:
                 forget_statements(c)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None and not own:
             dealt(c, s)
     elif strncmp(tag, b"COMMIT", 7) == 0:
         if c is not None:
-            c.chained = c.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
+            c.subscription.chained = c.subscription.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
         return 0
     if own:
         return 0
@@ -87,20 +87,20 @@ cdef int forget_statements(Client c) except -1:
     """The client's command has dropped its statements; those whose Parse is still open were sent after it."""
     cdef int i
     cdef set newer = set()
-    c.dropped = {}
-    for i, op in enumerate(c.pending or ()):
+    c.names.dropped = {}
+    for i, op in enumerate(c.names.pending or ()):
         if op[0] == "add":
             newer.add(op[1])
             if op[3] is not None:
-                c.pending[i] = (*op[:3], None)
+                c.names.pending[i] = (*op[:3], None)
                 c.engine.table.release(<Statement>op[3])
         elif op[0] == "remove":
-            c.pending[i] = ("gone",)
+            c.names.pending[i] = ("gone",)
             c.engine.table.release(<Statement>op[2])
-    for name in [name for name in c.statements if name not in newer]:
-        st = c.statements.pop(name)
-        c.dropped[name] = (<Statement>st).wire_name
+    for name in [name for name in c.names.statements if name not in newer]:
+        st = c.names.statements.pop(name)
+        c.names.dropped[name] = (<Statement>st).wire_name
         c.engine.table.release(<Statement>st)
-    c.last_name = None
-    c.last_statement = None
+    c.names.last_name = None
+    c.names.last_statement = None
     return 0

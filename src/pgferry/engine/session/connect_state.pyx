@@ -28,13 +28,13 @@ PERSON = (b"role", b"session_authorization")     # not in pg_settings as setting
 cdef bint ask_start(Server s, bytes connect_query) except -1:
     """connect_query is over: ask what it has left, where state is tracked. False: there is nothing to ask."""
     cdef list names = list(PERSON)
-    if s.pool.session_state == STATE_IGNORE or s.replication or s.pool.kind != POOL_CLIENTS:
+    if s.pool.settings.session_state == STATE_IGNORE or s.replication or s.pool.kind != POOL_CLIENTS:
         return False
     verdict = classify(connect_query)
     if verdict is not None:
         names += [name for name in (*(verdict.names or ()), *verdict.hints)
                   if b"." in name and name.isascii() and b"'" not in name and b"\\" not in name]
-    s.rows = []
+    s.probe.rows = []
     s.query(QUESTION % b",".join([b"('" + name + b"')" for name in dict.fromkeys(names)]), P_START)
     s.flush()
     return True
@@ -47,11 +47,11 @@ cdef bint start_answered(Server s, dict failed) except -1:
     """
     cdef Pool pool = s.pool
     cdef dict settings = {}, statements = {}
-    cdef list rows = s.rows
-    s.rows = None
+    cdef list rows = s.probe.rows
+    s.probe.rows = None
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
         pool.hold_off()          # as after any login that fails
-        pool.last_connect_failed = True
+        pool.endpoint.last_connect_failed = True
         s.close("what connect_query has set could not be asked for")
         return False
     try:
@@ -64,12 +64,12 @@ cdef bint start_answered(Server s, dict failed) except -1:
             statements[name] = value or b""
         elif value is not None and counts(s, name.lower(), value):
             settings[name.lower()] = value
-    pool.start_settings = settings
+    pool.endpoint.start_settings = settings
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
     under = settings_of(pool, s.vars, settings)
-    pool.start_sql = {name: (text, under) for name, text in statements.items()} or None
+    pool.endpoint.start_sql = {name: (text, under) for name, text in statements.items()} or None
     s.kept = pool.engine.states.intern(settings, frozenset())
-    s.sql = pool.start_sql
+    s.sql = pool.endpoint.start_sql
     return True
 
 
@@ -85,6 +85,6 @@ cdef bint counts(Server s, bytes name, bytes value) except -1:
 cdef State start_of(Pool pool, dict settings):
     """The state that a client starts with whose startup packet has these settings (None: no others)."""
     cdef Engine engine = pool.engine
-    if not pool.start_settings or pool.session_state == STATE_IGNORE:
+    if not pool.endpoint.start_settings or pool.settings.session_state == STATE_IGNORE:
         return engine.states.intern(settings, frozenset()) if settings else engine.no_state
-    return engine.states.intern({**pool.start_settings, **(settings or {})}, frozenset())
+    return engine.states.intern({**pool.endpoint.start_settings, **(settings or {})}, frozenset())

@@ -31,14 +31,14 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
     cdef dict there = clear_sql(c, s)
     if there is None:
         return 0
-    for name, wanted in (c.sql or {}).items():
+    for name, wanted in (c.tracker.sql or {}).items():
         if there.get(name) != wanted:
             command = prepared_statement(wanted[0], name)
             if command is not None:
                 c.pool.count("replays", "prepared statement")
                 if command != wanted[0]:
                     wanted = (command, wanted[1])       # what PostgreSQL will show for it from now on
-                    c.sql = {**c.sql, name: wanted}
+                    c.tracker.sql = {**c.tracker.sql, name: wanted}
                 if not command.isascii():
                     command = do_execute(sql_text(command))
                 prepare_sql(c, s, command, extended, name, wanted)
@@ -47,7 +47,8 @@ cdef int bring_sql(Client c, Server s, bint extended) except -1:
 
 cdef bint lacks_sql(Client c, Server s) except -1:
     """Whether the server lacks any of the client's SQL-level prepared statements."""
-    return c.sql is not None and (s.sql is None or any([s.sql.get(name) != value for name, value in c.sql.items()]))
+    return c.tracker.sql is not None and (s.sql is None
+                                          or any([s.sql.get(name) != value for name, value in c.tracker.sql.items()]))
 
 
 cdef int prepare_sql(Client c, Server s, bytes command, bint extended, bytes name, tuple wanted) except -1:
@@ -72,9 +73,9 @@ cdef dict clear_sql(Client c, Server s):
     cdef Note note
     if s.xact == b"E":
         return None             # everything fails, except what needs nothing
-    if c.sql is None and s.sql is None and not is_ensuring(s) or "prepared" in c.engine.omit:
+    if c.tracker.sql is None and s.sql is None and not is_ensuring(s) or "prepared" in c.engine.omit:
         return None
-    wanted = c.sql or {}
+    wanted = c.tracker.sql or {}
     there = dict(s.sql or {})
     for item in s.plan.notes:
         note = <Note>item
@@ -114,7 +115,7 @@ cdef Note ensuring(Server s, bytes name, tuple value):
     note.ensures = True
     note.name = name
     note.value = value
-    s.careful = True
+    s.injected.careful = True
     return note
 
 
@@ -134,7 +135,7 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
     if not note.ensures:
         return 0
     if note.name is None:
-        s.foreign = s.foreign or not succeeded
+        s.last.foreign = s.last.foreign or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
         keep(statements, note.name, note.value if note.name != GONE else None)
@@ -146,7 +147,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
     """The client's text with the names servers know its protocol-level statements by; the statements are brought.
 
     Behind each RESET in a Query of several statements stands one that sets the client's start values.
-    What its DEALLOCATEs name goes to c.deallocating.
+    What its DEALLOCATEs name goes to c.names.deallocating.
     """
     cdef list parts = []
     cdef int at = 0
@@ -157,7 +158,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
         if kind == INSERT:
             new = name
         elif kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE or kind == EDIT_PREPARE:
-            st = c.statements.get(name) if c.statements is not None else None
+            st = c.names.statements.get(name) if c.names.statements is not None else None
             if st is not None and c.tracking:
                 bring_statement(c, s, st, extended)
                 new = quote_identifier(st.wire_name[:-1])
@@ -171,7 +172,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
             parts.append(text[at:start])
             parts.append(new)
             at = end
-    c.deallocating = deallocates or None
+    c.names.deallocating = deallocates or None
     if not parts:
         return text
     parts.append(text[at:])
@@ -195,8 +196,8 @@ cdef int bring_named(Client c, Server s, verdict) except -1:
     """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
     cdef Statement st
     for _start, _end, _kind, name in verdict.edits:
-        if name.startswith(b"PGFERRY_") and c.statements is not None:
-            for statement in c.statements.values():
+        if name.startswith(b"PGFERRY_") and c.names.statements is not None:
+            for statement in c.names.statements.values():
                 st = statement
                 if st.wire_name[:-1] == name and not is_here(c, s, st):
                     prepare_on(c, s, st, known_settings(c, s))
@@ -207,14 +208,16 @@ cdef int made_by_sql(Client c, Server s, bytes name) except -1:
     """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be known; 3: it is
     one, but the transaction has failed, so that nothing can be brought.
     """
-    if c.sql is not None and name in c.sql or s.touched & PREPARED or (c.pins & PREPARED and not name.isascii()):
+    if c.tracker.sql is not None and name in c.tracker.sql or s.probe.touched & PREPARED or (c.pin.pins & PREPARED
+                                                                                             and not name.isascii()):
         if may_be_over(s) or (lacks_sql(c, s) and settings_now(c, s) is None):
             return 2
-        if s.xact == b"E" and c.sql is not None and name in c.sql and (s.sql is None or name not in s.sql):
+        if s.xact == b"E" and c.tracker.sql is not None and name in c.tracker.sql and (s.sql is None
+                                                                                       or name not in s.sql):
             return 3
         bring_sql(c, s, True)
         return 1
-    return 2 if s.asked & PREPARED else 0
+    return 2 if s.probe.asked & PREPARED else 0
 
 
 cdef bint may_be_over(Server s) noexcept:
@@ -225,9 +228,9 @@ cdef bint may_be_over(Server s) noexcept:
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
     cdef Note note
-    s.touched |= PREPARED
-    if c.sql is not None and name in c.sql:
-        c.sql = {key: value for key, value in c.sql.items() if key != name} or None
+    s.probe.touched |= PREPARED
+    if c.tracker.sql is not None and name in c.tracker.sql:
+        c.tracker.sql = {key: value for key, value in c.tracker.sql.items() if key != name} or None
     for item in s.plan.notes:
         note = <Note>item
         if note.name == name:
@@ -246,11 +249,11 @@ cdef tuple start_values(Client c, Server s, object verdict):
             found.append((end, end, INSERT, b";" + text))
             numbers.append(number)
     if found:
-        c.reset_due = None
-        s.ours = numbers
-        s.completed = 0
-        s.own_turn = False
-        s.careful = True
+        c.names.reset_due = None
+        s.injected.ours = numbers
+        s.injected.completed = 0
+        s.injected.own_turn = False
+        s.injected.careful = True
     return tuple(found)
 
 
@@ -259,15 +262,15 @@ cdef bytes own_view(Client c, Server s, bint extended):
     cdef list names = []
     cdef Statement st
     if c.tracking:
-        for name, statement in (c.statements or {}).items():
+        for name, statement in (c.names.statements or {}).items():
             st = statement
             bring_statement(c, s, st, extended)
             names.append(b"(" + quote_literal(st.wire_name[:-1]) + b","
                          + sql_text_in(name, b"pg_catalog.pg_client_encoding()") + b")")
     names.append(b"(NULL::pg_catalog.text,NULL::pg_catalog.text)")
     columns = (b"p.statement,p.prepare_time,p.parameter_types,"
-               + (b"p.result_types," if s.version >= 16 else b"") + b"p.from_sql"
-               + (b",p.generic_plans,p.custom_plans" if s.version >= 14 else b""))
+               + (b"p.result_types," if s.login_parameters.version >= 16 else b"") + b"p.from_sql"
+               + (b",p.generic_plans,p.custom_plans" if s.login_parameters.version >= 14 else b""))
     return (b"(SELECT CASE WHEN p.from_sql THEN p.name ELSE m.own END AS name," + columns
             + b" FROM pg_catalog.pg_prepared_statement() p LEFT JOIN (VALUES " + b",".join(names)
             + b") m(ours,own) ON m.ours OPERATOR(pg_catalog.=) p.name"
@@ -275,19 +278,19 @@ cdef bytes own_view(Client c, Server s, bint extended):
 
 
 cdef bint note_deallocated(Client c, Server s) except -1:
-    """The entry pushed last is of the text with c.deallocating, or of the portal bound last that has it.
+    """The entry pushed last is of the text with c.names.deallocating, or of the portal bound last that has it.
 
     Whether names depend on its answer: the client is held until that has come (client_relay.must_hold).
     """
     cdef Note note
-    if c.deallocating is None:
+    if c.names.deallocating is None:
         return False
     note = Note.__new__(Note)
-    note.deallocates, c.deallocating = c.deallocating, None
+    note.deallocates, c.names.deallocating = c.names.deallocating, None
     if not any([name for name, _number in note.deallocates]):
         return False
     s.plan.note(note)
-    s.careful = True
+    s.injected.careful = True
     return True
 
 
@@ -308,7 +311,7 @@ cdef list bound_deallocates(Client c, object verdict):
     for _start, _end, kind, name in verdict.edits:
         if kind == EDIT_DEALLOCATE:
             found.append((None, 0))
-            for own, statement in (c.statements or {}).items():
+            for own, statement in (c.names.statements or {}).items():
                 st = statement
                 if st.wire_name[:-1] == name:
                     found[-1] = (own, st.number)
@@ -325,11 +328,11 @@ cdef int dealt(Client c, Server s) except -1:
     if name is None:
         return 0
     s.prepared.discard(<uint64_t>number)
-    st = c.statements.get(name) if c.statements is not None else None
+    st = c.names.statements.get(name) if c.names.statements is not None else None
     if st is not None and st.number == <uint64_t>number:
-        del c.statements[name]
-        c.last_name = None
-        c.last_statement = None
+        del c.names.statements[name]
+        c.names.last_name = None
+        c.names.last_statement = None
         c.engine.table.release(st)
     return 0
 
@@ -341,8 +344,8 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
 
     `unread`: nobody knows whether they will be called, so that rather the client's own values are lost as well.
     """
-    c.db.sequences = True
-    if s.foreign and s.xact != b"E" and (s.plan.turns or (c.turns_here and s.xact != b"I" and not unread)):
+    c.db.catalog.sequences = True
+    if s.last.foreign and s.xact != b"E" and (s.plan.turns or (c.turns_here and s.xact != b"I" and not unread)):
         return False            # this transaction may have called nextval itself: it cannot be told apart any more
     forget_sequences(c, s, extended)
     return True
@@ -350,7 +353,7 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
 
 cdef int forget_sequences(Client c, Server s, bint extended) except -1:
     """Discard what other clients' sequences have left."""
-    if s.foreign and s.xact != b"E" and s.plan.turns == 0:
-        s.foreign = False       # unless it fails
+    if s.last.foreign and s.xact != b"E" and s.plan.turns == 0:
+        s.last.foreign = False       # unless it fails
         ensure(s, b"DISCARD SEQUENCES", extended, None, None)
     return 0

@@ -13,6 +13,7 @@ A client that does not wait for answers is held where it would otherwise change 
 (may_stop(), client.relay.is_settled()).
 """
 
+from pgferry.engine.core.client_parts cimport Subscription
 from pgferry.engine.core.effects cimport LISTEN
 from pgferry.engine.core.model cimport CL_CLOSING, Client, Server
 from pgferry.engine.io.stream cimport PAUSE_NEWS, PAUSE_STALL
@@ -61,7 +62,7 @@ cdef class Listener:
 
 cdef bint listens(Client c) except -1:
     """Whether the client listens, or may be listening soon."""
-    return c.awaited is not None or bool(c.kept.channels)
+    return c.subscription.awaited is not None or bool(c.tracker.kept.channels)
 
 
 cdef bint may_listen(Client c, tuple names) except -1:
@@ -81,11 +82,11 @@ cdef bint may_listen(Client c, tuple names) except -1:
     for channel in channels:
         hub.listeners.setdefault(channel, set()).add(c)
     missing = [channel for channel in channels if channel not in hub.live and channel not in hub.refused]
-    new = not (c.kept.channels | (c.awaited or frozenset())).issuperset(channels)
+    new = not (c.tracker.kept.channels | (c.subscription.awaited or frozenset())).issuperset(channels)
     if not missing and (not new or 0 < hub.due.get(c, 0) <= hub.answered):
         hub.due.pop(c, None)
-        c.awaited = (c.awaited or set()) | set(channels)
-        c.sent_listens = (c.sent_listens or set()) | set(channels)
+        c.subscription.awaited = (c.subscription.awaited or set()) | set(channels)
+        c.subscription.sent_listens = (c.subscription.sent_listens or set()) | set(channels)
         return True
     hub.wait(c)
     if new and c not in hub.due:
@@ -104,7 +105,7 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
     what is committed while it runs, of which nobody can tell whether it was before.
     """
     cdef Listener hub = c.db.hub
-    if (s.plan.turns and not s.copy_in) or s.asked & <uint32_t>LISTEN:
+    if (s.plan.turns and not s.relay.copy_in) or s.probe.asked & <uint32_t>LISTEN:
         c.pause(PAUSE_STALL)
         return False
     if s.xact == b"E":
@@ -118,8 +119,8 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
             return False
     if hub is not None and not also_listens:
         hub.due.pop(c, None)        # also when the connection was lost: the next wait is for a query of its own
-    if c.inbox is not None:
-        c.inbox = [(item, SURE if how == LISTENED else how) for item, how in c.inbox]
+    if c.subscription.inbox is not None:
+        c.subscription.inbox = [(item, SURE if how == LISTENED else how) for item, how in c.subscription.inbox]
         if s.xact == b"I":
             flush_inbox(c)
     return True
@@ -128,24 +129,24 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
 cdef int take_channels(Client c, frozenset channels) except -1:
     """A probe has told which channels the client listens to."""
     cdef Listener hub
-    cdef set settled = c.asked_listens or set()     # awaited until now; other LISTENs are still under way
+    cdef set settled = c.subscription.asked_listens or set()     # awaited until now; other LISTENs are still under way
     cdef set before
-    if c.sent_listens is not None:
-        settled = settled - c.sent_listens
-    before = settled | c.kept.channels
-    c.asked_listens = None
-    if c.awaited is not None:
-        c.awaited = (c.awaited - settled) or None
-        if c.awaited is None:
-            c.chained = False
-    if c.inbox is not None:
+    if c.subscription.sent_listens is not None:
+        settled = settled - c.subscription.sent_listens
+    before = settled | c.tracker.kept.channels
+    c.subscription.asked_listens = None
+    if c.subscription.awaited is not None:
+        c.subscription.awaited = (c.subscription.awaited - settled) or None
+        if c.subscription.awaited is None:
+            c.subscription.chained = False
+    if c.subscription.inbox is not None:
         sort_inbox(c, settled, channels)    # maybe_release() comes next
     if c.db.hub is None and not channels:
         return 0
     hub = c.engine.listener_of(c.db)
     for channel in before - channels:
         group = hub.listeners.get(channel)
-        if group is not None and (c.awaited is None or channel not in c.awaited):
+        if group is not None and (c.subscription.awaited is None or channel not in c.subscription.awaited):
             group.discard(c)
     for channel in channels:
         hub.listeners.setdefault(channel, set()).add(c)
@@ -160,32 +161,33 @@ cdef int sort_inbox(Client c, set settled, frozenset channels) except -1:
     """What of the inbox is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
     cdef list kept = []
     cdef Notification item
-    c.early = 0
-    for entry, how in c.inbox:
+    c.subscription.early = 0
+    for entry, how in c.subscription.inbox:
         item = <Notification>entry
-        if how == EARLY and item.channel not in settled and c.awaited is not None and item.channel in c.awaited:
-            c.early += 1
+        if (how == EARLY and item.channel not in settled and c.subscription.awaited is not None
+                and item.channel in c.subscription.awaited):
+            c.subscription.early += 1
         elif how != SURE and item.channel not in channels:
             continue
         elif how == EARLY:
             how = LISTENED
         kept.append((item, how))
-    c.inbox = kept or None
+    c.subscription.inbox = kept or None
     return 0
 
 
 cdef int drop_early(Client c) except -1:
     """A statement begins in the transaction of a LISTEN: what has come so far was committed before that can count."""
-    c.inbox = [(item, how) for item, how in c.inbox if how != EARLY] or None
-    c.early = 0
+    c.subscription.inbox = [(item, how) for item, how in c.subscription.inbox if how != EARLY] or None
+    c.subscription.early = 0
     return 0
 
 
 cdef int stop_listening(Client c) except -1:
     """The client has left."""
     cdef Listener hub = c.db.hub if c.db is not None else None
-    if hub is not None and (c.kept.channels or c.awaited is not None):
-        for channel in set(c.kept.channels) | (c.awaited or set()):
+    if hub is not None and (c.tracker.kept.channels or c.subscription.awaited is not None):
+        for channel in set(c.tracker.kept.channels) | (c.subscription.awaited or set()):
             group = hub.listeners.get(channel)
             if group is not None:
                 group.discard(c)
@@ -194,10 +196,10 @@ cdef int stop_listening(Client c) except -1:
     if hub is not None and hub.due.pop(c, None) is not None:
         for group in hub.listeners.values():
             group.discard(c)        # what it wants to listen to is not noted anywhere else yet
-    c.awaited = c.sent_listens = c.asked_listens = None
-    c.inbox = None
-    c.early = 0
-    c.fence_passed = False
+    c.subscription.awaited = c.subscription.sent_listens = c.subscription.asked_listens = None
+    c.subscription.inbox = None
+    c.subscription.early = 0
+    c.subscription.fence_passed = False
     return 0
 
 
@@ -207,25 +209,25 @@ cdef int send(Client c, Notification item, int how) except -1:
     """Give a client a notification, now or when its transaction is over and asked about."""
     if c.state >= CL_CLOSING:
         return 0
-    if c.inbox is None:
-        c.inbox = []
-        c.held_size = 0
-    c.inbox.append((item, how))
-    c.early += how == EARLY
-    c.held_size += <size_t>len(item.message)
+    if c.subscription.inbox is None:
+        c.subscription.inbox = []
+        c.subscription.held_size = 0
+    c.subscription.inbox.append((item, how))
+    c.subscription.early += how == EARLY
+    c.subscription.held_size += <size_t>len(item.message)
     item.bytes_for(c)           # is asked for, if need be
     if is_idle(c):
         return flush_inbox(c)
-    if c.held_size > MOST_UNREAD:       # or some of them are not kept any more
-        c.held_size = sum([len((<Notification>kept).message) for kept, _how in c.inbox])
-    if c.held_size > MOST_UNREAD:
+    if c.subscription.held_size > MOST_UNREAD:       # or some of them are not kept any more
+        c.subscription.held_size = sum([len((<Notification>kept).message) for kept, _how in c.subscription.inbox])
+    if c.subscription.held_size > MOST_UNREAD:
         c.close("too many notifications in a transaction", "too many notifications in a transaction")
     return 0
 
 
 cdef bint is_idle(Client c) noexcept:
     """Whether the client is between transactions, and nothing is asked about them."""
-    return c.server is None or (c.pins and c.xact_start == 0 and c.server.plan.size() == 0)
+    return c.server is None or (c.pin.pins and c.times.xact_start == 0 and c.server.plan.size() == 0)
 
 
 cdef int flush_inbox(Client c) except -1:
@@ -236,7 +238,7 @@ cdef int flush_inbox(Client c) except -1:
     cdef list given = []
     cdef bytes message, messages
     cdef bint converting = False
-    for item, how in c.inbox or ():
+    for item, how in c.subscription.inbox or ():
         message = (<Notification>item).bytes_for(c) if how != EARLY else None
         if message is None:
             converting = how != EARLY
@@ -245,14 +247,14 @@ cdef int flush_inbox(Client c) except -1:
             break
         given.append(message)
     if given:
-        c.inbox = c.inbox[len(given):] or None
+        c.subscription.inbox = c.subscription.inbox[len(given):] or None
         messages = b"".join(given)
         c.put(messages, len(messages))
         c.flush()
         if c.unsent() > MOST_UNREAD:
             return c.close("notifications left unread", "notifications left unread")
-    if c.fence_passed and not converting:
-        c.fence_passed = False
+    if c.subscription.fence_passed and not converting:
+        c.subscription.fence_passed = False
         c.put(READY, 6)
         c.flush()
         return c.unpause(PAUSE_NEWS)
@@ -261,8 +263,10 @@ cdef int flush_inbox(Client c) except -1:
 
 cdef int flush_converted(Client c) except -1:
     """A message of the client's inbox has been converted."""
-    if c.state < CL_CLOSING and (c.inbox is not None or c.fence_passed) and (is_idle(c) or c.fence_passed) and not (
-            c.server is not None and c.server.asked & <uint32_t>LISTEN):
+    cdef Subscription sub = c.subscription
+    if c.state >= CL_CLOSING or (c.server is not None and c.server.probe.asked & <uint32_t>LISTEN):
+        return 0
+    if sub.fence_passed or (sub.inbox is not None and is_idle(c)):
         return flush_inbox(c)
     return 0
 
@@ -270,7 +274,7 @@ cdef int flush_converted(Client c) except -1:
 cdef bint hold_ready(Client c) except -1:
     """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
     cdef Listener hub = c.db.hub
-    if hub is None or not hub.is_up() or not (c.kept.channels or c.awaited is not None):
+    if hub is None or not hub.is_up() or not (c.tracker.kept.channels or c.subscription.awaited is not None):
         return False
     c.pause(PAUSE_NEWS)
     hub.fence(c)
@@ -284,7 +288,7 @@ cdef int release(Client c) except -1:
     """
     if c.state >= CL_CLOSING:
         return 0
-    c.fence_passed = True
-    if c.server is not None and c.server.asked & <uint32_t>LISTEN:
+    c.subscription.fence_passed = True
+    if c.server is not None and c.server.probe.asked & <uint32_t>LISTEN:
         return 0
     return flush_inbox(c)

@@ -11,12 +11,14 @@ cdef enum:
 
 cdef inline bint may_differ(Server s) noexcept:
     # Whether statements since the last probe may have changed settings of any kind: see doubted().
-    return (s.touched | s.asked) & <uint32_t>MAY_CHANGE or s.lone is not None or s.local is not None
+    return ((s.probe.touched | s.probe.asked) & <uint32_t>MAY_CHANGE or s.current.lone is not None
+            or s.current.local is not None)
 
 
 cdef inline bint is_settled(Client c, Server s) noexcept:
     # Whether Client.parse_settings holds.
-    return c.parse_vars is c.vars and c.parse_kept is c.kept and c.parse_settings is not None and not may_differ(s)
+    return (c.tracker.parse_vars is c.vars and c.tracker.parse_kept is c.tracker.kept
+            and c.tracker.parse_settings is not None and not may_differ(s))
 
 
 cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings)

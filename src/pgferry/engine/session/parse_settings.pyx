@@ -43,7 +43,7 @@ UTILITY = re.compile(
 cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
     """The ParseSettings of a session with these tracked parameters and other settings."""
     cdef list values = []
-    cdef dict index = pool.engine.tracked_index
+    cdef dict index = pool.engine.parameters.index
     for name in PARSE_SETTINGS:
         at = index.get((<bytes>name).decode())
         value = tracked[at] if at is not None and at < len(tracked) else None
@@ -55,11 +55,12 @@ cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
 
 cdef ParseSettings settled_settings(Client c):
     """What the client's texts are parsed under, as far as its last transactions tell."""
-    if c.parse_vars is not c.vars or c.parse_kept is not c.kept or c.parse_settings is None:
-        c.parse_settings = settings_of(c.pool, c.vars, c.kept.settings)
-        c.parse_vars = c.vars
-        c.parse_kept = c.kept
-    return c.parse_settings
+    if (c.tracker.parse_vars is not c.vars or c.tracker.parse_kept is not c.tracker.kept
+            or c.tracker.parse_settings is None):
+        c.tracker.parse_settings = settings_of(c.pool, c.vars, c.tracker.kept.settings)
+        c.tracker.parse_vars = c.vars
+        c.tracker.parse_kept = c.tracker.kept
+    return c.tracker.parse_settings
 
 
 cdef object doubted(Client c, Server s):
@@ -67,15 +68,15 @@ cdef object doubted(Client c, Server s):
     cdef set names = set()
     if not may_differ(s):
         return None
-    if (s.touched | s.asked) & <uint32_t>(UNNAMED | UNREADABLE):
+    if (s.probe.touched | s.probe.asked) & <uint32_t>(UNNAMED | UNREADABLE):
         names.add(ANY)
-    if s.touched & <uint32_t>SETTINGS:
-        add_names(names, s.names, s.any_name)
-    if s.asked & <uint32_t>SETTINGS:
-        add_names(names, s.asked_names, s.asked_any)
-    if s.lone is not None and s.lone.touch & <uint32_t>SETTINGS:
-        add_names(names, s.lone.names, s.lone.names is None)
-    add_names(names, s.local, False)
+    if s.probe.touched & <uint32_t>SETTINGS:
+        add_names(names, s.probe.names, s.probe.any_name)
+    if s.probe.asked & <uint32_t>SETTINGS:
+        add_names(names, s.probe.asked_names, s.probe.asked_any)
+    if s.current.lone is not None and s.current.lone.touch & <uint32_t>SETTINGS:
+        add_names(names, s.current.lone.names, s.current.lone.names is None)
+    add_names(names, s.current.local, False)
     if ANY in names:
         return set(PARSE_SETTINGS)
     if AUTHORIZATION in names:
@@ -99,17 +100,17 @@ cdef ParseSettings settings_now(Client c, Server s):
     """What a text that the client sends now is parsed under. None: not known yet, the client must be held."""
     cdef object names
     if is_settled(c, s):
-        return c.parse_settings
+        return c.tracker.parse_settings
     names = doubted(c, s)
     if names is None:
         return settled_settings(c)
-    if s.plan.turns or s.asked:
+    if s.plan.turns or s.probe.asked:
         return None             # what is under way ends the doubt, or leaves what can be asked about
     if s.xact == b"E":
         return settled_settings(c)      # nothing is parsed in a transaction that has failed
-    if s.shown is None and can_part(s):
+    if s.injected.shown is None and can_part(s):
         ask_settings(s, names)
-    return s.shown
+    return s.injected.shown
 
 
 cdef ParseSettings literals_now(Client c, Server s):
@@ -124,13 +125,13 @@ cdef ParseSettings literals_now(Client c, Server s):
 
 cdef ParseSettings known_settings(Client c, Server s):
     """The same where settings_now() has been asked already for this message."""
-    return settled_settings(c) if s.shown is None else s.shown
+    return settled_settings(c) if s.injected.shown is None else s.injected.shown
 
 
 cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
-    s.rows = []
-    s.asking = s.careful = True
+    s.probe.rows = []
+    s.injected.asking = s.injected.careful = True
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
         return s.put(b"H\0\0\0\4", 5)
@@ -140,10 +141,10 @@ cdef int ask_settings(Server s, names) except -1:
 cdef bint settings_shown(Server s) except -1:
     """They are known. False: the answer makes no sense."""
     cdef Client c = s.client
-    cdef list rows = s.rows
+    cdef list rows = s.probe.rows
     cdef list values
-    s.rows = None
-    s.asking = False
+    s.probe.rows = None
+    s.injected.asking = False
     if c is None:
         return True
     if not rows:
@@ -157,8 +158,8 @@ cdef bint settings_shown(Server s) except -1:
             values[PARSE_SETTINGS.index(name)] = value
     except ValueError:
         return False
-    s.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
-    s.shown_at = s.plan.tail
+    s.injected.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
+    s.injected.shown_at = s.plan.tail
     return True
 
 

@@ -29,39 +29,39 @@ cdef int bring_base(Client c, Server s, bint extended) except -1:
     """
     cdef bytes text
     cdef list tracked = []
-    if c.reset_due is None:
+    if c.names.reset_due is None:
         return 0
-    text = base_script(c, c.reset_due, tracked)
+    text = base_script(c, c.names.reset_due, tracked)
     if text and extended:
-        if c.reset_due is True:
-            s.resetting = s.plan.turns + 1
-            s.careful = True
-        c.reset_due = None
+        if c.names.reset_due is True:
+            s.injected.resetting = s.plan.turns + 1
+            s.injected.careful = True
+        c.names.reset_due = None
         return stage_in_batch(s, text, 0, None)
-    c.reset_due = None
+    c.names.reset_due = None
     if text:
-        s.base = text
-        s.base_tracked = tracked
-        s.careful = True
+        s.injected.base = text
+        s.injected.base_tracked = tracked
+        s.injected.careful = True
     return 0
 
 
 cdef int bring_base_again(Client c, Server s) except -1:
     """A batch has failed behind its DISCARD ALL, and with it the start values: they are set when it is over."""
-    s.discarded = False
-    s.base_tracked = []
-    s.base = base_script(c, True, s.base_tracked) or None
-    s.careful = True
+    s.injected.discarded = False
+    s.injected.base_tracked = []
+    s.injected.base = base_script(c, True, s.injected.base_tracked) or None
+    s.injected.careful = True
     return 0
 
 
 cdef int reset_in_session(Client c, Server s) except -1:
     """Session mode: a RESET has led to the server's own values; those of the client's startup packet come back."""
-    cdef bytes text = base_again(c) if c.pool.session_state != STATE_IGNORE else b""
+    cdef bytes text = base_again(c) if c.pool.settings.session_state != STATE_IGNORE else b""
     if text:
-        s.base = text
-        s.base_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
-        s.careful = True
+        s.injected.base = text
+        s.injected.base_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
+        s.injected.careful = True
     return 0
 
 
@@ -98,34 +98,34 @@ cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
 
 cdef bint is_unknown(Client c) noexcept:
     """Whether functions may have changed since the catalog was read."""
-    return c.db.unread
+    return c.db.catalog.unread
 
 
 cdef bint may_do_anything(Client c, object verdict) except -1:
     """Whether a text may execute what is prepared by SQL, and read sequences, for all that is known."""
-    return c.db.unread or (verdict is not HARMLESS and (verdict is None or verdict.defines))
+    return c.db.catalog.unread or (verdict is not HARMLESS and (verdict is None or verdict.defines))
 
 
 cdef bint must_wait(Client c, Server s, object verdict) except -1:
     """Whether such a text has to wait for what was sent before, so that nothing of other clients' is there for it."""
     return (s.plan.turns != 0 and may_do_anything(c, verdict)
-            and (s.foreign or s.sql is not None or c.sql is not None))
+            and (s.last.foreign or s.sql is not None or c.tracker.sql is not None))
 
 
 cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     """Whether something would be staged in front of this statement now: see ready_for() and ready_for_anything()."""
     cdef bint anything
     cdef int needs = 0
-    if s.xact == b"E" or (verdict is HARMLESS and not c.db.unread and not s.notifying):
+    if s.xact == b"E" or (verdict is HARMLESS and not c.db.catalog.unread and not s.current.notifying):
         return False
     anything = may_do_anything(c, verdict)
     if verdict is not None:
         needs = verdict.needs
-    if s.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
+    if s.last.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
         return True
-    if (s.notifying or verdict is None or verdict.notifies) and is_due(c, s):
+    if (s.current.notifying or verdict is None or verdict.notifies) and is_due(c, s):
         return True
-    return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.sql or {}) != (s.sql or {})
+    return (anything or needs & NEED_PREPARED) and not is_ensuring(s) and (c.tracker.sql or {}) != (s.sql or {})
 
 
 cdef bint lacks_settings(Client c, Server s, object verdict) except -1:
@@ -144,9 +144,9 @@ cdef bint is_set(const char *text, size_t n) noexcept:
 
 cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
     """session_state = refuse, or statement mode."""
-    cdef str mode = "statement" if c.pool.mode == MODE_STATEMENT else "transaction"
+    cdef str mode = "statement" if c.pool.settings.mode == MODE_STATEMENT else "transaction"
     c.pool.count("refusals", verdict.reason)
-    if c.pool.session_state == STATE_REFUSE:
+    if c.pool.settings.session_state == STATE_REFUSE:
         text = (f"{verdict.reason} changes the session, which session_state = refuse does not allow "
                 f"in {mode} pooling mode")
     else:
@@ -164,8 +164,9 @@ cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) excep
 
 cdef int note_default(Client c, const char *text, size_t n) noexcept:
     """Session mode: from the first text with the word DEFAULT on, a SET may set a start value back."""
-    if not c.to_default and (c.start is not c.engine.no_state or c.start_vars is not c.pool.reset_vars):
-        c.to_default = c.engine.default_word.scan(text, n) != 0
+    if not c.tracker.to_default and (c.tracker.start is not c.engine.no_state
+                                     or c.tracker.start_vars is not c.pool.endpoint.reset_vars):
+        c.tracker.to_default = c.engine.words.default.scan(text, n) != 0
     return 0
 
 

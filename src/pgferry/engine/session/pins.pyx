@@ -17,32 +17,34 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
     for bit, name in ((TEMP, "temp"), (LOCKS, "locks"), (CURSORS, "cursors")):
         if name in c.engine.omit:
             found &= ~<uint32_t>bit
-    if found == c.pins:
+    if found == c.pin.pins:
         return 0
     if found == 0:
         return unpin(c)
-    if c.pins & ~<uint32_t>HELD == 0:
-        if pool.mode == MODE_STATEMENT or not pool.pins.take(pool.max_pinned):
-            c.pins = found
-            why = "statement pooling mode" if pool.mode == MODE_STATEMENT else f"max_pinned = {pool.max_pinned}"
+    if c.pin.pins & ~<uint32_t>HELD == 0:
+        if pool.settings.mode == MODE_STATEMENT or not pool.pins.take(pool.settings.max_pinned):
+            c.pin.pins = found
+            why = f"max_pinned = {pool.settings.max_pinned}"
+            if pool.settings.mode == MODE_STATEMENT:
+                why = "statement pooling mode"
             text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
-            c.pins = 0
-            s.touched = found           # for the scrub
+            c.pin.pins = 0
+            s.probe.touched = found           # for the scrub
             c.pool.count("pins_refused", c.reason or "")
             return c.close("max_pinned", text, "53400")
-        c.pinned_at = c.loop.now
-        c.pinned_xacts = 0
-        c.pin_logged = False
+        c.pin.pinned_at = c.loop.now
+        c.pin.pinned_xacts = 0
+        c.pin.pin_logged = False
     for bit, name in PIN_NAMES:
-        if found & ~c.pins & <uint32_t>bit:
+        if found & ~c.pin.pins & <uint32_t>bit:
             c.pool.count("pins", name)
-    c.pins = found
+    c.pin.pins = found
     return 0
 
 
 cdef int unpin(Client c) except -1:
-    cdef bint counted = c.pins & ~<uint32_t>HELD != 0
-    c.pins = 0
+    cdef bint counted = c.pin.pins & ~<uint32_t>HELD != 0
+    c.pin.pins = 0
     if counted:
         c.pool.pins.give()
     return 0
@@ -50,10 +52,10 @@ cdef int unpin(Client c) except -1:
 
 cdef int unhold(Client c) except -1:
     """The client keeps its server for the catalog's sake no longer; other pins stay."""
-    c.pins &= ~<uint32_t>HELD
+    c.pin.pins &= ~<uint32_t>HELD
     return 0
 
 
 cdef str pin_reasons(Client c):
     """Why the client is pinned, for people."""
-    return ", ".join([name for bit, name in PIN_NAMES if c.pins & <uint32_t>bit])
+    return ", ".join([name for bit, name in PIN_NAMES if c.pin.pins & <uint32_t>bit])

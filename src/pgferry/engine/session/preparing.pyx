@@ -17,7 +17,7 @@ cdef bint is_here(Client c, Server s, Statement st) except -1:
     cdef bint strained
     if not s.prepared.touch(st.number):
         return False
-    if s.prepared.strained is None and st.settings is c.parse_settings and is_settled(c, s):
+    if s.prepared.strained is None and st.settings is c.tracker.parse_settings and is_settled(c, s):
         return True
     strained = strains(c, s, st.settings)
     if s.prepared.fits(st.number, c.id, strained):
@@ -57,7 +57,7 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
 
 cdef int make_room(Client c, Server s) except -1:
     """Close the statements used longest ago until one more fits (max_prepared_statements)."""
-    cdef uint32_t limit = max(c.engine.max_prepared, 1)
+    cdef uint32_t limit = max(c.engine.settings.max_prepared, 1)
     while s.prepared.count >= limit:
         close_on(c, s, s.prepared.oldest())
     return 0

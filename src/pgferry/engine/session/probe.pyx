@@ -71,38 +71,38 @@ cdef bint ask(Client c, Server s) except -1:
     cdef bytes text
     cdef Engine engine = c.engine
     cdef uint32_t later = 0
-    if s.unsure and c.db.unread and not is_given_up(c.db, c.loop.now):
-        later = s.touched & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
-    elif s.unsure:
+    if s.unsure.unsure and c.db.catalog.unread and not is_given_up(c.db, c.loop.now):
+        later = s.probe.touched & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
+    elif s.unsure.unsure:
         settle_unsure(c, s)
     if "probe" in engine.omit:
-        s.touched = 0
-        s.names = None
-        s.any_name = False
+        s.probe.touched = 0
+        s.probe.names = None
+        s.probe.any_name = False
         return False
-    if s.touched & UNREADABLE and c.pool.pin_unknown:
-        s.touched |= UNNAMED
-    elif s.touched & UNREADABLE:
-        s.unlisted = True
-    c.asked_listens, c.sent_listens = c.sent_listens, None
+    if s.probe.touched & UNREADABLE and c.pool.settings.pin_unknown:
+        s.probe.touched |= UNNAMED
+    elif s.probe.touched & UNREADABLE:
+        s.probe.unlisted = True
+    c.subscription.asked_listens, c.subscription.sent_listens = c.subscription.sent_listens, None
     if later:
-        s.asked, s.asked_names, s.asked_any = s.touched & LISTEN, None, False
-        s.touched = later
+        s.probe.asked, s.probe.asked_names, s.probe.asked_any = s.probe.touched & LISTEN, None, False
+        s.probe.touched = later
     else:
-        s.asked, s.asked_names, s.asked_any = s.touched, s.names, s.any_name
-        c.asked_preparing, c.preparing = c.preparing, None
-        s.touched = 0
-        s.names = None
-        s.any_name = False
-        s.known = None
-    if s.asked_names is not None:
-        for name in [name for name in s.asked_names if not name.isascii()]:
-            s.asked_names.discard(name)
-            s.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
-    s.guarded = s.tries != 0
+        s.probe.asked, s.probe.asked_names, s.probe.asked_any = s.probe.touched, s.probe.names, s.probe.any_name
+        c.tracker.asked_preparing, c.tracker.preparing = c.tracker.preparing, None
+        s.probe.touched = 0
+        s.probe.names = None
+        s.probe.any_name = False
+        s.unsure.known = None
+    if s.probe.asked_names is not None:
+        for name in [name for name in s.probe.asked_names if not name.isascii()]:
+            s.probe.asked_names.discard(name)
+            s.probe.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
+    s.probe.guarded = s.probe.tries != 0
     text = question(c, s)
-    s.rows = []
-    s.rows_told = -1 if text else 0
+    s.probe.rows = []
+    s.probe.rows_told = -1 if text else 0
     if not text:
         answered_probe(s)
         return False
@@ -113,36 +113,37 @@ cdef bint ask(Client c, Server s) except -1:
 
 
 cdef bytes question(Client c, Server s):
-    """The probe, and with it in s.asked_order the names it asks for."""
+    """The probe, and with it in s.probe.asked_order the names it asks for."""
     cdef list parts = []
     cdef bytes before = b""
     cdef Database db = c.db
-    if s.asked & SETTINGS:
-        if s.asked_names is None:
-            s.asked_names = set()
-        if s.asked_any:
+    if s.probe.asked & SETTINGS:
+        if s.probe.asked_names is None:
+            s.probe.asked_names = set()
+        if s.probe.asked_any:
             parts.append(ANY_NAME)
-            s.asked_names.update((ROLE, AUTHORIZATION))
-            s.asked_names.update([name for name in c.kept.settings if b"." in name])
-            if db.knowledge is not None:
-                s.asked_names.update(db.knowledge.custom)
-        if AUTHORIZATION in s.asked_names:
-            s.asked_names.add(ROLE)
-        s.asked_order = list(s.asked_names)
-        limits = [] if not s.guarded else list(LIMITS) if s.asked_any else [*LIMITS & s.asked_names]
+            s.probe.asked_names.update((ROLE, AUTHORIZATION))
+            s.probe.asked_names.update([name for name in c.tracker.kept.settings if b"." in name])
+            if db.catalog.knowledge is not None:
+                s.probe.asked_names.update(db.catalog.knowledge.custom)
+        if AUTHORIZATION in s.probe.asked_names:
+            s.probe.asked_names.add(ROLE)
+        s.probe.asked_order = list(s.probe.asked_names)
+        limits = [] if not s.probe.guarded else list(LIMITS) if s.probe.asked_any else [*LIMITS & s.probe.asked_names]
         if limits:
             # Asked for before they are set aside.
-            s.asked_order = limits + [name for name in s.asked_order if name not in LIMITS]
-            before = named(s.asked_order, 0, len(limits)) + b";"
-        if len(s.asked_order) > len(limits):
-            parts.append(named(s.asked_order, len(limits), len(s.asked_order)))
+            s.probe.asked_order = limits + [name for name in s.probe.asked_order if name not in LIMITS]
+            before = named(s.probe.asked_order, 0, len(limits)) + b";"
+        if len(s.probe.asked_order) > len(limits):
+            parts.append(named(s.probe.asked_order, len(limits), len(s.probe.asked_order)))
     for bit, part in PARTS:
-        if s.asked & <uint32_t>bit:
+        if s.probe.asked & <uint32_t>bit:
             parts.append(part)
-    if not s.guarded or not (parts or before):
+    if not s.probe.guarded or not (parts or before):
         return b" UNION ALL ".join(parts)
-    return (WAIT_FOR_NOBODY + before + b"".join([b"SET LOCAL " + name + b"=0;" for name, version in GUARDS
-                                                 if s.version >= version]) + b" UNION ALL ".join(parts))
+    guards = b"".join([b"SET LOCAL " + name + b"=0;" for name, version in GUARDS
+                       if s.login_parameters.version >= version])
+    return WAIT_FOR_NOBODY + before + guards + b" UNION ALL ".join(parts)
 
 
 cdef bytes named(list names, Py_ssize_t start, Py_ssize_t end):
@@ -155,19 +156,19 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
 
     Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
     """
-    s.tries += 1
-    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+    s.probe.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
         return False
-    s.touched |= s.asked
-    s.names = (s.names or set()) | (s.asked_names or set())
-    s.any_name = s.any_name or s.asked_any
-    s.rows = None
-    s.asked = 0
-    c.sent_listens = (c.sent_listens or set()) | (c.asked_listens or set())
-    for name, found in (c.asked_preparing or {}).items():
-        c.preparing = c.preparing or {}
-        c.preparing[name] = c.preparing.get(name, set()) | found
-    c.asked_preparing = None
+    s.probe.touched |= s.probe.asked
+    s.probe.names = (s.probe.names or set()) | (s.probe.asked_names or set())
+    s.probe.any_name = s.probe.any_name or s.probe.asked_any
+    s.probe.rows = None
+    s.probe.asked = 0
+    c.subscription.sent_listens = (c.subscription.sent_listens or set()) | (c.subscription.asked_listens or set())
+    for name, found in (c.tracker.asked_preparing or {}).items():
+        c.tracker.preparing = c.tracker.preparing or {}
+        c.tracker.preparing[name] = c.tracker.preparing.get(name, set()) | found
+    c.tracker.asked_preparing = None
     return True
 
 
@@ -191,8 +192,8 @@ cdef int keep_row(Server s, const char *p, size_t n) except -1:
             return 0
         row.append(p[pos:pos + size])
         pos += size
-    if s.rows is not None:
-        s.rows.append(tuple(row))
+    if s.probe.rows is not None:
+        s.probe.rows.append(tuple(row))
     return 0
 
 
@@ -200,40 +201,41 @@ cdef bint count_rows(Server s, const char *tag, size_t n) except? -1:
     """CommandComplete of a probe (the tag with its NUL): how many rows it had. Nothing of it is forwarded: False."""
     cdef bytes words = tag[:n]
     if words.startswith(b"SELECT ") and words[7:-1].isdigit():
-        s.rows_told = max(s.rows_told, 0) + int(words[7:-1])
+        s.probe.rows_told = max(s.probe.rows_told, 0) + int(words[7:-1])
     return False
 
 
 cdef int answered_probe(Server s) except -1:
     """The probe is answered: this is what the client's session holds."""
     cdef Client c = s.client
-    cdef uint32_t touched = s.asked, found = 0
-    cdef list rows = s.rows
+    cdef uint32_t touched = s.probe.asked, found = 0
+    cdef list rows = s.probe.rows
     cdef dict preparing
-    cdef bint any_name = s.asked_any and touched & <uint32_t>SETTINGS
+    cdef bint any_name = s.probe.asked_any and touched & <uint32_t>SETTINGS
     cdef frozenset channels
-    s.rows = None
-    s.asked = 0
+    s.probe.rows = None
+    s.probe.asked = 0
     if c is None:
         return 0
-    preparing, c.asked_preparing = c.asked_preparing or {}, None
+    preparing, c.tracker.asked_preparing = c.tracker.asked_preparing or {}, None
     if rows is None:
         return too_large(c, s, touched)
     try:
-        if s.rows_told != len(rows):
+        if s.probe.rows_told != len(rows):
             raise ValueError("rows are missing")
         rows = [decoded(s, row) for row in rows]
     except (ValueError, IndexError, TypeError):
         return s.close("the answer to a probe makes no sense")
-    channels = c.kept.channels
+    channels = c.tracker.kept.channels
     if touched & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
         take_channels(c, channels)
     if touched & PREPARED:
         take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, touched)
-        if c.sql is not None and not all([name.isascii() and value[1] is not None for name, value in c.sql.items()]):
+        if c.tracker.sql is not None and not all([name.isascii()
+                                                  and value[1] is not None for name, value in c.tracker.sql.items()]):
             found |= PREPARED
-    if touched & SETTINGS or channels != c.kept.channels:
+    if touched & SETTINGS or channels != c.tracker.kept.channels:
         found |= take_settings(c, s, rows, any_name, channels)
     for row in rows:
         if row[0] == b"t":
@@ -243,8 +245,8 @@ cdef int answered_probe(Server s) except -1:
         elif row[0] == b"h":
             found |= CURSORS
     found |= touched & (FOREVER | UNNAMED)
-    found |= c.pins & (FOREVER | UNNAMED | ~touched)
-    s.asked_order = None
+    found |= c.pin.pins & (FOREVER | UNNAMED | ~touched)
+    s.probe.asked_order = None
     return pin(c, s, found)
 
 
@@ -252,7 +254,7 @@ cdef tuple decoded(Server s, tuple row):
     """A row of the answer with its name and value as they are. ValueError, IndexError, TypeError: it makes no sense."""
     kind, name, value = row
     if kind == b"s":
-        name = s.asked_order[int(name)]
+        name = s.probe.asked_order[int(name)]
     elif kind == b"a" or kind == b"p" or kind == b"n":
         name = unhexlify(name)
     if value is not None or kind == b"p":
@@ -263,7 +265,7 @@ cdef tuple decoded(Server s, tuple row):
 cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t touched) except -1:
     """The server has these SQL-level prepared statements now (name -> text): which are the client's?"""
     cdef dict before = s.sql or {}
-    cdef dict own = c.sql or {}
+    cdef dict own = c.tracker.sql or {}
     cdef dict kept = {}, there = {}
     cdef tuple former, value
     for name in {*found, *own}:
@@ -280,7 +282,7 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         if value is not None:
             kept[name] = value
     s.sql = there or None
-    c.sql = kept or None
+    c.tracker.sql = kept or None
     return 0
 
 
@@ -296,25 +298,25 @@ cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former
 
 cdef int too_large(Client c, Server s, uint32_t touched) except -1:
     """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
-    s.asked_order = None
+    s.probe.asked_order = None
     if touched & (SETTINGS | PREPARED):
-        s.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
-        return pin(c, s, c.pins | LARGE)
-    s.touched |= touched            # for the scrub
+        s.probe.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
+        return pin(c, s, c.pin.pins | LARGE)
+    s.probe.touched |= touched            # for the scrub
     return c.close("session state too large", f"too much session state, by {c.reason}", "53400")
 
 
 cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozenset channels) except? 0:
     """The client's new State from the rows of a probe. Returns LARGE when it is too large to be moved, else 0."""
     cdef Engine engine = c.engine
-    cdef dict settings = {} if any_name else dict(c.kept.settings)
+    cdef dict settings = {} if any_name else dict(c.tracker.kept.settings)
     cdef bytes value
     cdef uint32_t large = 0
     for row in rows:
         kind, name, value = row
         if kind != b"s" and kind != b"a":
             continue
-        if kind == b"a" and s.guarded and name in LIMITS:
+        if kind == b"a" and s.probe.guarded and name in LIMITS:
             continue                # set aside for the probe, and asked for before that
         name = name.lower()
         if name in NOT_KEPT or c.pool.reports(name):
@@ -323,47 +325,47 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
             settings.pop(name, None)
         elif name == AUTHORIZATION and value == c.pool.user.name.encode("utf-8", "surrogateescape"):
             settings.pop(name, None)
-        elif value == b"" and b"." in name and name not in c.kept.settings and any_name:
+        elif value == b"" and b"." in name and name not in c.tracker.kept.settings and any_name:
             continue            # another client's, reset: to this one it never was
         else:
             settings[name] = value
     if size_of(settings, channels) > LARGE_STATE:
-        settings, large = c.kept.settings, <uint32_t>LARGE
-    c.kept = s.kept = engine.states.intern(settings, channels)
+        settings, large = c.tracker.kept.settings, <uint32_t>LARGE
+    c.tracker.kept = s.kept = engine.states.intern(settings, channels)
     return large
 
 
 cdef int settle_lone(Client c, Server s, char status) except -1:
     """ReadyForQuery behind a lone SET, RESET or the like: it is in effect, or the server has to be asked."""
-    cdef object verdict = s.lone
-    if status != b"I" or not s.lone_done:
+    cdef object verdict = s.current.lone
+    if status != b"I" or not s.current.lone_done:
         return doubt_lone(s)
-    s.lone = None
+    s.current.lone = None
     if verdict.plain is None:
         return cleared(c, s, verdict)
     name, text = verdict.plain
     if name in NOT_KEPT or c.pool.reports(name):
         return 0
-    if c.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
+    if c.tracker.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
         return touches(s, verdict, verdict.touch)
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
         return touches(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
-    c.kept = s.kept = c.engine.states.with_setting(c.kept, name, REPLAY + text)
+    c.tracker.kept = s.kept = c.engine.states.with_setting(c.tracker.kept, name, REPLAY + text)
     return 0
 
 
 cdef int cleared(Client c, Server s, object verdict) except -1:
     """A text has succeeded that does nothing but clear (session.clears); bring_base() sets the start values anew."""
     cdef uint32_t bits = verdict.clears
-    cdef dict settings = dict(c.kept.settings)
-    cdef frozenset channels = c.kept.channels
-    if "base" in c.engine.omit or ROLE in c.start.settings or AUTHORIZATION in c.start.settings:
+    cdef dict settings = dict(c.tracker.kept.settings)
+    cdef frozenset channels = c.tracker.kept.channels
+    if "base" in c.engine.omit or ROLE in c.tracker.start.settings or AUTHORIZATION in c.tracker.start.settings:
         return touches(s, verdict, verdict.touch)
     if bits & CLEARS_SETTINGS:
         for name in list(settings):
             if name != ROLE and name != AUTHORIZATION:
                 set_back(c, settings, name)
-        settings.update(c.start.settings)
+        settings.update(c.tracker.start.settings)
     if bits & CLEARS_NAMED and verdict.resets is not None:
         for name in verdict.resets:
             set_back(c, settings, name)
@@ -375,14 +377,14 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         channels = frozenset()
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
-        c.sql = s.sql = None
-    c.kept = s.kept = c.engine.states.intern(settings, channels)
+        c.tracker.sql = s.sql = None
+    c.tracker.kept = s.kept = c.engine.states.intern(settings, channels)
     return 0
 
 
 cdef int set_back(Client c, dict settings, bytes name) except -1:
     """RESET of one setting: what the client started with, else what the server has of its own."""
-    value = c.start.settings.get(name)
+    value = c.tracker.start.settings.get(name)
     if value is None:
         settings.pop(name, None)
     else:
@@ -394,10 +396,10 @@ cdef bint limits_again(Server s, dict failed) except -1:
     """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
     if failed is None:
         s.kept = s.kept.rest
-        s.tries = 0
+        s.probe.tries = 0
         return False
-    s.tries += 1
-    if failed.get("C") not in CUT_SHORT or s.tries > TRIES:
+    s.probe.tries += 1
+    if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
         return False
     s.query(taken_off(s.kept), P_LIMITS)
     s.flush()

@@ -35,7 +35,7 @@ cdef int bring(Client c, Server s, bint anew) except -1:
     """
     cdef uint64_t mask = 0
     cdef bint exact = True
-    cdef Restore r = c.restore
+    cdef Restore r = c.tracker.restore
     cdef State kept = None
     cdef int64_t start = 0
     if c.vars is not s.vars:
@@ -43,23 +43,24 @@ cdef int bring(Client c, Server s, bint anew) except -1:
         if exact and mask == 0:
             c.vars = s.vars
     if anew:
-        r = make_restore(c, s, ALL, False, c.kept, 0, True)
+        r = make_restore(c, s, ALL, False, c.tracker.kept, 0, True)
         send(c, s, r)
-        s.anew = True
-    elif c.kept is not s.kept:
-        kept = c.kept
+        s.replay.anew = True
+    elif c.tracker.kept is not s.kept:
+        kept = c.tracker.kept
         start = origin(s.kept, kept)
     if not anew and (mask or kept is not None):
         if (r is None or r.vars is not c.vars or r.mask != mask or r.kept is not kept or r.origin != start
-                or r.exact != exact or r.base is not c.pool.reset_vars or mask >> PLAIN):
+                or r.exact != exact or r.base is not c.pool.endpoint.reset_vars or mask >> PLAIN):
             r = make_restore(c, s, mask, exact, kept, start, False)
         send(c, s, r)
-    if s.foreign and c.may_read_sequences():
-        s.foreign = False
+    if s.last.foreign and c.may_read_sequences():
+        s.last.foreign = False
         s.query(b"DISCARD SEQUENCES", P_VARS)
-    if s.plan.size() and (c.vars_unchecked or c.kept_unchecked or (s.bringing is not None and r.uncertain)):
+    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.bringing is not None
+                                                                                   and r.uncertain)):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
-        c.proving = True
+        c.tracker.proving = True
         c.pause(PAUSE_WAIT)
         s.flush()
     return 0
@@ -90,7 +91,7 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
     r.vars = c.vars
     r.mask = mask
     r.exact = exact
-    r.base = c.pool.reset_vars
+    r.base = c.pool.endpoint.reset_vars
     r.kept = kept
     r.origin = start
     r.pending = []
@@ -106,13 +107,13 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
     if sql:
         r.message = simple_query(in_transaction(sql) if r.in_block else sql)
         if not anew and len(sql) <= MOST_REMEMBERED:
-            c.restore = r
+            c.tracker.restore = r
     return r
 
 
 cdef bint matters(Engine engine, uint64_t mask) except -1:
     """Whether statements can mean something else with other values of these parameters."""
-    cdef object index = engine.tracked_index.get("application_name")
+    cdef object index = engine.parameters.index.get("application_name")
     return mask & ~(<uint64_t>1 << <uint64_t>min(index, PLAIN)) if index is not None else mask != 0
 
 
@@ -123,7 +124,7 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
     """
     cdef list parts = []
     cdef Engine engine = c.engine
-    cdef object encoding = engine.tracked_index.get("client_encoding")
+    cdef object encoding = engine.parameters.index.get("client_encoding")
     cdef bint recoded = encoding is not None and mask >> <uint64_t>min(encoding, PLAIN) & 1
     for i, (value, present) in enumerate(zip(c.vars, s.vars)):
         if value is None or present is None:
@@ -131,16 +132,16 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
         if not (mask >> <uint64_t>min(i, PLAIN) & 1 and (i < PLAIN or mask == ALL or value != present)):
             if not recoded or value.isascii():
                 continue
-        name = engine.tracked[i].lower()
+        name = engine.parameters.names[i].lower()
         if not value.isascii():
             r.recoded |= name != "application_name"
             parts.append(b"SELECT pg_catalog.set_config(%b,%b,false) IS NULL;" % (
-                quote_literal(name.encode()), reported_text(engine, c.vars, i, s.version)))
+                quote_literal(name.encode()), reported_text(engine, c.vars, i, s.login_parameters.version)))
         elif name == "search_path":
             parts.append(assignment(b"search_path", value))
         else:
-            parts.append(b'SET "%b"=%b;' % (engine.tracked[i].encode(), quote_literal(value)))
-        own = c.pool.reset_vars[i]
+            parts.append(b'SET "%b"=%b;' % (engine.parameters.names[i].encode(), quote_literal(value)))
+        own = c.pool.endpoint.reset_vars[i]
         if name == "datestyle" and b"," not in value and own is not None and own.isascii():
             # Half of it comes from the value before: that is to be the server's own.
             parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(own))
@@ -149,17 +150,17 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
 
 
 cdef int send(Client c, Server s, Restore r) except -1:
-    s.bringing = r.kept
-    s.restore = r if r.mask else None
-    s.reported = 0
-    s.pending_vars = r.pending or None
+    s.replay.bringing = r.kept
+    s.replay.restore = r if r.mask else None
+    s.replay.reported = 0
+    s.replay.pending_vars = r.pending or None
     if r.stateful:
         c.pool.restores += 1
-    s.restoring = r.in_block
+    s.replay.restoring = r.in_block
     if r.message is not None:
         return s.query_message(r.message, P_VARS)
-    if s.bringing is not None:
-        s.kept, s.bringing = s.bringing, None       # nothing to do, so nothing to wait for
+    if s.replay.bringing is not None:
+        s.kept, s.replay.bringing = s.replay.bringing, None       # nothing to do, so nothing to wait for
     return 0
 
 
@@ -167,26 +168,26 @@ cdef int send(Client c, Server s, Restore r) except -1:
 
 cdef bint is_expected(Server s, Py_ssize_t index, bytes value) except -1:
     """Whether PostgreSQL reports what it was just sent; Server.vars then takes it with settle_reported()."""
-    cdef Restore r = s.restore
+    cdef Restore r = s.replay.restore
     if index >= PLAIN or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
         return False
-    s.reported |= <uint64_t>1 << index
+    s.replay.reported |= <uint64_t>1 << index
     return True
 
 
 cdef int settle_reported(Server s) except -1:
     """Let Server.vars say what has been reported."""
-    cdef Restore r = s.restore
+    cdef Restore r = s.replay.restore
     cdef list values
-    if r.exact and s.reported == r.mask:
+    if r.exact and s.replay.reported == r.mask:
         s.vars = r.vars
-    elif s.reported:
+    elif s.replay.reported:
         values = list(s.vars)
         for i, value in enumerate(r.vars[:PLAIN]):
-            if s.reported >> <uint64_t>i & 1:
+            if s.replay.reported >> <uint64_t>i & 1:
                 values[i] = value
         s.vars = s.pool.engine.same_vars(tuple(values))
-    s.restore = None
+    s.replay.restore = None
     return 0
 
 
@@ -195,44 +196,44 @@ cdef int brought(Server s, Client c, dict failed) except -1:
 
     What the server holds is noted only now. `failed`: the fields of an error.
     """
-    cdef Restore r = s.restore
+    cdef Restore r = s.replay.restore
     if c is None:
         return s.close("client went away while its parameters were set")
     if failed is not None or s.xact != b"I":
         return not_brought(s, c, failed or {})
     if r is not None:
         settle_reported(s)
-    if s.pending_vars is not None:
+    if s.replay.pending_vars is not None:
         if r is None or r.recoded:
             take_recoded(s)
         if r is None or s.vars is not r.vars or not r.learned:
-            for i, value in s.pending_vars:
+            for i, value in s.replay.pending_vars:
                 s.pool.learn(i, value, s.vars[i])
             if r is not None:
                 r.learned = s.vars is r.vars
-        s.pending_vars = None
+        s.replay.pending_vars = None
     if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
         if s.plan.front().number == P_VARS:
             return 0                    # DISCARD SEQUENCES is still to come
-    if s.bringing is not None:
-        s.kept, s.bringing = s.bringing, None
-    if s.anew:
-        s.anew = s.unlisted = False
-    c.retries = 0
-    c.proving = False
-    s.restoring = False
-    if c.start_vars is c.vars:
-        c.start_vars = s.vars           # as PostgreSQL writes them
+    if s.replay.bringing is not None:
+        s.kept, s.replay.bringing = s.replay.bringing, None
+    if s.replay.anew:
+        s.replay.anew = s.probe.unlisted = False
+    c.tracker.retries = 0
+    c.tracker.proving = False
+    s.replay.restoring = False
+    if c.tracker.start_vars is c.vars:
+        c.tracker.start_vars = s.vars           # as PostgreSQL writes them
     c.vars = s.vars
-    c.vars_unchecked = c.kept_unchecked = False
+    c.tracker.vars_unchecked = c.tracker.kept_unchecked = False
     return c.unpause(PAUSE_WAIT)
 
 
 cdef int take_recoded(Server s) except -1:
     """PostgreSQL does not report a value again that is the same in another encoding: it is as the client wrote it."""
     cdef list values = list(s.vars)
-    for i, value in s.pending_vars:
-        if not value.isascii() and s.pool.engine.tracked[i].lower() != "application_name":
+    for i, value in s.replay.pending_vars:
+        if not value.isascii() and s.pool.engine.parameters.names[i].lower() != "application_name":
             values[i] = value
     s.vars = s.pool.engine.same_vars(tuple(values))
     return 0
@@ -240,9 +241,9 @@ cdef int take_recoded(Server s) except -1:
 
 cdef int not_brought(Server s, Client c, dict failed) except -1:
     """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
-    cdef bint start = c is None or c.kept_unchecked or c.vars_unchecked
+    cdef bint start = c is None or c.tracker.kept_unchecked or c.tracker.vars_unchecked
     code = failed.get("C", "08P01")
-    if c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.kept))) and try_elsewhere(
+    if c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.tracker.kept))) and try_elsewhere(
             s, c, "session state could not be restored"):
         return 0
     text = failed.get("M", "invalid server parameter")
@@ -263,18 +264,18 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
     This one is closed then. False: it is too late for that, or it has failed too often.
     """
     cdef uint32_t i
-    if c.state != CL_ACTIVE or c.turns_here or c.passing or c.retries >= c.pool.server_count() + RETRIES:
+    if c.state != CL_ACTIVE or c.turns_here or c.passing or c.tracker.retries >= c.pool.server_count() + RETRIES:
         return False
     for i in range(s.plan.size()):
         if not (s.plan.at(i).kind == K_QUERY and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == P_VARS):
             return False
-    c.retries += 1
+    c.tracker.retries += 1
     c.pool.count("replays_elsewhere", reason)
     s.client = None
     c.server = None
     c.state = CL_IDLE
-    c.idle_since = c.loop.now
-    c.proving = False
+    c.times.idle_since = c.loop.now
+    c.tracker.proving = False
     s.close(reason)
     c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
     return True

@@ -13,47 +13,47 @@ from pgferry.engine.session.unsure cimport forget_unsure
 cdef bint hold(Client c, Server s) except -1:
     """Whether the client has to keep its server until the catalog is known, now that its transaction is over."""
     cdef Database db = c.db
-    if not db.unread or is_given_up(db, c.loop.now):
+    if not db.catalog.unread or is_given_up(db, c.loop.now):
         return False
-    if s.awaits == 0:
+    if s.unsure.awaits == 0:
         # What is being read is as new as all that can have been called, unless something has changed since it began.
         # To read once more for each transaction of a busy client would keep its server from everybody else.
-        s.awaits = db.readings + (0 if db.scanning and not db.stale else 1)
-        db.stale = db.stale or not db.scanning
-    if db.held is None:
-        db.held = set()
-    db.held.add(s)
-    if not c.pins & HELD:
-        if c.pins == 0:
-            c.pinned_at = c.loop.now
-            c.pinned_xacts = 0
-            c.pin_logged = False
-        c.pins |= HELD
+        s.unsure.awaits = db.catalog.readings + (0 if db.catalog.scanning and not db.catalog.stale else 1)
+        db.catalog.stale = db.catalog.stale or not db.catalog.scanning
+    if db.catalog.held is None:
+        db.catalog.held = set()
+    db.catalog.held.add(s)
+    if not c.pin.pins & HELD:
+        if c.pin.pins == 0:
+            c.pin.pinned_at = c.loop.now
+            c.pin.pinned_xacts = 0
+            c.pin.pin_logged = False
+        c.pin.pins |= HELD
         c.pool.count("holds", c.reason or "")
     keep_up(db, c.engine)
-    return c.pins & HELD != 0
+    return c.pin.pins & HELD != 0
 
 
 cdef int settle_unsure(Client c, Server s) except -1:
     """Now it can be told what the server has to be asked; or nobody waits for that any more."""
     cdef Database db = c.db
-    cdef list texts = s.unjudged or []
-    cdef object known = s.known
-    cdef bint lost = s.unjudged_lost, defined = s.defined
+    cdef list texts = s.unsure.unjudged or []
+    cdef object known = s.unsure.known
+    cdef bint lost = s.unsure.unjudged_lost, defined = s.unsure.defined
     cdef bytes text
     forget_unsure(s)
     unhold(c)
-    s.touched |= ASKABLE
-    s.any_name = True
+    s.probe.touched |= ASKABLE
+    s.probe.any_name = True
     if is_given_up(db, c.loop.now):
-        s.touched |= UNREADABLE
+        s.probe.touched |= UNREADABLE
     for text in texts:
         note_inner(c, s, judge(c, text, len(text)))
     if lost:
-        may_have_called(s, news(known, db.knowledge))
-    s.notifying = False         # what may have notified has been sent long ago
+        may_have_called(s, news(known, db.catalog.knowledge))
+    s.current.notifying = False         # what may have notified has been sent long ago
     if defined:
-        s.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
+        s.probe.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
     return 0
 
 
@@ -66,7 +66,7 @@ cdef int may_have_called(Server s, uint32_t bits) except -1:
         s.close_needed = True
         s.close_reason = "state that cannot be asked for may be left"
     if bits & (UNNAMED | UNREADABLE):
-        s.touched |= UNREADABLE
+        s.probe.touched |= UNREADABLE
     return 0
 
 
@@ -85,20 +85,20 @@ cdef int settle_held(Database db, int reading) except -1:
     """Ask the servers that have waited for this reading of the catalog (-1: for any) what they hold."""
     cdef Server s
     cdef Client c
-    if not db.held:
+    if not db.catalog.held:
         return 0
-    for item in list(db.held):
+    for item in list(db.catalog.held):
         s = <Server>item
         c = s.client
-        if reading >= 0 and s.awaits > reading:
+        if reading >= 0 and s.unsure.awaits > reading:
             continue
-        db.held.discard(s)
-        if c is None or not s.unsure:
+        db.catalog.held.discard(s)
+        if c is None or not s.unsure.unsure:
             continue
         unhold(c)
-        if s.awaits and s.is_clean() and c.xact_start == 0:
+        if s.unsure.awaits and s.is_clean() and c.times.xact_start == 0:
             settle_unsure(c, s)
             s.release()
         else:
-            s.awaits = 0        # its next transaction has begun, at whose end it is looked at again
+            s.unsure.awaits = 0        # its next transaction has begun, at whose end it is looked at again
     return 0

@@ -17,15 +17,15 @@ cdef bytes base_script(Client c, object names, list tracked):
     cdef Engine engine = c.engine
     if "base" in engine.omit:
         return b""
-    for name, value in c.start.settings.items():
+    for name, value in c.tracker.start.settings.items():
         if (names is True or name in names) and name != ROLE and name != AUTHORIZATION:
             parts.append(call(name, value))
-    if c.start_vars is not c.pool.reset_vars:
-        for i, value in enumerate(c.start_vars):
-            name = engine.tracked[i].lower().encode()
-            if value is not None and value != c.pool.reset_vars[i] and (names is True or name in names):
+    if c.tracker.start_vars is not c.pool.endpoint.reset_vars:
+        for i, value in enumerate(c.tracker.start_vars):
+            name = engine.parameters.names[i].lower().encode()
+            if value is not None and value != c.pool.endpoint.reset_vars[i] and (names is True or name in names):
                 parts.append(b"pg_catalog.set_config(%b,%b,false) IS NULL" % (
-                    quote_literal(name), reported_text(engine, c.start_vars, i, 0)))
+                    quote_literal(name), reported_text(engine, c.tracker.start_vars, i, 0)))
                 tracked.append(i)
     return b"SELECT " + b",".join(parts) if parts else b""
 
@@ -36,12 +36,13 @@ cdef bytes base_again(Client c):
     Start values are set like the client's own: PostgreSQL tells by the source of a setting whether it was reset since,
     and of a custom setting by its being empty. b"" for a client that has none.
     """
-    cdef list pairs = [(name, sql_text(value)) for name, value in c.start.settings.items()
+    cdef list pairs = [(name, sql_text(value)) for name, value in c.tracker.start.settings.items()
                        if name not in (ROLE, AUTHORIZATION)]
-    if c.start_vars is not c.pool.reset_vars:
-        for i, value in enumerate(c.start_vars):
-            if value is not None and value != c.pool.reset_vars[i]:
-                pairs.append((c.engine.tracked[i].lower().encode(), reported_text(c.engine, c.start_vars, i, 0)))
+    if c.tracker.start_vars is not c.pool.endpoint.reset_vars:
+        for i, value in enumerate(c.tracker.start_vars):
+            if value is not None and value != c.pool.endpoint.reset_vars[i]:
+                pairs.append((c.engine.parameters.names[i].lower().encode(),
+                              reported_text(c.engine, c.tracker.start_vars, i, 0)))
     if not pairs or "base" in c.engine.omit:
         return b""
     return (b"SELECT pg_catalog.set_config(v.n,v.x,false) IS NULL FROM (VALUES "
@@ -60,9 +61,9 @@ cdef bytes reported_text(Engine engine, tuple vars, Py_ssize_t index, int versio
     cdef bytes value = vars[index]
     if value.isascii():
         return quote_literal(value)
-    if engine.tracked[index].lower() == "application_name":
+    if engine.parameters.names[index].lower() == "application_name":
         return quote_literal(as_ascii(value, version))
-    encoding = vars[engine.tracked_index["client_encoding"]]
+    encoding = vars[engine.parameters.index["client_encoding"]]
     if encoding is None or not encoding.isascii():      # such a server says anything
         return sql_text_in(value, b"pg_catalog.getdatabaseencoding()")
     return sql_text_in(value, quote_literal(encoding))

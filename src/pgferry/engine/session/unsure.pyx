@@ -21,24 +21,24 @@ cdef int note_unsure(Client c, Server s, const char *text, size_t n) except -1:
     """This text runs while the catalog is not known."""
     cdef bytes kept
     begin_unsure(s)
-    if s.unjudged_size + n > KEPT_TEXT:
-        s.unjudged_lost = True
+    if s.unsure.unjudged_size + n > KEPT_TEXT:
+        s.unsure.unjudged_lost = True
         return 0
     kept = text[:n]
-    if s.unjudged is None:
-        s.unjudged = []
-    s.unjudged.append(kept)
-    s.unjudged_size += n + 64
+    if s.unsure.unjudged is None:
+        s.unsure.unjudged = []
+    s.unsure.unjudged.append(kept)
+    s.unsure.unjudged_size += n + 64
     return 0
 
 
 cdef int begin_unsure(Server s) except -1:
-    s.unsure = True
-    s.awaits = 0
-    if s.lone is not None:
+    s.unsure.unsure = True
+    s.unsure.awaits = 0
+    if s.current.lone is not None:
         doubt_lone(s)
-    s.touched |= ASKABLE
-    s.any_name = s.fence = True
+    s.probe.touched |= ASKABLE
+    s.probe.any_name = s.current.fence = True
     return 0
 
 
@@ -47,7 +47,7 @@ cdef int note_definition(Server s) except -1:
     if s.client is None or not s.client.judged:
         return 0
     begin_unsure(s)
-    s.unjudged_lost = s.defined = True
+    s.unsure.unjudged_lost = s.unsure.defined = True
     if s.client.reason is None:
         s.client.reason = "unknown functions"
     return 0
@@ -56,7 +56,7 @@ cdef int note_definition(Server s) except -1:
 cdef int note_outdated(Client c, Server s) except -1:
     """The transaction that is over was judged by what was known before the catalog changed."""
     begin_unsure(s)
-    s.unjudged_lost = True
+    s.unsure.unjudged_lost = True
     if c.reason is None:
         c.reason = "unknown functions"
     return 0
@@ -65,11 +65,11 @@ cdef int note_outdated(Client c, Server s) except -1:
 cdef int forget_unsure(Server s) except -1:
     """Nothing is to be settled any more."""
     cdef Database db = s.pool.db
-    s.unsure = s.unjudged_lost = s.defined = False
-    s.unjudged = None
-    s.unjudged_size = 0
-    s.awaits = 0
-    s.known = None
-    if db.held is not None:
-        db.held.discard(s)
+    s.unsure.unsure = s.unsure.unjudged_lost = s.unsure.defined = False
+    s.unsure.unjudged = None
+    s.unsure.unjudged_size = 0
+    s.unsure.awaits = 0
+    s.unsure.known = None
+    if db.catalog.held is not None:
+        db.catalog.held.discard(s)
     return 0

@@ -17,12 +17,12 @@ cdef int remember_verdict(Database db, bytes text, object verdict) except -1:
     """Keep a verdict; the oldest quarter makes room when there are too many."""
     if len(text) > LONG_TEXT:
         return 0
-    if len(db.verdicts) >= MOST or db.verdict_bytes + len(text) > MOST_BYTES:
-        for old in list(islice(db.verdicts, max(len(db.verdicts) // 4, 1))):
-            del db.verdicts[old]
-            db.verdict_bytes -= len(<bytes>old)
-    db.verdicts[text] = verdict
-    db.verdict_bytes += len(text)
+    if len(db.catalog.verdicts) >= MOST or db.catalog.verdict_bytes + len(text) > MOST_BYTES:
+        for old in list(islice(db.catalog.verdicts, max(len(db.catalog.verdicts) // 4, 1))):
+            del db.catalog.verdicts[old]
+            db.catalog.verdict_bytes -= len(<bytes>old)
+    db.catalog.verdicts[text] = verdict
+    db.catalog.verdict_bytes += len(text)
     return 0
 
 
@@ -48,16 +48,16 @@ cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t to
     if text == NULL:
         return False
     if text == p:
-        body = c.unnamed
-        return body is not None and c.unnamed_version != c.db.words_version and not is_known(
+        body = c.names.unnamed
+        return body is not None and c.names.unnamed_version != c.db.catalog.words_version and not is_known(
             c.db, body, length(body, len(body)))
     st = c.statement(p, text - p)
-    return st is not None and st.judged != c.db.words_version and not is_known(
+    return st is not None and st.judged != c.db.catalog.words_version and not is_known(
         c.db, st.body, length(st.body, len(st.body)))
 
 
 cdef bint is_known(Database db, const char *text, size_t n) except -1:
-    return db.words.scan(text, n) == 0 or text[:n] in db.verdicts
+    return db.catalog.words.scan(text, n) == 0 or text[:n] in db.catalog.verdicts
 
 
 cdef inline size_t length(const char *body, size_t n) noexcept:

@@ -19,15 +19,15 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
     cdef const char *at = p + 5
     cdef const char *end = p + n
     cdef const char *found
-    cdef size_t limit = c.engine.text_length
+    cdef size_t limit = c.engine.settings.text_length
     cdef Statement st
     if kind == b"B" or kind == b"P":
         found = <const char *>memchr(at, 0, end - at) if at < end else NULL
         if kind == b"B" and found != NULL:
             at = found + 1          # behind the name of the portal: the name of the statement
             found = <const char *>memchr(at, 0, end - at)
-            if found != NULL and found > at and c.statements is not None:
-                st = c.statements.get(at[:found - at])
+            if found != NULL and found > at and c.names.statements is not None:
+                st = c.names.statements.get(at[:found - at])
                 if st is not None:
                     c.text = st.body[:min(limit, max(st.body.find(b"\0"), 0))]
             return 0
@@ -44,7 +44,7 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
 
 cdef str shown_text(Client c):
     """The statement, one line, for people; empty when it may not be shown."""
-    if c.text is None or c.engine.text_length == 0:
+    if c.text is None or c.engine.settings.text_length == 0:
         return ""
     return " ".join(c.text.decode("utf-8", "replace").split())
 
@@ -59,15 +59,15 @@ cdef int slow_transaction(Client c, double took) except -1:
     """A transaction that took longer than transaction_log_threshold is over."""
     c.slow_told = False
     c.engine.say(c, "WARNING", f"slow transaction: {took:.3f} s, with its server for "
-                 f"{c.loop.now - max(c.linked_at, c.xact_start):.3f} s; {whereabouts(c)}")
+                 f"{c.loop.now - max(c.times.linked_at, c.times.xact_start):.3f} s; {whereabouts(c)}")
     return 0
 
 
 cdef int still_open(Client c, double now) except -1:
     """A transaction is open for longer than that: it may be a leak that never ends."""
     c.slow_told = True
-    doing = "running" if c.query_start else "idle in transaction"
-    c.engine.say(c, "WARNING", f"transaction open for {now - c.xact_start:.1f} s, {doing}; {whereabouts(c)}")
+    doing = "running" if c.times.query_start else "idle in transaction"
+    c.engine.say(c, "WARNING", f"transaction open for {now - c.times.xact_start:.1f} s, {doing}; {whereabouts(c)}")
     return 0
 
 
@@ -80,27 +80,27 @@ def longest(Engine engine):
     cdef double now = engine.loop.now
     for item in engine.pools():
         pool = <Pool>item
-        for stream in pool.active.items():
+        for stream in pool.endpoint.active.items():
             s = <Server>stream
             c = s.client
             if c is None:
                 continue
-            host, port = c.remote() if not c.is_unix else ("unix", c.listen_port)
+            host, port = c.remote() if not c.peer.is_unix else ("unix", c.peer.listen_port)
             rows.append({
                 "database": pool.db.name, "user": pool.user.name, "client": f"0x{c.id:x}", "server": f"0x{s.id:x}",
-                "state": holding(c, s), "pins": pin_reasons(c) if c.pins else "",
-                "held_us": int((now - c.linked_at) * 1e6),
-                "xact_us": int((now - c.xact_start) * 1e6) if c.xact_start and pool.ordinary is None else 0,
-                "query_us": int((now - c.query_start) * 1e6) if c.query_start else 0,
-                "threshold": pool.slow_after, "id": c.id, "addr": host, "port": port,
-                "remote_pid": int.from_bytes(s.cancel_key[:4], "big") if s.cancel_key else 0,
+                "state": holding(c, s), "pins": pin_reasons(c) if c.pin.pins else "",
+                "held_us": int((now - c.times.linked_at) * 1e6),
+                "xact_us": int((now - c.times.xact_start) * 1e6) if c.times.xact_start and pool.ordinary is None else 0,
+                "query_us": int((now - c.times.query_start) * 1e6) if c.times.query_start else 0,
+                "threshold": pool.settings.slow_after, "id": c.id, "addr": host, "port": port,
+                "remote_pid": int.from_bytes(s.ends.cancel_key[:4], "big") if s.ends.cancel_key else 0,
                 "application_name": app_name(c), "statement": shown_text(c),
             })
     return rows
 
 
 cdef str app_name(Client c):
-    cdef int index = c.engine.tracked_index["application_name"]
+    cdef int index = c.engine.parameters.index["application_name"]
     if c.vars is None or len(c.vars) <= index or c.vars[index] is None:
         return ""
     return c.vars[index].decode("utf-8", "replace")
@@ -110,11 +110,11 @@ cdef str holding(Client c, Server s):
     """Why the client has a server, in a word or three."""
     if s.replication:
         return "replication"
-    if c.query_start:
+    if c.times.query_start:
         return "running"
-    if c.xact_start:
+    if c.times.xact_start:
         return "idle in transaction (failed)" if s.xact == b"E" else "idle in transaction"
-    return "pinned" if c.pins else "session" if c.session else "leaving"
+    return "pinned" if c.pin.pins else "session" if c.session else "leaving"
 
 
 # --- why connections end ----------------------------------------------------------------------------------------

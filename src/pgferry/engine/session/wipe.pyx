@@ -6,12 +6,12 @@ from pgferry.engine.session.unsure cimport forget_unsure
 
 cdef int scrub(Server s) except -1:
     """Its client has left with state in the session: wipe it before anybody else comes."""
-    s.rows = None
-    s.asked = 0                 # whose probe that was is gone
+    s.probe.rows = None
+    s.probe.asked = 0                 # whose probe that was is gone
     s.state = SV_TESTED
     s.since = s.loop.now
-    s.pool.tested.append(s)
-    s.scrubbing = True
+    s.pool.endpoint.tested.append(s)
+    s.last.scrubbing = True
     forget_unsure(s)
     s.query(b"DISCARD ALL", P_RESET)
     return s.flush()
@@ -19,15 +19,15 @@ cdef int scrub(Server s) except -1:
 
 cdef int scrubbed(Server s) except -1:
     """DISCARD ALL has succeeded."""
-    s.scrubbing = False
-    s.touched = 0
-    s.names = None
-    s.any_name = False
-    s.lone = None
+    s.last.scrubbing = False
+    s.probe.touched = 0
+    s.probe.names = None
+    s.probe.any_name = False
+    s.current.lone = None
     s.sql = None
-    s.foreign = False
-    s.last_user = None
-    s.unlisted = False
-    s.tries = 0
+    s.last.foreign = False
+    s.last.last_user = None
+    s.probe.unlisted = False
+    s.probe.tries = 0
     s.kept = s.pool.engine.no_state
     return 0
