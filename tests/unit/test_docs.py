@@ -86,7 +86,7 @@ def metrics() -> set[str]:
         *own.workers([]),
         *exporter.databases([]),
         *exporter.pools([]),
-        *exporter.stats([]),
+        *exporter.stats({}),
         *exporter.config(Settings()),
     ]
     return {f.name + ("_total" if f.type == "counter" else "") for f in families}

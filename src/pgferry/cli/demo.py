@@ -13,7 +13,6 @@ from urllib.parse import quote
 
 import click
 
-from pgferry.cli.table import table
 from pgferry.embedded import Account, Cluster, EmbeddedError
 from pgferry.embedded.account import remove_tree
 from pgferry.embedded.client import Client, Result
@@ -21,6 +20,7 @@ from pgferry.embedded.load import Figures, Plan
 from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 from pgferry.embedded.ports import is_free
 from pgferry.embedded.spread import Spread, spread
+from pgferry.table import table
 
 HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
 ROWS = 10_000

@@ -9,6 +9,7 @@ import msgspec
 from pgferry.config.problems import Problem
 from pgferry.config.rules import HbaRule, IdentLine, LdapOptions
 from pgferry.config.settings import default_value
+from pgferry.tls.files import TlsFiles
 
 
 def _default(name: str) -> Any:
@@ -159,23 +160,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     server_tls_ciphers: str = _default("server_tls_ciphers")
     server_tls13_ciphers: str | None = _default("server_tls13_ciphers")
     server_tls_sslnegotiation: str = _default("server_tls_sslnegotiation")
-
-
-class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
-    """The contents of the files that the TLS settings name (PEM); empty for those that are not used."""
-
-    client_key: bytes = b""
-    client_cert: bytes = b""
-    client_ca: bytes = b""
-    client_crl: bytes = b""
-    server_key: bytes = b""
-    server_cert: bytes = b""
-    server_ca: bytes = b""
-    server_crl: bytes = b""
-
-    def __repr__(self) -> str:
-        given = [name for name in self.__struct_fields__ if getattr(self, name)]
-        return f"TlsFiles({', '.join(given)})"
 
 
 def _masked_repr(struct: msgspec.Struct, secret: str) -> str:

@@ -23,9 +23,9 @@ from typing import Any
 
 import msgspec
 
-from pgferry.observe.log import Log
 from pgferry.supervisor.errors import CommandError, StartError, WorkerRefused
 from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
