@@ -20,7 +20,7 @@ from fuzz.mutate import mutate, pieces
 from support.fake_backend import FakeBackend
 from support.pooler import Pooler, eventually
 from support.sanitizer import fits
-from support.wire import Wire, message, password, query, startup
+from support.wire import CANCEL_CODE, GSS_CODE, SSL_CODE, Wire, message, password, query, special, startup
 from unit.engine.scripts import SCRIPTS
 
 SECONDS = float(os.environ.get("PGFERRY_FUZZ_SECONDS", "4"))
@@ -86,9 +86,9 @@ def greeting(pick: random.Random) -> bytes:
         user, database, **{pick.choice(("application_name", "options", "_pq_.x", "DateStyle")): "x"}
     )
     if pick.random() < 0.2:
-        packet = struct.pack("!ii", 8, pick.choice((80877103, 80877104))) + packet
+        packet = special(pick.choice((SSL_CODE, GSS_CODE))) + packet
     if pick.random() < 0.1:
-        packet = struct.pack("!ii", 16, 80877102) + pick.randbytes(8)
+        packet = special(CANCEL_CODE, pick.randbytes(8))
     return mutate(pick, b"\0" + packet)[1:] if pick.random() < 0.6 else packet
 
 

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgferry.client import Connection, ConnectionFailed, Target
+from pgferry.client import Connection, ConnectionFailed, QueryError, Target
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import QueryError
 from support import cluster as clusters
 
 pytestmark = pytest.mark.pg(18)

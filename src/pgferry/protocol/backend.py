@@ -6,6 +6,7 @@ from typing import Final
 from pgferry.protocol import codec as c
 from pgferry.protocol.codec import Column, Message
 from pgferry.protocol.errors import PROTOCOL_VIOLATION, SUCCESSFUL_COMPLETION, ProtocolError, cut
+from pgferry.protocol.reader import MessageReader
 
 # Type name → (OID, size) for the columns that a console or a test makes.
 TYPES: Final = {
@@ -324,6 +325,14 @@ def parse(kind: bytes, payload: bytes) -> Message:
     if message is None:
         raise ProtocolError(f"unknown message type {kind!r}", "backend message", 0)
     return message.read(payload)
+
+
+def first_error(data: bytes) -> ErrorResponse | None:
+    """Return the first error among the whole messages that ``data`` begins with."""
+    messages = MessageReader()
+    messages.feed(data)
+    found = (payload for kind, payload in messages if kind == ErrorResponse.TYPE)
+    return next(map(ErrorResponse.read, found), None)
 
 
 def columns(*described: str | tuple[str, str]) -> RowDescription:
