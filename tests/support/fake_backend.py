@@ -70,7 +70,7 @@ class FakeBackend:
     executed: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._in = MessageReader(typed=self.logged_in)
+        self._in = MessageReader(typed=self.logged_in, max_size=1 << 32)  # waits for whatever is announced
         self._out = bytearray()
         self._skipping = False
         self._copying: str | None = None  # "simple" or "extended" while in copy-in mode

@@ -17,7 +17,7 @@ from pgferry.protocol import backend, frontend
 from pgferry.protocol.codec import Message
 from pgferry.protocol.errors import ProtocolError
 from pgferry.protocol.reader import MessageReader
-from pgferry.protocol.startup import VERSION_3_0, SSLRequest, StartupMessage
+from pgferry.protocol.startup import SSLRequest, startup
 
 _RECEIVED_AT_ONCE = 65536
 
@@ -74,13 +74,8 @@ class Connection:
         except OSError as e:
             raise ConnectionFailed(target, e) from e
         try:
-            first = [
-                ("user", target.user),
-                ("database", target.database),
-                ("application_name", application_name),
-            ]
-            more = [("options", options)] if options else []
-            self._send(StartupMessage(VERSION_3_0, (*first, *more)))
+            parameters = {"application_name": application_name} | ({"options": options} if options else {})
+            self._send(startup(user=target.user, database=target.database, **parameters))
             self._until_ready()
         except (AuthError, ClientError, OSError, ValueError) as e:
             self.sock.close()

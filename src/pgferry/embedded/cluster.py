@@ -42,7 +42,7 @@ class Cluster:
     said by the pg_hba.conf lines (everybody, by default). With `private` there is only the unix socket,
     in a directory that other accounts (but root) cannot enter: who may log in as superuser can run
     programs as `account`. When the calling process ends in whatever way, the server is ended and its
-    directory removed. Methods raise EmbeddedError.
+    directory removed. Methods raise EmbeddedError, and QueryError for what the server refuses.
     """
 
     def __init__(
