@@ -18,6 +18,7 @@ import pytest
 from fuzz.mutate import mutate, pieces
 from pgferry.engine import harness
 from pgferry.engine.model import Server
+from pgferry.protocol.errors import ProtocolError
 from support.fake_backend import FakeBackend
 from support.rig import Rig
 from support.sanitizer import fits
@@ -42,7 +43,7 @@ class Hostile(FakeBackend):
         greeting = not self.logged_in
         try:
             out = super().receive(data)
-        except (ValueError, IndexError, struct.error):
+        except (ValueError, IndexError, struct.error, ProtocolError):
             self.closed = True
             return b""
         if self.pick is not None and out and greeting <= self.login_too:
