@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from pgferry.auth.scram import SaltSource
-from pgferry.config.model import Config, Database, Settings, User
+from pgferry.config.global_settings import Settings
+from pgferry.config.model import Config, Database, User
 from pgferry.engine import harness, janitor, show
 from pgferry.engine.ledger import Ledger, create
 from pgferry.engine.log import Log

@@ -10,9 +10,10 @@ import msgspec
 from pgferry.config.access import SETTINGS as ACCESS_SETTINGS
 from pgferry.config.access import Access
 from pgferry.config.entries import MAX_SOCKET_PATH, EntryReader
+from pgferry.config.global_settings import Settings
 from pgferry.config.ini import Entry, IniReader, Section
 from pgferry.config.kinds import BadValue
-from pgferry.config.model import Config, Database, Peer, Settings, User
+from pgferry.config.model import Config, Database, Peer, User
 from pgferry.config.problems import ConfigError, Problem, nearest_name
 from pgferry.config.settings import DATABASE, GLOBAL, USER, by_key, settings_by_name
 from pgferry.config.userlist import load_userlist

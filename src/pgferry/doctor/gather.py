@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 
 from pgferry.client import ClientError, Connection, QueryError, Target
+from pgferry.config.global_settings import Settings
 from pgferry.config.kinds import BadValue
-from pgferry.config.model import Config, Database, Settings, User
+from pgferry.config.model import Config, Database, User
 from pgferry.config.settings import settings_by_name
 from pgferry.doctor.model import Console, Row, Server
 

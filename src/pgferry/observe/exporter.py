@@ -11,7 +11,7 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from pgferry import VERSION
-from pgferry.config.model import Settings
+from pgferry.config.global_settings import Settings
 
 Row = Mapping[str, Any]
 

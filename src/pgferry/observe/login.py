@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pgferry.client import ClientError, Connection, ConnectionFailed, QueryError, Target
-from pgferry.config.model import Settings
+from pgferry.config.global_settings import Settings
 
 SESSION_SECONDS = 8 * 3600.0
 _TIMEOUT = 8.0

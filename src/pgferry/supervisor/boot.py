@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgferry.config import ConfigError, load
-from pgferry.config.model import Config, Settings
+from pgferry.config.global_settings import Settings
+from pgferry.config.model import Config
 from pgferry.supervisor import pidfile, process, systemd
 from pgferry.supervisor.errors import StartError
 from pgferry.supervisor.handover import Taken, take_over
