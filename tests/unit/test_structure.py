@@ -1,4 +1,4 @@
-"""Who uses whom in the source: no two packages, and no two modules, use each other."""
+"""Who uses whom in the source: no two packages use each other, and no two modules outside the engine."""
 
 import ast
 import re
@@ -14,7 +14,8 @@ ENGINE = "pgferry.engine"
 LARGEST_ENGINE_CYCLE = 40
 ENGINE_CYCLES = 2
 
-CYTHON_FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n#]*)", re.MULTILINE)
+COMMENT = re.compile(r"#[^\n]*")
+CYTHON_FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)
 CYTHON_IMPORT = re.compile(r"^[ \t]*c?import[ \t]+([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)", re.MULTILINE)
 
 
@@ -44,6 +45,7 @@ def imported_by_python(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def imported_by_cython(text: str) -> Iterator[tuple[str, list[str]]]:
     """The same of a compiled module or its declaration, where cimport counts as import."""
+    text = COMMENT.sub("", text)
     for found in CYTHON_FROM.finditer(text):
         yield found[1], [part.split()[0] for part in found[2].strip("() \n").split(",") if part.strip()]
     for found in CYTHON_IMPORT.finditer(text):
