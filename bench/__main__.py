@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from pgferry.client import ClientError
 from pgferry.embedded import Cluster, EmbeddedError
 from pgferry.embedded.account import remove_tree
 
@@ -36,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         code: int = options.run(options)
         return code
-    except (BenchError, EmbeddedError) as error:
+    except (BenchError, ClientError, EmbeddedError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:

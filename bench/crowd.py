@@ -10,17 +10,18 @@ import asyncio
 import json
 import select
 import ssl
-import struct
 import sys
 import time
 from dataclasses import dataclass, field
 
 from pgferry.auth.scram import ClientExchange, Keys, derive_keys
-from pgferry.embedded.client import error_fields, query_packet, startup_packet
+from pgferry.protocol import backend, frontend
+from pgferry.protocol.codec import Message
+from pgferry.protocol.reader import MessageReader
+from pgferry.protocol.startup import SSLRequest, startup
 
 from .system import raise_descriptor_limit
 
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 PROBE_PAUSE_S = 0.005
 RETRY_S = 0.5
 GIVE_UP_S = 120.0
@@ -53,6 +54,7 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._reader = reader
         self._writer = writer
+        self._messages = MessageReader()
 
     @classmethod
     async def login(cls, who: Who, context: ssl.SSLContext) -> Connection:
@@ -60,11 +62,11 @@ class Connection:
         reader, writer = await asyncio.open_connection("127.0.0.1", who.port)
         link = cls(reader, writer)
         try:
-            writer.write(SSL_REQUEST)
+            link._send(SSLRequest())
             if await reader.readexactly(1) != b"S":
                 raise Refused("no TLS")
             await writer.start_tls(context, server_hostname="localhost")
-            writer.write(startup_packet(who.user, who.database))
+            link._send(startup(user=who.user, database=who.database))
             await link._authenticate(who)
         except BaseException:
             writer.close()
@@ -73,8 +75,8 @@ class Connection:
 
     async def query(self, text: str) -> None:
         """Run a query and drop its answer."""
-        self._writer.write(query_packet(text))
-        while (await self._message())[0] != b"Z":
+        self._send(frontend.Query(text))
+        while not isinstance(await self._message(), backend.ReadyForQuery):
             pass
 
     def close(self) -> None:
@@ -84,30 +86,31 @@ class Connection:
     async def _authenticate(self, who: Who) -> None:
         exchange = ClientExchange()
         while True:
-            kind, body = await self._message()
-            if kind == b"Z":
-                return
-            if kind != b"R":
-                continue
-            (code,) = struct.unpack_from("!i", body)
-            if code == 10:
-                first = exchange.first()
-                self._answer(b"SCRAM-SHA-256\0" + struct.pack("!i", len(first)) + first)
-            elif code == 11:
-                challenge = exchange.server_first(body[4:])
-                self._answer(exchange.final(*who.keys_for(challenge.salt, challenge.iterations)))
-            elif code == 12:
-                exchange.verify(body[4:])
+            match await self._message():
+                case backend.ReadyForQuery():
+                    return
+                case backend.AuthenticationSASL():
+                    self._send(frontend.sasl_initial("SCRAM-SHA-256", exchange.first()))
+                case backend.AuthenticationSASLContinue(data=data):
+                    challenge = exchange.server_first(data)
+                    keys = who.keys_for(challenge.salt, challenge.iterations)
+                    self._send(frontend.AuthenticationAnswer(exchange.final(*keys)))
+                case backend.AuthenticationSASLFinal(data=data):
+                    exchange.verify(data)
 
-    def _answer(self, body: bytes) -> None:
-        self._writer.write(b"p" + struct.pack("!i", len(body) + 4) + body)
+    def _send(self, message: Message) -> None:
+        self._writer.write(message.build())
 
-    async def _message(self) -> tuple[bytes, bytes]:
-        head = await self._reader.readexactly(5)
-        body = await self._reader.readexactly(struct.unpack("!i", head[1:])[0] - 4)
-        if head[:1] == b"E":
-            raise Refused(error_fields(body).get("M", "an error"))
-        return head[:1], body
+    async def _message(self) -> Message:
+        while (found := self._messages.take()) is None:
+            data = await self._reader.read(65536)
+            if not data:
+                raise asyncio.IncompleteReadError(b"", None)
+            self._messages.feed(data)
+        message = backend.parse(*found)
+        if isinstance(message, backend.ErrorResponse):
+            raise Refused(message.message)
+        return message
 
 
 async def crowd(who: Who, clients: int) -> dict[str, object]:

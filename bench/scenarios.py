@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from pgferry.embedded.client import query_packet
+from pgferry.protocol import frontend
 
 from . import pgbench, state, wire
 from .processes import CpuMeter, Memory, memory
@@ -114,7 +114,7 @@ def _memory(target: Target, cell: Cell, _: Size) -> dict[str, float]:
             links.append(wire.login(target.port, TRUST.user, DATABASE))
         logged_in = _settled(target)
         for link in links:
-            link.sendall(query_packet("SELECT 1"))
+            link.sendall(frontend.Query("SELECT 1").build())
             wire.read_until_ready(link)
         served = _settled(target)
     finally:

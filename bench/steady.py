@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 import socket
-import struct
 from collections.abc import Sequence
 
-from pgferry.embedded.client import connect, query_packet, startup_packet
+from pgferry.client import connect
+from pgferry.protocol import frontend
+from pgferry.protocol.backend import build_all
+from pgferry.protocol.startup import SSLRequest, startup
 
 from . import wire
 from .server import DATABASE, TRUST_USER
@@ -17,25 +19,18 @@ SELECT = "SELECT abalance FROM pgbench_accounts WHERE aid = "
 STATEMENT = "P_0"
 ROWS = 100_000
 TENANT = ("SET search_path = tenant_{n}, public", "SET ROLE tenant_{n}", "SET app.tenant_id = '{n}'")
-TERMINATE = b"X\0\0\0\4"
-
-
-def message(kind: bytes, body: bytes = b"") -> bytes:
-    """Return a protocol message of type `kind`."""
-    return kind + struct.pack("!i", len(body) + 4) + body
+TERMINATE = frontend.Terminate().build()
 
 
 def parse(name: str) -> bytes:
     """Return the Parse message of the select with one parameter."""
-    return message(b"P", f"{name}\0{SELECT}$1\0".encode() + struct.pack("!h", 0))
+    return frontend.Parse(name, f"{SELECT}$1").build()
 
 
 def bind_and_execute(name: str, aid: int) -> bytes:
     """Return Bind, Describe, Execute and Sync as libpq sends them for a prepared or unnamed statement."""
-    value = str(aid).encode()
-    body = f"\0{name}\0".encode() + struct.pack("!hhi", 0, 1, len(value)) + value + struct.pack("!hh", 1, 0)
-    execute = message(b"E", b"\0" + struct.pack("!i", 0))
-    return message(b"B", body) + message(b"D", b"P\0") + execute + message(b"S")
+    bind = frontend.Bind("", name, values=(str(aid).encode(),), result_formats=(0,))
+    return build_all([bind, frontend.Describe("P"), frontend.Execute(), frontend.Sync()])
 
 
 class SteadyLoad:
@@ -57,9 +52,11 @@ class SteadyLoad:
         self._links = [wire.login(port, TRUST_USER, DATABASE, timeout_s=60) for _ in range(clients)]
         if protocol == "tenants":
             for text in TENANT:
-                self._exchange(self._links, [query_packet(text.format(n=n)) for n in range(clients)])
+                self._exchange(
+                    self._links, [frontend.Query(text.format(n=n)).build() for n in range(clients)]
+                )
         if protocol == "prepared":
-            self._exchange(self._links, [parse(STATEMENT) + message(b"S")] * clients)
+            self._exchange(self._links, [parse(STATEMENT) + frontend.Sync().build()] * clients)
 
     def run(self, transactions: int) -> int:
         """Do `transactions`, rounded up to whole rounds; returns how many were done."""
@@ -79,14 +76,14 @@ class SteadyLoad:
 
     def _visit(self) -> None:
         """All clients connect, ask for TLS, log in, do one transaction and leave."""
-        startup = startup_packet(TRUST_USER, DATABASE, application_name="pgbench")
+        first = startup(user=TRUST_USER, database=DATABASE, application_name="pgbench").build()
         links = [connect(("127.0.0.1", self._port), 60) for _ in range(self._clients)]
         for link in links:
-            link.sendall(wire.SSL_REQUEST)
+            link.sendall(SSLRequest().build())
         for link in links:
             if link.recv(1) != b"N":
                 raise BenchError("the pooler offers TLS: it is not what is to be measured")
-        self._exchange(links, [startup] * len(links))
+        self._exchange(links, [first] * len(links))
         self._exchange(links, [self._transaction() for _ in links])
         for link in links:
             link.sendall(TERMINATE)
@@ -95,7 +92,7 @@ class SteadyLoad:
     def _transaction(self) -> bytes:
         aid = self._random.randint(1, ROWS)
         if self._protocol in ("simple", "connect", "tenants"):
-            return query_packet(f"{SELECT}{aid};")
+            return frontend.Query(f"{SELECT}{aid};").build()
         if self._protocol == "extended":
             return parse("") + bind_and_execute("", aid)
         return bind_and_execute(STATEMENT, aid)

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pgferry.client import connect
 from pgferry.embedded import Account, PortLock, take_port
-from pgferry.embedded.client import connect
 from pgferry.embedded.guard import Guarded
 
 from . import wire

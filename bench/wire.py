@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import socket
-import ssl
-import struct
 
-from pgferry.embedded.client import connect, error_fields, query_packet, startup_packet
+from pgferry.client import ClientError, Connection, Target
+from pgferry.protocol import backend, frontend
 
 from .system import BenchError
 
-READY_IDLE = b"Z\x00\x00\x00\x05I"
+READY_IDLE = backend.ReadyForQuery().build()
 BULK_BUFFER_BYTES = 1 << 20
-SSL_REQUEST = struct.pack("!ii", 8, 80877103)
 
 
 def read_until_ready(link: socket.socket) -> None:
@@ -23,27 +21,19 @@ def read_until_ready(link: socket.socket) -> None:
         if not piece:
             raise BenchError(f"connection closed by the server: {_error_text(data)}")
         data += piece
-        if data[:1] == b"E":
+        if data.startswith(backend.ErrorResponse.TYPE):
             raise BenchError(f"the server answered: {_error_text(data)}")
 
 
 def login(
-    port: int, user: str, database: str, timeout_s: float = 20, tls: ssl.SSLContext | None = None
+    port: int, user: str, database: str, timeout_s: float = 20, sslmode: str = "disable"
 ) -> socket.socket:
-    """Connect to 127.0.0.1:`port` and log in without a password; raises BenchError or OSError."""
-    link = connect(("127.0.0.1", port), timeout_s)
+    """Connect to 127.0.0.1:`port` and log in without a password; raises BenchError."""
+    target = Target("127.0.0.1", port, user, database, sslmode=sslmode, timeout=timeout_s)
     try:
-        if tls is not None:
-            link.sendall(SSL_REQUEST)
-            if link.recv(1) != b"S":
-                raise BenchError("no TLS")
-            link = tls.wrap_socket(link)
-        link.sendall(startup_packet(user, database))
-        read_until_ready(link)
-    except BaseException:
-        link.close()
-        raise
-    return link
+        return Connection(target, timeout=timeout_s).sock
+    except ClientError as error:
+        raise BenchError(str(error)) from error
 
 
 def discard_result(link: socket.socket, statement: str) -> int:
@@ -52,12 +42,12 @@ def discard_result(link: socket.socket, statement: str) -> int:
     view = memoryview(buffer)
     total = 0
     tail = b""
-    link.sendall(query_packet(statement))
+    link.sendall(frontend.Query(statement).build())
     while tail != READY_IDLE:
         count = link.recv_into(buffer)
         if not count:
             raise BenchError("connection closed by the server in the middle of a result")
-        if total == 0 and buffer[:1] == b"E":
+        if total == 0 and buffer.startswith(backend.ErrorResponse.TYPE):
             raise BenchError(f"the server answered: {_error_text(bytes(view[:count]))}")
         total += count
         # The last six bytes may arrive in two pieces.
@@ -66,7 +56,6 @@ def discard_result(link: socket.socket, statement: str) -> int:
 
 
 def _error_text(data: bytes) -> str:
-    """Return the message field of an ErrorResponse at the start of `data`, or the raw bytes."""
-    if data[:1] != b"E":
-        return repr(data[-200:])
-    return error_fields(data[5:]).get("M", repr(data[:200]))
+    """Return the message of the first error in `data`, or the raw bytes."""
+    error = backend.first_error(data)
+    return error.message if error is not None else repr(data[-200:])

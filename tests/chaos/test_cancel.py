@@ -15,6 +15,7 @@ from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.proxy import TO_CLIENT, FaultProxy
 from support.wire import (
+    CANCEL_CODE,
     PROTOCOL_3_2,
     Message,
     Wire,
@@ -108,7 +109,7 @@ def test_long_keys(pooler: Pooler) -> None:
         head = struct.pack("!i", wire.pid)
         for key in (wire.key[:4], wire.key[:31], wire.key + b"x"):
             with Wire((pooler.host, pooler.port)) as asking:
-                asking.send(special(80877102, head + key))
+                asking.send(special(CANCEL_CODE, head + key))
                 assert asking.sock.recv(1) == b""
         assert wire.silent(0.1)
         request(pooler, wire)
@@ -125,7 +126,7 @@ def test_wrong_keys(pooler: Pooler, health: MakeHealth) -> None:
     wrong += [good[:i] + bytes([good[i] ^ 1]) + good[i + 1 :] for i in range(8)]
     for key in wrong:
         with Wire((pooler.host, pooler.port)) as asking:
-            asking.send(special(80877102, key))
+            asking.send(special(CANCEL_CODE, key))
             with contextlib.suppress(ConnectionResetError):
                 asking.sock.recv(1)
     assert wire.silent(0.2)

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.programs import program
 from support.sanitizer import fits
-from support.wire import Wire, bind, copy_data, execute, parse, query, startup, terminate
+from support.wire import SSL_CODE, Wire, bind, copy_data, execute, parse, query, special, startup, terminate
 
 MakePooler = Callable[..., Pooler]
 MakeHealth = Callable[[Pooler], Health]
@@ -187,7 +186,7 @@ def test_logging_in(
             assert wire.recv().type == "R"
         whole.append(wire)
     wire = Wire((pooler.host, pooler.port))
-    wire.send(struct.pack("!ii", 8, 80877103))
+    wire.send(special(SSL_CODE))
     assert wire.recv_bytes(1) == b"N"
     whole.append(wire)
     for wire in whole:

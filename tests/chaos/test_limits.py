@@ -5,7 +5,6 @@ import os
 import resource
 import socket
 import statistics
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.proxy import TO_SERVER, FaultProxy
 from support.sanitizer import fits
-from support.wire import Wire, copy_data, copy_done, query, startup, terminate
+from support.wire import Wire, cancel_request, copy_data, copy_done, query, startup, terminate
 
 MakePooler = Callable[..., Pooler]
 MakeHealth = Callable[[Pooler], Health]
@@ -160,7 +159,7 @@ def test_descriptors_for_cancel_and_console(
         eventually(lambda: pooler.show("POOLS", database="postgres")[0]["sv_active"] == 1)
         with few_descriptors(pooler, 1):
             with Wire((pooler.host, pooler.port)) as asking:
-                key = struct.pack("!iii", 16, 80877102, wire.pid) + wire.key
+                key = cancel_request(wire.pid, wire.key)
                 asking.send(key)
                 assert asking.sock.recv(1) == b""
             with pytest.raises(ConnectionError, match="Too many open files"):

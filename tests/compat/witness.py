@@ -1,12 +1,12 @@
 """Writes down what a pooler answers, step by step, in lines that can be compared with another pooler's."""
 
 import re
-import struct
 import time
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from compat.twins import Twin
+from pgferry.protocol import backend
 from support.wire import Message, Wire, query, startup
 
 Record = dict[str, list[str]]
@@ -202,7 +202,7 @@ def lines_of(got: Message, columns: list[str]) -> list[str]:
     if got.type == "S":
         return ["parameter {} = {}".format(*got.parameter)]
     if got.type == "R":
-        code = struct.unpack_from("!i", got.body)[0]
+        code = int.from_bytes(got.body[:4], "big")
         return [f"authentication {code}" + (f" {got.body[4:]!r}" if code == 10 else "")]
     if got.type == "K":
         return [f"key of {len(got.body) - 4} bytes"]
@@ -217,15 +217,9 @@ def parameters_sorted(lines: list[str]) -> list[str]:
 
 
 def _columns(body: bytes) -> Iterable[tuple[str, str]]:
-    at = 2
-    for _ in range(struct.unpack_from("!h", body)[0]):
-        end = body.index(b"\0", at)
-        table, column, oid, size, modifier, form = struct.unpack_from("!IhIhih", body, end + 1)
-        yield (
-            body[at:end].decode(),
-            f"type {oid} size {size} modifier {modifier} format {form} table {table} {column}",
-        )
-        at = end + 19
+    for c in backend.RowDescription.read(body).columns:
+        kind = f"type {c.type_oid} size {c.type_size} modifier {c.type_modifier} format {c.format}"
+        yield c.name, f"{kind} table {c.table_oid} {c.column}"
 
 
 def _value(name: str, value: bytes | None) -> str:

@@ -6,6 +6,7 @@ import sys
 import time
 from pathlib import Path
 
+from pgferry.client import ClientError
 from pgferry.embedded import EmbeddedError
 
 from . import regress, suites
@@ -38,7 +39,7 @@ def main() -> int:
     for name in chosen:
         try:
             row, new = _compare(SUITES[name](select=options.select), options)
-        except (ForeignError, EmbeddedError) as e:
+        except (ForeignError, ClientError, EmbeddedError) as e:
             row, new = f"{name:20} could not run: {e}", 1
         table.append(row)
         status = status or int(new > 0)

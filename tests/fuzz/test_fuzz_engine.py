@@ -18,10 +18,11 @@ import pytest
 from fuzz.mutate import mutate, pieces
 from pgferry.engine.core.model import Server
 from pgferry.engine.ops import harness
+from pgferry.protocol.errors import ProtocolError
 from support.fake_backend import FakeBackend
 from support.rig import Rig
 from support.sanitizer import fits
-from support.wire import message, password, query, startup
+from support.wire import CANCEL_CODE, GSS_CODE, SSL_CODE, message, password, query, special, startup
 from unit.engine.scripts import SCRIPTS
 
 SECONDS = float(os.environ.get("PGFERRY_FUZZ_SECONDS", "3"))
@@ -42,7 +43,7 @@ class Hostile(FakeBackend):
         greeting = not self.logged_in
         try:
             out = super().receive(data)
-        except (ValueError, IndexError, struct.error):
+        except (ValueError, IndexError, struct.error, ProtocolError):
             self.closed = True
             return b""
         if self.pick is not None and out and greeting <= self.login_too:
@@ -241,10 +242,10 @@ GREETINGS = (
     startup("app", "db", version=3 << 16 | 2, **{"_pq_.strange": "1"}),
     startup("app", "nowhere"),
     startup("nobody", "db"),
-    struct.pack("!ii", 8, 80877103),
-    struct.pack("!ii", 8, 80877104),
-    struct.pack("!iiii", 16, 80877102, 1, 2),
-    struct.pack("!ii", 8, 80877103) + startup("app", "db"),
+    special(SSL_CODE),
+    special(GSS_CODE),
+    special(CANCEL_CODE, struct.pack("!ii", 1, 2)),
+    special(SSL_CODE) + startup("app", "db"),
 )
 SECRETS = (
     password("secret"),

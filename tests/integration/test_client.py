@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgferry.client import Connection, ConnectionFailed, Target
+from pgferry.client import Connection, ConnectionFailed, QueryError, Target
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import QueryError
 from support import cluster as clusters
 
 pytestmark = pytest.mark.pg(18)
@@ -74,8 +73,9 @@ def test_logins(target: Target, user: str) -> None:
 
 @pytest.mark.parametrize("user", ["with_scram", "with_md5", "with_clear"])
 def test_wrong_and_missing_passwords(target: Target, user: str) -> None:
-    with pytest.raises(ConnectionFailed, match="password authentication failed"):
+    with pytest.raises(ConnectionFailed, match=f"{user}@.*password authentication failed") as caught:
         Connection(replace(target, user=user, password="wr0ng"))
+    assert caught.value.reason == f'password authentication failed for user "{user}"'
     with pytest.raises(ConnectionFailed, match="PGPASSWORD"):
         Connection(replace(target, user=user, password=None))
 

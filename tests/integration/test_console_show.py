@@ -1,7 +1,6 @@
 """What SHOW tells: the columns and types that tools rely on, and figures that agree with what is going on."""
 
 import shutil
-import struct
 import subprocess
 from collections.abc import Callable
 
@@ -9,6 +8,7 @@ import psycopg
 import pytest
 
 from pgferry.embedded import Cluster
+from pgferry.protocol import backend
 from support.clients import begin, one_of_each, pid_of, raw
 from support.pooler import Pooler, eventually
 from support.wire import Wire, bind, cancel_request, execute, parse, query, sync, types
@@ -67,11 +67,8 @@ def described(wire: Wire, command: str) -> list[tuple[str, int]]:
     """Names and types of a result, and that every value fits its type."""
     answer = wire.query(command)
     assert types(answer).startswith("T"), [m.text for m in answer if m.type == "E"]
-    body, at, found = answer[0].body, 2, []
-    for _ in range(struct.unpack_from("!h", body)[0]):
-        end = body.index(b"\0", at)
-        found.append((body[at:end].decode(), struct.unpack_from("!I", body, end + 7)[0]))
-        at = end + 19
+    columns = backend.RowDescription.read(answer[0].body).columns
+    found = [(column.name, column.type_oid) for column in columns]
     for got in answer:
         if got.type == "D":
             for (name, kind), value in zip(found, got.row, strict=True):

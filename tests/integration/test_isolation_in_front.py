@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from pgferry.client import Address
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import Address
 from support.clients import begin, pid_of
 from support.pooler import Pooler
 from support.wire import (

@@ -17,10 +17,10 @@ import pytest
 
 from support.certificates import PemFiles, pair
 from support.pooler import Pooler, eventually
-from support.wire import Wire, special, startup, terminate
+from support.wire import SSL_CODE, Wire, special, startup, terminate
 
 Make = Callable[..., Pooler]
-SSL_REQUEST = special(80877103)
+SSL_REQUEST = special(SSL_CODE)
 CROWD = 400  # more than a worker takes from the kernel in one turn
 LEFT = re.compile(r"closing because: client close request")
 

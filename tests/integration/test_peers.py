@@ -9,11 +9,10 @@ from pgferry.embedded import Cluster
 from support.pooler import Pooler, eventually
 from support.programs import pgbouncer
 from support.proxy import FaultProxy
-from support.wire import PROTOCOL_3_2, Wire, cancel_request, query, special
+from support.wire import CANCEL_CODE, PROTOCOL_3_2, Wire, cancel_request, query, special
 
 SLEEP = "SELECT pg_sleep(20)"
 CANCELED = ["57014"]
-CANCEL_CODE = 80877102
 MakePooler = Callable[..., Pooler]
 
 pytestmark = pytest.mark.usefixtures("cluster")

@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-import struct
 import subprocess
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ import psycopg
 import pytest
 
 from pgferry.embedded import Cluster
+from pgferry.protocol.backend import NegotiateProtocolVersion
 from support.pooler import Pooler, eventually
 from support.programs import program
 from support.wire import (
@@ -30,16 +30,12 @@ from support.wire import (
 
 def greeting(
     pooler: Pooler, version: int, **parameters: str
-) -> tuple[Wire, str, list[tuple[int, list[bytes]]]]:
+) -> tuple[Wire, str, list[NegotiateProtocolVersion]]:
     """A raw login: the connection, the types of the answer, and what NegotiateProtocolVersion said."""
     wire = Wire((pooler.host, pooler.port))
     wire.send(startup("postgres", "postgres", version, **parameters))
     seen = wire.authenticate("postgres", "")
-    said = []
-    for got in seen:
-        if got.type == "v":
-            newest, count = struct.unpack_from("!ii", got.body)
-            said.append((newest, got.body[8:].split(b"\0")[:count]))
+    said = [NegotiateProtocolVersion.read(got.body) for got in seen if got.type == "v"]
     return wire, types(seen), said
 
 
@@ -64,7 +60,7 @@ def test_options_and_versions_of_the_future(pooler: Pooler, version: int) -> Non
     with wire:
         assert answer.count("v") == 1
         newest = PROTOCOL_3_2 if version > PROTOCOL_3_2 else version
-        assert said == [(newest, [b"_pq_.command_tag_format"])]
+        assert said == [NegotiateProtocolVersion(newest, ("_pq_.command_tag_format",))]
         assert types(wire.query("SELECT 1")) == "TDCZ"
 
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
+from pgferry.client import Connection, Target
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import Client
 from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
 from pgferry.session.verdict import DEFINES, NEED_SHIFT, NOTIFIES, Need, Touch
 
@@ -154,9 +154,9 @@ CREATE PROCEDURE batch() LANGUAGE plpgsql AS
 
 
 @pytest.fixture
-def client(cluster: Cluster, database: str) -> Client:
+def client(cluster: Cluster, database: str) -> Connection:
     """A client whose settings do what they can to mislead."""
-    made = Client(cluster.socket, "postgres", database)
+    made = Connection(Target(str(cluster.socket_dir), cluster.port, "postgres", database), timeout=30.0)
     made.query("""
         CREATE SCHEMA trap; CREATE SCHEMA app;
         CREATE FUNCTION trap.never(oid, oid) RETURNS boolean LANGUAGE sql IMMUTABLE AS 'SELECT NULL::boolean';
@@ -169,14 +169,14 @@ def client(cluster: Cluster, database: str) -> Client:
     return made
 
 
-def scan(client: Client) -> Knowledge:
+def scan(client: Connection) -> Knowledge:
     client.query("SET client_encoding = 'SQL_ASCII'; SET search_path = app, trap, pg_catalog")
     rows = client.query(SCAN_QUERY.decode()).rows
     assert all(len(row) == 6 for row in rows)
     return understand([tuple(None if c is None else c.encode() for c in row) for row in rows])
 
 
-def check(client: Client, statements: str, suspect: str, harmless: str) -> None:
+def check(client: Connection, statements: str, suspect: str, harmless: str) -> None:
     client.query("SET standard_conforming_strings = on; SET search_path = app")
     client.query(statements)
     known = scan(client)
@@ -190,20 +190,22 @@ def check(client: Client, statements: str, suspect: str, harmless: str) -> None:
 @pytest.mark.parametrize(
     ("statements", "suspect", "harmless"), [r[1:] for r in ROUTES], ids=[r[0] for r in ROUTES]
 )
-def test_route(client: Client, statements: str, suspect: str, harmless: str) -> None:
+def test_route(client: Connection, statements: str, suspect: str, harmless: str) -> None:
     check(client, statements, suspect, harmless)
 
 
 @pytest.mark.parametrize(
     ("statements", "suspect", "harmless"), [b[1:] for b in BODIES], ids=[b[0] for b in BODIES]
 )
-def test_standard_body(client: Client, pg_version: int, statements: str, suspect: str, harmless: str) -> None:
+def test_standard_body(
+    client: Connection, pg_version: int, statements: str, suspect: str, harmless: str
+) -> None:
     if pg_version < 14:
         pytest.skip("bodies of standard SQL came with PostgreSQL 14")
     check(client, statements, suspect, harmless)
 
 
-def test_what_applications_usually_have_is_harmless(client: Client) -> None:
+def test_what_applications_usually_have_is_harmless(client: Connection) -> None:
     client.query("SET standard_conforming_strings = on; SET search_path = app")
     client.query(USUAL)
     known = scan(client)
@@ -225,13 +227,13 @@ NAMELESS = {
 
 
 @pytest.mark.parametrize("statements", NAMELESS.values(), ids=NAMELESS)
-def test_what_no_word_shows(client: Client, statements: str) -> None:
+def test_what_no_word_shows(client: Connection, statements: str) -> None:
     client.query("SET search_path = app; SET standard_conforming_strings = on")
     client.query(statements)
     assert scan(client).everything & (Touch.SETTINGS | Touch.LOCKS)
 
 
-def test_range_type(client: Client) -> None:
+def test_range_type(client: Connection) -> None:
     """Its functions make casts, which no word shows."""
     client.query("""SET search_path = app; SET standard_conforming_strings = on;
         CREATE FUNCTION f(a float8, b float8) RETURNS float8 LANGUAGE plpgsql IMMUTABLE AS
@@ -241,14 +243,14 @@ def test_range_type(client: Client) -> None:
     assert known.words[b"r"] == known.words[b"t"] == SETTINGS
 
 
-def test_the_scan_changes_no_setting(client: Client) -> None:
+def test_the_scan_changes_no_setting(client: Connection) -> None:
     before = client.query("SHOW search_path").rows
     client.query("CREATE VIEW app.v AS SELECT set_config('a.b', 'c', false)")
     assert scan(client).custom == (b"a.b",)
     assert client.query("SHOW search_path").rows == before
 
 
-def test_event_trigger(client: Client) -> None:
+def test_event_trigger(client: Connection) -> None:
     client.query("""CREATE FUNCTION e() RETURNS event_trigger LANGUAGE plpgsql AS 'BEGIN SET search_path TO a; END';
         CREATE FUNCTION g() RETURNS void LANGUAGE plpgsql AS 'BEGIN ALTER TABLE t RENAME TO u; END'""")
     assert scan(client).words == {b"e": SETTINGS, b"g": DEFINES}
@@ -260,7 +262,7 @@ def test_event_trigger(client: Client) -> None:
     assert scan(client).words == {b"e": SETTINGS, b"g": DEFINES}
 
 
-def test_needs_notifications_and_extensions(client: Client) -> None:
+def test_needs_notifications_and_extensions(client: Connection) -> None:
     client.query("SET search_path = app; SET standard_conforming_strings = on")
     client.query("""CREATE FUNCTION last_id() RETURNS bigint LANGUAGE sql AS 'SELECT lastval()';
         CREATE FUNCTION tell() RETURNS trigger LANGUAGE plpgsql AS
@@ -326,7 +328,7 @@ CHANGES = [
 
 
 @pytest.fixture
-def version_of(client: Client) -> Callable[[], str]:
+def version_of(client: Connection) -> Callable[[], str]:
     def ask() -> str:
         rows = client.query(VERSION_QUERY.decode()).rows
         assert len(rows) == 1 and len(rows[0]) == 1 and rows[0][0]
@@ -336,7 +338,7 @@ def version_of(client: Client) -> Callable[[], str]:
     return ask
 
 
-def test_every_change_changes_the_version(client: Client, version_of: Callable[[], str]) -> None:
+def test_every_change_changes_the_version(client: Connection, version_of: Callable[[], str]) -> None:
     before = version_of()
     for change in CHANGES:
         client.query("BEGIN; SET LOCAL search_path = app; " + change + "; COMMIT")
@@ -345,7 +347,7 @@ def test_every_change_changes_the_version(client: Client, version_of: Callable[[
         before = after
 
 
-def test_what_changes_no_code_changes_no_version(client: Client, version_of: Callable[[], str]) -> None:
+def test_what_changes_no_code_changes_no_version(client: Connection, version_of: Callable[[], str]) -> None:
     client.query("CREATE TABLE app.t (a int); CREATE VIEW app.v AS SELECT 1")
     before = version_of()
     for statement in (

@@ -17,13 +17,13 @@ from pgferry.embedded import Cluster
 from support.certificates import PemFiles, authority_pem, pair, revocations
 from support.pooler import Pooler, eventually
 from support.sanitizer import fits
-from support.wire import Wire, cancel_request, message, query, special, startup
+from support.wire import GSS_CODE, SSL_CODE, Wire, cancel_request, message, query, special, startup
 
 pytestmark = pytest.mark.usefixtures("cluster")
 
 Make = Callable[..., Pooler]
-SSL_REQUEST = special(80877103)
-GSS_REQUEST = special(80877104)
+SSL_REQUEST = special(SSL_CODE)
+GSS_REQUEST = special(GSS_CODE)
 MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 OTHER_CA = "somebody else"
 

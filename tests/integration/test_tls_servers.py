@@ -185,13 +185,13 @@ def test_wrong_certificates(make_pooler: Make, pem_files: PemFiles) -> None:
 def tls_server(talk: Conversation, cert: Path, key: Path, *, direct: bool = False) -> None:
     """A server that says S and logs everybody in."""
     if not direct:
-        talk.sock.recv(8)
+        talk.wire.sock.recv(8)
         talk.send(b"S")
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(cert, key)
     if direct:
         context.set_alpn_protocols(["postgresql"])
-    talk.sock = context.wrap_socket(talk.sock, server_side=True)
+    talk.wire.sock = context.wrap_socket(talk.wire.sock, server_side=True)
     talk.login()
     while True:
         kind, _ = talk.recv()
@@ -215,7 +215,7 @@ def tls_server(talk: Conversation, cert: Path, key: Path, *, direct: bool = Fals
 )
 def test_bad_answers(make_pooler: Make, answer: bytes, reason: str) -> None:
     def script(talk: Conversation) -> None:
-        talk.sock.recv(8)
+        talk.wire.sock.recv(8)
         talk.send(answer)
         if answer == b"S":
             talk.send(GREETING)
@@ -231,7 +231,7 @@ def test_bad_answers(make_pooler: Make, answer: bytes, reason: str) -> None:
 @pytest.mark.workers(1)
 def test_a_handshake_that_does_not_end(make_pooler: Make) -> None:
     def script(talk: Conversation) -> None:
-        talk.sock.recv(8)
+        talk.wire.sock.recv(8)
         talk.send(b"S")
         talk.wait_for_end()
 

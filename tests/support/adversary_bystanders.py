@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from pgferry.embedded.client import Address
+from pgferry.client import Address
 from support import adversary_schema as schema
 from support import wire
 from support.adversary_clients import Asker, Stage

@@ -11,7 +11,8 @@ import time
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 
-from pgferry.embedded.client import Address
+from pgferry.client import Address
+from pgferry.protocol.reader import MessageReader
 from support import wire
 from support.adversary_attacks import Attack, Move
 from support.differential import Difference
@@ -31,7 +32,7 @@ class Connection:
         self.sock = self.wire.sock
         self.sock.setblocking(False)
         self.out: deque[tuple[float, bytes]] = deque()  # (not before, data)
-        self.input = bytearray()
+        self.input = MessageReader()
         self.messages: list[Message] = []
         self.parameters: dict[str, str] = {}
         self.pid, self.key = 0, b""
@@ -81,15 +82,8 @@ class Connection:
         if not data:
             self.closed = True
             got.append(Message("EOF", b""))
-        self.input += data
-        at = 0
-        while len(self.input) - at >= 5:
-            (size,) = struct.unpack_from("!i", self.input, at + 1)
-            if len(self.input) - at < size + 1:
-                break
-            got.append(Message(chr(self.input[at]), bytes(self.input[at + 5 : at + 1 + size])))
-            at += size + 1
-        del self.input[:at]
+        self.input.feed(data)
+        got += [Message(kind.decode("latin-1"), body) for kind, body in self.input]
         for one in got:
             if one.type == "Z":
                 self.seen += 1

@@ -2,6 +2,7 @@
 
 import random
 
+from pgferry.protocol import backend
 from support import wire
 from support.adversary_clients import Asker, Stage
 from support.differential import Difference
@@ -73,8 +74,8 @@ class Listener(Asker):
             super().unasked(got)
 
     def hear(self, got: Message) -> None:
-        payload = got.body[4:].split(b"\0")[1]
-        number = int(payload.split(b" ")[0])
+        payload = backend.NotificationResponse.read(got.body).payload_text
+        number = int(payload.split(" ")[0])
         self.told += 1
         right = number > self.last if self.stage.tolerant else number == self.last + 1
         if not right:

@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 import psycopg
 
+from pgferry.client import Address
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import Address
 from support import adversary_schema as schema
 from support.adversary_attacks import Attack, AttackMaker
 from support.adversary_bystanders import Keeper, Witness, right_answers, right_parameters

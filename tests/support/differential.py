@@ -4,12 +4,12 @@ import os
 import random
 import re
 import selectors
-import struct
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from pgferry.embedded.client import Address
+from pgferry.client import Address
+from pgferry.protocol.reader import MessageReader
 from support import wire
 from support.scripts import Maker, Script, Step
 from support.wire import Message
@@ -58,7 +58,7 @@ class Player:
         self.heard.parameters = dict(self.wire.parameters)
         self.sock = self.wire.sock
         self.sock.setblocking(False)
-        self.input = bytearray()
+        self.input = MessageReader()
         self.output = b""
         self.next = 0
         self.step = Step("login")
@@ -85,15 +85,9 @@ class Player:
             self.heard.messages.append(Message("EOF", b""))
             self.leave()
             return False
-        self.input += data
-        at = 0
-        while len(self.input) - at >= 5:
-            (size,) = struct.unpack_from("!i", self.input, at + 1)
-            if len(self.input) - at < size + 1:
-                break
-            self._on_message(Message(chr(self.input[at]), bytes(self.input[at + 5 : at + 1 + size])))
-            at += size + 1
-        del self.input[:at]
+        self.input.feed(data)
+        for kind, body in self.input:
+            self._on_message(Message(kind.decode("latin-1"), body))
         return True
 
     def _on_message(self, got: Message) -> None:

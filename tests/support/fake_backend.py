@@ -24,6 +24,7 @@ import re
 import struct
 from dataclasses import dataclass, field
 
+from pgferry.protocol.reader import MessageReader
 from support.wire import message
 
 PARAMETERS = {
@@ -69,7 +70,7 @@ class FakeBackend:
     executed: list[bytes] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self._in = bytearray()
+        self._in = MessageReader(typed=self.logged_in, max_size=1 << 32)  # waits for whatever is announced
         self._out = bytearray()
         self._skipping = False
         self._copying: str | None = None  # "simple" or "extended" while in copy-in mode
@@ -83,9 +84,14 @@ class FakeBackend:
 
     def receive(self, data: bytes) -> bytes:
         """Take bytes; everything there is to answer to them."""
-        self._in += data
-        while not self.closed and self._one():
-            pass
+        self._in.feed(data)
+        while not self.closed and (found := self._in.take()) is not None:
+            kind, body = found
+            if self.logged_in:
+                self._message(kind.decode("latin-1"), body)
+            else:
+                self._in.typed = True
+                self._greet(body[4:])
         out = bytes(self._out)
         self._out.clear()
         return out
@@ -93,25 +99,7 @@ class FakeBackend:
     @property
     def waiting_for_more(self) -> bool:
         """Whether a message is incomplete."""
-        return bool(self._in)
-
-    def _one(self) -> bool:
-        if not self.logged_in:
-            if len(self._in) < 4 or len(self._in) < (size := struct.unpack_from("!I", self._in)[0]):
-                return False
-            packet = bytes(self._in[8:size])
-            del self._in[:size]
-            self._greet(packet)
-            return True
-        if len(self._in) < 5:
-            return False
-        size = struct.unpack_from("!I", self._in, 1)[0] + 1
-        if len(self._in) < size:
-            return False
-        kind, body = chr(self._in[0]), bytes(self._in[5:size])
-        del self._in[:size]
-        self._message(kind, body)
-        return True
+        return self._in.pending > 0
 
     def _greet(self, packet: bytes) -> None:
         items = packet.split(b"\0")

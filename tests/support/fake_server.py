@@ -6,11 +6,12 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 
-from support.wire import message
+from pgferry.protocol.startup import SSLRequest
+from support.wire import Wire, message
 
 AUTH_OK = message(b"R", struct.pack("!i", 0))
 READY = message(b"Z", b"I")
-SSL_REQUEST = struct.pack("!i", 80877103)
+SSL_REQUEST = SSLRequest().payload()
 GREETING = b"".join(
     (
         AUTH_OK,
@@ -52,11 +53,11 @@ class Conversation:
     """One connection, as the script sees it. Everything raises OSError or EOFError at its end."""
 
     def __init__(self, sock: socket.socket) -> None:
-        self.sock = sock
+        self.wire = Wire(sock)
 
     def startup(self) -> bytes:
         """Read the startup packet; an SSLRequest in front of it is refused."""
-        packet = self._exactly(struct.unpack("!i", self._exactly(4))[0] - 4)
+        packet = self.wire.recv_packet()
         if packet == SSL_REQUEST:
             self.send(b"N")
             return self.startup()
@@ -64,11 +65,10 @@ class Conversation:
 
     def recv(self) -> tuple[bytes, bytes]:
         """Read one message: type and body."""
-        head = self._exactly(5)
-        return head[:1], self._exactly(struct.unpack("!i", head[1:])[0] - 4)
+        return self.wire.recv_parts()
 
     def send(self, *parts: bytes) -> None:
-        self.sock.sendall(b"".join(parts))
+        self.wire.send(*parts)
 
     def login(self) -> None:
         """A login as it should be."""
@@ -77,17 +77,8 @@ class Conversation:
 
     def wait_for_end(self) -> None:
         """Say nothing until the other side closes."""
-        while self.sock.recv(65536):
+        while self.wire.sock.recv(65536):
             pass
-
-    def _exactly(self, size: int) -> bytes:
-        data = b""
-        while len(data) < size:
-            piece = self.sock.recv(size - len(data))
-            if not piece:
-                raise EOFError
-            data += piece
-        return data
 
 
 class FakeServer:

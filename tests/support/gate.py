@@ -1,12 +1,11 @@
 """A proxy in front of PostgreSQL that tears an answer apart: the error first, ReadyForQuery when the test says so."""
 
 import socket
-import struct
 import threading
 from contextlib import suppress
 
-from pgferry.embedded.client import Address, connect
-from support.wire import message
+from pgferry.client import Address, connect
+from support.wire import Wire, message
 
 
 class AnswerGate:
@@ -75,10 +74,11 @@ class AnswerGate:
 
     def _to_server(self, client: socket.socket, server: socket.socket, lock: threading.Lock) -> None:
         with suppress(OSError, EOFError):
-            size = _exactly(client, 4)
-            server.sendall(size + _exactly(client, struct.unpack("!I", size)[0] - 4))
+            wire = Wire(client)
+            packet = wire.recv_packet()
+            server.sendall((len(packet) + 4).to_bytes(4, "big") + packet)
             while True:
-                kind, body = _message(client)
+                kind, body = wire.recv_parts()
                 if kind == b"Q":
                     self.queries.append(body[:-1])
                 if kind == b"Q" and self._pattern is not None and self._pattern in body:
@@ -101,8 +101,9 @@ class AnswerGate:
 
     def _to_client(self, client: socket.socket, server: socket.socket, lock: threading.Lock) -> None:
         with suppress(OSError, EOFError):
+            wire = Wire(server)
             while True:
-                kind, body = _message(server)
+                kind, body = wire.recv_parts()
                 with lock:
                     client.sendall(message(kind, body))
                     if kind == b"E" and self._armed:
@@ -116,18 +117,3 @@ def _end(*pair: socket.socket) -> None:
     for sock in pair:
         with suppress(OSError):
             sock.shutdown(socket.SHUT_RDWR)
-
-
-def _message(sock: socket.socket) -> tuple[bytes, bytes]:
-    head = _exactly(sock, 5)
-    return head[:1], _exactly(sock, struct.unpack("!I", head[1:])[0] - 4)
-
-
-def _exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
-    while len(data) < size:
-        piece = sock.recv(size - len(data))
-        if not piece:
-            raise EOFError
-        data += piece
-    return data

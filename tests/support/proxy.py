@@ -6,7 +6,7 @@ import threading
 import time
 from contextlib import suppress
 
-from pgferry.embedded.client import Address, connect
+from pgferry.client import Address, connect
 
 TO_SERVER, TO_CLIENT = "to server", "to client"
 DIRECTIONS = (TO_SERVER, TO_CLIENT)

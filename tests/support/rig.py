@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from pgferry.auth.scram import SaltSource
-from pgferry.config.model import Config, Database, Settings, User
+from pgferry.config.global_settings import Settings
+from pgferry.config.model import Config, Database, User
 from pgferry.engine.core.model import Client, Pool, Server
 from pgferry.engine.io.log import Log
 from pgferry.engine.io.loop import Loop

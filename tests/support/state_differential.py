@@ -6,7 +6,6 @@ a little later than directly. Server deaths excuse an error, never an answer tha
 
 import random
 import re
-import struct
 import threading
 import time
 from collections import defaultdict
@@ -14,8 +13,11 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 
+import msgspec
+
+from pgferry.client import Address
 from pgferry.embedded import Cluster
-from pgferry.embedded.client import Address
+from pgferry.protocol import backend
 from support import state_schema, wire
 from support.differential import Difference, Hang, Player, Transcript, compare, play
 from support.scripts import Script, Step
@@ -238,8 +240,8 @@ def _apart(
         if got.type == "S" and at_once:
             told = {**told, **dict([got.parameter])}
         elif got.type == "A":
-            channel, payload, _ = got.body[4:].split(b"\0")
-            notes[channel.decode()].append(payload.decode())
+            note = backend.NotificationResponse.read(got.body)
+            notes[note.channel].append(note.payload_text)
         elif got.type == "N" and b"notifications" in got.body:
             pass  # the listening connection was lost, or is there again
         elif not (got.type == "N" and got.sqlstate == "42622"):
@@ -296,28 +298,20 @@ def _plain(got: Message) -> Message:
 
 def _without_inserts(body: bytes) -> bytes:
     """A row without what pgferry puts into texts: pg_cursors and the like show the whole text of the client."""
-    made, at = [body[:2]], 2
-    while at < len(body):
-        (size,) = struct.unpack_from("!i", body, at)
-        at += 4
-        if size < 0:
-            made.append(b"\xff\xff\xff\xff")
-            continue
-        value = _VIEW.sub(b"pg_prepared_statements", _INSERT.sub(b"", body[at : at + size]))
-        value = _NAME.sub(rb"\1statement", value)
-        made += [struct.pack("!i", len(value)), value]
-        at += size
-    return b"".join(made)
+    values = []
+    for value in backend.DataRow.read(body).values:
+        if value is not None:
+            value = _VIEW.sub(b"pg_prepared_statements", _INSERT.sub(b"", value))
+            value = _NAME.sub(rb"\1statement", value)
+        values.append(value)
+    return backend.DataRow(tuple(values)).payload()
 
 
 def _without_tables(body: bytes) -> bytes:
     """A RowDescription without the tables its columns are of: pg_prepared_statements has another query's place."""
-    made, at = [body[:2]], 2
-    while at < len(body):
-        end = body.index(b"\0", at) + 1
-        made += [body[at:end], bytes(6), body[end + 6 : end + 18]]
-        at = end + 18
-    return b"".join(made)
+    columns = backend.RowDescription.read(body).columns
+    plain = (msgspec.structs.replace(column, table_oid=0, column=0) for column in columns)
+    return backend.RowDescription(tuple(plain)).payload()
 
 
 def _excuse_later(direct: Transcript, pooled: Transcript) -> None:

@@ -8,13 +8,23 @@ from dataclasses import dataclass
 
 from scramp import ScramClient
 
-from pgferry.embedded.client import Address, connect, error_fields
+from pgferry.client import Address, connect
+from pgferry.protocol import backend, frontend
+from pgferry.protocol.reader import MessageReader
+from pgferry.protocol.startup import (
+    VERSION_3_0,
+    VERSION_3_2,
+    CancelRequest,
+    GSSENCRequest,
+    SSLRequest,
+    StartupMessage,
+)
 
-PROTOCOL_3_0 = 3 << 16
-PROTOCOL_3_2 = 3 << 16 | 2
-CANCEL_CODE = 80877102
-SSL_CODE = 80877103
-GSS_CODE = 80877104
+PROTOCOL_3_0 = VERSION_3_0
+PROTOCOL_3_2 = VERSION_3_2
+CANCEL_CODE, SSL_CODE, GSS_CODE = (
+    int.from_bytes(request.CODE, "big") for request in (CancelRequest, SSLRequest, GSSENCRequest)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +37,7 @@ class Message:
     @property
     def fields(self) -> dict[str, str]:
         """Of an ErrorResponse or NoticeResponse: {"S": "ERROR", "C": "42601", "M": ...}."""
-        return error_fields(self.body)
+        return dict(backend.ErrorResponse.read(self.body).fields)
 
     @property
     def sqlstate(self) -> str:
@@ -43,39 +53,31 @@ class Message:
     @property
     def row(self) -> list[bytes | None]:
         """The values of a DataRow."""
-        values: list[bytes | None] = []
-        at = 2
-        for _ in range(struct.unpack_from("!h", self.body)[0]):
-            (size,) = struct.unpack_from("!i", self.body, at)
-            at += 4
-            values.append(None if size < 0 else self.body[at : at + size])
-            at += max(size, 0)
-        return values
+        return list(backend.DataRow.read(self.body).values)
 
     @property
     def parameter(self) -> tuple[str, str]:
         """Name and value of a ParameterStatus."""
-        name, value, _ = self.body.split(b"\0")
-        return name.decode(), value.decode(errors="surrogateescape")  # in the client's encoding
+        status = backend.ParameterStatus.read(self.body)
+        return status.name, status.value  # in the client's encoding, escaped where that is not UTF-8
 
 
 # --- what a client can say
 
 
 def message(kind: bytes, body: bytes = b"") -> bytes:
-    """Any message with a type byte."""
+    """Any message with a type byte, well-formed or not."""
     return kind + struct.pack("!i", len(body) + 4) + body
+
+
+def special(code: int, body: bytes = b"") -> bytes:
+    """SSLRequest, GSSENCRequest, CancelRequest, well-formed or not: a startup packet with a code for the version."""
+    return struct.pack("!ii", len(body) + 8, code) + body
 
 
 def startup(user: str, database: str, version: int = PROTOCOL_3_0, **parameters: str) -> bytes:
     pairs = {"user": user, "database": database, **parameters}
-    body = b"".join(f"{k}\0{v}\0".encode() for k, v in pairs.items()) + b"\0"
-    return struct.pack("!ii", len(body) + 8, version) + body
-
-
-def special(code: int, body: bytes = b"") -> bytes:
-    """SSLRequest, GSSENCRequest, CancelRequest: a startup packet with a code for the version."""
-    return struct.pack("!ii", len(body) + 8, code) + body
+    return StartupMessage(version, tuple((name, str(value)) for name, value in pairs.items())).build()
 
 
 def cancel_request(pid: int, key: bytes) -> bytes:
@@ -83,12 +85,11 @@ def cancel_request(pid: int, key: bytes) -> bytes:
 
 
 def query(sql: str | bytes) -> bytes:
-    return message(b"Q", _bytes(sql) + b"\0")
+    return frontend.Query(_text(sql)).build()
 
 
 def parse(sql: str | bytes, name: str = "", types: Sequence[int] = ()) -> bytes:
-    oids = struct.pack(f"!h{len(types)}I", len(types), *types)
-    return message(b"P", name.encode() + b"\0" + _bytes(sql) + b"\0" + oids)
+    return frontend.Parse(name, _text(sql), tuple(types)).build()
 
 
 def bind(
@@ -99,63 +100,55 @@ def bind(
     results: Sequence[int] = (),
 ) -> bytes:
     """Bind; values as text or bytes, None for NULL."""
-    given = list(values)
-    body = portal.encode() + b"\0" + statement.encode() + b"\0"
-    body += struct.pack(f"!h{len(formats)}h", len(formats), *formats) + struct.pack("!h", len(given))
-    for value in given:
-        data = None if value is None else _bytes(value)
-        body += struct.pack("!i", -1) if data is None else struct.pack("!i", len(data)) + data
-    return message(b"B", body + struct.pack(f"!h{len(results)}h", len(results), *results))
+    given = tuple(value.encode() if isinstance(value, str) else value for value in values)
+    return frontend.Bind(portal, statement, tuple(formats), given, tuple(results)).build()
 
 
 def describe(name: str = "", kind: str = "S") -> bytes:
     """Describe a statement ("S") or a portal ("P")."""
-    return message(b"D", kind.encode() + name.encode() + b"\0")
+    return frontend.Describe(kind, name).build()
 
 
 def execute(portal: str = "", limit: int = 0) -> bytes:
-    return message(b"E", portal.encode() + b"\0" + struct.pack("!i", limit))
+    return frontend.Execute(portal, limit).build()
 
 
 def close(name: str = "", kind: str = "S") -> bytes:
     """Close a statement ("S") or a portal ("P")."""
-    return message(b"C", kind.encode() + name.encode() + b"\0")
+    return frontend.Close(kind, name).build()
 
 
 def sync() -> bytes:
-    return message(b"S")
+    return frontend.Sync().build()
 
 
 def flush() -> bytes:
-    return message(b"H")
+    return frontend.Flush().build()
 
 
 def terminate() -> bytes:
-    return message(b"X")
+    return frontend.Terminate().build()
 
 
 def password(secret: str | bytes) -> bytes:
-    return message(b"p", _bytes(secret) + b"\0")
+    return frontend.password(secret.encode() if isinstance(secret, str) else secret).build()
 
 
 def copy_data(data: str | bytes) -> bytes:
-    return message(b"d", _bytes(data))
+    return frontend.CopyData(data.encode() if isinstance(data, str) else data).build()
 
 
 def copy_done() -> bytes:
-    return message(b"c")
+    return frontend.CopyDone().build()
 
 
 def copy_fail(reason: str = "no more") -> bytes:
-    return message(b"f", reason.encode() + b"\0")
+    return frontend.CopyFail(reason).build()
 
 
 def function_call(oid: int, *values: bytes | None) -> bytes:
     """FunctionCall with binary arguments and result."""
-    body = struct.pack("!Ihhh", oid, 1, 1, len(values))
-    for value in values:
-        body += struct.pack("!i", -1) if value is None else struct.pack("!i", len(value)) + value
-    return message(b"F", body + struct.pack("!h", 1))
+    return frontend.FunctionCall(oid, (1,), values, 1).build()
 
 
 class Wire:
@@ -169,7 +162,7 @@ class Wire:
         self.parameters: dict[str, str] = {}
         self.pid = 0
         self.key = b""
-        self._buffer = bytearray()
+        self._messages = MessageReader()
 
     @classmethod
     def login(
@@ -215,8 +208,7 @@ class Wire:
             elif code == 10:
                 scram = ScramClient(["SCRAM-SHA-256"], user, secret)
                 first = scram.get_client_first().encode()
-                head = b"SCRAM-SHA-256\0" + struct.pack("!i", len(first))
-                self.send(message(b"p", head + first))
+                self.send(frontend.sasl_initial("SCRAM-SHA-256", first).build())
             elif code == 11 and scram is not None:
                 scram.set_server_first(got.body[4:].decode())
                 self.send(message(b"p", scram.get_client_final().encode()))
@@ -229,31 +221,56 @@ class Wire:
 
     def recv(self) -> Message:
         """The next whole message."""
-        head = self.recv_bytes(5)
-        got = Message(head[:1].decode("latin-1"), self.recv_bytes(struct.unpack("!i", head[1:])[0] - 4))
+        kind, body = self.recv_parts()
+        got = Message(kind.decode("latin-1"), body)
         if got.type == "S":
             self.parameters.update([got.parameter])
         return got
 
     def recv_bytes(self, size: int) -> bytes:
         """Exactly so many bytes."""
-        while len(self._buffer) < size:
-            data = self.sock.recv(65536)
-            if not data:
-                raise EOFError(f"the server closed the connection; unread: {bytes(self._buffer[:200])!r}")
-            self._buffer += data
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
-        return taken
+        while self._messages.pending < size:
+            self._fill()
+        return self._messages.take_bytes(size)
+
+    def recv_parts(self) -> tuple[bytes, bytes]:
+        """The type byte and the body of the next whole message, whichever side says it."""
+        while (found := self._messages.take()) is None:
+            self._fill()
+        return found
+
+    def recv_packet(self) -> bytes:
+        """What a client says first, behind its length."""
+        self._messages.typed = False
+        _, packet = self.recv_parts()
+        self._messages.typed = True
+        return packet
+
+    def _fill(self) -> None:
+        data = self.sock.recv(65536)
+        if not data:
+            unread = self._messages.take_bytes(200)
+            raise EOFError(f"the other side closed the connection; unread: {unread!r}")
+        self._messages.feed(data)
+
+    def skip(self, size: int) -> None:
+        """Read so many bytes and forget them."""
+        size -= len(self._messages.take_bytes(size))
+        buffer = bytearray(1 << 20)
+        while size > 0:
+            got = self.sock.recv_into(buffer, min(len(buffer), size))
+            if not got:
+                raise EOFError("the other side closed the connection")
+            size -= got
 
     def rest(self) -> bytes:
         """Everything up to the end of the stream, which may be a reset."""
         try:
             while data := self.sock.recv(65536):
-                self._buffer += data
+                self._messages.feed(data)
         except ConnectionResetError:
             pass
-        return bytes(self._buffer)
+        return self._messages.take_bytes(self._messages.pending)
 
     def until(self, kind: str = "Z", count: int = 1) -> list[Message]:
         """Messages up to the count-th of a type (ReadyForQuery), that one included."""
@@ -282,16 +299,16 @@ class Wire:
             data = self.sock.recv(1)
         except ConnectionResetError:
             data = b""
-        return not data and not self._buffer
+        return not data and not self._messages.pending
 
     def silent(self, seconds: float = 0.2) -> bool:
         """Whether nothing arrives for so long."""
-        if self._buffer:
+        if self._messages.pending:
             return False
         before = self.sock.gettimeout()
         self.sock.settimeout(seconds)
         try:
-            self._buffer += self.sock.recv(65536)
+            self._messages.feed(self.sock.recv(65536))
         except TimeoutError:
             return True
         finally:
@@ -336,8 +353,8 @@ def types(messages: Iterable[Message]) -> str:
     return "".join(m.type for m in messages)
 
 
-def _bytes(text: str | bytes) -> bytes:
-    return text.encode() if isinstance(text, str) else text
+def _text(sql: str | bytes) -> str:
+    return sql if isinstance(sql, str) else sql.decode("utf-8", "surrogateescape")
 
 
 def _md5(user: str, secret: str, salt: bytes) -> str:

@@ -10,8 +10,8 @@ import yaml
 
 from pgferry.admin.commands import SHOWS
 from pgferry.admin.control import CONTROLS
+from pgferry.config.global_settings import Settings
 from pgferry.config.load import load
-from pgferry.config.model import Settings
 from pgferry.config.settings import DATABASE, GLOBAL, PEER, USER
 from pgferry.observe import exporter, own
 
@@ -86,7 +86,7 @@ def metrics() -> set[str]:
         *own.workers([]),
         *exporter.databases([]),
         *exporter.pools([]),
-        *exporter.stats([]),
+        *exporter.stats({}),
         *exporter.config(Settings()),
     ]
     return {f.name + ("_total" if f.type == "counter" else "") for f in families}

@@ -16,8 +16,6 @@ class Context:
     pooler: Pooler
     operations: Operations
     reloader: Reloader
-    sessions: Callable[[], int]
-    """How many console sessions there are."""
     admin: bool
     """Whether the user may change things (admin_users), or only look (stats_users)."""
 

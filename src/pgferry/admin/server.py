@@ -24,20 +24,20 @@ class Console:
 
     def context(self, *, admin: bool) -> Context:
         """The pooler as a session with these rights sees it."""
-        return Context(
-            self._pooler, self._operations, self._reloader, lambda: len(self._sessions), admin=admin
-        )
+        return Context(self._pooler, self._operations, self._reloader, admin=admin)
 
     async def serve(self, sock: socket.socket, client: Mapping[str, Any]) -> None:
         """Serve one authenticated client on `sock`; `client` is the worker's `console` message."""
         sock.setblocking(False)
         session = Session(sock, self.context(admin=client.get("rights") == "admin"), client)
         self._sessions.add(session)
+        self._pooler.console_sessions = len(self._sessions)
         self._pooler.stats.console["client_login_count"] += 1
         try:
             await session.run()
         finally:
             self._sessions.discard(session)
+            self._pooler.console_sessions = len(self._sessions)
 
     async def cancel(self, client_id: int) -> None:
         """A cancel request for a console client that is an admin: ends what it waits for, or else a global PAUSE."""

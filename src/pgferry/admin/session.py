@@ -15,9 +15,11 @@ from pgferry.admin.extended import KINDS, Extended
 from pgferry.admin.grammar import Command, parse
 from pgferry.protocol import backend, frontend
 from pgferry.protocol.errors import ProtocolError
+from pgferry.protocol.reader import MessageReader
 from pgferry.supervisor.errors import CommandError
 
 _MAX_MESSAGE = 1024 * 1024
+_RECEIVED_AT_ONCE = 65536
 _QUEUED_MESSAGES = 100
 _LOGGED = 300
 _EXTENDED = frozenset(message.TYPE for message in KINDS)
@@ -71,15 +73,13 @@ class Session:
     async def _pump(self, reader: asyncio.StreamReader) -> None:
         """Read on while a command runs, so that a client that leaves is noticed."""
         try:
-            while True:
-                header = await reader.readexactly(5)
-                size = int.from_bytes(header[1:], "big") - 4
-                if not 0 <= size <= _MAX_MESSAGE:
-                    break
-                body = await reader.readexactly(size)
-                self._counters["received"] += 5 + size
-                await self._queue.put((header[:1], body))
-        except (asyncio.IncompleteReadError, ConnectionError):
+            messages = MessageReader(max_size=_MAX_MESSAGE)
+            while data := await reader.read(_RECEIVED_AT_ONCE):
+                self._counters["received"] += len(data)
+                messages.feed(data)
+                for message in messages:
+                    await self._queue.put(message)
+        except (ProtocolError, ConnectionError):
             pass
         self._gone.set()
         await self._queue.put(None)

@@ -1,15 +1,12 @@
 """SHOW POOLS, DATABASES, USERS, LISTS, PEERS and PEER_POOLS."""
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pgferry.admin.context import Context, Show
 from pgferry.admin.result import Column, Type, Value, columns
 from pgferry.config import effective
-from pgferry.supervisor import merge
-
-CONSOLE = "pgbouncer"
+from pgferry.supervisor import merge, overview
 
 _POOLS = (
     *columns(Type.TEXT, "database user"),
@@ -41,7 +38,6 @@ _PEERS = (
 _PEER_POOLS = columns(
     Type.INT4, "peer_id cl_active_cancel_req cl_waiting_cancel_req sv_active_cancel sv_login"
 )
-_WORKER_LISTS = ("free_clients", "used_clients", "login_clients", "free_servers", "used_servers")
 
 
 def _cells(row: Mapping[str, Any], described: Sequence[Column]) -> list[Value]:
@@ -53,57 +49,16 @@ def _cells(row: Mapping[str, Any], described: Sequence[Column]) -> list[Value]:
 
 
 async def _pools(context: Context) -> list[Sequence[Value]]:
-    rows = await context.pooler.pools()
-    if not any(row["database"] == CONSOLE for row in rows):
-        rows.append(
-            {"database": CONSOLE, "user": CONSOLE, "cl_active": context.sessions(), "pool_mode": "statement"}
-        )
-        rows.sort(key=lambda row: (str(row["database"]), str(row["user"])))
-    result: list[Sequence[Value]] = []
-    for row in rows:
-        wait = int(row.get("maxwait_us") or 0)
-        result.append(_cells({**row, "maxwait": wait // 1_000_000, "maxwait_us": wait % 1_000_000}, _POOLS))
-    return result
-
-
-def _console_entry(context: Context) -> dict[str, Any]:
-    settings = context.pooler.config.settings
-    return {
-        "name": CONSOLE,
-        "port": settings.listen_port,
-        "database": CONSOLE,
-        "force_user": CONSOLE,
-        "pool_size": 2,
-        "server_lifetime": int(settings.server_lifetime),
-        "pool_mode": "statement",
-        "max_connections": settings.max_db_connections,
-        "max_client_connections": settings.max_db_client_connections,
-        "current_client_connections": context.sessions(),
-    }
-
-
-def _console_user(context: Context) -> dict[str, Any]:
-    settings = context.pooler.config.settings
-    return {
-        "name": CONSOLE,
-        "max_user_connections": settings.max_user_connections,
-        "max_user_client_connections": settings.max_user_client_connections,
-    }
+    return [_cells(row, _POOLS) for row in await overview.pools(context.pooler)]
 
 
 async def _databases(context: Context) -> list[Sequence[Value]]:
-    rows = [row for row in await context.pooler.databases() if row["name"] != CONSOLE]
-    rows.append(_console_entry(context))
-    rows.sort(key=lambda row: str(row["name"]))
-    return [_cells(row, _DATABASES) for row in rows]
+    return [_cells(row, _DATABASES) for row in await overview.databases(context.pooler)]
 
 
 async def _users(context: Context) -> list[Sequence[Value]]:
     result: list[Sequence[Value]] = []
-    rows = await context.pooler.users()
-    if all(row["name"] != CONSOLE for row in rows):
-        rows = [*rows, _console_user(context)]
-    for row in rows:
+    for row in await overview.users(context.pooler):
         sizes = {name: _size_text(row.get(name)) for name in ("pool_size", "reserve_pool_size")}
         result.append(_cells({**row, **sizes}, _USERS))
     return result
@@ -114,26 +69,7 @@ def _size_text(value: int | None) -> str:
 
 
 async def _lists(context: Context) -> list[Sequence[Value]]:
-    pooler = context.pooler
-    databases, users, pools, peer_pools, lists = await asyncio.gather(
-        pooler.databases(), pooler.users(), pooler.pools(), pooler.show("peer_pools"), pooler.show("lists")
-    )
-    counts = merge.totals(lists)
-    names = {str(row["name"]) for row in databases} | {CONSOLE}
-    pool_names = {(row["database"], row["user"]) for row in pools} | {(CONSOLE, CONSOLE)}
-    dns = pooler.resolver
-    return [
-        ("databases", len(names)),
-        ("users", len({str(row["name"]) for row in users} | {CONSOLE})),
-        ("peers", len(pooler.config.peers)),
-        ("pools", len(pool_names)),
-        ("peer_pools", len(merge.peer_pools(peer_pools))),
-        *((name, counts.get(name, 0)) for name in _WORKER_LISTS),
-        ("dns_names", len(dns.rows())),
-        ("dns_zones", len(dns.zones())),
-        ("dns_queries", dns.pending),
-        ("dns_pending", 0),
-    ]
+    return list((await overview.lists(context.pooler)).items())
 
 
 async def _peers(context: Context) -> list[Sequence[Value]]:

@@ -2,15 +2,11 @@
 
 from collections.abc import Sequence
 
-from pgferry import __version__
+from pgferry import VERSION
 from pgferry.admin.context import Context, Show
 from pgferry.admin.result import Column, Type, Value, columns
 from pgferry.config.show import show_config_rows
 from pgferry.supervisor import merge
-
-COMPATIBLE = "PgBouncer 1.25.2"
-# Exporters read the first number after the word PgBouncer, so that one has to be PgBouncer's.
-VERSION = f"{COMPATIBLE} (pgferry {__version__})"
 
 
 async def _config(context: Context) -> list[Sequence[Value]]:

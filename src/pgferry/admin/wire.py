@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from pgferry import PGBOUNCER_VERSION
 from pgferry.admin.context import Notice
 from pgferry.admin.result import Column, Value, encode_row
 from pgferry.protocol import backend, codec
@@ -10,7 +11,7 @@ from pgferry.supervisor.errors import CommandError
 
 # libpq and the drivers read these; server_version has to begin like PgBouncer's.
 _WELCOME = {
-    "server_version": "1.25.2/bouncer",
+    "server_version": f"{PGBOUNCER_VERSION}/bouncer",
     "client_encoding": "UTF8",
     "server_encoding": "UTF8",
     "DateStyle": "ISO",

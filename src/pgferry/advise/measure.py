@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from pgferry.advise.holding import Holding, exponential, of_quantiles
 from pgferry.advise.plan import Load
-from pgferry.client import Connection
-from pgferry.embedded.client import QueryError
+from pgferry.client import Connection, QueryError
 
 Row = dict[str, str | None]
 _FEW = 100

@@ -24,10 +24,10 @@ from pgferry.advise.plan import (
     what_if,
 )
 from pgferry.advise.plot import svg_plot, text_plot, time_text
-from pgferry.cli.table import table
-from pgferry.client import BadTarget, Connection
+from pgferry.client import BadTarget, ClientError, Connection
 from pgferry.client.target import parse_console
 from pgferry.embedded.errors import EmbeddedError
+from pgferry.table import table
 
 _COLUMNS = ["size", "in use", "wait at all", "mean wait", "p95", "p99", "p99 simulated", ""]
 _SATURATED = 0.95
@@ -84,7 +84,7 @@ def command(
             found += _measured(console, interval, database)
     except (ValueError, BadTarget) as e:
         raise click.UsageError(str(e)) from e
-    except (EmbeddedError, OSError) as e:
+    except (ClientError, EmbeddedError, OSError) as e:
         raise click.ClickException(str(e)) from e
     if not found:
         raise (

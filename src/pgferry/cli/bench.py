@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from pgferry.client import BadTarget
+from pgferry.client import BadTarget, ClientError
 from pgferry.client.target import parse
 from pgferry.compare.report import as_dict, svg_plot, text_plot, text_table
 from pgferry.compare.watch import Watch
@@ -87,7 +87,7 @@ def command(
             )
         outcomes = _run(trial, ways, watch)
         watch.close()
-    except (EmbeddedError, OSError) as e:
+    except (ClientError, EmbeddedError, OSError) as e:
         raise click.ClickException(str(e)) from e
     if svg:
         Path(svg).write_text(svg_plot(f"{clients} clients, {texts[0]}", outcomes))

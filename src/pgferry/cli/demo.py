@@ -13,14 +13,14 @@ from urllib.parse import quote
 
 import click
 
-from pgferry.cli.table import table
+from pgferry.client import ClientError, Connection, Target
 from pgferry.embedded import Account, Cluster, EmbeddedError
 from pgferry.embedded.account import remove_tree
-from pgferry.embedded.client import Client, Result
 from pgferry.embedded.load import Figures, Plan
 from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 from pgferry.embedded.ports import is_free
 from pgferry.embedded.spread import Spread, spread
+from pgferry.table import table
 
 HOST, DATABASE, USER = "127.0.0.1", "demo", "demo"
 ROWS = 10_000
@@ -60,7 +60,7 @@ def command(port: int, clients: int, pool_size: int, seconds: float, workers: in
             demo.show(seconds)
             if not once:
                 demo.stay()
-    except EmbeddedError as e:
+    except (ClientError, EmbeddedError) as e:
         raise click.ClickException(str(e)) from e
     except KeyboardInterrupt:
         click.echo("\nstopped: pgferry and PostgreSQL have ended, their files are removed")
@@ -212,7 +212,7 @@ log_disconnections = 0
             )
             last = figures
             if name == "pgferry":
-                pools = _dicts(self._console("SHOW POOLS"))
+                pools = self._pools()
         return load.total, most, most_own, pools
 
     def _server_connections(self) -> tuple[int, int]:
@@ -225,11 +225,12 @@ log_disconnections = 0
         servers, own = answer[0]
         return int(servers or 0), int(own or 0)
 
-    def _console(self, sql: str) -> Result:
+    def _pools(self) -> list[dict[str, str | None]]:
         try:
-            with Client(f"{self.folder}/.s.PGSQL.{self.port}", USER, "pgbouncer") as console:
-                return console.query(sql)
-        except OSError as e:
+            target = Target(str(self.folder), self.port, USER, "pgbouncer")
+            with Connection(target, timeout=target.timeout) as console:
+                return console.rows("SHOW POOLS")
+        except (ClientError, OSError) as e:
             raise EmbeddedError(f"The console of pgferry cannot be reached: {e}") from e
 
     # --- stay
@@ -269,10 +270,6 @@ def _free_port(wanted: int, taken: int = 0) -> int:
                 _step(f"port {wanted} is taken, so pgferry takes {port}")
             return port
     raise EmbeddedError(f"No free port from {wanted} on.")
-
-
-def _dicts(result: Result) -> list[dict[str, str | None]]:
-    return [dict(zip(result.columns, row, strict=True)) for row in result.rows]
 
 
 def _program() -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import click
 
-from pgferry.client import BadTarget
+from pgferry.client import BadTarget, ClientError
 from pgferry.client.target import parse, parse_console
 from pgferry.config.load import load
 from pgferry.config.problems import ConfigError
@@ -17,7 +17,6 @@ from pgferry.doctor.machine import Machine
 from pgferry.doctor.model import CHECKS, Facts, Finding, Severity, many
 from pgferry.doctor.places import Places
 from pgferry.doctor.run import examine
-from pgferry.embedded.errors import EmbeddedError
 
 FAIL_ON = {"error": Severity.ERROR, "warning": Severity.WARNING, "note": Severity.NOTE, "never": None}
 _COLOURS = {Severity.ERROR: "red", Severity.WARNING: "yellow", Severity.NOTE: "cyan"}
@@ -70,7 +69,7 @@ def command(
         for problem in e.problems:
             click.echo(f"pgferry doctor: {problem}", err=True)
         return 2
-    except (BadTarget, EmbeddedError, OSError) as e:
+    except (BadTarget, ClientError, OSError) as e:
         click.echo(f"pgferry doctor: {e}", err=True)
         return 2
     found, made = examine(facts, skipped)
@@ -80,7 +79,7 @@ def command(
 
 
 def gather(config: str | None, console: str | None, url: str | None, cores: int) -> Facts:
-    """Read the file, ask the console and the server. Raises ConfigError, BadTarget, EmbeddedError, "
+    """Read the file, ask the console and the server. Raises ConfigError, BadTarget, ClientError, "
     "OSError."""
     facts = Facts()
     if config:

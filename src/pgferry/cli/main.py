@@ -29,7 +29,7 @@ def version_text() -> str:
     import importlib.metadata
     import platform
 
-    from pgferry import __version__
+    from pgferry import PGBOUNCER_VERSION, __version__
 
     try:
         cython = importlib.metadata.version("cython")
@@ -37,7 +37,7 @@ def version_text() -> str:
         cython = "not installed (needed only to build)"
     return (
         f"pgferry {__version__}\n"
-        "compatible with PgBouncer 1.25.2\n"
+        f"compatible with PgBouncer {PGBOUNCER_VERSION}\n"
         f"python: {platform.python_implementation()} {platform.python_version()}\n"
         f"cython: {cython}"
     )
@@ -78,9 +78,11 @@ def _commands_help() -> str:
 @click.argument("config", metavar="CONFIG.ini")
 def pooler(daemon: bool, quiet: bool, reboot: bool, user: str | None, verbose: int, config: str) -> int:
     """Run with PgBouncer's own flags and return the exit status."""
+    from pgferry.cli.management import Management
     from pgferry.supervisor.boot import Options, run
 
-    return run(Options(path=config, daemon=daemon, quiet=quiet, user=user, verbose=verbose, reboot=reboot))
+    options = Options(path=config, daemon=daemon, quiet=quiet, user=user, verbose=verbose, reboot=reboot)
+    return run(options, Management)
 
 
 def load_command(name: str) -> click.Command:

@@ -51,6 +51,7 @@ def command(
     Clients log in with the URL's own user and password. All other settings have their defaults, or with --env the
     value of the environment variable that has the setting's name in capitals. Options come before variables.
     """
+    from pgferry.cli.management import Management
     from pgferry.config import ConfigError, environment, from_url
     from pgferry.supervisor.boot import Options, run
 
@@ -76,4 +77,4 @@ def command(
         for problem in error.problems:
             click.echo(f"pgferry run: {problem}", err=True)
         return 1
-    return run(Options(config=config, quiet=quiet, user=user, verbose=verbose))
+    return run(Options(config=config, quiet=quiet, user=user, verbose=verbose), Management)

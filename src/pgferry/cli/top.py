@@ -6,10 +6,9 @@ import sys
 
 import click
 
-from pgferry.client import BadTarget
+from pgferry.client import BadTarget, ClientError
 from pgferry.client.connection import Connection
 from pgferry.client.target import parse
-from pgferry.embedded.errors import EmbeddedError
 
 _ORDER_SECONDS = 5.0
 
@@ -33,7 +32,7 @@ def command(url: str, interval: float) -> int:
     try:
         target = parse(url, database="pgbouncer").on("pgbouncer")
         console = Connection(target, timeout=30.0)
-    except (BadTarget, EmbeddedError) as error:
+    except (BadTarget, ClientError) as error:
         click.echo(f"pgferry top: {error}", err=True)
         return 1
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from pgferry.embedded.client import Address
+Address = tuple[str, int] | str
+"""Host and port, or the path of a unix socket."""
 
 SSLMODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _QUERY = (

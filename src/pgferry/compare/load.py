@@ -14,11 +14,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from pgferry.client import Connection, Target
+from pgferry.client import ClientError, Connection, Target
 from pgferry.embedded import load as simple
-from pgferry.embedded.client import query_packet
-from pgferry.embedded.errors import EmbeddedError
 from pgferry.embedded.load import BUCKETS_PER_DOUBLING, REPORT_SECONDS, Figures, bucket
+from pgferry.protocol import frontend
 
 APPLICATION = "pgferry bench"
 
@@ -38,9 +37,9 @@ class Plan:
     options: str = ""
 
     def connect(self) -> Connection:
-        """A new connection, logged in. Raises EmbeddedError or OSError."""
-        more = {"options": self.options} if self.options else {}
-        return Connection(Target(**self.target), application_name=APPLICATION, timeout=30.0, **more)
+        """A new connection, logged in. Raises ConnectionFailed."""
+        target = Target(**self.target)
+        return Connection(target, application_name=APPLICATION, timeout=30.0, options=self.options)
 
 
 class Kept(simple.Load):
@@ -51,7 +50,7 @@ class Kept(simple.Load):
         super().__init__(simple.Plan("", 0, "", "", plan.clients, plan.seconds, 0))
 
     def queries(self) -> list[bytes]:
-        return [query_packet(query) for query in self.bench.queries]
+        return [frontend.Query(query).build() for query in self.bench.queries]
 
     def open(self) -> socket.socket:
         return self.bench.connect().sock
@@ -99,7 +98,7 @@ class Fresh:
             try:
                 with self.plan.connect() as connection:
                     connection.query(random.choice(self.plan.queries))
-            except (EmbeddedError, OSError) as e:
+            except (ClientError, OSError) as e:
                 with self._lock:
                     self.figures.errors += 1
                     self.figures.reason = self.figures.reason or str(e)

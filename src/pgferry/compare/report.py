@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from pgferry.cli.table import table
 from pgferry.compare.ways import Outcome
+from pgferry.table import table
 
 _COLUMNS = [
     "",

@@ -15,6 +15,7 @@ from pgferry.embedded.load import Figures
 from pgferry.embedded.pooler import PoolerProcess, accepts, runner
 from pgferry.embedded.ports import take_port
 from pgferry.embedded.spread import spread
+from pgferry.protocol.options import build_options
 
 _MODULE = "pgferry.compare.load"
 
@@ -45,7 +46,7 @@ class Trial:
     @property
     def options(self) -> str:
         """The guard as a startup parameter."""
-        return " ".join(f"-c {name}={value}" for name, value in self.guard)
+        return build_options(self.guard)
 
     @property
     def connect_query(self) -> str:

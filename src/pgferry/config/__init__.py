@@ -1,7 +1,8 @@
 """Configuration: reading, checking and describing it. Start with load()."""
 
+from pgferry.config.global_settings import Settings
 from pgferry.config.load import keep_start_settings, load, with_overrides
-from pgferry.config.model import Config, Database, Peer, Settings, User
+from pgferry.config.model import Config, Database, Peer, User
 from pgferry.config.problems import ConfigError, Problem
 from pgferry.config.settings import format_value, settings_by_name
 from pgferry.config.show import show_config_rows

@@ -8,11 +8,12 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 from pgferry.config.entries import CONSOLE_NAMES
+from pgferry.config.global_settings import Settings
 from pgferry.config.hba import HbaReader
 from pgferry.config.ident import Maps, load_ident
 from pgferry.config.kinds import BadValue
 from pgferry.config.ldap import parse_ldap
-from pgferry.config.model import Database, Settings
+from pgferry.config.model import Database
 from pgferry.config.problems import Problem
 from pgferry.config.rules import HbaRule, LdapOptions
 

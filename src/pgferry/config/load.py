@@ -10,15 +10,15 @@ import msgspec
 from pgferry.config.access import SETTINGS as ACCESS_SETTINGS
 from pgferry.config.access import Access
 from pgferry.config.entries import MAX_SOCKET_PATH, EntryReader
+from pgferry.config.global_settings import Settings
 from pgferry.config.ini import Entry, IniReader, Section
 from pgferry.config.kinds import BadValue
-from pgferry.config.model import Config, Database, Peer, Settings, User
+from pgferry.config.model import Config, Database, Peer, User
 from pgferry.config.problems import ConfigError, Problem, nearest_name
 from pgferry.config.settings import DATABASE, GLOBAL, USER, by_key, settings_by_name
 from pgferry.config.userlist import load_userlist
 from pgferry.tls import contexts as tls
 from pgferry.tls.files import TlsFault
-from pgferry.tls.files import keep as keep_tls
 
 MAIN_SECTION = "pgbouncer"
 SECTIONS = (MAIN_SECTION, "databases", "users", "peers")
@@ -81,7 +81,9 @@ def with_tls(
         if previous is None:
             raise ConfigError([Problem(*place(fault.setting), fault.setting, fault.message)]) from fault
         problem = Problem(*place(fault.setting), fault.setting, f"{TLS_KEPT}: {fault.message}")
-    settings = keep_tls(config.settings, previous.settings)
+    names = [name for name in Settings.__struct_fields__ if name.startswith(("client_tls", "server_tls"))]
+    kept = {name: getattr(previous.settings, name) for name in names}
+    settings = msgspec.structs.replace(config.settings, **kept)
     return msgspec.structs.replace(config, settings=settings, tls=previous.tls, warnings=[*warnings, problem])
 
 

@@ -26,11 +26,6 @@ def by_key(table: tuple[Setting, ...]) -> dict[str, Setting]:
     return keys
 
 
-def default_value(name: str) -> Value:
-    """Return the value that the global setting `name` has when nothing is configured. Raises KeyError."""
-    return settings_by_name[name].default_value()
-
-
 def format_value(setting: Setting, value: Value) -> str | None:
     """Return `value` as SHOW CONFIG prints it: times with %g, on/off as 1/0, None for unset."""
     return None if value is None else setting.kind.show(value)
@@ -43,7 +38,6 @@ __all__ = [
     "USER",
     "Setting",
     "by_key",
-    "default_value",
     "format_value",
     "settings_by_name",
 ]

@@ -12,9 +12,10 @@ from urllib.parse import unquote
 import msgspec
 
 from pgferry.config.entries import CONSOLE_NAMES, MAX_DATABASE_BYTES, host_fault
+from pgferry.config.global_settings import Settings
 from pgferry.config.kinds import BadValue
 from pgferry.config.load import with_start_overrides
-from pgferry.config.model import Config, Database, Settings, User
+from pgferry.config.model import Config, Database, User
 from pgferry.config.problems import ConfigError, Problem, nearest_name
 from pgferry.config.settings import settings_by_name
 from pgferry.config.userlist import MAX_USER_BYTES

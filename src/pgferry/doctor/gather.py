@@ -6,13 +6,12 @@ from typing import Any
 
 import msgspec
 
-from pgferry.client import Connection, Target
+from pgferry.client import ClientError, Connection, QueryError, Target
+from pgferry.config.global_settings import Settings
 from pgferry.config.kinds import BadValue
-from pgferry.config.model import Config, Database, Settings, User
+from pgferry.config.model import Config, Database, User
 from pgferry.config.settings import settings_by_name
 from pgferry.doctor.model import Console, Row, Server
-from pgferry.embedded.client import QueryError
-from pgferry.embedded.errors import EmbeddedError
 
 SHOWS = (
     "VERSION",
@@ -55,7 +54,7 @@ _DATABASE_COLUMNS = {
 
 
 def ask_console(target: Target) -> Console:
-    """Everything the checks want to know of a console. Raises EmbeddedError when it cannot be asked."""
+    """Everything the checks want to know of a console. Raises ClientError when it cannot be asked."""
     shows = {}
     with Connection(target, application_name="pgferry doctor", timeout=30.0) as console:
         for what in SHOWS:
@@ -67,7 +66,7 @@ def ask_console(target: Target) -> Console:
 
 
 def ask_server(target: Target, cores: int) -> Server:
-    """Everything the checks want to know of a PostgreSQL; `cores` 0 is unknown. Raises EmbeddedError."""
+    """Everything the checks want to know of a PostgreSQL; `cores` 0 is unknown. Raises ClientError."""
     with Connection(target, application_name="pgferry doctor", timeout=30.0) as server:
         facts = Server(target, tls=server.tls, cores=cores)
         facts.is_pooler = int(server.value("SELECT pg_catalog.pg_backend_pid()")) != server.pid
@@ -114,7 +113,7 @@ def config_of(console: Console) -> Config:
     try:
         settings = msgspec.convert(values, Settings)
     except msgspec.ValidationError as e:
-        raise EmbeddedError(f"SHOW CONFIG of {console.target} cannot be read: {e}") from e
+        raise ClientError(f"SHOW CONFIG of {console.target} cannot be read: {e}") from e
     return Config(settings=settings, databases=named, users=users)
 
 

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 from pgferry.client import Target
-from pgferry.config.model import Config, Settings
+from pgferry.config.global_settings import Settings
+from pgferry.config.model import Config
 from pgferry.doctor.machine import Machine
 from pgferry.doctor.places import Places
 

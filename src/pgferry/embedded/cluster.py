@@ -8,8 +8,8 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from pgferry.client import Connection, ConnectionFailed, Result, Target
 from pgferry.embedded.account import Account, remove_tree
-from pgferry.embedded.client import Client, Result
 from pgferry.embedded.errors import EmbeddedError
 from pgferry.embedded.fetch import locked
 from pgferry.embedded.find import Installation, installation
@@ -30,6 +30,7 @@ THROWAWAY = {
     "shared_buffers": "64MB",
     "log_line_prefix": "%m [%p] %u@%d ",
 }
+_QUERY_SECONDS = 30.0
 INITDB = ("--username", SUPERUSER, "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
 
 
@@ -41,7 +42,7 @@ class Cluster:
     said by the pg_hba.conf lines (everybody, by default). With `private` there is only the unix socket,
     in a directory that other accounts (but root) cannot enter: who may log in as superuser can run
     programs as `account`. When the calling process ends in whatever way, the server is ended and its
-    directory removed. Methods raise EmbeddedError.
+    directory removed. Methods raise EmbeddedError, and QueryError for what the server refuses.
     """
 
     def __init__(
@@ -106,9 +107,10 @@ class Cluster:
     def query(self, sql: str, dbname: str = "postgres") -> Result:
         """The same with column names. Raises QueryError with the server's words."""
         try:
-            with Client(self.socket, SUPERUSER, dbname) as client:
-                return client.query(sql)
-        except OSError as e:
+            target = Target(str(self.socket_dir), self.port, SUPERUSER, dbname)
+            with Connection(target, timeout=_QUERY_SECONDS) as connection:
+                return connection.query(sql)
+        except (ConnectionFailed, OSError) as e:
             raise EmbeddedError(f"PostgreSQL on port {self.port} cannot be reached: {e}") from e
 
     # --- what can be done with it

@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from pgferry.embedded.client import connect, error_fields, query_packet, startup_packet
-from pgferry.embedded.errors import EmbeddedError
+from pgferry.client import Connection, ConnectionFailed, Target
+from pgferry.protocol import backend, frontend
 
-READY_IDLE = b"Z\0\0\0\5I"
+READY_IDLE = backend.ReadyForQuery().build()
 REPORT_SECONDS = 1.0
 BUCKETS_PER_DOUBLING = 16
 
@@ -103,7 +103,7 @@ class Load:
     def queries(self) -> list[bytes]:
         """The packets to choose from."""
         rows = range(1, self.plan.rows + 1)
-        return [query_packet(f"SELECT balance FROM accounts WHERE id = {i}") for i in rows]
+        return [frontend.Query(f"SELECT balance FROM accounts WHERE id = {i}").build() for i in rows]
 
     def run(self, report: Callable[[Figures], None]) -> Figures:
         """Connect all clients, then load; report() gets the figures every second (four times if short)."""
@@ -127,8 +127,8 @@ class Load:
         """One blocking login; a refusal is counted and its reason kept."""
         try:
             sock = self.open()
-        except (OSError, EmbeddedError) as e:
-            self._refuse(str(e))
+        except ConnectionFailed as e:
+            self._refuse(e.reason)
             return
         sock.setblocking(False)
         self._socks[sock.fileno()] = sock
@@ -137,15 +137,10 @@ class Load:
         self.figures.connected += 1
 
     def open(self) -> socket.socket:
-        """A connection that is logged in. Raises OSError or EmbeddedError with the reason."""
+        """A connection that is logged in. Raises ConnectionFailed."""
         plan = self.plan
-        unix = f"{plan.host}/.s.PGSQL.{plan.port}"
-        sock = connect(unix if plan.host.startswith("/") else (plan.host, plan.port), 30.0)
-        sock.sendall(startup_packet(plan.user, plan.database, application_name="pgferry demo"))
-        if reason := _greeted(sock):
-            sock.close()
-            raise EmbeddedError(reason)
-        return sock
+        target = Target(plan.host, plan.port, plan.user, plan.database, sslmode="disable", timeout=30.0)
+        return Connection(target, application_name="pgferry demo").sock
 
     def receive(self, sock: socket.socket) -> bytes | None:
         """What has arrived: b"" at the end, None when there is nothing after all."""
@@ -207,36 +202,17 @@ class Load:
         for sock in self._socks.values():
             try:
                 sock.setblocking(True)
-                sock.sendall(b"X\0\0\0\4")
+                sock.sendall(frontend.Terminate().build())
             except OSError:
                 pass  # closed by the other side meanwhile
             sock.close()
         self._epoll.close()
 
 
-def _greeted(sock: socket.socket) -> str:
-    """Read a server's greeting to its end: "" when it is ready, else why it refuses."""
-    greeting = b""
-    while not greeting.endswith(READY_IDLE):
-        try:
-            data = sock.recv(8192)
-        except OSError as e:
-            return str(e)
-        greeting += data
-        if not data:
-            return _error(greeting) or "connection closed"
-    return ""
-
-
 def _error(messages: bytes) -> str:
-    """The text of the first ErrorResponse among whole messages, "" without one."""
-    at = 0
-    while at + 5 <= len(messages):
-        size = int.from_bytes(messages[at + 1 : at + 5], "big")
-        if messages[at : at + 1] == b"E":
-            return error_fields(messages[at + 5 : at + 1 + size]).get("M", "")
-        at += 1 + size
-    return ""
+    """The text of the first error among messages, "" without one."""
+    error = backend.first_error(messages)
+    return error.message if error is not None else ""
 
 
 def main() -> None:

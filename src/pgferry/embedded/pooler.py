@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from signal import SIGKILL, SIGQUIT, Signals
 
+from pgferry.client import Address, connect
 from pgferry.embedded.account import Account
-from pgferry.embedded.client import Address, connect
 from pgferry.embedded.errors import EmbeddedError
 from pgferry.embedded.guard import Guarded, alive, descendants, start_time
 

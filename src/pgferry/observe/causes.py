@@ -30,12 +30,12 @@ def crowd(clients: Iterable[Row]) -> tuple[str, int, int]:
     return who, count, counts.total()
 
 
-def logins(stats: Iterable[Row]) -> Counts:
-    """From SHOW STATS_TOTALS."""
+def logins(totals: Mapping[str, Mapping[str, int]]) -> Counts:
+    """From the counters of each database."""
     return {
-        str(row["database"]): (int(row["client_login_count"]), int(row["xact_count"]))
-        for row in stats
-        if row["database"] != "pgbouncer"
+        database: (counted["client_login_count"], counted["xact_count"])
+        for database, counted in totals.items()
+        if database != "pgbouncer"
     }
 
 

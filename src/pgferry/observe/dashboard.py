@@ -16,7 +16,6 @@ from pgferry.admin.context import Context
 from pgferry.admin.grammar import Command, parse
 from pgferry.observe.http import Handler, HttpError, Request, Response, split_url
 from pgferry.observe.login import LoginRefused, Rate, Session, Sessions, is_near, rights
-from pgferry.observe.metrics import show
 from pgferry.observe.places import owner_of
 from pgferry.observe.sampler import Sampler
 from pgferry.supervisor.errors import CommandError
@@ -204,11 +203,18 @@ class Dashboard:
             now = asyncio.get_running_loop().time()
             made, rows = self._tables.get(name, (-_TABLE_SECONDS, []))
             if now - made >= _TABLE_SECONDS:
-                rows = await show(self._context, name)
+                rows = await self._rows(name)
                 self._tables[name] = (now, rows)
         needles = request.query.get("q", "").lower().split()
         found = [row for row in rows if _holds(row, needles)]
         return _json({"rows": found[:_MAX_ROWS], "found": len(found), "all": len(rows)})
+
+    async def _rows(self, name: str) -> list[dict[str, Any]]:
+        """The rows of a SHOW, by column name."""
+        result = (await execute(parse(f"SHOW {name}"), self._context)).result
+        assert result is not None
+        names = [column.name for column in result.columns]
+        return [dict(zip(names, row, strict=True)) for row in result.rows]
 
     # Doing
 

@@ -1,7 +1,6 @@
 """The figures of prometheus-community's pgbouncer_exporter, under its names, types and labels.
 
-Dashboards and alert rules made for PgBouncer work unchanged. The rows are those of the console, which that exporter
-reads, too.
+Dashboards and alert rules made for PgBouncer work unchanged.
 """
 
 from __future__ import annotations
@@ -11,12 +10,12 @@ from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from pgferry.admin.show_process import VERSION
-from pgferry.config.model import Settings
+from pgferry import VERSION
+from pgferry.config.global_settings import Settings
 
 Row = Mapping[str, Any]
 
-# column of SHOW -> (metric, factor, help)
+# figure -> (metric, factor, help)
 _DATABASES = {
     "pool_size": ("pool_size", 1.0, "Most server connections of a pool of this database"),
     "reserve_pool_size": ("reserve_pool", 1.0, "Extra server connections of a pool of this database"),
@@ -29,8 +28,8 @@ _DATABASE_LABELS = ("name", "host", "port", "database", "force_user", "pool_mode
 _STATS = {
     "query_count": ("queries_pooled", 1.0, "Queries of clients"),
     "query_time": ("queries_duration_seconds", 1e-6, "Time that queries took"),
-    "bytes_received": ("received_bytes", 1.0, "Bytes received from clients"),
-    "bytes_sent": ("sent_bytes", 1.0, "Bytes sent to clients"),
+    "received": ("received_bytes", 1.0, "Bytes received from clients"),
+    "sent": ("sent_bytes", 1.0, "Bytes sent to clients"),
     "wait_time": ("client_wait_seconds", 1e-6, "Time that clients waited for a server"),
     "xact_count": ("sql_transactions_pooled", 1.0, "Transactions of clients"),
     "xact_time": ("server_in_transaction_seconds", 1e-6, "Time that transactions took"),
@@ -90,12 +89,12 @@ def _gauges(
 
 
 def databases(rows: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW DATABASES."""
+    """Entries, their limits and their connections."""
     return _gauges("databases", _DATABASE_LABELS, _DATABASES, rows)
 
 
 def pools(rows: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW POOLS."""
+    """Clients and servers of each pool."""
     yield from _gauges("pools", ("database", "user"), _POOLS, rows)
     wait = GaugeMetricFamily(
         "pgbouncer_pools_client_maxwait_seconds",
@@ -107,21 +106,19 @@ def pools(rows: Sequence[Row]) -> Iterable[Metric]:
     yield wait
 
 
-def stats(rows: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW STATS_TOTALS."""
-    for column, (name, factor, text) in _STATS.items():
+def stats(totals: Mapping[str, Mapping[str, int]]) -> Iterable[Metric]:
+    """What was counted for each database."""
+    for counter, (name, factor, text) in _STATS.items():
         family = CounterMetricFamily(f"pgbouncer_stats_{name}", text, labels=("database",))
-        for row in rows:
-            family.add_metric([row["database"]], row[column] * factor)
+        for database, counted in totals.items():
+            family.add_metric([database], counted[counter] * factor)
         yield family
 
 
-def lists(rows: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW LISTS."""
-    for row in rows:
-        if row["list"] in _LISTS:
-            name, text = _LISTS[row["list"]]
-            yield GaugeMetricFamily(f"pgbouncer_{name}", text, value=row["items"])
+def lists(counts: Mapping[str, int]) -> Iterable[Metric]:
+    """How many there are of everything."""
+    for counted, (name, text) in _LISTS.items():
+        yield GaugeMetricFamily(f"pgbouncer_{name}", text, value=counts[counted])
 
 
 def config(settings: Settings) -> Iterable[Metric]:

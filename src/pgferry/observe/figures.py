@@ -6,8 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pgferry.client.connection import Connection
-from pgferry.embedded.client import QueryError
+from pgferry.client import Connection, QueryError
 
 Row = Mapping[str, str | None]
 Key = tuple[str, str]
@@ -95,7 +94,7 @@ def text(row: Row, name: str) -> str:
 
 
 class Watch:
-    """Looks again and again over one connection. `look` blocks; it raises OSError and EmbeddedError."""
+    """Looks again and again over one connection. `look` blocks; it raises OSError and ClientError."""
 
     def __init__(self, console: Connection) -> None:
         self._console = console

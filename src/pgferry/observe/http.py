@@ -11,16 +11,15 @@ import asyncio
 import contextlib
 import socket
 import traceback
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import h11
 
-from pgferry.observe.log import Log
 from pgferry.observe.places import Place, Places
-from pgferry.supervisor.errors import StartError
+from pgferry.supervisor.log import Log
 
 _MAX_HEAD = 16 * 1024
 _MAX_BODY = 64 * 1024
@@ -76,34 +75,6 @@ class HttpError(Exception):
         self.status = status
 
 
-def open_listener(text: str) -> list[socket.socket]:
-    """Listen on each `address:port` of a list with commas; `*` is every address. Raises StartError."""
-    sockets: list[socket.socket] = []
-    try:
-        for item in filter(None, (part.strip() for part in text.split(","))):
-            host, _, port = item.rpartition(":")
-            host = host.strip("[]")
-            if not port.isdigit() or not 0 < int(port) < 65536:
-                raise StartError(f"http_listen: '{item}' is not address:port")
-            sockets.append(_listen("" if host == "*" else host or "127.0.0.1", int(port), item))
-    except StartError:
-        for sock in sockets:
-            sock.close()
-        raise
-    return sockets
-
-
-def _listen(host: str, port: int, item: str) -> socket.socket:
-    try:
-        if not host and socket.has_dualstack_ipv6():
-            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
-        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, address = found[0][0], found[0][4]
-        return socket.create_server((str(address[0]), port), family=family)
-    except OSError as error:
-        raise StartError(f"cannot listen on http_listen {item}: {error.strerror or error}") from error
-
-
 def split_url(text: str) -> SplitResult:
     """The parts of a URL that a client has sent. Raises HttpError (400)."""
     try:
@@ -126,7 +97,7 @@ class HttpServer:
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, sockets: list[socket.socket]) -> None:
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Take connections from now on."""
         for sock in sockets:
             # asyncio accepts so many at a time: few, so that who comes with a request is heard before it is dropped.

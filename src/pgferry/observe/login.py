@@ -14,11 +14,8 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pgferry.client.connection import Connection, ConnectionFailed
-from pgferry.client.target import Target
-from pgferry.config.model import Settings
-from pgferry.embedded.client import QueryError
-from pgferry.embedded.errors import EmbeddedError
+from pgferry.client import ClientError, Connection, ConnectionFailed, QueryError, Target
+from pgferry.config.global_settings import Settings
 
 SESSION_SECONDS = 8 * 3600.0
 _TIMEOUT = 8.0
@@ -40,39 +37,23 @@ class LoginRefused(Exception):
     """The name or password is not good for the console."""
 
 
-class _Probe(Connection):
-    """A login that notes whether it was asked for a password."""
-
-    asked = False
-
-    def _login(self, code: int, data: bytes) -> None:
-        self.asked = self.asked or code != 0
-        super()._login(code, data)
-
-
 def rights(settings: Settings, user: str, password: str, *, trusted: bool) -> str:
     """admin or stats. Blocking. Raises LoginRefused. `trusted`: no password is needed where the console needs none."""
     if not user or len(user) > 63 or "\0" in user + password:
         raise LoginRefused("a user name is required")
     try:
-        with _Probe(_own_console(settings, user, password), timeout=_TIMEOUT) as probe:
-            if not probe.asked and not (trusted and isinstance(probe.target.address, tuple)):
+        with Connection(_own_console(settings, user, password), timeout=_TIMEOUT) as probe:
+            if not probe.password_asked and not (trusted and isinstance(probe.target.address, tuple)):
                 raise LoginRefused(_NO_PASSWORD)
             try:
                 probe.query(_TOUCHSTONE)
             except QueryError as error:
                 return "stats" if "admin access needed" in str(error) else "admin"
     except ConnectionFailed as error:
-        raise LoginRefused(_reason(error)) from error
-    except (EmbeddedError, OSError) as error:
+        raise LoginRefused(error.reason or "login failed") from error
+    except (ClientError, OSError) as error:
         raise LoginRefused("the console cannot be reached") from error
     raise LoginRefused("the console answers in an unexpected way")
-
-
-def _reason(error: ConnectionFailed) -> str:
-    cause = error.__cause__
-    text = cause.fields.get("M", "") if isinstance(cause, QueryError) else str(cause or error)
-    return text or "login failed"
 
 
 def _own_console(settings: Settings, user: str, password: str) -> Target:

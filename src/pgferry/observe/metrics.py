@@ -5,29 +5,17 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from typing import Any
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from pgferry.admin.commands import SHOWS
-from pgferry.admin.context import Context, Show
 from pgferry.observe import exporter, exposition, own
 from pgferry.observe.process import Usage, usage
+from pgferry.supervisor import overview
 from pgferry.supervisor.errors import CommandError
 from pgferry.supervisor.pooler import Pooler
 
 _FRESH_SECONDS = 1.0
 """Scrapes that come so soon after each other get the same figures."""
-
-Row = dict[str, Any]
-
-
-async def show(context: Context, name: str) -> list[Row]:
-    """The rows of a SHOW as maps. Raises CommandError."""
-    target = SHOWS[name]
-    assert isinstance(target, Show)
-    names = [column.name for column in target.columns]
-    return [dict(zip(names, row, strict=True)) for row in await target.rows(context)]
 
 
 def process_usage(pooler: Pooler) -> dict[str, Usage]:
@@ -43,8 +31,8 @@ def process_usage(pooler: Pooler) -> dict[str, Usage]:
 class Metrics:
     """Makes expositions; several scrapes at the same time share one round of questions and one text."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
+    def __init__(self, pooler: Pooler) -> None:
+        self._pooler = pooler
         self._lock = asyncio.Lock()
         self._writing = asyncio.Lock()
         self._written: list[Metric] = []
@@ -76,15 +64,16 @@ class Metrics:
         try:
             return await self._ask()
         except CommandError as error:
-            self._context.pooler.log.warning(f"metrics: {error.message}")
+            self._pooler.log.warning(f"metrics: {error.message}")
             return [GaugeMetricFamily("pgbouncer_up", "Whether the figures could be had", value=0)]
 
     async def _ask(self) -> list[Metric]:
-        context = self._context
-        pooler = context.pooler
-        databases, pools, stats, lists, pins = [
-            await show(context, name) for name in ("DATABASES", "POOLS", "STATS_TOTALS", "LISTS", "PINS")
-        ]
+        pooler = self._pooler
+        databases = await overview.databases(pooler)
+        pools = await overview.pools(pooler)
+        lists = await overview.lists(pooler)
+        pins = await pooler.show("pins")
+        await pooler.refresh_stats()
         await pooler.refresh_times()
         await pooler.refresh_ends()
         await pooler.refresh_state_counters()
@@ -97,7 +86,7 @@ class Metrics:
             return [
                 *exporter.databases(databases),
                 *exporter.pools(pools),
-                *exporter.stats(stats),
+                *exporter.stats(pooler.stats.databases()),
                 *exporter.lists(lists),
                 *exporter.config(pooler.config.settings),
                 *own.durations(pooler.times.pools()),

@@ -28,8 +28,8 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.core import Metric as Family
 
 from pgferry import __version__
-from pgferry.observe.log import Log
 from pgferry.observe.metrics import Metrics
+from pgferry.supervisor.log import Log
 
 _SEND_SECONDS = 5.0
 _TOTAL = AggregationTemporality.CUMULATIVE

@@ -57,7 +57,7 @@ def durations(pools: Mapping[Key, Times]) -> Iterable[Metric]:
 
 
 def session_state(counters: Sequence[Row], pins: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW STATE_COUNTERS and SHOW PINS."""
+    """What keeping session state costs, and which servers it holds."""
     made = CounterMetricFamily("pgferry_pins", "Servers that became pinned", labels=(*_POOL, "reason"))
     sums: Counter[tuple[str, str, str]] = Counter()
     for row in counters:
@@ -83,7 +83,7 @@ def session_state(counters: Sequence[Row], pins: Sequence[Row]) -> Iterable[Metr
 
 
 def holders(rows: Sequence[Row]) -> Iterable[Metric]:
-    """From SHOW LONGEST: what an alert on leaked transactions needs."""
+    """Who holds a server: what an alert on leaked transactions needs."""
     oldest: dict[Key, float] = {}
     idle: Counter[Key] = Counter()
     for row in rows:
@@ -104,7 +104,7 @@ def holders(rows: Sequence[Row]) -> Iterable[Metric]:
 
 
 def ends(totals: Mapping[tuple[str, str], int]) -> Iterable[Metric]:
-    """From SHOW CLOSES."""
+    """Why connections ended."""
     family = CounterMetricFamily(
         "pgferry_connections_closed",
         "Ended connections: refused (a client before its login was over), client, server; by reason",

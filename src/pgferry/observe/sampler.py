@@ -8,13 +8,13 @@ from collections import deque
 from typing import Any
 
 from pgferry import __version__
-from pgferry.admin.context import Context
 from pgferry.observe import causes
-from pgferry.observe.events import Events
 from pgferry.observe.history import STEP, TOTAL, History
-from pgferry.observe.metrics import process_usage, show
+from pgferry.observe.metrics import process_usage
 from pgferry.observe.process import Usage
+from pgferry.supervisor import overview
 from pgferry.supervisor.errors import CommandError
+from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.times import Histogram, Key, Times
 
 _WINDOW = 6
@@ -41,10 +41,9 @@ Row = dict[str, Any]
 class Sampler:
     """Takes a sample every STEP seconds. `fresh` is set, and a new one made, whenever there is a new sample."""
 
-    def __init__(self, context: Context, events: Events) -> None:
-        self._context = context
-        self._pooler = context.pooler
-        self._events = events
+    def __init__(self, pooler: Pooler) -> None:
+        self._pooler = pooler
+        self._events = pooler.events
         self._started = time.time()
         self.history = History()
         self.fresh = asyncio.Event()
@@ -70,14 +69,15 @@ class Sampler:
     async def sample(self) -> None:
         """Ask the workers and publish what they say. Raises CommandError."""
         pooler = self._pooler
-        pools = [row for row in await show(self._context, "POOLS") if row["database"] != "pgbouncer"]
-        sizes = {str(row["name"]): row for row in await show(self._context, "DATABASES")}
+        pools = [row for row in await overview.pools(pooler) if row["database"] != overview.CONSOLE]
+        sizes = {str(row["name"]): row for row in await overview.databases(pooler)}
         await pooler.refresh_times()
         await pooler.refresh_ends()
         longest = await pooler.show("longest")
         workers = await pooler.show("worker")
         used = await asyncio.to_thread(process_usage, pooler)
-        self._look_at_logins(causes.logins(await show(self._context, "STATS_TOTALS")))
+        await pooler.refresh_stats()
+        self._look_at_logins(causes.logins(pooler.stats.databases()))
         if self._look_at_ends():
             self._look_at_crowd(await pooler.show("crowd"))
 
@@ -102,7 +102,7 @@ class Sampler:
 
     async def after_command(self) -> None:
         """Publish what an operator's command has changed; figures stay those of the newest sample."""
-        entries = {str(row["name"]): row for row in await show(self._context, "DATABASES")}
+        entries = {str(row["name"]): row for row in await overview.databases(self._pooler)}
         if not self.now:
             return
         self.now["state"] = self._state()

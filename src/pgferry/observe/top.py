@@ -16,8 +16,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, DataTable, Footer, Input, Label, Sparkline, Static, TabbedContent, TabPane
 from textual.worker import get_current_worker
 
-from pgferry.embedded.client import QueryError
-from pgferry.embedded.errors import EmbeddedError
+from pgferry.client import ClientError, QueryError
 from pgferry.observe.figures import CLIENTS, HOLDERS, POOLS, SERVERS, Figures, Watch
 
 _TABLES = {"pools": POOLS, "holders": HOLDERS, "clients": CLIENTS, "servers": SERVERS}
@@ -151,7 +150,7 @@ class Top(App[None]):
                 if get_current_worker().is_cancelled:
                     return
                 figures = self._watch.look(what)
-        except (OSError, EmbeddedError) as error:
+        except (OSError, ClientError) as error:
             self.call_from_thread(self.end, f"the console has gone: {error}")
             return
         if not get_current_worker().is_cancelled:
@@ -270,7 +269,7 @@ class Top(App[None]):
             self.call_from_thread(self.notify, str(error), severity="error", title=command, markup=False)
         except TimeoutError:
             self.call_from_thread(self.notify, "under way: it ends when all servers are free", title=command)
-        except (OSError, EmbeddedError) as error:
+        except (OSError, ClientError) as error:
             self.call_from_thread(self.end, f"the console has gone: {error}")
         else:
             self.call_from_thread(self.notify, "done", title=command)

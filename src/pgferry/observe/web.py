@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Sequence
 
 from pgferry.admin.context import Context
 from pgferry.observe.dashboard import Dashboard
@@ -17,10 +18,9 @@ class Web:
     """The routes, and the server behind them. `context` looks at the pooler with all rights."""
 
     def __init__(self, context: Context) -> None:
-        self._context = context
         self._pooler = context.pooler
-        self._metrics = Metrics(context)
-        self._sampler = Sampler(context, context.pooler.events)
+        self._metrics = Metrics(context.pooler)
+        self._sampler = Sampler(context.pooler)
         self._dashboard = Dashboard(context, self._sampler)
         self._sampling: asyncio.Task[None] | None = None
         self._server = HttpServer(context.pooler.log, self._route, health="/health/")
@@ -29,7 +29,7 @@ class Web:
             ("GET", "/health/ready"): self._ready,
         }
 
-    async def start(self, sockets: list[socket.socket]) -> None:
+    async def start(self, sockets: Sequence[socket.socket]) -> None:
         """Serve on these sockets from now on."""
         await self._server.start(sockets)
         self._sampling = asyncio.get_running_loop().create_task(self._sampler.run())

@@ -1,22 +1,12 @@
 """Messages that servers send: authentication, results, errors, COPY; and their parser."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from pgferry.protocol import codec as c
 from pgferry.protocol.codec import Column, Message
-from pgferry.protocol.errors import PROTOCOL_VIOLATION, SUCCESSFUL_COMPLETION, ProtocolError, cut
-
-# Type name → (OID, size) for the columns that a console or a test makes.
-TYPES: Final = {
-    "bool": (16, 1),
-    "bytea": (17, -1),
-    "int8": (20, 8),
-    "int4": (23, 4),
-    "text": (25, -1),
-    "float8": (701, 8),
-    "numeric": (1700, -1),
-}
+from pgferry.protocol.errors import ProtocolError
+from pgferry.protocol.reader import MessageReader
 
 
 class AuthenticationOk(Message, frozen=True):
@@ -326,46 +316,14 @@ def parse(kind: bytes, payload: bytes) -> Message:
     return message.read(payload)
 
 
-def columns(*described: str | tuple[str, str]) -> RowDescription:
-    """Describe text-format columns: names (type text) or (name, type) with a type of ``TYPES``."""
-    made = []
-    for item in described:
-        name, kind = (item, "text") if isinstance(item, str) else item
-        oid, size = TYPES[kind]
-        made.append(Column(name, oid, size))
-    return RowDescription(tuple(made))
-
-
-def row(values: Iterable[str | int | float | bool | bytes | None]) -> DataRow:
-    """Return a row in text format: numbers as PostgreSQL prints them, booleans as t and f, None as NULL."""
-    return DataRow(tuple(map(_as_text, values)))
-
-
-def pooler_error(
-    message: str, *, severity: str = "FATAL", sqlstate: str = PROTOCOL_VIOLATION
-) -> ErrorResponse:
-    """Return an error of the pooler's own, in PgBouncer's form: fields S, C, M, the text cut at 127 bytes."""
-    return ErrorResponse(_short_fields(severity, sqlstate, message))
-
-
-def pooler_notice(message: str) -> NoticeResponse:
-    """Return a notice of the pooler's own (COMPAT 4.8)."""
-    return NoticeResponse(_short_fields("NOTICE", SUCCESSFUL_COMPLETION, message))
+def first_error(data: bytes) -> ErrorResponse | None:
+    """Return the first error among the whole messages that ``data`` begins with."""
+    messages = MessageReader()
+    messages.feed(data)
+    found = (payload for kind, payload in messages if kind == ErrorResponse.TYPE)
+    return next(map(ErrorResponse.read, found), None)
 
 
 def build_all(messages: Sequence[Message]) -> bytes:
     """Return several messages in one piece, for one send."""
     return b"".join(message.build() for message in messages)
-
-
-def _short_fields(severity: str, sqlstate: str, message: str) -> tuple[tuple[str, str], ...]:
-    # Texts may quote a client's words; a zero byte would end the field too early.
-    return (("S", severity), ("C", sqlstate), ("M", cut(message.replace("\0", "?"))))
-
-
-def _as_text(value: str | int | float | bool | bytes | None) -> bytes | None:
-    if value is None or isinstance(value, bytes):
-        return value
-    if isinstance(value, bool):
-        return b"t" if value else b"f"
-    return str(value).encode("utf-8", "surrogateescape")

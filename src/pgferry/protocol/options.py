@@ -1,5 +1,6 @@
 """The startup parameter ``options``: settings given as command-line switches (COMPAT 4.1)."""
 
+from collections.abc import Iterable
 from typing import Final
 
 from pgferry.protocol.errors import BAD_OPTIONS, ProtocolError
@@ -32,7 +33,7 @@ def parse_options(text: str) -> list[tuple[str, str]]:
     return found
 
 
-def build_options(settings: list[tuple[str, str]]) -> str:
+def build_options(settings: Iterable[tuple[str, str]]) -> str:
     """Return an ``options`` text that ``parse_options`` (and PostgreSQL) reads back as these settings."""
     return " ".join(f"-c {_escape(name)}={_escape(value)}" for name, value in settings)
 

@@ -60,6 +60,13 @@ class MessageReader:
         self._start = end
         return kind, bytes(self._buffer[body:end])
 
+    def take_bytes(self, count: int) -> bytes:
+        """Return up to ``count`` bytes that are no message, as the answer to a request for encryption."""
+        end = min(self._start + count, len(self._buffer))
+        data = bytes(self._buffer[self._start : end])
+        self._start = end
+        return data
+
     def __iter__(self) -> Iterator[tuple[bytes, bytes]]:
         """Take all messages that are there."""
         while (message := self.take()) is not None:

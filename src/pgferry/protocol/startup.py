@@ -1,9 +1,8 @@
-"""Packets before the login: startup, cancel, requests for encryption; and the negotiation of versions."""
+"""Packets before the login: startup, cancel, requests for encryption."""
 
 from typing import Final
 
 from pgferry.protocol import codec as c
-from pgferry.protocol.backend import NegotiateProtocolVersion
 from pgferry.protocol.codec import Cursor, Message
 from pgferry.protocol.errors import BAD_STARTUP_LAYOUT, OLD_PROTOCOL, ProtocolError
 
@@ -51,9 +50,9 @@ _REQUESTS: Final[dict[bytes, type[Message]]] = {
 }
 
 
-def startup(*, version: int = VERSION_3_0, **parameters: str) -> StartupMessage:
-    """Return a startup message with ``parameters`` (user=..., database=..., ...)."""
-    return StartupMessage(version, tuple(parameters.items()))
+def startup(**parameters: str) -> StartupMessage:
+    """Return a startup message of protocol 3.0 with ``parameters`` (user=..., database=..., ...)."""
+    return StartupMessage(VERSION_3_0, tuple(parameters.items()))
 
 
 def parse(payload: bytes) -> Message:
@@ -72,18 +71,6 @@ def parse(payload: bytes) -> Message:
     if major != 3:
         raise ProtocolError(_bad_header(payload))
     return StartupMessage(int.from_bytes(payload[:4], "big"), _parameters(payload))
-
-
-def negotiate(message: StartupMessage, newest: int = VERSION_3_2) -> NegotiateProtocolVersion | None:
-    """Return what must be sent to a client that asks for more than we speak; None when it does not.
-
-    As PostgreSQL: a newer minor version or any ``_pq_.`` option (we know none) is answered with the version
-    that will be spoken and the names of those options. Sent once, before the authentication.
-    """
-    unknown = tuple(dict.fromkeys(name for name, _ in message.parameters if name.startswith("_pq_.")))
-    if message.version <= newest and not unknown:
-        return None
-    return NegotiateProtocolVersion(min(message.version, newest), unknown)
 
 
 def _parameters(payload: bytes) -> tuple[tuple[str, str], ...]:

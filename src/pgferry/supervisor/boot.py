@@ -8,15 +8,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from pgferry.config import ConfigError, load
-from pgferry.config.model import Config, Settings
-from pgferry.observe.log import Log
+from pgferry.config.global_settings import Settings
+from pgferry.config.model import Config
 from pgferry.supervisor import pidfile, process, systemd
 from pgferry.supervisor.errors import StartError
 from pgferry.supervisor.handover import Taken, take_over
-from pgferry.supervisor.listeners import Listeners, ListenPlan, adopt, open_listeners
+from pgferry.supervisor.listeners import Listeners, ListenPlan, adopt, open_http, open_listeners
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import destinations, log_warnings, with_verbosity
-from pgferry.supervisor.supervisor import Supervisor
+from pgferry.supervisor.supervisor import Manage, Supervisor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +49,14 @@ class SharedLedger:
         self._view.clear_worker(worker)
 
 
-def run(options: Options) -> int:
-    """Run pgferry to its end and return the exit status: 0 after a normal end, 1 when it could not start."""
+def run(options: Options, manage: Manage) -> int:
+    """Run pgferry to its end and return the exit status: 0 after a normal end, 1 when it could not start.
+
+    `manage` makes what operators are served with.
+    """
     log = Log(options.verbose, quiet=options.quiet)
     try:
-        _run(options, log)
+        _run(options, manage, log)
     except StartError as error:
         log.fatal(str(error))
         return 1
@@ -61,7 +65,7 @@ def run(options: Options) -> int:
     return 0
 
 
-def _run(options: Options, log: Log) -> None:
+def _run(options: Options, manage: Manage, log: Log) -> None:
     config = with_verbosity(_load(options, log), options.verbose)
     settings = config.settings
     log.verbose = settings.verbose or 0
@@ -93,7 +97,7 @@ def _run(options: Options, log: Log) -> None:
         with contextlib.ExitStack() as open_sockets:
             http = taken.http_for(settings.http_listen) if taken is not None else None
             if http is None:
-                http = _http(settings)
+                http = open_http(settings.http_listen)
             for sock in http:
                 open_sockets.callback(sock.close)
             if taken is not None:
@@ -103,7 +107,7 @@ def _run(options: Options, log: Log) -> None:
                     adopt(passed, settings.workers, log) if passed else open_listeners(_plan(settings), log)
                 )
             open_sockets.callback(listeners.close)
-            asyncio.run(_supervise(options, config, log, listeners, http, leave_terminal, taken))
+            asyncio.run(_supervise(options, manage, config, log, listeners, http, leave_terminal, taken))
     finally:
         if settings.pidfile:
             pidfile.remove(settings.pidfile)
@@ -121,6 +125,7 @@ def _take_over(settings: Settings, log: Log) -> Taken | None:
 
 async def _supervise(
     options: Options,
+    manage: Manage,
     config: Config,
     log: Log,
     listeners: Listeners,
@@ -144,6 +149,7 @@ async def _supervise(
         Pooler(config, log),
         listeners,
         SharedLedger(config.settings.workers),
+        manage,
         verbose=options.verbose,
         stderr=not options.daemon,
         http=http,
@@ -162,15 +168,6 @@ def _load(options: Options, log: Log) -> Config:
         for problem in error.problems:
             log.error(str(problem))
         raise StartError(f"cannot load config file '{options.path}'") from error
-
-
-def _http(settings: Settings) -> list[socket.socket]:
-    """The sockets of http_listen; what serves them is loaded only when there are any."""
-    if not settings.http_listen:
-        return []
-    from pgferry.observe.http import open_listener
-
-    return open_listener(settings.http_listen)
 
 
 def _plan(settings: Settings) -> ListenPlan:

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from pgferry.frames import Message
-from pgferry.observe.log import Log
 from pgferry.supervisor.channel import Channel
 from pgferry.supervisor.errors import StartError, WorkerGone, WorkerRefused
 from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.log import Log
 
 WORKER_COMMAND: list[str] = [sys.executable, "-P", "-m", "pgferry.worker"]
 START_SECONDS = 30.0

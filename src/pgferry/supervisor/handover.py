@@ -19,16 +19,17 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
-from pgferry.observe.log import Log
+from pgferry.client import ClientError, Connection, ConnectionFailed, QueryError, Target
 from pgferry.supervisor.errors import CommandError, StartError, WorkerRefused
 from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
+_CONSOLE = "pgbouncer"
 _CONNECT_SECONDS = 10.0
 _MAX_FDS = 250
 _GAP = 1_000_000
@@ -88,7 +89,7 @@ def take_over(unix_dir: str, port: int, workers: int, log: Log) -> Taken | None:
         except (FileNotFoundError, ConnectionRefusedError):
             log.log(f"nobody to take over from at unix:{path}, normal start")
             return None
-        except (OSError, EOFError) as error:
+        except (OSError, ClientError) as error:
             raise StartError(f"cannot take over from the process at unix:{path}: {error}") from error
         finally:
             ended.set()
@@ -130,7 +131,7 @@ def accept_own(
 
 
 def _tell_console(path: str, command: str) -> None:
-    """Run one command on the console as the account that runs both. Raises OSError, EOFError, StartError."""
+    """Run one command on the console as the account that runs both. Raises OSError, ClientError, StartError."""
     address = "\0" + path[1:] if path.startswith("@") else path
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
         sock.settimeout(_SECONDS)
@@ -139,26 +140,13 @@ def _tell_console(path: str, command: str) -> None:
             raise StartError(
                 f"cannot take over from the process at unix:{path}: it belongs to another account"
             )
-        packet = struct.pack("!I", 196608) + b"user\0pgbouncer\0database\0pgbouncer\0\0"
-        sock.sendall(struct.pack("!I", len(packet) + 4) + packet)
-        with sock.makefile("rb") as answers:
-            _until_ready(answers)
-            text = command.encode() + b"\0"
-            sock.sendall(b"Q" + struct.pack("!I", len(text) + 4) + text)
-            _until_ready(answers)
-
-
-def _until_ready(answers: Any) -> None:
-    while True:
-        head = answers.read(5)
-        if len(head) < 5:
-            raise EOFError("the console closed the connection")
-        body = answers.read(int.from_bytes(head[1:], "big") - 4)
-        if head[:1] == b"E":
-            text = next((part[1:] for part in body.split(b"\0") if part[:1] == b"M"), b"?")
-            raise StartError(f"cannot take over: {text.decode('utf-8', 'replace')}")
-        if head[:1] == b"Z":
-            return
+        try:
+            console = Connection(Target(path, 0, _CONSOLE, _CONSOLE), sock=sock, timeout=_SECONDS)
+            console.query(command)
+        except ConnectionFailed as error:
+            raise StartError(f"cannot take over: {error.reason}") from error
+        except QueryError as error:
+            raise StartError(f"cannot take over: {error.message}") from error
 
 
 def _abstract_listener() -> socket.socket:

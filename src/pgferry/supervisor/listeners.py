@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pgferry.observe.log import Log
 from pgferry.supervisor.errors import StartError
+from pgferry.supervisor.log import Log
 
 # Seconds the kernel holds back a connection without data; then it is handed over all the same.
 _DEFER_ACCEPT_SECONDS = 45
@@ -87,6 +87,23 @@ def open_listeners(plan: ListenPlan, log: Log) -> Listeners:
     if not plan.addresses and not plan.unix_dir:
         raise StartError("nowhere to listen on: listen_addr and unix_socket_dir are both empty")
     return result
+
+
+def open_http(text: str) -> list[socket.socket]:
+    """Listen on each `address:port` of a list with commas; `*` is every address. Raises StartError."""
+    sockets: list[socket.socket] = []
+    try:
+        for item in filter(None, (part.strip() for part in text.split(","))):
+            host, _, port = item.rpartition(":")
+            host = host.strip("[]")
+            if not port.isdigit() or not 0 < int(port) < 65536:
+                raise StartError(f"http_listen: '{item}' is not address:port")
+            sockets.append(_listen_http("" if host == "*" else host or "127.0.0.1", int(port), item))
+    except StartError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
 
 
 def adopt(sockets: Sequence[socket.socket], workers: int, log: Log) -> Listeners:
@@ -244,3 +261,14 @@ def _group_id(name: str) -> int:
 def _show(address: tuple[str, int]) -> str:
     host, port = address
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _listen_http(host: str, port: int, item: str) -> socket.socket:
+    try:
+        if not host and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, address = found[0][0], found[0][4]
+        return socket.create_server((str(address[0]), port), family=family)
+    except OSError as error:
+        raise StartError(f"cannot listen on http_listen {item}: {error.strerror or error}") from error

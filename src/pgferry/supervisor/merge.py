@@ -5,7 +5,7 @@ from typing import Any
 
 Row = dict[str, Any]
 
-_POOL_COUNTS = (
+POOL_COUNTS = (
     "cl_active",
     "cl_waiting",
     "cl_active_cancel_req",
@@ -41,7 +41,7 @@ def _merge(
 
 def pools(rows: Iterable[Row]) -> list[Row]:
     """One row for each (database, user): counts summed, the longest wait of all."""
-    return _merge(rows, ("database", "user"), _POOL_COUNTS, ("maxwait_us",))
+    return _merge(rows, ("database", "user"), POOL_COUNTS, ("maxwait_us",))
 
 
 def databases(rows: Iterable[Row]) -> list[Row]:

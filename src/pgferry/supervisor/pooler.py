@@ -7,13 +7,13 @@ import msgspec
 
 from pgferry.config.model import Config
 from pgferry.frames import Message
-from pgferry.observe.events import Events
-from pgferry.observe.log import Log
 from pgferry.supervisor import merge
 from pgferry.supervisor.ends import Ends
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
+from pgferry.supervisor.events import Events
 from pgferry.supervisor.fleet import Fleet
 from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.names import Addresses, Names
 from pgferry.supervisor.resolver import Limits, Resolver
 from pgferry.supervisor.state import PoolerState
@@ -36,6 +36,8 @@ class Pooler:
         self.log = log
         self.state = PoolerState()
         self.stats = StatsKeeper()
+        self.console_sessions = 0
+        """How many there are now; the console counts them."""
         self.state_counters = StateCounters()
         self.times = TimesKeeper()
         self.ends = Ends()

@@ -8,8 +8,8 @@ import msgspec
 from pgferry.config import Config, ConfigError, Settings, load, settings_by_name, with_overrides
 from pgferry.config.load import TLS_KEPT, with_new_users
 from pgferry.config.problems import nearest_name
-from pgferry.observe.log import Destinations, Log
 from pgferry.supervisor.errors import CommandError, WorkerRefused
+from pgferry.supervisor.log import Destinations, Log
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0

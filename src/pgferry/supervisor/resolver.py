@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from pgferry.observe.log import Log
 from pgferry.supervisor.errors import WorkerRefused
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.names import Addresses, Names, NoAnswer, NoName
 
 _MAX_NAMES = 10_000

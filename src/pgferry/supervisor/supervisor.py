@@ -8,30 +8,48 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
-from pgferry import __version__
-from pgferry.admin.server import Console
+from pgferry import PGBOUNCER_VERSION, __version__
 from pgferry.frames import Message
-from pgferry.observe.log import Log
 from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.fleet import Fleet, Ledger, Predecessor
 from pgferry.supervisor.handover import Handover
 from pgferry.supervisor.listeners import Listeners
+from pgferry.supervisor.log import Log
 from pgferry.supervisor.operations import Operations
 from pgferry.supervisor.outside import Outside
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
 
-if TYPE_CHECKING:
-    from pgferry.observe.web import Web
-
 _CANCEL_SECONDS = 60.0
 _WELCOME_SECONDS = 5.0
+
+
+class Management(Protocol):
+    """What operators look at and give commands to: the admin console, the HTTP port, pushed metrics."""
+
+    async def serve_console(self, sock: socket.socket, client: Mapping[str, Any]) -> None:
+        """Serve one authenticated client of the console; `client` is the worker's `console` message."""
+
+    async def cancel_console(self, client_id: int) -> None:
+        """Act on a cancel request of a console client."""
+
+    async def open_http(self, sockets: Sequence[socket.socket]) -> None:
+        """Serve HTTP on these sockets from now on."""
+
+    async def close_http(self) -> None:
+        """End all HTTP connections."""
+
+    async def push_metrics(self) -> None:
+        """Send metrics to where the configuration says, until cancelled; return when it names nothing."""
+
+
+Manage = Callable[[Pooler, Operations, Reloader], Management]
 
 
 class Supervisor:
@@ -42,6 +60,7 @@ class Supervisor:
         pooler: Pooler,
         listeners: Listeners,
         ledger: Ledger,
+        manage: Manage,
         *,
         verbose: int = 0,
         stderr: bool = True,
@@ -65,13 +84,12 @@ class Supervisor:
         )
         pooler.fleet.predecessor = predecessor
         self.operations = Operations(pooler)
-        self.operations.on_takeover = Handover(pooler, self._http, self._close_web).begin
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self._accounts = Accounts()
         self._outside = Outside()
         self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
-        self.console = Console(pooler, self.operations, self.reloader)
-        self._web: Web | None = None
+        self._management = manage(pooler, self.operations, self.reloader)
+        self.operations.on_takeover = Handover(pooler, self._http, self._management.close_http).begin
 
     async def run(self) -> None:
         """Run until a signal or the console ends it. Raises StartError when the workers cannot start."""
@@ -85,14 +103,15 @@ class Supervisor:
                 self._spawn(self._heartbeats())
                 self._spawn(pooler.fleet.watch())
                 self._spawn(pooler.resolver.run())
-                await self._open_web()
-                self._push_metrics()
+                if self._http:
+                    await self._management.open_http(self._http)
+                self._spawn(self._management.push_metrics())
                 await pooler.done.wait()
         finally:
             systemd.notify("STOPPING=1")
             for task in list(self._tasks):
                 task.cancel()
-            await self._close_web()
+            await self._management.close_http()
             pooler.listeners.close()
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
@@ -111,42 +130,12 @@ class Supervisor:
         start.result()
         python = ".".join(map(str, sys.version_info[:3]))
         self._log.log(
-            f"process up: pgferry {__version__} (compatible with PgBouncer 1.25.2), "
+            f"process up: pgferry {__version__} (compatible with PgBouncer {PGBOUNCER_VERSION}), "
             f"{self._pooler.fleet.size} worker(s), Python {python}"
         )
         self._on_up()
         systemd.notify("READY=1")
         return True
-
-    async def _close_web(self) -> None:
-        if self._web is not None:
-            await self._web.stop()
-            self._web = None
-
-    async def _open_web(self) -> None:
-        """The HTTP port, when there is one: its packages are loaded only then."""
-        if not self._http:
-            return
-        from pgferry.observe.web import Web
-
-        self._web = Web(self.console.context(admin=True))
-        await self._web.start(self._http)
-
-    def _push_metrics(self) -> None:
-        """Metrics for an OpenTelemetry collector, when one is configured."""
-        settings = self._pooler.config.settings
-        if not settings.otlp_endpoint:
-            return
-        try:
-            from pgferry.observe.otlp import Pusher
-        except ImportError:
-            self._log.error("otlp_endpoint needs more packages: pip install 'pgferry[otel]'")
-            return
-        from pgferry.observe.metrics import Metrics
-
-        metrics = Metrics(self.console.context(admin=True))
-        interval = max(0.1, settings.otlp_interval)
-        self._spawn(Pusher(metrics, self._log, settings.otlp_endpoint, interval).run())
 
     def _on_bug(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception that nobody handled: say so and go on, the clients' traffic does not depend on it."""
@@ -197,7 +186,7 @@ class Supervisor:
         if op == "console":
             self._open_console(message, fd)
         elif op == "console_cancel":
-            await self.console.cancel(int(message["client_id"]))
+            await self._management.cancel_console(int(message["client_id"]))
         elif op == "resolve":
             return await self._pooler.resolver.resolve(str(message["host"]))
         elif op == "verify":
@@ -221,7 +210,7 @@ class Supervisor:
         if fd is None:
             self._log.error("a worker handed over a console client without its socket")
             return
-        self._spawn(self.console.serve(socket.socket(fileno=fd), message))
+        self._spawn(self._management.serve_console(socket.socket(fileno=fd), message))
 
     async def _forward_cancel(self, message: Message) -> None:
         """Hand a cancel request to the worker that has the client; answered when that one has finished."""

@@ -6,10 +6,9 @@ import ssl
 import warnings
 from collections.abc import Iterator
 
-from pgferry.config.model import Settings, TlsFiles
 from pgferry.tls import files as tls_files
 from pgferry.tls.certificate import end_point_hash
-from pgferry.tls.files import TlsFault
+from pgferry.tls.files import TlsFault, TlsFiles, TlsSettings
 from pgferry.tls.hello import PROTOCOL
 from pgferry.tls.suites import set_suites
 
@@ -51,7 +50,7 @@ class AcceptContext(ssl.SSLContext):
 class Accept:
     """TLS towards clients. `required`: a client without it is refused."""
 
-    def __init__(self, settings: Settings, files: TlsFiles) -> None:
+    def __init__(self, settings: TlsSettings, files: TlsFiles) -> None:
         mode = settings.client_tls_sslmode
         self.required = mode not in ("disable", "allow", "prefer")
         for kind, content in (("key", files.client_key), ("cert", files.client_cert)):
@@ -78,7 +77,7 @@ class Accept:
 class Connect:
     """TLS towards servers: one context for each sslmode, since databases may have their own."""
 
-    def __init__(self, settings: Settings, files: TlsFiles) -> None:
+    def __init__(self, settings: TlsSettings, files: TlsFiles) -> None:
         self._settings = settings
         self._files = files
         self._contexts: dict[str, ssl.SSLContext] = {}
@@ -103,7 +102,7 @@ class Connect:
         return context
 
 
-def prepare(settings: Settings, server_modes: set[str]) -> TlsFiles:
+def prepare(settings: TlsSettings, server_modes: set[str]) -> TlsFiles:
     """Read the files and try all that workers will make of them. Raises TlsFault.
 
     `server_modes`: every sslmode towards servers, the databases' own ones among them.
@@ -134,7 +133,7 @@ def protocol_versions(text: str) -> frozenset[ssl.TLSVersion]:
     return chosen
 
 
-def _common(context: ssl.SSLContext, side: str, settings: Settings, files: TlsFiles) -> None:
+def _common(context: ssl.SSLContext, side: str, settings: TlsSettings, files: TlsFiles) -> None:
     """What both directions have: versions, ciphers, our certificate, CAs and lists of revoked ones."""
     context.options |= ssl.OP_NO_COMPRESSION
     context.set_alpn_protocols([PROTOCOL.decode()])
@@ -170,7 +169,7 @@ def _set_versions(context: ssl.SSLContext, setting: str, text: str) -> None:
                 context.options |= option
 
 
-def _set_ciphers(context: ssl.SSLContext, side: str, settings: Settings) -> None:
+def _set_ciphers(context: ssl.SSLContext, side: str, settings: TlsSettings) -> None:
     ciphers = getattr(settings, f"{side}_tls_ciphers")
     if ciphers.lower() not in _DEFAULT_CIPHERS:
         try:

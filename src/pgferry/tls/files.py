@@ -2,10 +2,9 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 import msgspec
-
-from pgferry.config.model import Settings, TlsFiles
 
 KINDS = ("key", "cert", "ca", "crl")
 
@@ -19,7 +18,37 @@ class TlsFault(Exception):
         self.message = message
 
 
-def read(settings: Settings, sides: Iterable[str]) -> TlsFiles:
+class TlsSettings(Protocol):
+    """The settings client_tls_... and server_tls_...; those that both sides have are looked up by name."""
+
+    @property
+    def client_tls_sslmode(self) -> str: ...
+
+    @property
+    def client_tls_dheparams(self) -> str: ...
+
+    @property
+    def client_tls_ecdhcurve(self) -> str: ...
+
+
+class TlsFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """The contents of the files that the TLS settings name (PEM); empty for those that are not used."""
+
+    client_key: bytes = b""
+    client_cert: bytes = b""
+    client_ca: bytes = b""
+    client_crl: bytes = b""
+    server_key: bytes = b""
+    server_cert: bytes = b""
+    server_ca: bytes = b""
+    server_crl: bytes = b""
+
+    def __repr__(self) -> str:
+        given = [name for name in self.__struct_fields__ if getattr(self, name)]
+        return f"TlsFiles({', '.join(given)})"
+
+
+def read(settings: TlsSettings, sides: Iterable[str]) -> TlsFiles:
     """Read the files of the sides, `client` and `server`, that are in use. Raises TlsFault."""
     found = {}
     for side in sides:
@@ -36,9 +65,3 @@ def _content(setting: str, path: str) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise TlsFault(setting, f"cannot read {path}: {error.strerror}") from error
-
-
-def keep(new: Settings, running: Settings) -> Settings:
-    """Return `new` with the TLS settings of `running`."""
-    names = [name for name in new.__struct_fields__ if name.startswith(("client_tls", "server_tls"))]
-    return msgspec.structs.replace(new, **{name: getattr(running, name) for name in names})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import msgspec
 
@@ -11,15 +11,14 @@ from pgferry.auth import hba
 from pgferry.auth.errors import Refused
 from pgferry.auth.query import CONFIG_ERROR, BadAnswer, Found, text_to_send, understand
 from pgferry.auth.secrets import SecretKind
+from pgferry.config.model import Config
 from pgferry.config.rules import HbaRule, LdapOptions
 from pgferry.engine.client.login_data import Login
-from pgferry.engine.core.model import Database
+from pgferry.engine.core.model import Database, Engine, User
 from pgferry.engine.services.auth_query import look_up, lookup_pool
 from pgferry.frames import Message
 from pgferry.tls.certificate import Certificate
-
-if TYPE_CHECKING:
-    from pgferry.worker.host import Host
+from pgferry.worker.control import Control
 
 LookedUp = Callable[[Found | None, str | None], None]
 """Gets the user, or None for nobody; and what a client is told when nobody could be asked."""
@@ -30,6 +29,20 @@ Verified = Callable[[str], None]
 _MAX_STRANGERS = 4000
 """Names that made an entry from `*` for somebody who had proved nothing, and that PostgreSQL never answered for."""
 _LOG_SECONDS = 1.0
+
+
+class Host(Protocol):
+    """The worker, as far as logins need it."""
+
+    config: Config
+    engine: Engine
+    control: Control
+
+    def user(self, name: str) -> User:
+        """The user of this name."""
+
+    def auto_database(self, name: str) -> Database | None:
+        """An entry made from `*`."""
 
 
 class Gate:

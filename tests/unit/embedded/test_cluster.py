@@ -11,8 +11,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from pgferry.client import QueryError
 from pgferry.embedded import Account, Cluster, EmbeddedError
-from pgferry.embedded.client import QueryError
 from pgferry.embedded.guard import alive
 from support import cluster as clusters
 

@@ -22,8 +22,8 @@ def test_storms_are_logins_without_work() -> None:
 
 
 def test_the_console_is_no_database() -> None:
-    stats = [{"database": name, "client_login_count": 5, "xact_count": 9} for name in ("shop", "pgbouncer")]
-    assert causes.logins(stats) == {"shop": (5, 9)}
+    totals = {name: {"client_login_count": 5, "xact_count": 9} for name in ("shop", "pgbouncer")}
+    assert causes.logins(totals) == {"shop": (5, 9)}
 
 
 def test_reasons_for_which_there_is_no_room() -> None:

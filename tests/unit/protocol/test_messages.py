@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pgferry.protocol import backend, codec, frontend, startup
 from pgferry.protocol.codec import Column, Message
-from pgferry.protocol.errors import MAX_MESSAGE, ProtocolError, cut
+from pgferry.protocol.errors import ProtocolError
 
 # Text as it can come off a wire: any bytes without zero, decoded the way parsers do it.
 TEXT = st.binary(max_size=12).map(lambda b: b.replace(b"\0", b"").decode("utf-8", "surrogateescape"))
@@ -238,36 +238,11 @@ def test_reports_with_missing_fields() -> None:
     assert (full.severity, full.sqlstate, full.message) == ("ERROR", "42601", "m")
 
 
-def test_errors_of_the_pooler() -> None:
-    error = backend.pooler_error("no such database: é" + "é" * 100)
-    assert error.fields[:2] == (("S", "FATAL"), ("C", "08P01"))
-    assert len(error.message.encode()) == MAX_MESSAGE - 1
-    assert backend.pooler_error("a\0b").message == "a?b"
-    assert backend.pooler_notice("SET ignored").build() == b"N\0\0\0\x21SNOTICE\0C00000\0MSET ignored\0\0"
-
-
-@given(TEXT | st.text(max_size=80, alphabet=st.characters(exclude_categories=("Cs",))), st.integers(0, 130))
-def test_cut_keeps_whole_characters(text: str, limit: int) -> None:
-    raw = text.encode("utf-8", "surrogateescape")
-    short = cut(text, limit).encode("utf-8", "surrogateescape")
-    assert raw.startswith(short)
-    assert len(short) <= limit
-    assert len(short) > min(limit, len(raw)) - 4
-    try:
-        raw.decode()
-    except UnicodeDecodeError:
-        return
-    short.decode()
-
-
-def test_rows_and_columns_for_a_console() -> None:
-    described = backend.columns("name", ("count", "int8"), ("on", "bool"))
-    assert [column.type_oid for column in described.columns] == [25, 20, 16]
-    assert [column.type_size for column in described.columns] == [-1, 8, 1]
-    row = backend.row(["é", 3, True, None, b"\0", 1.5, False])
-    assert row.values == ("é".encode(), b"3", b"t", None, b"\0", b"1.5", b"f")
-    both = backend.build_all([described, row])
-    assert both == described.build() + row.build()
+def test_the_first_error_of_an_answer() -> None:
+    errors = [backend.ErrorResponse((("M", text),)) for text in ("first", "second")]
+    answer = backend.build_all([backend.ParameterStatus("a", "b"), *errors, backend.ReadyForQuery()])
+    assert backend.first_error(answer) == errors[0]
+    assert backend.first_error(answer[:15]) is None
 
 
 def test_every_codec_of_the_layouts_has_a_strategy() -> None:

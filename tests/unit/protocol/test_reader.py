@@ -55,6 +55,14 @@ def test_startup_phase_then_typed_messages() -> None:
     assert reader.take() is None
 
 
+def test_bytes_that_are_no_message() -> None:
+    reader = MessageReader()
+    reader.feed(b"S" + backend.ReadyForQuery().build())
+    assert reader.take_bytes(1) == b"S"
+    assert reader.take() == (b"Z", b"I")
+    assert reader.take_bytes(5) == b""
+
+
 @pytest.mark.parametrize("length", [0, 1, 3, 105, 2**31, 2**32 - 1])
 def test_impossible_lengths_are_refused_before_the_payload_comes(length: int) -> None:
     reader = MessageReader(max_size=100)

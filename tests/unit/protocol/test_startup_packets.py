@@ -4,16 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.protocol.backend import NegotiateProtocolVersion
 from pgferry.protocol.errors import ProtocolError
 from pgferry.protocol.startup import (
     VERSION_3_0,
-    VERSION_3_2,
     CancelRequest,
     StartupMessage,
-    negotiate,
     parse,
-    startup,
 )
 
 LAYOUT = "invalid startup packet layout: expected terminator as last byte"
@@ -66,18 +62,3 @@ def test_cancel_keys_have_four_to_256_bytes(extra: bytes) -> None:
 
 def test_cancel_request_with_a_long_key() -> None:
     assert parse(b"\x04\xd2\x16\x2e\0\0\0\1" + b"k" * 32) == CancelRequest(1, b"k" * 32)
-
-
-def test_negotiation() -> None:
-    assert negotiate(startup(user="u")) is None
-    assert negotiate(startup(version=VERSION_3_2, user="u")) is None
-    assert negotiate(startup(version=VERSION_3_2 + 1, user="u")) == NegotiateProtocolVersion(VERSION_3_2)
-    assert negotiate(startup(version=VERSION_3_2), newest=VERSION_3_0) == NegotiateProtocolVersion(
-        VERSION_3_0
-    )
-    assert negotiate(startup(version=(3 << 16) + 9999, **{"_pq_.test": "1"})) == NegotiateProtocolVersion(
-        VERSION_3_2, ("_pq_.test",)
-    )
-    assert negotiate(startup(**{"_pq_.a": "", "_pq_.b": "", "_pq": ""})) == NegotiateProtocolVersion(
-        VERSION_3_0, ("_pq_.a", "_pq_.b")
-    )

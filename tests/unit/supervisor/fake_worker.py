@@ -13,6 +13,7 @@ import time
 import msgspec
 
 from pgferry.admin import show_pools
+from pgferry.protocol import startup
 
 
 class FakeWorker:
@@ -145,13 +146,11 @@ class FakeWorker:
         except BlockingIOError:
             return
         client.settimeout(5)
-        startup = self.read_startup(client)
-        if startup is None:
+        given = self.read_startup(client)
+        if given is None:
             client.close()
             return
-        fields = startup[4:].rstrip(b"\0").split(b"\0")
-        given = dict(zip(fields[::2], fields[1::2], strict=False))
-        user = given.get(b"user", b"").decode()
+        user = given.get("user")
         number = self.next_client
         self.next_client += 1
         self.send(
@@ -161,27 +160,28 @@ class FakeWorker:
                 "user": user,
                 "rights": "stats" if user == "stats" else "admin",
                 "client_id": number * 10 + self.index,
-                "database": given.get(b"database", b"pgbouncer").decode(),
+                "database": given.get("database", "pgbouncer"),
                 "addr": "127.0.0.1",
             },
             client.fileno(),
         )
         client.close()
 
-    def read_startup(self, client: socket.socket) -> bytes | None:
+    def read_startup(self, client: socket.socket) -> startup.StartupMessage | None:
         while True:
+            # No byte more: what comes behind it is for the supervisor.
             header = client.recv(4, socket.MSG_WAITALL)
             if len(header) < 4:
                 return None
-            body = client.recv(struct.unpack("!I", header)[0] - 4, socket.MSG_WAITALL)
-            code = struct.unpack("!I", body[:4])[0]
-            if code in (80877103, 80877104):
-                client.sendall(b"N")
-            elif code == 80877102:
-                self.cancel(body[4:])
-                return None
-            else:
-                return body
+            body = client.recv(int.from_bytes(header, "big") - 4, socket.MSG_WAITALL)
+            match startup.parse(body):
+                case startup.CancelRequest():
+                    self.cancel(body[4:])
+                    return None
+                case startup.StartupMessage() as given:
+                    return given
+                case _:
+                    client.sendall(b"N")
 
     def cancel(self, key: bytes) -> None:
         """The console client with that pid, or a key of another worker (pid 0xffff0000 + worker)."""

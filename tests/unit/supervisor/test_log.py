@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pgferry.observe.log import Destinations, Log, format_line
-from pgferry.observe.sinks import FileSink, SyslogSink
+from pgferry.supervisor.log import Destinations, Log, format_line
+from pgferry.supervisor.sinks import FileSink, SyslogSink
 
 LINE = re.compile(
     r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} \S+ \[\d+\] (FATAL|ERROR|WARNING|LOG|DEBUG|NOISE) .*"

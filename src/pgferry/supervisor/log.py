@@ -4,7 +4,7 @@ import os
 import time
 from dataclasses import dataclass
 
-from pgferry.observe.sinks import FileSink, Sink, SyslogSink, open_logfile
+from pgferry.supervisor.sinks import FileSink, Sink, SyslogSink, open_logfile
 
 LEVELS = ("FATAL", "ERROR", "WARNING", "LOG", "DEBUG", "NOISE")
 
