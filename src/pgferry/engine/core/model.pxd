@@ -18,6 +18,7 @@ from pgferry.engine.core.server_parts cimport (
 )
 from pgferry.engine.core.session_state cimport State, StateTable
 from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.core.stats cimport Stats
 from pgferry.engine.io.log cimport Log
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.text cimport Text
@@ -109,22 +110,6 @@ cpdef enum Shutdown:
     WAIT_FOR_CLIENTS = 2
     DRAINING = 3          # see pool.draining: until half of the time is over,
     URGENT = 4            # and after that
-
-
-cdef class Stats:
-    # Totals of a pool since start (COMPAT 3.4); times in seconds.
-    cdef public int64_t server_assignment_count
-    cdef public int64_t xact_count
-    cdef public int64_t query_count
-    cdef public int64_t received
-    cdef public int64_t sent
-    cdef public double xact_time
-    cdef public double query_time
-    cdef public double wait_time
-    cdef public int64_t client_parse_count
-    cdef public int64_t server_parse_count
-    cdef public int64_t bind_count
-    cdef public int64_t client_login_count
 
 
 cdef class User:

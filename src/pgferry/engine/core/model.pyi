@@ -20,6 +20,7 @@ from pgferry.engine.core.plan import Plan
 from pgferry.engine.core.pool_parts import Endpoint, PoolCancels, PoolSettings
 from pgferry.engine.core.server_parts import ConnectionEnds, Injected
 from pgferry.engine.core.statements import ServerStatements, StatementTable
+from pgferry.engine.core.stats import Stats
 from pgferry.engine.io.log import Log
 from pgferry.engine.io.stream import Reactor, Stream, StreamList
 from pgferry.engine.shared.ledger import Ledger
@@ -41,22 +42,6 @@ class Shutdown(IntEnum):
     WAIT_FOR_CLIENTS = 2
     DRAINING = 3
     URGENT = 4
-
-class Stats:
-    server_assignment_count: int
-    xact_count: int
-    query_count: int
-    received: int
-    sent: int
-    xact_time: float
-    query_time: float
-    wait_time: float
-    client_parse_count: int
-    server_parse_count: int
-    bind_count: int
-    client_login_count: int
-    def add(self, other: Stats) -> None: ...
-    def as_row(self) -> dict[str, int]: ...
 
 class User:
     name: str

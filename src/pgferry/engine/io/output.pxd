@@ -3,9 +3,9 @@ from libc.stdint cimport uint64_t
 
 
 cdef class Output:
-    # Who gets the bytes: a Stream, or None between feeds and as long as a feed does not know it. Nobody else's
-    # deliver() or flush() touches them.
-    cdef object owner
+    # Who gets the bytes: a Stream, or NULL between feeds and as long as a feed does not know it. Nobody else's flush()
+    # touches them. Only compared: it does not keep the stream alive.
+    cdef void *owner
     # They are stage[:stage_len], then run[:run_len]: a piece of the input, which is not copied and does not outlive the
     # feed. While run_len is 0, run means nothing.
     cdef char *stage
@@ -23,7 +23,7 @@ cdef class Output:
     cdef inline int begin(self, object owner) noexcept:
         """A feed begins; owner None: it is not known yet."""
         self.stage_len = self.run_len = 0
-        self.owner = owner
+        self.owner = <void *>owner
         return 0
 
     cdef inline int clear(self) noexcept:
@@ -34,7 +34,7 @@ cdef class Output:
     cdef inline int end(self) except -1:
         """The feed is over: what nobody has delivered is dropped with it."""
         self.stage_len = self.run_len = 0
-        self.owner = None
+        self.owner = NULL
         if self.stage_cap > LARGE:
             self.shrink()
         return 0

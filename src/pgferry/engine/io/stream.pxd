@@ -3,6 +3,7 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from pgferry.engine.io.buffer cimport InBuffer, Memory, OutBuffer
 from pgferry.engine.io.output cimport Output
+from pgferry.engine.io.sys cimport iovec
 from pgferry.engine.io.tls cimport Channel, Tls
 
 
@@ -91,6 +92,7 @@ cdef class Stream:
     cdef int put_raw(self, const char *data, size_t n) except -1
     cdef int flush(self) except -1
     cdef int unload(self, bint own) except -1
+    cdef ssize_t send_pieces(self, iovec *iov, int count) except -2
     cdef int consume(self, char *data, size_t n) except -1
     cdef char *space(self, size_t *room) except NULL
     cdef int taken(self, size_t n) except -1

@@ -192,7 +192,7 @@ cdef class Stream:
         cdef bytes records
         if n == 0 or self.closed:
             return 0
-        if self.loop.out.owner is self and not self.loop.out.is_empty():
+        if self.loop.out.owner == <void *>self and not self.loop.out.is_empty():
             return self.loop.out.emit(data, n)
         if self.tls is None:
             return keep_unsent(&self.unsent_bytes, data, n, self.loop.memory)
@@ -211,7 +211,7 @@ cdef class Stream:
         What the kernel refuses is kept. A peer that is gone makes the stream `broken` and runs it again in this turn;
         that raises nothing. Raises MemoryError.
         """
-        cdef bint own = self.loop.out.owner is self and not self.loop.out.is_empty()
+        cdef bint own = self.loop.out.owner == <void *>self and not self.loop.out.is_empty()
         if own or (self.unsent() and not self.blocked):
             return self.unload(own)
         return 0
@@ -220,8 +220,7 @@ cdef class Stream:
         """The same; `own`: there is something collected for it."""
         cdef Output out = self.loop.out
         cdef iovec iov[3]
-        cdef msghdr msg
-        cdef int count = 0, at = 0
+        cdef int count = 0
         cdef ssize_t n
         cdef size_t left, unsent = self.unsent(), stage_len = out.stage_len if own else 0
         cdef size_t run_len = out.run_len if own else 0
@@ -257,32 +256,16 @@ cdef class Stream:
             iov[count].iov_base = <void *>run
             iov[count].iov_len = run_len
             count += 1
-        while True:
-            if self.fd < 0:
-                pieces = [(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]
-                n = self.loop.sink(self, b"".join(pieces))
-                break
-            if count == 1:
-                n = send(self.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-            else:
-                msg.msg_name = NULL
-                msg.msg_namelen = 0
-                msg.msg_control = NULL
-                msg.msg_controllen = 0
-                msg.msg_flags = 0
-                msg.msg_iov = iov
-                msg.msg_iovlen = count
-                n = sendmsg(self.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
-            if n >= 0 or errno != EINTR:
-                break
+        n = self.send_pieces(iov, count)
         if n < 0:
             if errno != EAGAIN:
                 self.broken = True
                 return self.loop.again(self)
             n = 0
-        left = min(<size_t>n, unsent)
-        sent(&self.unsent_bytes, left, self.loop.memory)
-        n -= left
+        if unsent:
+            left = min(<size_t>n, unsent)
+            sent(&self.unsent_bytes, left, self.loop.memory)
+            n -= left
         left = min(<size_t>n, stage_len)
         if left < stage_len:
             keep_unsent(&self.unsent_bytes, out.stage + left, stage_len - left, self.loop.memory)
@@ -293,6 +276,29 @@ cdef class Stream:
             self.blocked = True
             self.watch(EPOLLIN | EPOLLOUT)
         return 0
+
+    cdef ssize_t send_pieces(self, iovec *iov, int count) except -2:
+        """One system call for these pieces, 1 at least: bytes sent, or -1 with errno set."""
+        cdef msghdr msg
+        cdef ssize_t n
+        cdef int at
+        if self.fd < 0:
+            pieces = [(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]
+            return self.loop.sink(self, b"".join(pieces))
+        msg.msg_name = NULL
+        msg.msg_namelen = 0
+        msg.msg_control = NULL
+        msg.msg_controllen = 0
+        msg.msg_flags = 0
+        msg.msg_iov = iov
+        msg.msg_iovlen = count
+        while True:
+            if count == 1:
+                n = send(self.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+            else:
+                n = sendmsg(self.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
+            if n >= 0 or errno != EINTR:
+                return n
 
     cdef int consume(self, char *data, size_t n) except -1:
         """Give bytes to feed() and keep the rest. `data` is the loop's buffer or self.held."""

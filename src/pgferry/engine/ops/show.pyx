@@ -7,9 +7,10 @@ from libc.stdint cimport int64_t
 from pgferry.engine.client.login_data cimport Login
 from pgferry.engine.core.model cimport (
     CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED, Client, Database,
-    Engine, Pool, Server, Stats, User,
+    Engine, Pool, Server, User,
 )
 from pgferry.engine.core.session_state cimport State, size_of
+from pgferry.engine.core.stats cimport Stats
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.sys cimport monotonic
 from pgferry.engine.session.pins cimport pin_reasons

@@ -2,8 +2,8 @@
 
 Bytes of clients go to client.login or client.relay, those of servers to server.login or server.relay.
 
-What ends a link or a connection may drop the last reference to it, while the caller had it from a field only: such a
-method holds the connection in a variable of its own.
+What ends a connection may drop the last reference to it, while the caller had it from a field only: such a method holds
+it in a variable of its own.
 """
 
 from libc.stdint cimport uint32_t
@@ -65,12 +65,10 @@ cdef class ServerConnection(Server):
         return fail_server(s, reason, error)
 
     cdef int release(self) except -1:
-        cdef Server s = self
-        return release_server(s)
+        return release_server(self)
 
     cdef int make_available(self) except -1:
-        cdef Server s = self
-        return offer_server(s)
+        return offer_server(self)
 
     cdef int logged_in(self) except -1:
         """The login is over: it serves its first client."""
@@ -87,8 +85,7 @@ cdef class ServerConnection(Server):
         return pool.want_servers()
 
     cdef int own_query_done(self, int purpose, dict failed) except -1:
-        cdef Server s = self
-        return finish_own_query(s, purpose, failed)
+        return finish_own_query(self, purpose, failed)
 
 
 cdef class ClientConnection(Client):
@@ -130,5 +127,4 @@ cdef class ClientConnection(Client):
         return close_client(c, reason, error, sqlstate)
 
     cdef bint acquire(self) except -1:
-        cdef Client c = self
-        return acquire_server(c)
+        return acquire_server(self)

@@ -15,11 +15,11 @@ from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
-from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Reactor
 from pgferry.engine.io.sys cimport be32
 from pgferry.engine.io.turn_share cimport end_turn, turn_over
 from pgferry.engine.server.errors cimport on_error
+from pgferry.engine.server.shapes cimport compare_shape
 from pgferry.engine.session.answers cimport advance, advance_later, settle
 from pgferry.engine.session.catalog cimport end_defining
 from pgferry.engine.session.command_tags cimport look_at_tag
@@ -52,11 +52,8 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     """Consume what can be consumed of p[:n]; returns how many bytes."""
     cdef Reactor loop = s.loop
     cdef Client c = s.client
-    cdef Entry *front
-    cdef size_t pos = 0, k, total
-    cdef uint32_t length
-    cdef char kind
-    cdef int verdict
+    cdef size_t pos = 0, k
+    cdef ssize_t used
     cdef bint held = c is not None and is_held(c)
     cdef int messages = 0
     loop.out.begin(c)
@@ -76,80 +73,106 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if turn_over(s, &messages):
             end_turn(s)
             break
-        kind = p[pos]
-        length = be32(p + pos + 1)
-        if length < 4 or length > 0x7FFFFFFF:
-            return lost(s, n, "bad packet header")
-        total = <size_t>length + 1
-        k = min(total, n - pos)
-        front = s.plan.front()
-        if kind == b"D" or kind == b"d":
-            if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
-                return lost(s, n, "data that nothing asked for")
-            s.relay.passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
-            if not s.relay.passing_on and s.probe.rows is not None and (
-                    front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
-                        s, front, total):
-                if k < total:
-                    s.need = total
-                    break
-                s.probe.rows_size += total + ROW_ITSELF
-                keep_row(s, p + pos + 5, total - 5)
-                pos += total
-                continue
-            k = data_run(p + pos, n - pos)
-            if k:
-                if s.relay.passing_on:
-                    loop.out.emit_run(p + pos, k)
-                pos += k
-                continue
-            k = n - pos
-        else:
-            if k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
-                s.need = total
-                break
-            if total > WHOLE and always_short(kind):
-                return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
-            s.relay.more = pos + total < n
-            verdict = judge(s, front, kind, p + pos, k, total)
-            if verdict < 0:
-                return n                    # the server is closed
-            if verdict == 2:
-                pos += total                # consumed, and staged already if it was to be
-                continue
-            s.relay.passing_on = verdict == 1
-        if s.relay.passing_on:
-            loop.out.emit_run(p + pos, k)
-        s.relay.passing = total - k
-        pos += k
+        used = message(s, p + pos, n - pos)
+        if used < 0:
+            return n                    # the server is closed
+        if used == 0:
+            break
+        pos += used
     if s.relay.advance_due and s.relay.passing == 0:
         s.relay.advance_due = False
         advance(s, True)
     if c is not None and s.client is c:
         c.pool.stats.sent += pos
-        c.flush()
-        if c.blocked:
-            s.pause(PAUSE_PEER)
-        if c.paused & PAUSE_STALL:
-            c.unpause(PAUSE_STALL)
-        if s.injected.base is not None and s.status and s.plan.head == s.plan.tail:
-            ask_base(s)
-        elif s.status and pos == n and s.plan.head == s.plan.tail:
-            s.relay.streak = 0
-            s.end_throttling()
-            if not held or s.status != b"I":
-                finish_turn(s, c)       # else what the client was held with comes first, on this server
-        elif n > SMALL:
-            s.relay.streak += 1
-            if s.relay.streak > PATIENCE and s.paused == 0 and not s.short_read:
-                loop.throttle(s, n >= LARGE)
-        else:
-            s.relay.streak = 0
-            s.end_throttling()
+        after_feed(s, c, n, pos == n, held)
     elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and not s.internal
             and not s.paused & PAUSE_TURN):
         return lost(s, n, "half a message that nothing asked for")
     return pos
+
+
+cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint held) except -1:
+    """Send what the client gets of n received bytes, and see whether its turn is over."""
+    c.flush()
+    if c.blocked:
+        s.pause(PAUSE_PEER)
+    if c.paused & PAUSE_STALL:
+        c.unpause(PAUSE_STALL)
+    if s.injected.base is not None and s.status and s.plan.head == s.plan.tail:
+        return ask_base(s)
+    if s.status and all_read and s.plan.head == s.plan.tail:
+        s.relay.streak = 0
+        s.end_throttling()
+        if not held or s.status != b"I":
+            return finish_turn(s, c)       # else what the client was held with comes first, on this server
+        return 0
+    if n > SMALL:
+        s.relay.streak += 1
+        if s.relay.streak > PATIENCE and s.paused == 0 and not s.short_read:
+            return s.loop.throttle(s, n >= LARGE)
+        return 0
+    s.relay.streak = 0
+    return s.end_throttling()
+
+
+cdef inline ssize_t message(Server s, const char *p, size_t n) except -2:
+    """Deal with one message of which n bytes are there, 5 at least.
+
+    Returns the bytes consumed, 0 when more must come first, -1 when the server is closed.
+    """
+    cdef char kind = p[0]
+    cdef uint32_t length = be32(p + 1)
+    cdef size_t total = <size_t>length + 1, k = min(total, n)
+    cdef Entry *front = s.plan.front()
+    cdef int verdict
+    if length < 4 or length > 0x7FFFFFFF:
+        return lost(s, -1, "bad packet header")
+    if kind == b"D" or kind == b"d":
+        return data_message(s, front, p, n, total)
+    if k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
+        s.need = total
+        return 0
+    if total > WHOLE and always_short(kind):
+        return lost(s, -1, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
+    s.relay.more = total < n
+    verdict = dispatch(s, front, kind, p, k, total)
+    if verdict < 0:
+        return -1
+    if verdict == 2:
+        return total                    # consumed, and staged already if it was to be
+    s.relay.passing_on = verdict == 1
+    return begin_message(s, p, k, total)
+
+
+cdef inline ssize_t begin_message(Server s, const char *p, size_t k, size_t total) except -2:
+    """Pass on, or drop, the k bytes of a message that are there; the others follow."""
+    if s.relay.passing_on:
+        s.loop.out.emit_run(p, k)
+    s.relay.passing = total - k
+    return k
+
+
+cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n, size_t total) except -2:
+    """A row or copy data, and as many complete ones as follow it; as message()."""
+    cdef size_t k
+    if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
+        return lost(s, -1, "data that nothing asked for")
+    s.relay.passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
+    if not s.relay.passing_on and s.probe.rows is not None and (
+            front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
+                s, front, total):
+        if n < total:
+            s.need = total
+            return 0
+        s.probe.rows_size += total + ROW_ITSELF
+        keep_row(s, p + 5, total - 5)
+        return total
+    k = data_run(p, n)
+    if k == 0:
+        return begin_message(s, p, n, total)
+    if s.relay.passing_on:
+        s.loop.out.emit_run(p, k)
+    return k
 
 
 cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
@@ -213,46 +236,14 @@ cdef inline bint is_described(Entry *front) noexcept:
     return front != NULL and front.kind == K_DESCRIBE_S and front.number != 0
 
 
-cdef int compare(Server s, Entry *front, const char *p, size_t n, size_t total) except -1:
-    """Remember what a client is told of a statement; or see whether that still holds (client_statements.verify)."""
-    cdef Statement st = s.pool.engine.table.get(front.number)
-    cdef bytes shape = None
-    if s.injected.described is not None and n == total:
-        shape = s.injected.described + columns(p[5:n] if p[0] == b"T" else b"")
-    s.injected.described = None
-    if not front.flags & F_SWALLOW:
-        if st is not None and st.shape is None:
-            st.shape = shape
-        return 0
-    s.injected.verifying = False
-    if st is not None and shape != st.shape:
-        st.changed = True
-        s.pool.db.epoch += 1        # who prepares the text anew gets another statement
-    return 0
-
-
-cdef bytes columns(bytes body):
-    """The fields of a RowDescription without the tables they are of, as PostgreSQL compares them."""
-    cdef list parts = []
-    cdef Py_ssize_t at = 2, end
-    while at < len(body):
-        end = body.find(b"\0", at) + 1
-        if end == 0:
-            return body                 # no RowDescription at all
-        parts.append(body[at:end])
-        parts.append(body[end + 6:end + 18])
-        at = end + 18
-    return b"".join(parts)
-
-
 cdef inline bint always_short(char kind) noexcept:
     # PostgreSQL's own limits (names, columns) keep these far below WHOLE.
     return (kind == b"Z" or kind == b"C" or kind == b"1" or kind == b"2" or kind == b"3" or kind == b"n"
             or kind == b"s" or kind == b"I" or kind == b"G" or kind == b"H" or kind == b"W" or kind == b"c")
 
 
-cdef ssize_t lost(Server s, size_t n, str what) except -1:
-    """The server said something that has no place here: it is closed, its client told."""
+cdef ssize_t lost(Server s, ssize_t n, str what) except -2:
+    """The server said something that has no place here: it is closed, its client told. Returns n."""
     s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
     if s.client is not None:
         s.client.flush()        # what came before is an answer all the same
@@ -260,7 +251,7 @@ cdef ssize_t lost(Server s, size_t n, str what) except -1:
     return n
 
 
-cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_t total) except? -1:
+cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, size_t total) except? -1:
     """What to do with a message: 1 forward, 0 drop, 2 dealt with, negative: the server is closed."""
     if kind == b"Z":
         return on_ready_for_query(s, front, p, total)
@@ -292,7 +283,7 @@ cdef int judge(Server s, Entry *front, char kind, const char *p, size_t n, size_
         return answered(s, front, front.kind == K_CLOSE and not front.flags & F_FAKE, kind)
     if kind == b"T" or kind == b"n":
         if is_described(front):
-            compare(s, front, p, n, total)
+            compare_shape(s, front, p, n, total)
         if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
             return answered(s, front, True, kind)
         if kind == b"T" and front.kind == K_QUERY:
@@ -390,28 +381,37 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
-        if (s.relay.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE
-                and purpose != P_INTERNAL):
-            lost(s, 0, "more than the answer to a query of pgferry's own")
-            return -2
-        failed, s.injected.error = s.injected.error, None
-        if note is not None:
-            ensured(s, note, failed is None)
-        s.own_query_done(purpose, failed)
-        return -2 if s.closed else 0
-    if c is not None:
-        c.turns_here += 1
-        s.injected.failures = None
-        s.injected.discarded = False
-        if s.injected.resetting:
-            s.injected.resetting -= 1
-        if s.status:
-            count_times(s, c, status)
-            if s.current.fence and status == b"I" and s.plan.head == s.plan.tail:
-                s.current.fence = False
-                return not hold_ready(c)
-            if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
-                return 0                    # the error of finish_turn() takes its place
+        return own_is_answered(s, purpose, note)
+    return client_is_answered(s, c, status) if c is not None else 1
+
+
+cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
+    """ReadyForQuery behind a query of pgferry's own: 0, or -2 when the server is closed."""
+    if (s.relay.more and s.plan.head == s.plan.tail and purpose != P_VARS and purpose != P_PROBE
+            and purpose != P_INTERNAL):
+        lost(s, 0, "more than the answer to a query of pgferry's own")
+        return -2
+    failed, s.injected.error = s.injected.error, None
+    if note is not None:
+        ensured(s, note, failed is None)
+    s.own_query_done(purpose, failed)
+    return -2 if s.closed else 0
+
+
+cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
+    """ReadyForQuery that the client is to get: 1, or 0 when it gets it later, or an error in its place."""
+    c.turns_here += 1
+    s.injected.failures = None
+    s.injected.discarded = False
+    if s.injected.resetting:
+        s.injected.resetting -= 1
+    if s.status:
+        count_times(s, c, status)
+        if s.current.fence and status == b"I" and s.plan.head == s.plan.tail:
+            s.current.fence = False
+            return not hold_ready(c)
+        if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
+            return 0                    # the error of finish_turn() takes its place
     return 1
 
 
