@@ -7,7 +7,8 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 FLAVOURS: dict[str, tuple[list[str], list[str], dict[str, bool]]] = {
-    "release": (["-O3", "-g1", "-fno-plt"], [], {}),
+    # The parts of a relay are called from one place each: together they are one large function.
+    "release": (["-O3", "-g1", "-fno-plt", "--param=large-function-insns=30000"], [], {}),
     "debug": (["-O0", "-g3"], [], {}),
     # -fno-wrapv: CPython compiles with -fwrapv, which would hide signed overflow from UBSan.
     "asan": (

@@ -31,12 +31,10 @@ cdef class Output:
         self.stage_len = self.run_len = 0
         return 0
 
-    cdef inline int end(self) except -1:
+    cdef inline int end(self) noexcept:
         """The feed is over: what nobody has delivered is dropped with it."""
         self.stage_len = self.run_len = 0
         self.owner = NULL
-        if self.stage_cap > LARGE:
-            self.shrink()
         return 0
 
     cdef inline int settle(self) except -1:
@@ -64,4 +62,4 @@ cdef class Output:
 
 
 cdef enum:
-    LARGE = 1024 * 1024     # bytes; a stage that has become larger is given back after the feed
+    LARGE_STAGE = 1024 * 1024   # bytes; a stage that has become larger is given back when it is sent

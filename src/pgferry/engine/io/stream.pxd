@@ -3,7 +3,6 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from pgferry.engine.io.buffer cimport InBuffer, Memory, OutBuffer
 from pgferry.engine.io.output cimport Output
-from pgferry.engine.io.sys cimport iovec
 from pgferry.engine.io.tls cimport Channel, Tls
 
 
@@ -90,9 +89,7 @@ cdef class Stream:
     cdef int end_throttling(self) except -1
     cdef int put(self, const char *data, size_t n) except -1
     cdef int put_raw(self, const char *data, size_t n) except -1
-    cdef int flush(self) except -1
     cdef int unload(self, bint own) except -1
-    cdef ssize_t send_pieces(self, iovec *iov, int count) except -2
     cdef int consume(self, char *data, size_t n) except -1
     cdef char *space(self, size_t *room) except NULL
     cdef int taken(self, size_t n) except -1
@@ -115,6 +112,17 @@ cdef class Stream:
     cdef inline size_t unsent(self) noexcept:
         """Bytes that the kernel has not taken yet."""
         return self.unsent_bytes.tail - self.unsent_bytes.head
+
+    cdef inline int flush(self) except -1:
+        """Send the unsent bytes, and behind them what the present feed has collected for this stream.
+
+        What the kernel refuses is kept. A peer that is gone makes the stream `broken` and runs it again in this turn;
+        that raises nothing. Raises MemoryError.
+        """
+        cdef bint own = self.loop.out.owner == <void *>self and not self.loop.out.is_empty()
+        if own or (self.unsent() and not self.blocked):
+            return self.unload(own)
+        return 0
 
 
 cdef class Service(Stream):

@@ -23,7 +23,7 @@ from libc.stdlib cimport free
 from libc.string cimport memcpy
 
 from pgferry.engine.io.buffer cimport Memory, enlarge, free_in, free_out, hold, keep_unsent, sent
-from pgferry.engine.io.output cimport Output
+from pgferry.engine.io.output cimport LARGE_STAGE, Output
 from pgferry.engine.io.sys cimport (
     EPOLLERR, EPOLLET, EPOLLHUP, EPOLLIN, EPOLLOUT, EPOLLRDHUP, EPOLL_CTL_ADD, EPOLL_CTL_MOD, MSG_DONTWAIT,
     MSG_NOSIGNAL, close, epoll_ctl, epoll_event, iovec, msghdr, recv, send, sendmsg,
@@ -88,6 +88,30 @@ cdef class Reactor:
         if not s.closed and not isinstance(s, Service):
             s.detach()
         return 0
+
+
+cdef inline ssize_t send_pieces(Stream s, iovec *iov, int count) except -2:
+    """One system call for these pieces, 1 at least: bytes sent, or -1 with errno set."""
+    cdef msghdr msg
+    cdef ssize_t n
+    cdef int at
+    if s.fd < 0:
+        pieces = [(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]
+        return s.loop.sink(s, b"".join(pieces))
+    while True:
+        if count == 1:
+            n = send(s.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
+        else:
+            msg.msg_name = NULL
+            msg.msg_namelen = 0
+            msg.msg_control = NULL
+            msg.msg_controllen = 0
+            msg.msg_flags = 0
+            msg.msg_iov = iov
+            msg.msg_iovlen = count
+            n = sendmsg(s.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
+        if n >= 0 or errno != EINTR:
+            return n
 
 
 cdef class Stream:
@@ -205,19 +229,8 @@ cdef class Stream:
             return 0
         return keep_unsent(&self.unsent_bytes, data, n, self.loop.memory)
 
-    cdef int flush(self) except -1:
-        """Send the unsent bytes, and behind them what the present feed has collected for this stream.
-
-        What the kernel refuses is kept. A peer that is gone makes the stream `broken` and runs it again in this turn;
-        that raises nothing. Raises MemoryError.
-        """
-        cdef bint own = self.loop.out.owner == <void *>self and not self.loop.out.is_empty()
-        if own or (self.unsent() and not self.blocked):
-            return self.unload(own)
-        return 0
-
     cdef int unload(self, bint own) except -1:
-        """The same; `own`: there is something collected for it."""
+        """flush(), where there is something to send; `own`: something is collected for it."""
         cdef Output out = self.loop.out
         cdef iovec iov[3]
         cdef int count = 0
@@ -256,7 +269,7 @@ cdef class Stream:
             iov[count].iov_base = <void *>run
             iov[count].iov_len = run_len
             count += 1
-        n = self.send_pieces(iov, count)
+        n = send_pieces(self, iov, count)
         if n < 0:
             if errno != EAGAIN:
                 self.broken = True
@@ -272,33 +285,12 @@ cdef class Stream:
         n -= left
         if <size_t>n < run_len:
             keep_unsent(&self.unsent_bytes, run + n, run_len - n, self.loop.memory)
+        if own and out.stage_cap > LARGE_STAGE:
+            out.shrink()
         if self.unsent():
             self.blocked = True
             self.watch(EPOLLIN | EPOLLOUT)
         return 0
-
-    cdef ssize_t send_pieces(self, iovec *iov, int count) except -2:
-        """One system call for these pieces, 1 at least: bytes sent, or -1 with errno set."""
-        cdef msghdr msg
-        cdef ssize_t n
-        cdef int at
-        if self.fd < 0:
-            pieces = [(<char *>iov[at].iov_base)[:iov[at].iov_len] for at in range(count)]
-            return self.loop.sink(self, b"".join(pieces))
-        msg.msg_name = NULL
-        msg.msg_namelen = 0
-        msg.msg_control = NULL
-        msg.msg_controllen = 0
-        msg.msg_flags = 0
-        msg.msg_iov = iov
-        msg.msg_iovlen = count
-        while True:
-            if count == 1:
-                n = send(self.fd, iov[0].iov_base, iov[0].iov_len, MSG_NOSIGNAL | MSG_DONTWAIT)
-            else:
-                n = sendmsg(self.fd, &msg, MSG_NOSIGNAL | MSG_DONTWAIT)
-            if n >= 0 or errno != EINTR:
-                return n
 
     cdef int consume(self, char *data, size_t n) except -1:
         """Give bytes to feed() and keep the rest. `data` is the loop's buffer or self.held."""

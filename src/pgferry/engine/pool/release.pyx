@@ -10,9 +10,9 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport CANNOT_ASK, LISTEN
 from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, P_ANNOUNCE, P_BARRIER, P_BASE, P_CHECK, P_CONNECT, P_ENSURE,
-    P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, STATE_IGNORE, SV_BEING_CANCELED,
-    SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS, Client, Engine, Job, Pool, Server,
+    CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, POOL_CLIENTS, P_ANNOUNCE, P_BARRIER, P_BASE, P_CHECK, P_CONNECT,
+    P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, STATE_IGNORE,
+    SV_BEING_CANCELED, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS, Client, Engine, Job, Pool, Server,
 )
 from pgferry.engine.core.session_state cimport taken_off
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL
@@ -177,7 +177,7 @@ cdef int offer_server(Server s) except -1:
         return pool.endpoint.being_canceled.append(s)
     s.state = SV_IDLE
     s.priority = True
-    if pool.take_idle(s):
+    if pool.kind != POOL_CLIENTS and pool.take_idle(s):
         return 0
     if pool.settings.session_state != STATE_IGNORE and pool.settings.mode != MODE_SESSION:
         keep_up(pool.db, pool.engine)

@@ -15,7 +15,7 @@ from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
-from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT, Reactor
+from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_TURN, PAUSE_WAIT
 from pgferry.engine.io.sys cimport be32
 from pgferry.engine.io.turn_share cimport end_turn, turn_over
 from pgferry.engine.server.errors cimport on_error
@@ -50,38 +50,52 @@ cdef enum:
 
 cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     """Consume what can be consumed of p[:n]; returns how many bytes."""
-    cdef Reactor loop = s.loop
     cdef Client c = s.client
-    cdef size_t pos = 0, k
+    cdef Entry *front
+    cdef size_t pos = 0, k, total
     cdef ssize_t used
+    cdef uint32_t length
+    cdef char kind
+    cdef int verdict, messages = 0
     cdef bint held = c is not None and is_held(c)
-    cdef int messages = 0
-    loop.out.begin(c)
+    s.loop.out.begin(c)
     while pos < n:
-        if s.relay.advance_due and s.relay.passing == 0:
-            s.relay.advance_due = False
-            advance(s, True)
+        advance_if_due(s)
         if s.relay.passing:
-            k = min(s.relay.passing, n - pos)
-            if s.relay.passing_on:
-                loop.out.emit_run(p + pos, k)
-            s.relay.passing -= k
-            pos += k
+            pos += go_on(s, p + pos, n - pos)
             continue
         if n - pos < 5:
             break
         if turn_over(s, &messages):
             end_turn(s)
             break
-        used = message(s, p + pos, n - pos)
-        if used < 0:
-            return n                    # the server is closed
-        if used == 0:
+        kind = p[pos]
+        length = be32(p + pos + 1)
+        if length < 4 or length > 0x7FFFFFFF:
+            return lost(s, n, "bad packet header")
+        total = <size_t>length + 1
+        k = min(total, n - pos)
+        front = s.plan.front()
+        if kind == b"D" or kind == b"d":
+            used = data_message(s, front, p + pos, n - pos, total)
+        elif k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
+            s.need = total
+            break
+        elif total > WHOLE and always_short(kind):
+            return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
+        else:
+            s.relay.more = pos + total < n
+            verdict = dispatch(s, front, kind, p + pos, k, total)
+            if verdict < 0:
+                return n                    # the server is closed
+            # 2: consumed, and staged already if it was to be
+            used = total if verdict == 2 else begin_message(s, verdict == 1, p + pos, k, total)
+        if used <= 0:
             break
         pos += used
-    if s.relay.advance_due and s.relay.passing == 0:
-        s.relay.advance_due = False
-        advance(s, True)
+    advance_if_due(s)
+    if s.closed:
+        return n
     if c is not None and s.client is c:
         c.pool.stats.sent += pos
         after_feed(s, c, n, pos == n, held)
@@ -89,6 +103,58 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
             and not s.paused & PAUSE_TURN):
         return lost(s, n, "half a message that nothing asked for")
     return pos
+
+
+cdef inline int advance_if_due(Server s) except -1:
+    """Give the answers of pgferry's own that are due, unless the server's message is passing."""
+    if s.relay.advance_due and s.relay.passing == 0:
+        s.relay.advance_due = False
+        advance(s, True)
+    return 0
+
+
+cdef inline size_t go_on(Server s, const char *p, size_t n) except? 0:
+    """More of the message that is passing: pass it on, or drop it."""
+    cdef size_t k = min(s.relay.passing, n)
+    if s.relay.passing_on:
+        s.loop.out.emit_run(p, k)
+    s.relay.passing -= k
+    return k
+
+
+cdef inline ssize_t begin_message(Server s, bint passing_on, const char *p, size_t k, size_t total) except -2:
+    """Pass on, or drop, the k bytes of a message that are there; the others follow."""
+    s.relay.passing_on = passing_on
+    if passing_on:
+        s.loop.out.emit_run(p, k)
+    s.relay.passing = total - k
+    return k
+
+
+cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n, size_t total) except -2:
+    """A row or copy data, and as many complete ones as follow it. Returns the bytes consumed, 0 when more must come
+    first, -1 when the server is closed.
+    """
+    cdef size_t k
+    cdef bint passing_on
+    if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
+        return lost(s, -1, "data that nothing asked for")
+    passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
+    if not passing_on and s.probe.rows is not None and (
+            front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
+                s, front, total):
+        if n < total:
+            s.need = total
+            return 0
+        s.probe.rows_size += total + ROW_ITSELF
+        keep_row(s, p + 5, total - 5)
+        return total
+    k = data_run(p, n)
+    if k == 0:
+        return begin_message(s, passing_on, p, n, total)
+    if passing_on:
+        s.loop.out.emit_run(p, k)
+    return k
 
 
 cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint held) except -1:
@@ -113,66 +179,6 @@ cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint hel
         return 0
     s.relay.streak = 0
     return s.end_throttling()
-
-
-cdef inline ssize_t message(Server s, const char *p, size_t n) except -2:
-    """Deal with one message of which n bytes are there, 5 at least.
-
-    Returns the bytes consumed, 0 when more must come first, -1 when the server is closed.
-    """
-    cdef char kind = p[0]
-    cdef uint32_t length = be32(p + 1)
-    cdef size_t total = <size_t>length + 1, k = min(total, n)
-    cdef Entry *front = s.plan.front()
-    cdef int verdict
-    if length < 4 or length > 0x7FFFFFFF:
-        return lost(s, -1, "bad packet header")
-    if kind == b"D" or kind == b"d":
-        return data_message(s, front, p, n, total)
-    if k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
-        s.need = total
-        return 0
-    if total > WHOLE and always_short(kind):
-        return lost(s, -1, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
-    s.relay.more = total < n
-    verdict = dispatch(s, front, kind, p, k, total)
-    if verdict < 0:
-        return -1
-    if verdict == 2:
-        return total                    # consumed, and staged already if it was to be
-    s.relay.passing_on = verdict == 1
-    return begin_message(s, p, k, total)
-
-
-cdef inline ssize_t begin_message(Server s, const char *p, size_t k, size_t total) except -2:
-    """Pass on, or drop, the k bytes of a message that are there; the others follow."""
-    if s.relay.passing_on:
-        s.loop.out.emit_run(p, k)
-    s.relay.passing = total - k
-    return k
-
-
-cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n, size_t total) except -2:
-    """A row or copy data, and as many complete ones as follow it; as message()."""
-    cdef size_t k
-    if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
-        return lost(s, -1, "data that nothing asked for")
-    s.relay.passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
-    if not s.relay.passing_on and s.probe.rows is not None and (
-            front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
-                s, front, total):
-        if n < total:
-            s.need = total
-            return 0
-        s.probe.rows_size += total + ROW_ITSELF
-        keep_row(s, p + 5, total - 5)
-        return total
-    k = data_run(p, n)
-    if k == 0:
-        return begin_message(s, p, n, total)
-    if s.relay.passing_on:
-        s.loop.out.emit_run(p, k)
-    return k
 
 
 cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
