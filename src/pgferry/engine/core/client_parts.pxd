@@ -89,3 +89,8 @@ cdef class Subscription:
     cdef size_t held_size            # bytes of the messages in it, at least
     cdef int early                   # those of them that are EARLY
     cdef bint fence_passed           # ReadyForQuery is due once the inbox is settled (listening)
+
+
+# What clients have that have not had a server yet, and those that have never listened: nothing is ever put into these.
+cdef ClientStatements NO_STATEMENTS
+cdef Subscription NO_SUBSCRIPTION

@@ -15,3 +15,7 @@ cdef class SessionTracker:
 
 cdef class Subscription:
     """LISTENs under way, and notifications that wait."""
+
+
+NO_STATEMENTS = ClientStatements()
+NO_SUBSCRIPTION = Subscription()

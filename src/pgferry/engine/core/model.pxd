@@ -307,6 +307,7 @@ cdef class Client(Stream):
 
     cdef Statement statement(self, const char *name, size_t n)
     cdef bint may_read_sequences(self) noexcept
+    cdef Subscription own_subscription(self)
     cdef int close(self, str reason, str error=*, str sqlstate=*) except -1         # above: with a FATAL `error`
     cdef bint acquire(self) except -1                               # above: a server now, or it waits
 

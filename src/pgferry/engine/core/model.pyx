@@ -7,6 +7,7 @@ server belongs to a pool and may be linked to a client.
 import os
 import traceback
 
+from pgferry.engine.core.client_parts cimport NO_STATEMENTS, NO_SUBSCRIPTION
 from pgferry.engine.core.effects cimport ASKABLE
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY, Plan
 from pgferry.engine.core.session_state cimport StateTable
@@ -333,9 +334,9 @@ cdef class Client(Stream):
 
     def __init__(self, Reactor loop, Engine engine):
         self.peer = ClientPeer()
-        self.names = ClientStatements()
+        self.names = NO_STATEMENTS
         self.tracker = SessionTracker()
-        self.subscription = Subscription()
+        self.subscription = NO_SUBSCRIPTION
         self.engine = engine
         self.id = engine.new_id()
         self.state = CL_LOGIN
@@ -378,6 +379,12 @@ cdef class Client(Stream):
             self.names.last_name = key
             self.names.last_statement = st
         return st
+
+    cdef Subscription own_subscription(self):
+        """Its subscription, to be changed."""
+        if self.subscription is NO_SUBSCRIPTION:
+            self.subscription = Subscription()
+        return self.subscription
 
     cdef bint may_read_sequences(self) noexcept:
         """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""

@@ -8,6 +8,7 @@ told in data stays where it is until it is over: TLS, LISTEN, pins, session mode
 
 from libc.stdint cimport uint64_t
 
+from pgferry.engine.core.client_parts cimport ClientStatements
 from pgferry.engine.core.model cimport (
     CL_GONE, CL_IDLE, MODE_SESSION, POOL_CLIENTS, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
 )
@@ -212,6 +213,7 @@ cdef int describe_here(Client c, about) except -1:
     c.tracker.start = engine.states.intern(about["start"], frozenset())
     c.tracker.sql = engine.table.described_sql(about["sql"])
     c.tracker.vars_unchecked, c.tracker.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
+    c.names = ClientStatements()
     c.names.unnamed = about["unnamed"]
     if about["unnamed_settings"] is not None:
         c.names.unnamed_settings = engine.table.described(about["unnamed_settings"])

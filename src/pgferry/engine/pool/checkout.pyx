@@ -1,5 +1,6 @@
 """Which server a client gets: an idle one of its pool now, or the first that comes free."""
 
+from pgferry.engine.core.client_parts cimport NO_STATEMENTS, ClientStatements
 from pgferry.engine.core.model cimport (
     CL_ACTIVE, CL_WAITING, MODE_SESSION, STATE_IGNORE, SV_ACTIVE, WAIT_FOR_SERVERS, Client, Engine, Pool, Server,
 )
@@ -110,6 +111,8 @@ cdef int link(Client c, Server s) except -1:
         due = scrub_due(c, s, overdue)
     s.since = now
     c.turns_here = 0
+    if c.names is NO_STATEMENTS:
+        c.names = ClientStatements()
     c.names.portals = None
     c.former_server = c.last_server
     c.last_server = s.id

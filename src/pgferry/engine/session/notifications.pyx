@@ -75,6 +75,7 @@ cdef bint may_listen(Client c, tuple names) except -1:
     cdef list channels = hub.channels_of(c, names)
     cdef list missing
     cdef bint new
+    cdef Subscription sub
     if channels is None:
         hub.wait(c)
         return False
@@ -85,8 +86,9 @@ cdef bint may_listen(Client c, tuple names) except -1:
     new = not (c.tracker.kept.channels | (c.subscription.awaited or frozenset())).issuperset(channels)
     if not missing and (not new or 0 < hub.due.get(c, 0) <= hub.answered):
         hub.due.pop(c, None)
-        c.subscription.awaited = (c.subscription.awaited or set()) | set(channels)
-        c.subscription.sent_listens = (c.subscription.sent_listens or set()) | set(channels)
+        sub = c.own_subscription()
+        sub.awaited = (sub.awaited or set()) | set(channels)
+        sub.sent_listens = (sub.sent_listens or set()) | set(channels)
         return True
     hub.wait(c)
     if new and c not in hub.due:
@@ -210,7 +212,7 @@ cdef int send(Client c, Notification item, int how) except -1:
     if c.state >= CL_CLOSING:
         return 0
     if c.subscription.inbox is None:
-        c.subscription.inbox = []
+        c.own_subscription().inbox = []
         c.subscription.held_size = 0
     c.subscription.inbox.append((item, how))
     c.subscription.early += how == EARLY
@@ -288,7 +290,7 @@ cdef int release(Client c) except -1:
     """
     if c.state >= CL_CLOSING:
         return 0
-    c.subscription.fence_passed = True
+    c.own_subscription().fence_passed = True
     if c.server is not None and c.server.probe.asked & <uint32_t>LISTEN:
         return 0
     return flush_inbox(c)

@@ -164,7 +164,8 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
     s.probe.any_name = s.probe.any_name or s.probe.asked_any
     s.probe.rows = None
     s.probe.asked = 0
-    c.subscription.sent_listens = (c.subscription.sent_listens or set()) | (c.subscription.asked_listens or set())
+    if c.subscription.asked_listens:
+        c.subscription.sent_listens = (c.subscription.sent_listens or set()) | c.subscription.asked_listens
     for name, found in (c.tracker.asked_preparing or {}).items():
         c.tracker.preparing = c.tracker.preparing or {}
         c.tracker.preparing[name] = c.tracker.preparing.get(name, set()) | found
