@@ -7,8 +7,9 @@ from typing import NamedTuple
 import postgast
 from postgast.pg_query_pb2 import ScanToken, Token
 
-from pgferry.engine.core.lexer import BITS, CHAR, IDENT, NUMBER, PARAM, QUOTED, UNICODE, UNICODE_NAME, outline
+from pgferry.engine.core.lexer import BITS, CHAR, IDENT, NUMBER, PARAM, QUOTED, UNICODE, UNICODE_NAME
 from pgferry.engine.core.lexer import cut as cut_tokens
+from pgferry.engine.core.outline import outline
 from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import lex, truncate
 

@@ -25,11 +25,19 @@ ROOMS: dict[str, set[str]] = {
     "ops": {*CORE, "session", "server", "client", "pool", "services"},
 }
 LONGEST_FILE = 600
+LONGEST_FUNCTION = 60
+STILL_TOO_LONG = {"pgferry.engine.io.stream.unload"}
 MOST_FIELDS = 30
 
 COMMENT = re.compile(r"#[^\n]*")
 CYTHON_FROM = re.compile(r"^[ \t]*from[ \t]+([\w.]+)[ \t]+c?import[ \t]+(\([^)]*\)|[^\n]*)", re.MULTILINE)
 CYTHON_IMPORT = re.compile(r"^[ \t]*c?import[ \t]+([\w.]+(?:[ \t]*,[ \t]*[\w.]+)*)", re.MULTILINE)
+CYTHON_FUNCTION = re.compile(
+    # Its first line, which is no variable's or class's; then what is indented.
+    r"^(?P<indent>[ \t]*)c?p?def[ \t]+(?!class\b)(?:[^\n=(]*[ \t*])?(?P<name>\w+)\([^\n]*\n"
+    r"(?:(?P=indent)[ \t]+\S[^\n]*\n|[ \t]*\n(?=(?:[ \t]*\n)*(?P=indent)[ \t]+\S))*",
+    re.MULTILINE,
+)
 
 
 def name_of(path: Path) -> str:
@@ -156,6 +164,40 @@ def test_rooms_use_only_those_below() -> None:
 def test_files_are_not_too_long() -> None:
     files = [path for path in PACKAGE.rglob("*") if path.suffix in {".py", ".pyx", ".pxd", ".js"}]
     assert [path.name for path in files if path.read_text().count("\n") > LONGEST_FILE] == []
+
+
+def python_functions(text: str) -> Iterator[tuple[str, int]]:
+    """The functions and methods of a module, each with its number of lines."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            yield node.name, (node.end_lineno or 0) - node.lineno + 1
+
+
+def cython_functions(text: str) -> Iterator[tuple[str, int]]:
+    """The same of a compiled module, where a function is its first line and what is indented behind it."""
+    for found in CYTHON_FUNCTION.finditer(text):
+        yield found["name"], found[0].count("\n")
+
+
+def test_functions_are_not_too_long() -> None:
+    long = []
+    for module, paths in sources().items():
+        for path in paths:
+            functions = python_functions if path.suffix == ".py" else cython_functions
+            found = functions(path.read_text())
+            long += [f"{module}.{name}" for name, lines in found if lines > LONGEST_FUNCTION]
+    assert set(long) <= STILL_TOO_LONG
+
+
+def test_functions_are_found() -> None:
+    python = "class C:\n    @a\n    def f(self):\n        def g(): ...\n\n        return 1\n\n\nx = 1\n"
+    assert dict(python_functions(python)) == {"f": 4, "g": 1}
+    cython = (
+        "cdef int a(Client c,\n           int n) except -1:\n    cdef int x = b(n)\n\n    return x\n\n\n"
+        "cdef class C(Base):\n    cdef int n\n\n    cdef const char *b(self) noexcept:\n        pass\n\n"
+        "    def c(self):\n        pass\n\n\ncpdef d():\n    # a\n\n    pass\nx = d()\n"
+    )
+    assert list(cython_functions(cython)) == [("a", 5), ("b", 2), ("c", 2), ("d", 4)]
 
 
 def test_classes_have_few_fields() -> None:

@@ -7,7 +7,8 @@ cannot be read for certain counts as the worst that its words allow.
 
 from collections.abc import Callable, Mapping
 
-from pgferry.engine.core.lexer import Outline, may_mislead, outline, windows
+from pgferry.engine.core.lexer import may_mislead
+from pgferry.engine.core.outline import Outline, outline, windows
 from pgferry.engine.core.words import WordSet
 from pgferry.session.bodies import read_do
 from pgferry.session.calls import Calls

@@ -1,6 +1,6 @@
 """PostgreSQL's lexical rules: a statement's text cut into tokens, exactly as the server cuts it.
 
-The cutting is compiled (engine.lexer). The one thing a text does not tell is standard_conforming_strings: where a
+The cutting is compiled (engine.core.lexer). The one thing a text does not tell is standard_conforming_strings: where a
 backslash in front of a quote would end a string under one setting and not under the other, the tokens are marked
 `ambiguous` and the caller reads both ways.
 """
@@ -124,7 +124,7 @@ def lex(
     """Cut a text, or the part of it between two places where tokens end, into tokens.
 
     `standard` is the setting standard_conforming_strings; `windows` are ranges of the numbers of the tokens that are
-    wanted (see engine.lexer.cut).
+    wanted (see engine.core.lexer.cut).
     """
     start, end = span or (0, len(text))
     tokens = Tokens(text)

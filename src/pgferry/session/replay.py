@@ -1,6 +1,6 @@
 """How session state that is kept as SQL text is told from other values, and made again."""
 
-from pgferry.engine.core.lexer import outline
+from pgferry.engine.core.outline import outline
 from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import lex
 

@@ -2,7 +2,8 @@
 
 import pytest
 
-from pgferry.engine.core.lexer import may_mislead, outline, windows
+from pgferry.engine.core.lexer import may_mislead
+from pgferry.engine.core.outline import outline, windows
 from pgferry.engine.core.words import WordSet
 from pgferry.session.lexer import (
     BITS,

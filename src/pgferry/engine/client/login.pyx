@@ -221,10 +221,8 @@ cdef int take_places(Client c, Login login, Database db, User user, bint console
 
 cdef int authenticated(Client c, Login login) except -1:
     """The client is who it says. Find its pool. Raises Refused."""
-    cdef Engine engine = c.engine
-    cdef Database db = c.db
+    cdef Database db
     cdef User user
-    cdef Pool pool
     login.authenticated = True
     login.method = None
     if login.found is not None:
@@ -233,6 +231,20 @@ cdef int authenticated(Client c, Login login) except -1:
         if login.rights is NO_RIGHTS:     # told to who has proved to be this user only, else it tells who is an admin
             raise Refused("not allowed")
         return open_console(c, login)
+    db = database_of(c, login)
+    keep_secrets(c, login)
+    user = user_on_servers(c)
+    if login.startup.replication:
+        c.pool = c.engine.replication_pool(db, user)
+        wait_for_welcome(c)
+        return c.pool.want_servers()
+    return enter_pool(c, login, c.engine.pool_for(db, user))
+
+
+cdef Database database_of(Client c, Login login):
+    """The database that the client asks for, which is there for it now. Raises Refused."""
+    cdef Engine engine = c.engine
+    cdef Database db = c.db
     if db is None or engine.databases.get(login.database) is not db:
         # Not known when the login began, or removed since.
         if db is not None:
@@ -251,34 +263,41 @@ cdef int authenticated(Client c, Login login) except -1:
         raise Refused("bouncer config error")
     if db.disabled:
         raise Refused(f'database "{db.name}" is disabled')
-    user = c.user
+    return db
+
+
+cdef int keep_secrets(Client c, Login login) except -1:
+    """Keep what the client's proof has given, for the login to servers."""
     if login.found is not None:
-        db.found[user.name] = (login.found[1], login.keys)
+        c.db.found[c.user.name] = (login.found[1], login.keys)
     elif login.keys is not None:
-        user.keys = login.keys
-    if db.conf.user is not None:
-        user = engine.host.user(db.conf.user)
+        c.user.keys = login.keys
+    return 0
+
+
+cdef User user_on_servers(Client c):
+    """Who the client is on servers: the user of the database's entry, or itself. Raises Refused."""
+    cdef User user
+    if c.db.conf.user is None:
         if c.user is None:
-            user.clients.take(0)
-            c.user = user
-    elif user is None:
-        raise Refused("bouncer config error")
-    if login.startup.replication:
-        pool = engine.replication_pool(db, user)
-        c.pool = pool
-        c.times.wait_start = engine.loop.now
-        c.pause(PAUSE_WAIT)
-        pool.logging_in.append(c)
-        return pool.want_servers()
-    pool = engine.pool_for(db, user)
+            raise Refused("bouncer config error")
+        return c.user
+    user = c.engine.host.user(c.db.conf.user)
+    if c.user is None:
+        user.clients.take(0)
+        c.user = user
+    return user
+
+
+cdef int enter_pool(Client c, Login login, Pool pool) except -1:
+    """Complete the login, or wait for the pool's first server. Raises Refused."""
+    cdef Engine engine = c.engine
     if login.startup.settings and pool.settings.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
     c.pool = pool
     if pool.endpoint.welcome is not None:
         return welcome(login, c)
-    c.times.wait_start = engine.loop.now
-    c.pause(PAUSE_WAIT)
-    pool.logging_in.append(c)
+    wait_for_welcome(c)
     if engine.workers > 1:
         engine.host.ask_welcome(pool)
     if (pool.endpoint.last_login_failed and pool.endpoint.last_error is not None
@@ -287,6 +306,14 @@ cdef int authenticated(Client c, Login login) except -1:
             c.close(pool.endpoint.last_error[1], pool.endpoint.last_error[1], pool.endpoint.last_error[0])
             return 0
     return pool.want_servers()
+
+
+cdef int wait_for_welcome(Client c) except -1:
+    """Hold the client until its pool knows what servers say."""
+    c.times.wait_start = c.engine.loop.now
+    c.pause(PAUSE_WAIT)
+    c.pool.logging_in.append(c)
+    return 0
 
 
 cdef int become(Client c, Login login, str name) except -1:

@@ -9,11 +9,12 @@ round trip and happens only to clients that pipeline that way.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgferry.engine.client.forward cimport broken, expect, renamed, skip, stall, wait_for
+from pgferry.engine.client.forward cimport broken, expect, renamed, stall, wait_for
+from pgferry.engine.client.using cimport aborted, ready_to_describe, use_named, use_unnamed, verify
 from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED, TEMP
-from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport (
-    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S, K_PARSE, TEXTS,
+    F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S, K_PARSE, TEXTS,
 )
 from pgferry.engine.core.statements cimport ParseSettings, Statement, StatementTable
 from pgferry.engine.io.sys cimport put32
@@ -22,63 +23,22 @@ from pgferry.engine.session.answers cimport advance
 from pgferry.engine.session.classify cimport (
     HARMLESS, is_refused, judge, judge_statement, judge_unnamed, names_end, note, note_parameters, text_length,
 )
-from pgferry.engine.session.ensure cimport (
-    bound_deallocates, bring_named, bring_sql, edited, forget_sql, made_by_sql, may_be_over,
-)
+from pgferry.engine.session.ensure cimport bound_deallocates, bring_sql, edited, forget_sql, made_by_sql, may_be_over
 from pgferry.engine.session.notifications cimport listens, may_listen, may_stop
-from pgferry.engine.session.parse_settings cimport known_settings, literals_now, settings_now, ways
+from pgferry.engine.session.parse_settings cimport literals_now, settings_now
 from pgferry.engine.session.permit cimport (
     drops_all, is_lacking, lacks_settings, may_do_anything, may_go, must_wait, note_default, ready_for,
     ready_for_anything, refused, refused_sequence,
 )
-from pgferry.engine.session.preparing cimport close_on, close_statement, is_here, make_room, prepare_on
-from pgferry.engine.session.staging cimport can_part, end_own, framed, send_refused, stage_in_batch
-from pgferry.engine.wire.messages cimport plan_changed, quote_identifier
+from pgferry.engine.session.preparing cimport close_on, is_here, make_room, prepare_on
+from pgferry.engine.session.staging cimport can_part
+from pgferry.engine.wire.messages cimport quote_identifier
 
 cdef enum:
-    UNKNOWN = 0            # no Statement has this number: a server's answer to it is "does not exist"
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
     NAME_STEP = 4096       # the two names of a Bind are looked for in steps of this many bytes,
     LONGEST_NAMES = 16384  # and no further
-
-
-cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
-    """Make the server's unnamed statement the client's own, in front of a message that uses it."""
-    cdef bytes body, message
-    cdef list there, back
-    cdef char head[6]
-    if c.names.unnamed is None:
-        # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
-        message = close_statement(b"\0")
-        s.put(<const char *>message, len(message))
-        s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
-        s.unnamed = None
-    else:
-        if c.judged:
-            ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
-        body = c.names.unnamed
-        there, back = ways(c, s, present, c.names.unnamed_settings, body)
-        for command in there:
-            stage_in_batch(s, command, 0, None)
-        head[0] = b"P"
-        put32(head + 1, <uint32_t>(5 + len(body)))
-        head[5] = 0
-        s.put(head, 6)
-        s.put(<const char *>body, len(body))
-        s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
-        for command in back:
-            stage_in_batch(s, command, 0, None)
-        if there and not s.plan.begun:
-            end_own(s, P_ENSURE)
-        s.unnamed = c.names.unnamed
-    s.status = 0
-    c.names.unnamed_here = True
-    return 0
-
-
-cdef inline bint unnamed_differs(Client c, Server s) noexcept:
-    return c.names.unnamed is None or s.unnamed is not c.names.unnamed
 
 
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -283,6 +243,46 @@ cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
             and memcmp(<const char *><bytes>c.names.unnamed, body, n) == 0)
 
 
+cdef struct BindMessage:
+    const char *p
+    size_t n            # bytes that are there, which may be of what follows it, too
+    size_t total
+    size_t have         # bytes of it that are there
+    size_t name_at      # where the statement's name begins, behind the portal's
+    size_t name_end     # the NUL behind it
+
+
+cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+    cdef BindMessage m
+    if c.session:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    c.names.deallocating = c.names.reset_due = None
+    c.names.dropping = False
+    m.p, m.n, m.total, m.have = p, n, total, min(n, total)
+    if not find_names(&m):
+        return wait_for_names(c, n, total)
+    if m.name_at == m.name_end:
+        return bind_unnamed(c, s, &m)
+    if not c.tracking:
+        return expect(c, s, K_BIND, 0, p, n, total)
+    if s.plan.unsettled():
+        return stall(c)
+    return bind_named(c, s, &m, c.statement(p + m.name_at, m.name_end - m.name_at))
+
+
+cdef inline bint find_names(BindMessage *m) noexcept:
+    """Find the ends of the portal's name and of the statement's; False: they are not there yet."""
+    cdef const char *nul = <const char *>memchr(m.p + 5, 0, m.have - 5)
+    if nul == NULL:
+        return False
+    m.name_at = nul - m.p + 1
+    nul = <const char *>memchr(m.p + m.name_at, 0, m.have - m.name_at)
+    if nul == NULL:
+        return False
+    m.name_end = nul - m.p
+    return True
+
+
 cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
     """Both names of a Bind are not there with its first n bytes: wait for more, but not for names without an end."""
     if n >= total or n >= LONGEST_NAMES:
@@ -290,87 +290,79 @@ cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
     return wait_for(c, min(total, n + NAME_STEP))
 
 
-cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef size_t have = min(n, total), portal_end, name_end
-    cdef int made
-    cdef bytes text
-    cdef const char *nul
-    cdef Statement st
-    cdef ParseSettings present = None       # where the server lacks the statement
-    if c.session:
-        return expect(c, s, K_BIND, 0, p, n, total)
-    c.names.deallocating = c.names.reset_due = None
-    c.names.dropping = False
-    nul = <const char *>memchr(p + 5, 0, have - 5)
-    if nul == NULL:
-        return wait_for_names(c, n, total)
-    portal_end = nul - p
-    nul = <const char *>memchr(nul + 1, 0, have - portal_end - 1)
-    if nul == NULL:
-        return wait_for_names(c, n, total)
-    name_end = nul - p
-    if name_end == portal_end + 1:
-        if s.replay.restoring and c.names.unnamed is not None and not c.names.unnamed_here and not may_go(
-                c, s, <const char *><bytes>c.names.unnamed, len(<bytes>c.names.unnamed)):
-            return stall(c)
-        if c.judged and have < total and lacks_names(c, judge_unnamed(c), p, name_end + 1, have, total):
-            return 0
-        if c.judged and not may_bind(c, s, judge_unnamed(c)):
-            return 0
-        if not use_unnamed(c, s):
-            return stall(c)
-        c.names.dropping = c.names.unnamed is not None and drops_all(c.names.unnamed)
-        if c.judged:
-            judged_bind(c, s, judge_unnamed(c), c.names.unnamed or b"", p + name_end + 1, have - name_end - 1)
-        return expect(c, s, K_BIND, 0, p, n, total)
-    if not c.tracking:
-        return expect(c, s, K_BIND, 0, p, n, total)
-    if s.plan.unsettled():
+cdef size_t bind_unnamed(Client c, Server s, BindMessage *m) except? 0:
+    """A Bind of the unnamed statement."""
+    cdef object verdict = None
+    if s.replay.restoring and c.names.unnamed is not None and not c.names.unnamed_here and not may_go(
+            c, s, <const char *><bytes>c.names.unnamed, len(<bytes>c.names.unnamed)):
         return stall(c)
-    st = c.statement(p + portal_end + 1, name_end - portal_end - 1)
-    if st is not None and not is_here(c, s, st):
+    if c.judged:
+        verdict = judge_unnamed(c)
+        if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
+            return 0
+    if not use_unnamed(c, s):
+        return stall(c)
+    c.names.dropping = c.names.unnamed is not None and drops_all(c.names.unnamed)
+    if c.judged:
+        judged_bind(c, s, verdict, c.names.unnamed or b"", m)
+    return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
+
+
+cdef size_t bind_named(Client c, Server s, BindMessage *m, Statement st) except? 0:
+    """A Bind of a statement with a name; None: the client has sent no Parse for it."""
+    cdef ParseSettings present = None       # where the server lacks the statement
+    cdef object verdict
+    if st is None:
+        return bind_unknown(c, s, m)
+    if not is_here(c, s, st):
         present = settings_now(c, s)
         if present is None:
             return stall(c)
         if st.shape is not None:
-            return verify(c, s, st, present, n, total)
+            return verify(c, s, st, present, m.n, m.total)
         if present is not st.settings and not can_part(s):
             return stall(c)
     c.pool.stats.bind_count += 1
     if c.judged:
-        if st is None and not s.plan.drops:
-            made = made_by_sql(c, s, p[portal_end + 1:name_end])
-            if made == 2:
-                return stall(c)
-            if made == 3:
-                return aborted(c, s, n, total)
-            if made:
-                text = b"EXECUTE " + quote_identifier(p[portal_end + 1:name_end])
-                judged_bind(c, s, judge(c, text, len(text)), text, p + name_end + 1, have - name_end - 1)
-                return expect(c, s, K_BIND, 0, p, n, total)
-        if st is not None and s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
+        if s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
-        if st is not None and have < total and lacks_names(c, judge_statement(c, st), p, name_end + 1, have, total):
+        verdict = judge_statement(c, st)
+        if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
             return 0
-        if st is not None and not may_bind(c, s, judge_statement(c, st)):
-            return 0
-        if st is None:
-            note(c, s, HARMLESS, p, 0)          # PostgreSQL will say that there is no such statement
-        else:
-            judged_bind(c, s, judge_statement(c, st), st.body, p + name_end + 1, have - name_end - 1)
-    c.names.dropping = st is not None and drops_all(st.body)
-    return use_named(c, s, st, present, K_BIND, p, n, total, portal_end + 1, name_end)
+        judged_bind(c, s, verdict, st.body, m)
+    c.names.dropping = drops_all(st.body)
+    return use_named(c, s, st, present, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
 
 
-cdef bint lacks_names(Client c, verdict, const char *p, size_t start, size_t have, size_t total) except -1:
+cdef size_t bind_unknown(Client c, Server s, BindMessage *m) except? 0:
+    """A Bind of a name that no Parse has defined: PREPARE may have done so, or nothing."""
+    cdef int made = 0
+    cdef bytes text
+    c.pool.stats.bind_count += 1
+    if c.judged and not s.plan.drops:
+        made = made_by_sql(c, s, m.p[m.name_at:m.name_end])
+    if made == 2:
+        return stall(c)
+    if made == 3:
+        return aborted(c, s, m.n, m.total)
+    if made:
+        text = b"EXECUTE " + quote_identifier(m.p[m.name_at:m.name_end])
+        judged_bind(c, s, judge(c, text, len(text)), text, m)
+        return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
+    if c.judged:
+        note(c, s, HARMLESS, m.p, 0)        # PostgreSQL will say that there is no such statement
+    return use_named(c, s, None, None, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
+
+
+cdef bint lacks_names(Client c, verdict, BindMessage *m) except -1:
     """Whether the Bind has to be waited for, because a name of a setting is among its parameters and not there yet."""
-    cdef size_t needed
-    if verdict is None or not verdict.params or have >= HELD_BIND:
+    cdef size_t start = m.name_end + 1, needed
+    if m.have == m.total or verdict is None or not verdict.params or m.have >= HELD_BIND:
         return False
-    needed = start + names_end(verdict, p + start, have - start)
-    if needed <= have or needed > HELD_BIND or "pieces" in c.engine.omit:
+    needed = start + names_end(verdict, m.p + start, m.have - start)
+    if needed <= m.have or needed > HELD_BIND or "pieces" in c.engine.omit:
         return False
-    wait_for(c, min(total, max(needed, have + 1)))
+    wait_for(c, min(m.total, max(needed, m.have + 1)))
     return True
 
 
@@ -390,11 +382,8 @@ cdef bint may_bind(Client c, Server s, verdict) except -1:
     return not verdict.listens or may_listen(c, verdict.listens)
 
 
-cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, size_t n) except -1:
-    """Note what the statement behind a Bind may do; `body`: its text, and what a Parse has behind that.
-
-    p[:n] are the message's bytes from its parameter formats on.
-    """
+cdef int judged_bind(Client c, Server s, verdict, bytes body, BindMessage *m) except -1:
+    """Note what the statement behind a Bind may do; `body`: its text, and what a Parse has behind that."""
     cdef const char *text = body
     if may_do_anything(c, verdict) and s.plan.turns == 0:
         ready_for_anything(c, s, True)
@@ -406,79 +395,10 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, const char *p, siz
     if verdict.edits:
         c.names.deallocating = bound_deallocates(c, verdict)
     if verdict.params:
-        note_parameters(c, s, verdict, body, p, n)
+        note_parameters(c, s, verdict, body, m.p + m.name_end + 1, m.have - m.name_end - 1)
     if not ready_for(c, s, verdict, True):
         refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
     return 0
-
-
-cdef bint use_unnamed(Client c, Server s) except -1:
-    """Ready the unnamed statement for the next message; False when the client must be held first."""
-    cdef ParseSettings present = None
-    if c.names.unnamed_here and not unnamed_differs(c, s):
-        return True
-    if not c.names.unnamed_here and s.plan.unnamed:
-        return False
-    if not unnamed_differs(c, s):
-        return True
-    if c.names.unnamed is not None:
-        present = settings_now(c, s)
-        if present is None:
-            return False
-    bring_unnamed(c, s, present)
-    return True
-
-
-cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, uint8_t kind, const char *p, size_t n,
-                      size_t total, size_t name_at, size_t name_end) except? 0:
-    """Pass on a message that names a statement, which is made to exist on the server first; `present`: the settings now
-    in force, if it is not there.
-    """
-    if st is None:
-        # Under its own name it could be a statement that somebody has made with PREPARE.
-        s.plan.push(kind, 0, UNKNOWN)
-        s.status = 0
-        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
-    if st.changed:
-        send_refused(c, s, True, plan_changed())
-        return skip(c, n, total)
-    if not s.prepared.touch(st.number):     # or no more, since others were brought
-        prepare_on(c, s, st, known_settings(c, s) if present is None else present)
-    s.plan.push(kind, 0, st.number)
-    s.status = 0
-    return renamed(c, p, n, total, name_at, name_end, st.wire_name)
-
-
-cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
-    """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
-    cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
-    s.put(<const char *>message, len(message))
-    s.plan.push(K_PARSE, 0, 0)
-    s.status = 0
-    s.current.noted = True
-    return skip(c, n, total)
-
-
-cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size_t n, size_t total) except? 0:
-    """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
-    until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
-    """
-    cdef bytes message
-    cdef char size[4]
-    if c.judged:
-        ready_to_describe(c, s, judge_statement(c, st))
-    if s.injected.failures is not None and st.wire_name[:-1] in s.injected.failures:
-        send_refused(c, s, True, s.injected.failures[st.wire_name[:-1]])
-        return skip(c, n, total)
-    prepare_on(c, s, st, present)
-    put32(size, <uint32_t>(5 + len(st.wire_name)))
-    message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")
-    s.put(<const char *>message, len(message))
-    s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
-    if not s.plan.begun:
-        end_own(s, P_ENSURE)
-    s.injected.verifying = s.injected.careful = True
-    return stall(c)
 
 
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -523,14 +443,6 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         if made:
             return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     return use_named(c, s, st, present, K_DESCRIBE_S, p, n, total, 6, nul - p)
-
-
-cdef int ready_to_describe(Client c, Server s, verdict) except -1:
-    """EXECUTE is described by the statement it executes."""
-    if verdict is not None and verdict.needs & NEED_PREPARED:
-        bring_sql(c, s, True)
-        bring_named(c, s, verdict)
-    return 0
 
 
 cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:

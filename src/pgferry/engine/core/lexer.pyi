@@ -1,6 +1,4 @@
-from typing import Final, final
-
-from pgferry.engine.core.words import WordSet
+from typing import Final
 
 IDENT: Final[int]
 QUOTED: Final[int]
@@ -16,19 +14,6 @@ UNICODE_NAME: Final[int]
 GAP: Final[int]
 NAME_LENGTH: Final[int]
 
-_Piece = tuple[int, int, int, int, bool, list[int]]
-
-@final
-class Outline:
-    ambiguous: bool
-    doubtful: bool
-    overflow: bool
-    bits: int
-    count: int
-    ends_transaction: bool
-    pieces: list[_Piece]
-
-def outline(text: bytes, words: WordSet, standard: bool) -> Outline: ...
 def cut(
     text: bytes,
     start: int,
@@ -41,6 +26,5 @@ def cut(
     words: list[bytes],
     names: list[bytes],
 ) -> tuple[bool, bool]: ...
-def windows(tokens: int, spots: list[int]) -> list[tuple[int, int]] | None: ...
 def truncate(name: bytes) -> bytes: ...
 def may_mislead(text: bytes) -> bool: ...
