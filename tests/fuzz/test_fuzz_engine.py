@@ -75,7 +75,7 @@ class Arena(Rig):
         """Hostile servers are gone, new ones are honest."""
         self.pick = None
         for pool in self.engine.pools():
-            pool.welcome_stale()
+            pool.forget_parameters()
         for server in list(self.backends):
             harness.end(server)
         self.pump()

@@ -20,7 +20,9 @@ def said(wire: Wire, *messages: bytes) -> list[tuple[str, object]]:
     """What is answered: rows, command tags, errors."""
     wire.send(*messages, sync())
     return [
-        (m.type, m.row if m.type == "D" else m.sqlstate or m.text) for m in wire.until() if m.type in "DCE"
+        (m.type, {"D": lambda m: m.row, "E": lambda m: m.sqlstate, "C": lambda m: m.text}[m.type](m))
+        for m in wire.until()
+        if m.type in "DCE"
     ]
 
 

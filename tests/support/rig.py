@@ -249,7 +249,7 @@ class Rig:
             both = [p for p in self.engine.pools() if p.db is pool.db]
             assert servers == sum(p.total_servers for p in both)
             assert clients == sum(len(p.clients) + len(p.waiting) + len(p.logging_in) for p in both)
-            assert pool.ordinary is None or not (
+            assert pool.main_pool is None or not (
                 len(pool.endpoint.idle) + len(pool.endpoint.used) + len(pool.endpoint.tested)
             )
 

@@ -170,7 +170,7 @@ def pool_settings(pool: Pool, config: Config) -> None:
     """The effective values of a pool (precedence user, database, global)."""
     db, user = pool.db.conf, pool.user.conf
     policy = (pool.settings.mode, pool.settings.session_state)
-    replication = pool.ordinary is not None
+    replication = pool.main_pool is not None
     pool.settings.mode = MODES["session" if replication else effective.pool_mode(config, db, user)]
     pool.settings.size = effective.pool_size(config, db, user)
     pool.settings.min_size = 0 if replication else effective.min_pool_size(config, db, user)

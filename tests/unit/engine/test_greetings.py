@@ -127,7 +127,7 @@ def test_another_server_version_is_told_at_once(make_rig: MakeRig, monkeypatch: 
     assert statuses(greeted(rig)[1])["server_version"] == "18.0"
     assert statuses(greeted(rig)[1])["server_version"] == "18.0"
     monkeypatch.setitem(PARAMETERS, "server_version", "99.1")
-    rig.pool.welcome_stale()
+    rig.pool.forget_parameters()
     assert statuses(greeted(rig)[1])["server_version"] == "99.1"
 
 

@@ -95,7 +95,7 @@ def rig() -> Iterable[Rig]:
 
 
 def replication_servers(rig: Rig) -> int:
-    return sum(pool.total_servers for pool in rig.engine.pools() if pool.ordinary is not None)
+    return sum(pool.total_servers for pool in rig.engine.pools() if pool.main_pool is not None)
 
 
 @pytest.mark.parametrize("cut", range(0, 16, 3))

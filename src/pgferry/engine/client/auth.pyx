@@ -78,7 +78,7 @@ cdef int challenge(Client c, Login login) except -1:
     if login.kind == "any":
         return login.proceed(c)
     if not known and login.kind not in OUTSIDE:
-        c.engine.say(c, "LOG", f"no such user: {login.username}")
+        c.engine.log_about(c, "LOG", f"no such user: {login.username}")
     if login.kind == "trust":
         if not known:
             raise Refused(login.failure or TRUST_FAILED)
@@ -144,7 +144,7 @@ def verified(Client c, Login login, bytes password, str why):
     if c.login is not login:
         return
     if why:
-        c.engine.say(c, "LOG", f"login refused: {login.kind}: {why}")
+        c.engine.log_about(c, "LOG", f"login refused: {login.kind}: {why}")
     else:
         login.found = (login.username, Secret(SecretKind.PLAIN, password.decode("utf-8", "surrogateescape"), None))
     decided(c, login, not why, OUTSIDE[login.kind])
@@ -238,7 +238,7 @@ cdef int scram_message(Client c, Login login, bytes body) except -1:
     if login.secret.kind is SecretKind.SCRAM:
         login.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
     message = b"\0\0\0\x0c" + answer
-    login.farewell = b"R" + struct.pack("!I", len(message) + 4) + message
+    login.final_sasl_message = b"R" + struct.pack("!I", len(message) + 4) + message
     return login.proceed(c)
 
 

@@ -30,7 +30,7 @@ cdef bint ask_canonical(Client c, Login login, dict values) except -1:
             or pool.engine.phase.shutdown):
         return False
     unknown = [(index, value) for index, value in values.items()
-               if (value != pool.endpoint.base_vars[index] and (index, value) not in pool.endpoint.canon
+               if (value != pool.endpoint.base_vars[index] and (index, value) not in pool.endpoint.canonical_values
                    and value.isascii())
                and pool.endpoint.base_vars[index] is not None
                and pool.engine.parameters.names[index] != "application_name"]
@@ -46,7 +46,7 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
     def answered(rows, error):
         login.asking -= 1
         if error is None:
-            pool.learn(index, value, unhexlify(rows[-1][0]))
+            pool.learn_canonical(index, value, unhexlify(rows[-1][0]))
         elif error.get("C", "").startswith(WRONG):
             login.wrong = error
         if login.asking == 0 and c.login is login and not login.over:

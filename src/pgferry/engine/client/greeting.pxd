@@ -3,7 +3,7 @@ from pgferry.engine.core.model cimport Client, Pool, Server
 
 
 cdef class Greeting:
-    cdef object of              # Pool.greeted when it was made
+    cdef object of              # Pool.greeting_version when it was made
     cdef tuple vars             # the client's tracked parameters
     cdef bint unchecked         # PostgreSQL has not seen some of their values yet
     cdef bytes text             # AuthenticationOk and all ParameterStatus messages

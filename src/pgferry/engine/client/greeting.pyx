@@ -26,22 +26,22 @@ cdef Greeting greet(Pool pool, dict values, Greeting known):
     cdef Engine engine = pool.engine
     cdef Greeting found
     cdef list wanted
-    if known is not None and known.of is pool.endpoint.greeted:
+    if known is not None and known.of is pool.endpoint.greeting_version:
         return known
     found = Greeting.__new__(Greeting)
-    found.of = pool.endpoint.greeted
+    found.of = pool.endpoint.greeting_version
     found.vars = pool.endpoint.base_vars
     if values:
         wanted = list(pool.endpoint.base_vars)
         for index, value in values.items():
-            canonical = pool.endpoint.canon.get((index, value))
+            canonical = pool.endpoint.canonical_values.get((index, value))
             if canonical is None:
                 canonical = value
                 if wanted[index] != value and engine.parameters.names[index] != "application_name":
                     found.unchecked = True
             wanted[index] = canonical
         found.vars = engine.same_vars(tuple(wanted))
-    found.text = AUTH_OK + pool.endpoint.welcome + tracked_status(engine, found.vars)
+    found.text = AUTH_OK + pool.endpoint.server_parameters + tracked_status(engine, found.vars)
     return found
 
 

@@ -179,7 +179,7 @@ cdef int admit(Client c, Login login) except -1:
         # An HBA rule for replication must not open the console.
         raise Refused("replication connections to the console are not possible")
     if console and c.peer.is_unix and login.username == "pgbouncer" and c.peer.peer_uid == os.geteuid():
-        engine.say(c, "LOG", "pgbouncer access from unix socket")
+        engine.log_about(c, "LOG", "pgbouncer access from unix socket")
         login.rights = "admin"
         return open_console(c, login)
     if console:
@@ -252,14 +252,14 @@ cdef Database database_of(Client c, Login login):
             c.db = None
         db = engine.databases.get(login.database) or engine.host.auto_database(login.database)
         if db is None:
-            engine.say(c, "LOG", f"login failed: db={login.database} user={login.username}")
+            engine.log_about(c, "LOG", f"login failed: db={login.database} user={login.username}")
             raise Refused(f"no such database: {login.database}")
         if not db.clients.take(db.max_clients):
             raise Refused("client connections exceeded (max_db_client_connections)")
         c.db = db
     if login.kind == "any" and db.conf.user is None:
         # Nobody has proved to be anybody: only the entry can say who they are.
-        engine.say(c, "ERROR", "auth_type=any requires forced user")
+        engine.log_about(c, "ERROR", "auth_type=any requires forced user")
         raise Refused("bouncer config error")
     if db.disabled:
         raise Refused(f'database "{db.name}" is disabled')
@@ -295,7 +295,7 @@ cdef int enter_pool(Client c, Login login, Pool pool) except -1:
     if login.startup.settings and pool.settings.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
     c.pool = pool
-    if pool.endpoint.welcome is not None:
+    if pool.endpoint.server_parameters is not None:
         return welcome(login, c)
     wait_for_welcome(c)
     if engine.workers > 1:
@@ -353,7 +353,7 @@ cdef int welcome(Login login, Client c) except -1:
     c.vars = c.tracker.start_vars = greeting.vars
     c.tracker.vars_unchecked = greeting.unchecked
     if login.server is None:
-        c.tracker.kept = c.tracker.start = start_of(pool, settings)
+        c.tracker.session_state = c.tracker.start = start_of(pool, settings)
         c.tracker.sql = pool.endpoint.start_sql if pool.settings.session_state != STATE_IGNORE else None
         c.tracker.kept_unchecked = bool(settings)
     put_rest(c, login)
@@ -391,8 +391,8 @@ cdef int put_rest(Client c, Login login) except -1:
     """What comes in front of AuthenticationOk."""
     if login.negotiate is not None:
         c.put(login.negotiate, len(login.negotiate))
-    if login.farewell is not None:
-        c.put(login.farewell, len(login.farewell))
+    if login.final_sasl_message is not None:
+        c.put(login.final_sasl_message, len(login.final_sasl_message))
     return 0
 
 

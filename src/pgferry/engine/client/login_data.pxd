@@ -30,7 +30,7 @@ cdef class Login:
     cdef int asking                 # answers of PostgreSQL due that the greeting waits for (canonical)
     cdef bint asked                 # it is not to be asked again
     cdef dict wrong                 # the error to a value of the startup packet; None: there was none
-    cdef bytes farewell             # the last SASL message, sent with AuthenticationOk
+    cdef bytes final_sasl_message             # the last SASL message, sent with AuthenticationOk
 
     cdef int proceed(self, Client c) except -1        # it is who it says (client.login). Raises Refused
 

@@ -23,5 +23,5 @@ cdef class Login:
 cdef int refuse(Client c, object error) except -1:
     """End a login that an AuthError says is wrong: the reason is for the log only, it would tell who exists."""
     if error.detail:
-        c.engine.say(c, "LOG", f"login refused: {error.detail}")
+        c.engine.log_about(c, "LOG", f"login refused: {error.detail}")
     c.close(error.message, error.message, error.sqlstate)

@@ -10,7 +10,7 @@ from pgferry.engine.client.forward cimport broken, expect, wait_for
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_DROPS, K_EXECUTE
 from pgferry.engine.session.ensure cimport note_deallocated
-from pgferry.engine.session.permit cimport bring_base
+from pgferry.engine.session.permit cimport replay_start_values
 
 cdef enum:
     MOST_PORTALS = 10000    # of such portals bound and not executed: PostgreSQL holds some 8 kB for each
@@ -45,7 +45,7 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
     if note_deallocated(c, s):
         c.loop.out.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
     c.names.dropping = False
-    bring_base(c, s, True)
+    replay_start_values(c, s, True)
     if not c.names.portals:
         c.names.portals = None
     return done

@@ -20,13 +20,15 @@ from pgferry.engine.io.sys cimport be32, put32
 from pgferry.engine.io.turn_share cimport end_turn, turn_over
 from pgferry.engine.session.announcing cimport announce
 from pgferry.engine.session.catalog cimport look_for_ddl
-from pgferry.engine.session.classify cimport HARMLESS, is_refused, judge, note, note_listens, note_message, note_unknown
-from pgferry.engine.session.ensure cimport edited, is_deallocating, is_ensuring, may_be_over, note_deallocated
+from pgferry.engine.session.classify cimport (
+    HARMLESS, classify_sql, is_refused, note, note_listens, note_message, note_unknown,
+)
+from pgferry.engine.session.ensure cimport is_deallocating, is_ensuring, may_be_over, note_deallocated, rewrite_sql
 from pgferry.engine.session.notifications cimport drop_early, listens, may_listen, may_stop
 from pgferry.engine.session.parse_settings cimport settings_now
 from pgferry.engine.session.permit cimport (
-    bring_base, is_set, lacks_settings, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for,
-    ready_for_anything, refused, refused_sequence,
+    is_set, lacks_settings, may_do_anything, may_drop, may_go, must_wait, note_default, ready_for, ready_for_anything,
+    refused, refused_sequence, replay_start_values,
 )
 from pgferry.engine.session.probe cimport ask
 from pgferry.engine.session.verdict_cache cimport awaits_verdict
@@ -114,11 +116,11 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if not is_request(kind):
         c.close("unknown pkt", "unknown pkt")
         return 0
-    if s is not None and s.probe.touched & LISTEN and listens(c) and not is_settled(c, s):
+    if s is not None and s.probe.pending_effects & LISTEN and listens(c) and not is_settled(c, s):
         return stall(c) if c.state < CL_CLOSING else 0
     if c.times.query_start == 0:
         c.times.query_start = c.times.request_time = now
-        if c.subscription.early and s is not None and not s.probe.asked and not c.subscription.chained:
+        if c.subscription.early and s is not None and not s.probe.asked_effects and not c.subscription.chained:
             drop_early(c)
         c.pool.stats.query_count += 1
         if c.times.xact_start == 0:
@@ -129,7 +131,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             c.pool.stats.xact_count += 1
     if c.engine.settings.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, p, min(n, total))
-    if kind == b"Q" and c.engine.settings.disable_pqexec and c.pool.ordinary is None:
+    if kind == b"Q" and c.engine.settings.disable_pqexec and c.pool.main_pool is None:
         c.close("PQexec disallowed", "PQexec disallowed")
         return 0
     if s is None:
@@ -139,10 +141,10 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
         c.loop.out.begin(s)
     if s.plan.size() > MOST_OPEN and not s.relay.copy_in:
         return crowded(c)
-    if c.loop.share.judged_enough and c.judged and awaits_verdict(c, kind, p, n, total):
+    if c.loop.share.classified_enough and c.tracks_state and awaits_verdict(c, kind, p, n, total):
         end_turn(c)
         return 0
-    if s.injected.careful and must_hold(s):
+    if s.injected.under_way and must_hold(s):
         return stall(c)
     if s.relay.skipping and kind != b"S":
         return skip(c, n, total)       # PostgreSQL ignores everything between an error and the next Sync
@@ -183,9 +185,9 @@ cdef size_t crowded(Client c) except? 0:
 cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t n, size_t total) except? 0:
     """A message that runs SQL, or says what the next Execute will run."""
     cdef size_t done
-    if c.judged and c.engine.workers > 1:
+    if c.tracks_state and c.engine.workers > 1:
         look_for_ddl(c.db, c.engine)
-    s.current.noted = not c.judged
+    s.current.noted = not c.tracks_state
     if kind == b"Q":
         done = on_query(c, s, p, n, total)
     elif kind == b"B":
@@ -200,7 +202,7 @@ cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t
 
 
 cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    if c.judged:
+    if c.tracks_state:
         if n < min(total, <size_t>9):
             return wait_for(c, min(total, <size_t>9))
         if s.replay.restoring:
@@ -225,16 +227,16 @@ cdef bint is_large_object_function(uint32_t oid) noexcept:
 
 cdef bint must_hold(Server s) except -1:
     """Whether what was sent before has to be answered first."""
-    if s.injected.ours is not None or s.injected.verifying or s.injected.asking or is_deallocating(s):
+    if s.injected.own_after is not None or s.injected.verifying or s.injected.asking or is_deallocating(s):
         return True
-    if s.injected.base is not None:
+    if s.injected.start_values_sql is not None:
         # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
-        return s.plan.turns != 0 or not s.injected.base
+        return s.plan.turns != 0 or not s.injected.start_values_sql
     if s.injected.shown is not None and s.injected.shown_at != s.plan.tail:
         s.injected.shown = None
     if s.injected.resetting or is_ensuring(s):
         return s.plan.turns != 0
-    s.injected.careful = s.injected.shown is not None
+    s.injected.under_way = s.injected.shown is not None
     return False
 
 
@@ -277,12 +279,12 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
     cdef uint8_t flags = 0
     cdef ssize_t done
     cdef object verdict = HARMLESS
-    if c.judged:
+    if c.tracks_state:
         if n < min(total, <size_t>READABLE):
             return wait_for(c, min(total, <size_t>READABLE))
         if s.replay.restoring and not may_go(c, s, p + 5, min(n, total) - 5):
             return stall(c)
-        verdict = judge(c, p + 5, total - 6 if total > 5 else 0) if total <= READABLE else None
+        verdict = classify_sql(c, p + 5, total - 6 if total > 5 else 0) if total <= READABLE else None
         done = kept_back(c, s, verdict, n, total)
         if done >= 0:
             return done
@@ -306,7 +308,7 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
         announce(c, s, False)
     if verdict is HARMLESS or verdict is None:
         return expect(c, s, K_QUERY, flags, p, n, total)
-    return judged_query(c, s, verdict, flags, p, total)
+    return classified_query(c, s, verdict, flags, p, total)
 
 
 cdef size_t too_long(Client c, Server s, size_t n, size_t total) except? 0:
@@ -315,14 +317,14 @@ cdef size_t too_long(Client c, Server s, size_t n, size_t total) except? 0:
     return skip(c, n, total)
 
 
-cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char *p, size_t total) except? 0:
+cdef size_t classified_query(Client c, Server s, verdict, uint8_t flags, const char *p, size_t total) except? 0:
     """Pass a Query on that touches the session or needs something of it."""
     cdef bytes text
     cdef char head[5]
     if not verdict.edits and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, p, total, total)
     else:
-        text = edited(c, s, verdict, p[5:total], False)
+        text = rewrite_sql(c, s, verdict, p[5:total], False)
         s.plan.push(K_QUERY, flags, 0)
         note_deallocated(c, s)
         s.status = 0
@@ -330,7 +332,7 @@ cdef size_t judged_query(Client c, Server s, verdict, uint8_t flags, const char 
         put32(head + 1, <uint32_t>(4 + len(text)))
         c.loop.out.emit(head, 5)
         c.loop.out.emit(<const char *>text, len(text))
-    bring_base(c, s, False)
+    replay_start_values(c, s, False)
     return total
 
 

@@ -21,9 +21,12 @@ from pgferry.engine.io.sys cimport put32
 from pgferry.engine.session.announcing cimport announce
 from pgferry.engine.session.answers cimport advance
 from pgferry.engine.session.classify cimport (
-    HARMLESS, is_refused, judge, judge_statement, judge_unnamed, names_end, note, note_parameters, text_length,
+    HARMLESS, classify_sql, classify_statement, classify_unnamed, is_refused, names_end, note, note_parameters,
+    text_length,
 )
-from pgferry.engine.session.ensure cimport bound_deallocates, bring_sql, edited, forget_sql, made_by_sql, may_be_over
+from pgferry.engine.session.ensure cimport (
+    bound_deallocates, ensure_prepared, forget_sql, made_by_sql, may_be_over, rewrite_sql,
+)
 from pgferry.engine.session.notifications cimport listens, may_listen, may_stop
 from pgferry.engine.session.parse_settings cimport literals_now, settings_now
 from pgferry.engine.session.permit cimport (
@@ -54,11 +57,11 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
     if nul == NULL:
         return broken(c, "Parse")
     name_end = nul - p
-    if c.judged:
+    if c.tracks_state:
         if s.replay.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
             return stall(c)
         if not (name_end == 5 and c.names.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
-            verdict = judge_parse(c, nul + 1, total - name_end - 1)
+            verdict = classify_parse(c, nul + 1, total - name_end - 1)
         if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict, total)
@@ -67,7 +70,7 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
             if verdict.needs & NEED_PREPARED:
                 if may_be_over(s):
                     return stall(c)
-                bring_sql(c, s, True)       # the columns of EXECUTE are looked up now
+                ensure_prepared(c, s, True)       # the columns of EXECUTE are looked up now
         if not s.plan.begun:
             ready_early(c, s, verdict)
     if name_end == 5 or not c.tracking:
@@ -123,7 +126,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     if present is None:
         return stall(c)
     st = c.statement(p + 5, name_end - 5)
-    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
     message = edited_parse(c, s, verdict, p, total, name_end)
@@ -159,10 +162,10 @@ cdef int ready_early(Client c, Server s, verdict) except -1:
     return 0
 
 
-cdef object judge_parse(Client c, const char *body, size_t n):
+cdef object classify_parse(Client c, const char *body, size_t n):
     """The Verdict of the text of a Parse; None: it has no end."""
     cdef const char *nul = <const char *>memchr(body, 0, n)
-    return judge(c, body, nul - body) if nul != NULL else None
+    return classify_sql(c, body, nul - body) if nul != NULL else None
 
 
 cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end):
@@ -178,7 +181,7 @@ cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total
         return None
     nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
     text_end = nul - p
-    text = edited(c, s, verdict, p[name_end + 1:text_end], True)
+    text = rewrite_sql(c, s, verdict, p[name_end + 1:text_end], True)
     c.names.deallocating = None           # each Bind of it says so
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
     return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
@@ -220,7 +223,8 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
     c.names.last_statement = st
     c.pool.stats.client_parse_count += 1
     if there and not s.plan.drops:
-        if s.plan.turns == 0 and s.xact != b"E" and not (s.probe.touched | s.probe.asked | c.pin.pins) & <uint32_t>TEMP:
+        if (s.plan.turns == 0 and s.xact != b"E"
+                and not (s.probe.pending_effects | s.probe.asked_effects | c.pin.pins) & <uint32_t>TEMP):
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
             return advance(s, False)
         # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
@@ -296,14 +300,14 @@ cdef size_t bind_unnamed(Client c, Server s, BindMessage *m) except? 0:
     if s.replay.restoring and c.names.unnamed is not None and not c.names.unnamed_here and not may_go(
             c, s, <const char *><bytes>c.names.unnamed, len(<bytes>c.names.unnamed)):
         return stall(c)
-    if c.judged:
-        verdict = judge_unnamed(c)
+    if c.tracks_state:
+        verdict = classify_unnamed(c)
         if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
             return 0
     if not use_unnamed(c, s):
         return stall(c)
     c.names.dropping = c.names.unnamed is not None and drops_all(c.names.unnamed)
-    if c.judged:
+    if c.tracks_state:
         judged_bind(c, s, verdict, c.names.unnamed or b"", m)
     return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
 
@@ -323,10 +327,10 @@ cdef size_t bind_named(Client c, Server s, BindMessage *m, Statement st) except?
         if present is not st.settings and not can_part(s):
             return stall(c)
     c.pool.stats.bind_count += 1
-    if c.judged:
+    if c.tracks_state:
         if s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
-        verdict = judge_statement(c, st)
+        verdict = classify_statement(c, st)
         if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
             return 0
         judged_bind(c, s, verdict, st.body, m)
@@ -339,7 +343,7 @@ cdef size_t bind_unknown(Client c, Server s, BindMessage *m) except? 0:
     cdef int made = 0
     cdef bytes text
     c.pool.stats.bind_count += 1
-    if c.judged and not s.plan.drops:
+    if c.tracks_state and not s.plan.drops:
         made = made_by_sql(c, s, m.p[m.name_at:m.name_end])
     if made == 2:
         return stall(c)
@@ -347,9 +351,9 @@ cdef size_t bind_unknown(Client c, Server s, BindMessage *m) except? 0:
         return aborted(c, s, m.n, m.total)
     if made:
         text = b"EXECUTE " + quote_identifier(m.p[m.name_at:m.name_end])
-        judged_bind(c, s, judge(c, text, len(text)), text, m)
+        judged_bind(c, s, classify_sql(c, text, len(text)), text, m)
         return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
-    if c.judged:
+    if c.tracks_state:
         note(c, s, HARMLESS, m.p, 0)        # PostgreSQL will say that there is no such statement
     return use_named(c, s, None, None, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
 
@@ -434,9 +438,9 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
             return stall(c)
         if st.shape is not None:
             return verify(c, s, st, present, n, total)
-    if c.judged and st is not None:
-        ready_to_describe(c, s, judge_statement(c, st))
-    elif c.judged:
+    if c.tracks_state and st is not None:
+        ready_to_describe(c, s, classify_statement(c, st))
+    elif c.tracks_state:
         made = made_by_sql(c, s, p[6:nul - p])
         if made == 3:
             return aborted(c, s, n, total)
@@ -477,7 +481,7 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     st = None
     if c.names.statements is not None:
         st = c.names.statements.pop(name, None)
-    made = made_by_sql(c, s, name) if c.judged and st is None else 0
+    made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
     if made:

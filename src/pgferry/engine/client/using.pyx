@@ -8,9 +8,9 @@ from pgferry.engine.core.model cimport P_ENSURE, Client, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, F_UNNAMED, K_CLOSE, K_DESCRIBE_S, K_PARSE
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport put32
-from pgferry.engine.session.classify cimport judge_statement, judge_unnamed
-from pgferry.engine.session.ensure cimport bring_named, bring_sql
-from pgferry.engine.session.parse_settings cimport known_settings, settings_now, ways
+from pgferry.engine.session.classify cimport classify_statement, classify_unnamed
+from pgferry.engine.session.ensure cimport ensure_named, ensure_prepared
+from pgferry.engine.session.parse_settings cimport known_settings, settings_now, settings_switch
 from pgferry.engine.session.preparing cimport close_statement, prepare_on
 from pgferry.engine.session.staging cimport end_own, framed, send_refused, stage_in_batch
 from pgferry.engine.wire.messages cimport plan_changed
@@ -36,11 +36,11 @@ cdef bint use_unnamed(Client c, Server s) except -1:
         present = settings_now(c, s)
         if present is None:
             return False
-    bring_unnamed(c, s, present)
+    ensure_unnamed(c, s, present)
     return True
 
 
-cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
+cdef int ensure_unnamed(Client c, Server s, ParseSettings present) except -1:
     """Make the server's unnamed statement the client's own, in front of a message that uses it."""
     cdef bytes body, message
     cdef list there, back
@@ -52,10 +52,10 @@ cdef int bring_unnamed(Client c, Server s, ParseSettings present) except -1:
         s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
         s.unnamed = None
     else:
-        if c.judged:
-            ready_to_describe(c, s, judge_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
+        if c.tracks_state:
+            ready_to_describe(c, s, classify_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
         body = c.names.unnamed
-        there, back = ways(c, s, present, c.names.unnamed_settings, body)
+        there, back = settings_switch(c, s, present, c.names.unnamed_settings, body)
         for command in there:
             stage_in_batch(s, command, 0, None)
         head[0] = b"P"
@@ -110,8 +110,8 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     """
     cdef bytes message
     cdef char size[4]
-    if c.judged:
-        ready_to_describe(c, s, judge_statement(c, st))
+    if c.tracks_state:
+        ready_to_describe(c, s, classify_statement(c, st))
     if s.injected.failures is not None and st.wire_name[:-1] in s.injected.failures:
         send_refused(c, s, True, s.injected.failures[st.wire_name[:-1]])
         return skip(c, n, total)
@@ -122,13 +122,13 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
-    s.injected.verifying = s.injected.careful = True
+    s.injected.verifying = s.injected.under_way = True
     return stall(c)
 
 
 cdef int ready_to_describe(Client c, Server s, verdict) except -1:
     """EXECUTE is described by the statement it executes."""
     if verdict is not None and verdict.needs & NEED_PREPARED:
-        bring_sql(c, s, True)
-        bring_named(c, s, verdict)
+        ensure_prepared(c, s, True)
+        ensure_named(c, s, verdict)
     return 0

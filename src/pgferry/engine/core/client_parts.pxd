@@ -54,7 +54,7 @@ cdef class SessionTracker:
     cdef ParseSettings parse_settings  # what its texts are parsed under, with parse_vars and parse_kept
     cdef tuple parse_vars
     cdef State parse_kept
-    cdef State kept                  # what its session holds, apart from tracked parameters
+    cdef State session_state                  # what its session holds, apart from tracked parameters
     cdef Restore restore             # what it needed last; None: nothing yet
     cdef State start                 # what its startup packet asked for
     cdef tuple start_vars            # tracked parameters as its session began
@@ -85,10 +85,10 @@ cdef class Subscription:
     cdef set sent_listens            # those of them whose LISTEN has been sent since the last probe
     cdef set asked_listens           # the same, of the probe under way
     cdef bint chained                # COMMIT AND CHAIN has made its LISTEN count, so that what is EARLY does
-    cdef list inbox                  # (hub.Notification, SURE, LISTENED or EARLY) as they came; None: none
+    cdef list deferred                  # (hub.Notification, SURE, LISTENED or EARLY) as they came; None: none
     cdef size_t held_size            # bytes of the messages in it, at least
     cdef int early                   # those of them that are EARLY
-    cdef bint fence_passed           # ReadyForQuery is due once the inbox is settled (listening)
+    cdef bint barrier_passed           # ReadyForQuery is due once the inbox is settled (listening)
 
 
 # What clients have that have not had a server yet, and those that have never listened: nothing is ever put into these.

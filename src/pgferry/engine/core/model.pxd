@@ -60,7 +60,7 @@ cpdef enum Purpose:
     P_CONNECT = 4     # connect_query
     P_BARRIER = 5     # an empty query that shows where the answers to a failed COPY end
     P_PROBE = 6       # what the session holds now
-    P_BASE = 7        # the client's start-up values, behind its RESET
+    P_START_VALUES = 7        # the client's start-up values, behind its RESET
     P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
@@ -145,10 +145,10 @@ cdef class Database:
     cdef public double used_at       # monotonic; for autodb_idle_timeout
     cdef public int host_turn        # for load_balance_hosts
     cdef public int address_turn     # connections begun: each begins with another address of its host
-    cdef object hub                  # session.notifications.Listener, None: nobody has listened yet
+    cdef object listener                  # session.notifications.Listener, None: nobody has listened yet
     cdef list sessions               # internal.InternalSession: pgferry's own connections
     cdef Counter listening           # workers in which clients listen
-    cdef Counter hubs                # counts listening connections that have come up, in all workers
+    cdef Counter listener_epoch                # counts listening connections that have come up, in all workers
 
     cdef int use_knowledge(self, Engine engine, object knowledge) except -1
 
@@ -163,8 +163,8 @@ cdef class Pool:
     cdef readonly object key         # in db.pools
     cdef readonly int kind           # a PoolKind
     # Replication connections (see replication)
-    cdef readonly Pool ordinary      # the pool of the same user's other clients; None: this is such a pool itself
-    cdef Pool heir                   # replication clients wait for a server of this pool to be closed
+    cdef readonly Pool main_pool      # the pool of the same user's other clients; None: this is such a pool itself
+    cdef Pool reserved_for                   # replication clients wait for a server of this pool to be closed
     # Clients
     cdef readonly StreamList clients     # logged in and not waiting
     cdef readonly StreamList waiting     # oldest first
@@ -176,7 +176,7 @@ cdef class Pool:
     cdef public double empty_since   # monotonic; for pool_idle_timeout
     cdef readonly Stats stats
     cdef readonly Times times
-    cdef public int give_back        # servers to close for the sake of other workers
+    cdef public int surrender_count        # servers to close for the sake of other workers
     cdef double over_since           # monotonic, when it had more servers than it may first; 0: it has not
     cdef Counter pins                # pinned servers of this pool over all workers
     cdef readonly dict state_counts  # (counter, reason) -> count, for SHOW STATE_COUNTERS
@@ -184,9 +184,9 @@ cdef class Pool:
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
-    cdef int greet_anew(self) except -1
+    cdef int invalidate_greetings(self) except -1
     cdef Stats counted(self)
-    cdef int learn(self, int index, bytes value, bytes canonical) except -1
+    cdef int learn_canonical(self, int index, bytes value, bytes canonical) except -1
     cdef int count(self, str counter, str reason) except -1
     cdef bint reports(self, bytes name) except -1
     cdef int hold_off(self) noexcept
@@ -198,7 +198,8 @@ cdef class Pool:
     cdef int other_demand(self) except -1                           # servers wanted beside those for waiting clients
     cdef bint take_idle(self, Server s) except -1                   # whether it has taken the free server for itself
     cdef int fail_demand(self, str error) except -1                 # tell those that nobody can serve them now
-    cdef int part(self, Client c, Server s) except -1               # the client of this server has left for good
+    # the client of this server has left for good
+    cdef int detach_for_good(self, Client c, Server s) except -1
 
 
 cdef class LastUse:
@@ -206,9 +207,9 @@ cdef class LastUse:
     cdef bint scrubbing              # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
     cdef int64_t last_client         # id of the client it served last
     cdef User last_user              # login user of that client; None: nobody since it was new, or scrubbed
-    cdef bint foreign                # sequences may remember values of another client
+    cdef bint sequence_cache_dirty                # sequences may remember values of another client
     cdef int64_t announced           # id of the client it has announced; -1: not known, 0: none yet
-    cdef int announced_epoch         # Database.hubs by then
+    cdef int announced_epoch         # Database.listener_epoch by then
 
 
 cdef class Job:
@@ -255,7 +256,8 @@ cdef class Server(Stream):
     cdef public object login             # server_login.ServerLogin, None when done
     cdef public double since             # monotonic, of the last change of state
     # Session state (see state, judge, probe)
-    cdef State kept                      # what the session holds, as far as PostgreSQL has said so; None: not known
+    # what the session holds, as far as PostgreSQL has said so; None: not known
+    cdef State session_state
     cdef dict sql                        # SQL-level prepared statements, as Client.sql; None: none
     cdef readonly uint8_t replication    # a Replication
     cdef Job job                         # None: it serves clients
@@ -294,12 +296,12 @@ cdef class Client(Stream):
     cdef readonly bint session           # keeps its server until it leaves
     cdef bint tracking                   # named statements are renamed
     cdef public str console_user         # console clients
-    cdef bint slow_told                  # the log has a line about its open transaction
+    cdef bint slow_logged                  # the log has a line about its open transaction
     cdef bytes text                      # first bytes of the statement it sent last, as far as they may be shown
     cdef bint wait_notified
     cdef bint counted                    # holds places in the ledger
     # Session state (see state, judge, probe)
-    cdef bint judged                     # statements are looked at: not in session mode, not with `ignore`
+    cdef bint tracks_state                   # statements are looked at: not in session mode, not with `ignore`
     cdef public str reason               # the statement that last touched the session
     cdef int64_t last_server             # id of the server that serves it, or served it last
     cdef int64_t former_server           # and of the one before
@@ -353,5 +355,5 @@ cdef class Engine:
     cdef Pool replication_pool(self, Database db, User user)        # above; made on first use, as the two below
     cdef CatalogReader reader_of(self, Database db)                 # above
     cdef object listener_of(self, Database db)                      # above: session.notifications.Listener
-    cdef int say(self, Stream who, str level, str text) except -1
+    cdef int log_about(self, Stream who, str level, str text) except -1
     cdef Text begin_line(self, Stream who, str level)

@@ -80,7 +80,7 @@ class Pool:
     user: User
     key: object
     kind: int
-    ordinary: Pool | None
+    main_pool: Pool | None
     clients: StreamList
     waiting: StreamList
     logging_in: StreamList
@@ -89,10 +89,10 @@ class Pool:
     empty_since: float
     stats: Stats
     times: Times
-    give_back: int
+    surrender_count: int
     def __init__(self, engine: Engine, db: Database, user: User) -> None: ...
     def servers(self) -> list[Server]: ...
-    def welcome_stale(self) -> None: ...
+    def forget_parameters(self) -> None: ...
     @property
     def total_servers(self) -> int: ...
     @property

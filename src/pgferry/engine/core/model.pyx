@@ -76,7 +76,7 @@ cdef class Database:
         self.used_at = engine.loop.now
         self.sessions = []
         self.listening = engine.ledger.counter("listening", name)
-        self.hubs = engine.ledger.counter("hubs", name)
+        self.listener_epoch = engine.ledger.counter("hubs", name)
         self.catalog.ddl = engine.ledger.counter("ddl", name)
         self.catalog.ddl_seen = self.catalog.ddl.total()
         self.catalog.definers = engine.ledger.counter("definers", name)
@@ -129,8 +129,8 @@ cdef class Pool:
         self.endpoint.internals = StreamList()
         self.cancels.waiting = []
         self.cancels.sent = []
-        self.endpoint.greeted = object()
-        self.endpoint.canon = {}
+        self.endpoint.greeting_version = object()
+        self.endpoint.canonical_values = {}
         self.endpoint.start_settings = {}
         self.stats = Stats()
         self.times = Times()
@@ -151,33 +151,33 @@ cdef class Pool:
             found.extend(group.items())
         return found
 
-    def welcome_stale(self):
+    def forget_parameters(self):
         """New clients wait for a fresh login to PostgreSQL, which may report other parameters."""
-        self.endpoint.welcome = None
-        self.endpoint.canon.clear()
-        self.greet_anew()
+        self.endpoint.server_parameters = None
+        self.endpoint.canonical_values.clear()
+        self.invalidate_greetings()
 
     cdef Stats counted(self):
         """The totals for SHOW STATS: how long a replication command takes says nothing about queries."""
-        if self.ordinary is not None:
+        if self.main_pool is not None:
             self.stats.query_time = self.stats.xact_time = 0
         return self.stats
 
-    cdef int greet_anew(self) except -1:
+    cdef int invalidate_greetings(self) except -1:
         """welcome, base_vars or canon have changed: no greeting made so far is right any more."""
-        self.endpoint.greeted = object()
+        self.endpoint.greeting_version = object()
         return 0
 
-    cdef int learn(self, int index, bytes value, bytes canonical) except -1:
+    cdef int learn_canonical(self, int index, bytes value, bytes canonical) except -1:
         """PostgreSQL reports a value that was set for a client as `canonical`."""
         cdef tuple key = (index, value)
         if len(value) + len(canonical) > SHORT:
             return 0
-        if self.endpoint.canon.get(key) != canonical:
-            if len(self.endpoint.canon) > 4096:
-                self.endpoint.canon.clear()
-            self.endpoint.canon[key] = canonical
-            self.greet_anew()
+        if self.endpoint.canonical_values.get(key) != canonical:
+            if len(self.endpoint.canonical_values) > 4096:
+                self.endpoint.canonical_values.clear()
+            self.endpoint.canonical_values[key] = canonical
+            self.invalidate_greetings()
         return 0
 
     cdef int count(self, str counter, str reason) except -1:
@@ -220,7 +220,7 @@ cdef class Pool:
     cdef int fail_demand(self, str error) except -1:
         return 0
 
-    cdef int part(self, Client c, Server s) except -1:
+    cdef int detach_for_good(self, Client c, Server s) except -1:
         raise NotImplementedError
 
     @property
@@ -290,14 +290,14 @@ cdef class Server(Stream):
         self.ends.created = self.since = loop.now
         self.ends.connect_time = realtime()
         self.vars = ()
-        self.kept = pool.engine.no_state
+        self.session_state = pool.engine.no_state
 
     cdef bint is_clean(self) noexcept:
         """The proof that it owes nothing and holds nothing of a client's unfinished work."""
         return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0
                 and self.relay.passing == 0
                 and self.unsent() == 0 and not self.broken and not self.closed and not self.relay.copy_in
-                and self.injected.base is None and self.injected.ours is None)
+                and self.injected.start_values_sql is None and self.injected.own_after is None)
 
     cdef int query(self, bytes text, int purpose) except -1:
         """Queue a Query of pgferry's own behind all that is queued; the caller (or the next message) sends it."""
@@ -343,7 +343,7 @@ cdef class Client(Stream):
         self.times.accepted = self.times.idle_since = loop.now
         self.times.connect_time = realtime()
         self.vars = ()
-        self.tracker.kept = self.tracker.start = engine.no_state
+        self.tracker.session_state = self.tracker.start = engine.no_state
         self.tracker.start_vars = ()
 
     def remote(self):
@@ -388,7 +388,7 @@ cdef class Client(Stream):
 
     cdef bint may_read_sequences(self) noexcept:
         """Whether currval or lastval are used here, or functions may have changed since the catalog was read."""
-        return self.judged and (self.db.catalog.sequences or self.db.catalog.unread)
+        return self.tracks_state and (self.db.catalog.sequences or self.db.catalog.unread)
 
     cdef int close(self, str reason, str error=None, str sqlstate="08P01") except -1:
         raise NotImplementedError
@@ -521,7 +521,7 @@ cdef class Engine:
         """Every pool, by database and user."""
         return [pool for db in self.databases.values() for pool in db.pools.values()]
 
-    cdef int say(self, Stream who, str level, str text) except -1:
+    cdef int log_about(self, Stream who, str level, str text) except -1:
         """Log a line about a connection, with its prefix (COMPAT 2.11)."""
         if self.log.wants(level):
             self.begin_line(who, level).put(text)
@@ -531,7 +531,7 @@ cdef class Engine:
     cdef Text begin_line(self, Stream who, str level):
         """Begin such a line of a level that is wanted; Log.end() ends it."""
         cdef Text line = self.log.begin(level)
-        put_label(line, who)
+        put_log_prefix(line, who)
         line.raw(b" ", 1)
         return line
 
@@ -539,11 +539,11 @@ cdef class Engine:
 cpdef str label(Stream who):
     """`C-0x..: db/user@host:port`: how log lines name a connection."""
     cdef Text text = Text()
-    put_label(text, who)
+    put_log_prefix(text, who)
     return text.data[:text.size].decode("utf-8", "surrogateescape")
 
 
-cdef int put_label(Text line, Stream who) except -1:
+cdef int put_log_prefix(Text line, Stream who) except -1:
     if isinstance(who, Client):
         return put_client(line, <Client>who)
     return put_server(line, <Server>who)

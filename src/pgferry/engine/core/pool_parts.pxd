@@ -32,13 +32,13 @@ cdef class Endpoint:
     cdef readonly StreamList active
     cdef readonly StreamList being_canceled
     cdef readonly StreamList internals  # of pgferry's own, not counted in pool_size (see internal)
-    cdef readonly bytes welcome      # untracked ParameterStatus messages; None until a server has logged in
+    cdef readonly bytes server_parameters  # untracked ParameterStatus messages; None until a server has logged in
     cdef public tuple base_vars      # tracked parameters as the server reports them at login, connect_query included
     cdef public tuple reset_vars     # the same without connect_query: what RESET leads to
     cdef public dict start_settings  # what connect_query has left, see session_start
     cdef public dict start_sql       # and its prepared statements, as Client.sql; None: none
-    cdef object greeted              # another object whenever a client would be greeted differently
-    cdef readonly dict canon         # (index, value as a client gave it) -> value as the server reports it
+    cdef object greeting_version              # another object whenever a client would be greeted differently
+    cdef readonly dict canonical_values         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint last_connect_failed
     cdef public bint last_login_failed
     cdef public object last_error    # (sqlstate, text) of the last failed login, or None

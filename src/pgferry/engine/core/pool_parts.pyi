@@ -33,9 +33,9 @@ class Endpoint:
     last_login_failed: bool
     last_error: Any
     retry_at: float
-    welcome: bytes | None
+    server_parameters: bytes | None
     base_vars: tuple[Any, ...]
-    canon: dict[Any, Any]
+    canonical_values: dict[Any, Any]
 
 class PoolCancels:
     waiting: list[Any]

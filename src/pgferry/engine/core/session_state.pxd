@@ -10,8 +10,8 @@ cdef class State:
     cdef bytes authorization
     cdef State rest                  # without what must not stay on a server that waits; None: there is none of that
     cdef int64_t shape               # a number that stands for names and channels
-    cdef dict ways                   # origin() -> the SQL that leads here
-    cdef size_t ways_size            # bytes of these texts
+    cdef dict transitions              # transition_key() -> the SQL that leads here
+    cdef size_t transitions_size            # bytes of these texts
     cdef readonly size_t size        # bytes of names, values and channels
     cdef object __weakref__          # StateTable holds nothing alive
 
@@ -31,8 +31,9 @@ cdef class Restore:
     cdef uint64_t mask          # which of them the server has otherwise (bit: index),
     cdef bint exact             # and whether all others are equal
     cdef tuple base             # the tracked parameters that RESET leads to
-    cdef State kept             # the client's state; None: the server has it
-    cdef int64_t origin         # what the way there depends on, see state.origin(); 0: there is none to go
+    cdef State session_state             # the client's state; None: the server has it
+    # what the way there depends on, see state.transition_key(); 0: there is none to go
+    cdef int64_t transition_key
     cdef bint stateful          # the Query goes that way
     cdef bint in_block          # if it fails, nothing is carried out that was sent behind it
     cdef bint recoded           # parameters are among them whose bytes depend on client_encoding
@@ -43,9 +44,9 @@ cdef class Restore:
 
 
 cdef bytes assignment(bytes name, bytes value)
-cdef bytes way(State old, State new, set omit)
-cdef bytes way_anew(State old, State new, set omit)
-cdef int64_t origin(State old, State new) except 0
+cdef bytes transition_sql(State old, State new, set omit)
+cdef bytes transition_from_unknown(State old, State new, set omit)
+cdef int64_t transition_key(State old, State new) except 0
 cdef bytes in_transaction(bytes sql)
 cdef size_t size_of(dict settings, frozenset channels) except? 0
 cdef bint is_uncertain(State new)

@@ -71,7 +71,7 @@ cdef class StateTable:
             found.role = settings.get(ROLE)
             found.authorization = settings.get(AUTHORIZATION)
             found.shape = shape_of(found.names, channels)
-            found.ways = {}
+            found.transitions = {}
             found.size = size_of(settings, channels)
             found.rest = self.without_limits(found)
             self.states[key] = found        # for as long as a session, or what is restored for one, has it
@@ -157,8 +157,8 @@ cdef bytes reset(bytes name):
     return b"SELECT " + call(name, None) + b";"
 
 
-cdef int64_t origin(State old, State new) except 0:
-    """What way() depends on: the names in `old`, not their values, and whether the role changes. Never 0."""
+cdef int64_t transition_key(State old, State new) except 0:
+    """What transition_sql() depends on: the names in `old`, not their values, and whether the role changes. Never 0."""
     cdef State known = NOTHING if old is None else old
     return -known.shape if changes_person(known, new) else known.shape
 
@@ -167,31 +167,31 @@ cdef bint changes_person(State old, State new) noexcept:
     return not (same(old.role, new.role) and same(old.authorization, new.authorization))
 
 
-cdef bytes way(State old, State new, set omit):
+cdef bytes transition_sql(State old, State new, set omit):
     """The SQL that leads from `old` to `new`, b"" for none. old None: unknown, everything is set.
 
-    Few ways have to be remembered, even where every client has values of its own: see origin().
+    Few ways have to be remembered, even where every client has values of its own: see transition_key().
     """
-    cdef object key = origin(old, new)
-    cdef bytes found = new.ways.get(key)
+    cdef object key = transition_key(old, new)
+    cdef bytes found = new.transitions.get(key)
     if found is None:
         if old is None:
             old = NOTHING
-        found = make_way(old, new, changes_person(old, new), omit)
+        found = build_transition(old, new, changes_person(old, new), omit)
         if len(found) > WAYS_SIZE:
             return found
-        if len(new.ways) >= MANY or new.ways_size + len(found) > WAYS_SIZE:
-            new.ways.clear()
-            new.ways_size = 0
-        new.ways[key] = found
-        new.ways_size += len(found)
+        if len(new.transitions) >= MANY or new.transitions_size + len(found) > WAYS_SIZE:
+            new.transitions.clear()
+            new.transitions_size = 0
+        new.transitions[key] = found
+        new.transitions_size += len(found)
     return found
 
 
-cdef bytes way_anew(State old, State new, set omit):
+cdef bytes transition_from_unknown(State old, State new, set omit):
     """The SQL that leads to `new` from a session that may hold any settings; its channels are those of `old`."""
     return (b"RESET SESSION AUTHORIZATION;RESET ROLE;RESET ALL;"
-            + make_way(intern_state_of_channels(old), new, True, omit))
+            + build_transition(intern_state_of_channels(old), new, True, omit))
 
 
 cdef State intern_state_of_channels(State old):
@@ -221,7 +221,7 @@ cdef inline bint same(bytes a, bytes b) noexcept:
     return len(a) == len(b) and memcmp(<char *>a, <char *>b, len(a)) == 0
 
 
-cdef bytes make_way(State old, State new, bint person, set omit):
+cdef bytes build_transition(State old, State new, bint person, set omit):
     cdef list parts = []
     cdef frozenset before = old.names
     cdef list changed

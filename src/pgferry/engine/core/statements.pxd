@@ -19,8 +19,8 @@ cdef class Statement:
     cdef readonly bint alone        # of one client only, and not to be found by its content
     cdef readonly bytes wire_name   # as servers know it, with its NUL
     cdef int refs                   # clients' names and servers that hold it
-    cdef object verdict             # what it may change (judge), valid with database.words_version == judged
-    cdef int64_t judged
+    cdef object verdict             # what it may change (session.classify), valid with words_version == classified
+    cdef int64_t classified
     cdef bytes shape                # parameter types and columns that a client was told; None: none was
     cdef bint changed               # it has others now: what clients know of it is wrong
 

@@ -129,8 +129,8 @@ cdef class Loop(Reactor):
             n = 0
         self.now = monotonic()
         self.turns += 1
-        self.share.judging = 0
-        self.share.judged_enough = bool(self.share.unfinished)
+        self.share.classifying = 0
+        self.share.classified_enough = bool(self.share.unfinished)
         for i in range(n if n > 1 else 0):
             slot = self.slots[<int><uint32_t>events[i].data.u64]
             if slot is not None and (<Stream>slot).priority:

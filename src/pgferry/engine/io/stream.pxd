@@ -23,8 +23,8 @@ cdef class TurnShare:
     cdef Stream timed               # the stream whose share ends at timed_until
     cdef uint64_t timed_turn        # the turn in which it began
     cdef double timed_until         # monotonic
-    cdef double judging             # seconds that verdicts have taken in this part of the turn
-    cdef bint judged_enough         # no verdict that is not known yet any more
+    cdef double classifying             # seconds that verdicts have taken in this part of the turn
+    cdef bint classified_enough         # no verdict that is not known yet any more
 
 
 cdef class Reactor:

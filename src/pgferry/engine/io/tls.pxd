@@ -14,7 +14,7 @@ cdef class Tls:
     cdef readonly bint more         # bytes wait here, or may wait in the kernel, although no edge will come for them
     cdef readonly str failure       # why it broke; None: it did not
     cdef bytes reply                # records that are to be sent now: None, or what OpenSSL put out
-    cdef bytes kept                 # received records that OpenSSL has not been given
+    cdef bytes pending_ciphertext                 # received records that OpenSSL has not been given
     cdef bytes hello                # a client's first record, until it is complete; None: it was
     cdef bint opening               # the first step of the handshake needs no input
     cdef bint pending               # decrypted bytes are left within OpenSSL
@@ -29,7 +29,7 @@ cdef class Tls:
     cdef bytes goodbye(self)
     cdef ssize_t fetch(self, int fd, size_t room) except -3
     cdef size_t decrypt(self, char *at, size_t room) except? 0
-    cdef bint greeted(self, bytes data) except -1
+    cdef bint greeting_version(self, bytes data) except -1
     cdef int write(self, const char *data, size_t n) except -1
     cdef int clear(self) except -1
     cdef int fail(self, error) except -1

@@ -4,10 +4,12 @@ The stream asks receive() instead of recv() and sends what seal() makes of its b
 hold records, those for input hold plain bytes. Nothing else knows of TLS.
 
 All connections of a worker share one pair of memory BIOs, so an idle connection owns neither BIO nor buffer. Each
-call here leaves both BIOs empty: records that OpenSSL was not ready for go back to the connection (kept), records
+call here leaves both BIOs empty: records that OpenSSL was not ready for go back to the connection
+(pending_ciphertext), records
 that it has made go to the caller. Should a byte ever get into the wrong connection it fails that one's MAC.
 
-Bytes may wait in three places while the socket is silent: in `kept`, decrypted within OpenSSL (pending), and in the
+Bytes may wait in three places while the socket is silent: in `pending_ciphertext`,
+decrypted within OpenSSL (pending), and in the
 kernel when a receive filled its room (unread). `more` says so, and the stream must come back without an edge.
 """
 
@@ -51,7 +53,7 @@ cdef class Tls:
         self.shaking = True
         self.opening = not server_side
         self.hello = b"" if server_side else None
-        self.kept = first
+        self.pending_ciphertext = first
 
     @property
     def info(self):
@@ -76,8 +78,8 @@ cdef class Tls:
             if self.ended:
                 self.more = False
                 return 0
-            if self.kept is not None:
-                data, self.kept = self.kept, None
+            if self.pending_ciphertext is not None:
+                data, self.pending_ciphertext = self.pending_ciphertext, None
                 self.channel.incoming.write(data)
             elif not self.pending:
                 n = self.fetch(fd, min(room, self.channel.size))
@@ -85,7 +87,7 @@ cdef class Tls:
                     self.more = False
                     return n
             n = self.decrypt(at, room)
-            self.more = self.pending or self.unread or self.ended or self.kept is not None
+            self.more = self.pending or self.unread or self.ended or self.pending_ciphertext is not None
             if n > 0 or not self.more:
                 return n if n > 0 else -1
 
@@ -151,15 +153,15 @@ cdef class Tls:
         """One step of the handshake: 1 when it is over, 0 when more must come first, -1 when it has failed."""
         cdef ssize_t n
         self.unread = self.more = False
-        if self.kept is not None:
-            data, self.kept = self.kept, None
+        if self.pending_ciphertext is not None:
+            data, self.pending_ciphertext = self.pending_ciphertext, None
             self.channel.incoming.write(data)
         elif not self.opening:
             n = self.fetch(fd, RECORD)
             if n <= 0:
                 return -1 if n == 0 else 0
         self.opening = False
-        if self.hello is not None and not self.greeted(self.hello + self.channel.incoming.read()):
+        if self.hello is not None and not self.greeting_version(self.hello + self.channel.incoming.read()):
             self.more = self.unread
             return 0 if self.failure is None else -1
         try:
@@ -171,10 +173,10 @@ cdef class Tls:
             self.fail(error)
         finally:
             self.clear()
-        self.more = self.unread or self.kept is not None
+        self.more = self.unread or self.pending_ciphertext is not None
         return -1 if self.failure is not None else not self.shaking
 
-    cdef bint greeted(self, bytes data) except -1:
+    cdef bint greeting_version(self, bytes data) except -1:
         """Look at a client's first record before OpenSSL gets it: it does not tell which protocols were offered.
 
         False: more must come first, or the client wants to speak something else (a web browser that was led here).
@@ -212,7 +214,7 @@ cdef class Tls:
     cdef int clear(self) except -1:
         """Leave both BIOs empty."""
         if self.channel.incoming.pending:
-            self.kept = self.channel.incoming.read()
+            self.pending_ciphertext = self.channel.incoming.read()
         if self.channel.outgoing.pending:
             made = self.channel.outgoing.read()
             self.reply = made if self.reply is None else self.reply + made

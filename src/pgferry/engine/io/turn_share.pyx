@@ -39,8 +39,8 @@ cdef int serve_unfinished(Reactor loop) except -1:
     """The share of those that did not get ready in earlier turns."""
     cdef Stream s
     cdef double until = monotonic() + SHARE
-    loop.share.judged_enough = False
-    loop.share.judging = 0
+    loop.share.classified_enough = False
+    loop.share.classifying = 0
     for _ in range(len(loop.share.unfinished)):
         s = <Stream>loop.share.unfinished.popleft()
         s.paused &= ~PAUSE_TURN
@@ -49,7 +49,7 @@ cdef int serve_unfinished(Reactor loop) except -1:
             s.on_ready()
         except Exception as error:
             loop.failed(s, error)
-        if loop.share.judged_enough or monotonic() >= until:
+        if loop.share.classified_enough or monotonic() >= until:
             break
     loop.share.timed = None
     return 0
@@ -57,7 +57,7 @@ cdef int serve_unfinished(Reactor loop) except -1:
 
 cdef int spend(Reactor loop, double seconds) noexcept:
     """A verdict has taken so long."""
-    loop.share.judging += seconds
-    if loop.share.judging >= SHARE:
-        loop.share.judged_enough = True
+    loop.share.classifying += seconds
+    if loop.share.classifying >= SHARE:
+        loop.share.classified_enough = True
     return 0

@@ -57,10 +57,10 @@ cdef bint is_movable(Client c) except -1:
         return False
     if c.held.size or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.times.query_start or c.pin.pins:
         return False
-    if (c.names.pending or c.subscription.inbox or c.subscription.awaited or c.names.deallocating
+    if (c.names.pending or c.subscription.deferred or c.subscription.awaited or c.names.deallocating
             or c.subscription.early or getattr(c, "tls", None) is not None):
         return False
-    if c.tracker.kept.channels or c.tracker.start.channels or c.names.reset_due is not None:
+    if c.tracker.session_state.channels or c.tracker.start.channels or c.names.reset_due is not None:
         return False
     found = c.db.found.get(c.pool.user.name)
     return found is None or isinstance(found[0], str)
@@ -69,12 +69,13 @@ cdef bint is_movable(Client c) except -1:
 cdef bint is_movable_server(Server s) except -1:
     if s.state != SV_IDLE or s.client is not None or s.login is not None or not s.is_clean() or s.close_needed:
         return False
-    if (s.cancels or s.job is not None or s.probe.touched or s.probe.unlisted or s.unsure.ddl
+    if (s.cancels or s.job is not None or s.probe.pending_effects or s.probe.unlisted or s.unsure.ddl
             or s.relay.barrier_needed or s.fd < 0):
         return False
     if s.replay.restoring:
         return False
-    return (getattr(s, "tls", None) is None and not s.kept.channels and not s.unsure.ddl and not s.current.fence
+    return (getattr(s, "tls", None) is None and not s.session_state.channels and not s.unsure.ddl
+            and not s.current.notify_barrier
             and s.last.announced == 0
             and s.held.size == 0)
 
@@ -88,7 +89,7 @@ def describe_client(Client c):
     return {
         "kind": "client", "database": c.db.name, "login_user": c.user.name, "pool_user": pool.user.name,
         "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.tracker.start_vars),
-        "kept": c.tracker.kept.settings, "start": c.tracker.start.settings, "sql": sql_as_data(c.tracker.sql),
+        "kept": c.tracker.session_state.settings, "start": c.tracker.start.settings, "sql": sql_as_data(c.tracker.sql),
         "vars_unchecked": bool(c.tracker.vars_unchecked), "kept_unchecked": bool(c.tracker.kept_unchecked),
         "statements": [[name, engine.table.describe(st)] for name, st in (c.names.statements or {}).items()],
         "unnamed": c.names.unnamed, "unnamed_settings": (
@@ -112,11 +113,11 @@ def describe_server(Server s):
     statements = [table.describe(st) for number, st in table.by_number.items() if s.prepared.touch(<uint64_t>number)]
     return {
         "kind": "server", "database": pool.db.name, "pool_user": pool.user.name,
-        "vars": by_name(pool.engine, s.vars), "welcome": pool.endpoint.welcome,
+        "vars": by_name(pool.engine, s.vars), "welcome": pool.endpoint.server_parameters,
         "base_vars": by_name(pool.engine, pool.endpoint.base_vars) if pool.endpoint.base_vars is not None else None,
         "reset_vars": by_name(pool.engine, pool.endpoint.reset_vars) if pool.endpoint.reset_vars is not None else None,
         "start_settings": pool.endpoint.start_settings, "start_sql": sql_as_data(pool.endpoint.start_sql),
-        "kept": s.kept.settings, "sql": sql_as_data(s.sql), "version": s.login_parameters.version,
+        "kept": s.session_state.settings, "sql": sql_as_data(s.sql), "version": s.login_parameters.version,
         "statements": statements,
         "strained": list(s.prepared.strained or ()), "key": s.ends.cancel_key,
         "family": int(family), "address": list(address) if isinstance(address, tuple) else address, "host": s.ends.host,
@@ -209,7 +210,7 @@ cdef int describe_here(Client c, about) except -1:
     c.times.idle_since = about["idle_since"]
     c.vars = in_order(engine, about["vars"])
     c.tracker.start_vars = in_order(engine, about["start_vars"])
-    c.tracker.kept = engine.states.intern(about["kept"], frozenset())
+    c.tracker.session_state = engine.states.intern(about["kept"], frozenset())
     c.tracker.start = engine.states.intern(about["start"], frozenset())
     c.tracker.sql = engine.table.described_sql(about["sql"])
     c.tracker.vars_unchecked, c.tracker.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
@@ -239,13 +240,13 @@ def accept_server(Engine engine, about, int fd):
     cdef Database db = database_of(engine, about["database"])
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Server s
-    if pool.endpoint.welcome is None and about["welcome"] is not None and about["base_vars"] is not None:
-        pool.endpoint.welcome = about["welcome"]
+    if pool.endpoint.server_parameters is None and about["welcome"] is not None and about["base_vars"] is not None:
+        pool.endpoint.server_parameters = about["welcome"]
         pool.endpoint.base_vars = in_order(engine, about["base_vars"])
         pool.endpoint.reset_vars = in_order(engine, about["reset_vars"])
         pool.endpoint.start_settings = about["start_settings"]
         pool.endpoint.start_sql = engine.table.described_sql(about["start_sql"])
-        pool.greet_anew()
+        pool.invalidate_greetings()
     s = ServerConnection(engine.loop, pool)
     pool.slots.take(0)
     db.servers.take(0)
@@ -264,12 +265,12 @@ cdef int describe_server_here(Server s, about) except -1:
     """Take over what the other process has said of its server."""
     cdef Engine engine = s.pool.engine
     s.vars = in_order(engine, about["vars"])
-    s.kept = engine.states.intern(about["kept"], frozenset())
+    s.session_state = engine.states.intern(about["kept"], frozenset())
     s.sql = engine.table.described_sql(about["sql"])
     s.login_parameters.version = about["version"]
     if about["last_user"] is not None:
         s.last.last_user = engine.host.user(about["last_user"])
-    s.last.foreign = True            # sequences may remember values of a client that nobody knows here
+    s.last.sequence_cache_dirty = True            # sequences may remember values of a client that nobody knows here
     for described in about["statements"]:
         s.prepared.add(statement(engine, s.pool.db, described).number)
     if about["strained"]:

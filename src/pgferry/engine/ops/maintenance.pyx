@@ -4,7 +4,7 @@ from pgferry.engine.core.model cimport Database, Engine
 from pgferry.engine.pool.cancel cimport check_timeouts
 from pgferry.engine.services.catalog_reader cimport catalog_tick
 from pgferry.engine.services.internal_session cimport internal_tick
-from pgferry.engine.services.notification_listener cimport hub_tick
+from pgferry.engine.services.notification_listener cimport listener_tick
 from pgferry.engine.services.replication cimport ask_for_room
 from pgferry.engine.pool.sharing import balance
 from pgferry.engine.pool.upkeep import check_logins, drop_unused, look_after_pool
@@ -36,8 +36,8 @@ def check_cancels(_, Engine engine):
 
 
 def look_after_database(Database db, Engine engine):
-    if db.hub is not None:
-        hub_tick(db)
+    if db.listener is not None:
+        listener_tick(db)
     catalog_tick(db, engine)
     if db.sessions:
         internal_tick(db)

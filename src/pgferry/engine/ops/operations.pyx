@@ -101,7 +101,7 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
     cdef Server s
     for item in chosen(engine, db):
         pool = <Pool>item
-        pool.welcome_stale()
+        pool.forget_parameters()
         for s in pool.servers():
             s.close_needed = True
             s.close_reason = reason
@@ -164,22 +164,23 @@ def welcome_of(Pool pool):
     """What a new client of this pool starts with, as a message: ParameterStatus messages, tracked values as a login
     and as RESET leads to them, what connect_query has left. None: no server has logged in yet.
     """
-    if pool.endpoint.welcome is None:
+    if pool.endpoint.server_parameters is None:
         return None
-    return {"untracked": pool.endpoint.welcome, "values": pool.endpoint.base_vars,
+    return {"untracked": pool.endpoint.server_parameters, "values": pool.endpoint.base_vars,
             "reset_values": pool.endpoint.reset_vars,
             "settings": list(pool.endpoint.start_settings.items()), "prepared": sql_as_data(pool.endpoint.start_sql)}
 
 
 def take_welcome(Pool pool, message):
     """Another worker's welcome_of(): clients of a full pool need not wait for a server just to log in."""
-    if pool.endpoint.welcome is not None or pool.removed or len(message["values"]) != len(pool.engine.parameters.names):
+    if (pool.endpoint.server_parameters is not None or pool.removed
+            or len(message["values"]) != len(pool.engine.parameters.names)):
         return
-    pool.endpoint.welcome = message["untracked"]
+    pool.endpoint.server_parameters = message["untracked"]
     pool.endpoint.base_vars, pool.endpoint.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
     pool.endpoint.start_settings = dict(message["settings"])
     pool.endpoint.start_sql = pool.engine.table.described_sql(message["prepared"])
-    pool.greet_anew()
+    pool.invalidate_greetings()
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)
 
@@ -196,5 +197,5 @@ def forget(Stream stream, reason=None):
     cdef Client c = <Client?>stream
     if c.state < CL_CLOSING:
         if reason is not None and c.engine.settings.log_disconnections:
-            c.engine.say(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.times.accepted)}s)")
+            c.engine.log_about(c, "LOG", f"closing because: {reason} (age={int(c.loop.now - c.times.accepted)}s)")
         finish_closing(c)

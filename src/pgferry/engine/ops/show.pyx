@@ -58,7 +58,7 @@ def client_row(Client c):
 
 
 cdef bint is_replication(Client c) noexcept:
-    return c.pool is not None and c.pool.ordinary is not None
+    return c.pool is not None and c.pool.main_pool is not None
 
 
 cdef str replication(Client c):
@@ -129,7 +129,7 @@ cdef list client_streams(Engine engine, bint with_logins):
     for item in engine.pools():
         pool = <Pool>item
         found += pool.clients.items() + pool.waiting.items()
-        if with_logins or pool.ordinary is not None:
+        if with_logins or pool.main_pool is not None:
             found += pool.logging_in.items()
     found += engine.connecting.consoles.items()
     if with_logins:
@@ -190,7 +190,7 @@ def pools(Engine engine):
     for item in engine.pools():
         pool = <Pool>item
         # Replication clients wait in their login; SHOW POOLS adds their pool to the ordinary one.
-        queue = pool.waiting if pool.ordinary is None else pool.logging_in
+        queue = pool.waiting if pool.main_pool is None else pool.logging_in
         oldest = queue.head
         wait = engine.loop.now - (<Client>oldest).times.wait_start if oldest is not None else 0.0
         hosts = pool.db.conf.hosts
@@ -202,7 +202,7 @@ def pools(Engine engine):
             "sv_idle": pool.endpoint.idle.count, "sv_used": pool.endpoint.used.count,
             "sv_tested": pool.endpoint.tested.count,
             "sv_login": pool.endpoint.fresh.count, "maxwait_us": int(wait * 1e6),
-            "pool_mode": MODE_NAMES[(pool.ordinary or pool).settings.mode],
+            "pool_mode": MODE_NAMES[(pool.main_pool or pool).settings.mode],
             "load_balance_hosts": (pool.db.conf.load_balance_hosts or "round-robin") if len(hosts) > 1 else None,
         })
     return rows
@@ -242,7 +242,7 @@ def times(Engine engine):
     cdef Pool pool
     for item in engine.pools():
         pool = <Pool>item
-        if pool.ordinary is not None:
+        if pool.main_pool is not None:
             continue        # how long a replication command takes says nothing about queries
         rows.append({
             "database": pool.db.name, "user": pool.user.name, "times": pool.times.row(),
@@ -316,7 +316,7 @@ cdef list session_memory(Engine engine):
     cdef State state
     for item in engine.states.all():
         state = <State>item
-        add(found, "session_state", 1, state.size + state.ways_size)
+        add(found, "session_state", 1, state.size + state.transitions_size)
     for pool in engine.pools():
         for item in (<Pool>pool).clients.items() + (<Pool>pool).waiting.items():
             c = <Client>item
@@ -325,8 +325,8 @@ cdef list session_memory(Engine engine):
             if c.tracker.sql is not None:
                 texts = {name: value[0] for name, value in c.tracker.sql.items()}
                 add(found, "sql_prepared_statement", len(c.tracker.sql), size_of(texts, frozenset()))
-            if c.subscription.inbox:
-                add(found, "pending_notification", len(c.subscription.inbox), c.subscription.held_size)
+            if c.subscription.deferred:
+                add(found, "pending_notification", len(c.subscription.deferred), c.subscription.held_size)
     for item in engine.databases.values():
         db = <Database>item
         add(found, "statement_verdict", len(db.catalog.verdicts), db.catalog.verdict_bytes)
@@ -388,7 +388,7 @@ def client_state(Engine engine, int64_t client_id):
 
     for name, value in sorted(c.tracker.start.settings.items()):
         row("start", name.decode("utf-8", "replace"), value.decode("utf-8", "replace"), "startup")
-    for name, value in sorted(c.tracker.kept.settings.items()):
+    for name, value in sorted(c.tracker.session_state.settings.items()):
         if c.tracker.start.settings.get(name) == value:
             continue
         kind = "role" if name in (b"role", b"session_authorization") else "setting"
@@ -396,7 +396,7 @@ def client_state(Engine engine, int64_t client_id):
             "session" if value[:1] == b"\0" else "probe")
     for name, value in sorted((c.tracker.sql or {}).items()):
         row("prepared", name.decode("utf-8", "replace"), value[0].decode("utf-8", "replace"), "probe")
-    for name in sorted(c.tracker.kept.channels):
+    for name in sorted(c.tracker.session_state.channels):
         row("listen", name.decode("utf-8", "replace"), "", "probe")
     if c.pin.pins:
         row("pin", pin_reasons(c), c.reason or "", "probe")

@@ -3,7 +3,7 @@
 from pgferry.engine.core.model cimport CatalogReader, Database, Engine, Pool, User
 from pgferry.engine.pool.server_pool cimport ServerPool
 from pgferry.engine.services.catalog_reader cimport InternalCatalogReader
-from pgferry.engine.services.notification_listener cimport Hub
+from pgferry.engine.services.notification_listener cimport NotificationListener
 from pgferry.engine.services.replication cimport ReplicationPool
 
 
@@ -27,6 +27,6 @@ cdef class WorkerEngine(Engine):
         return db.catalog.reader
 
     cdef object listener_of(self, Database db):
-        if db.hub is None:
-            db.hub = Hub(self, db)
-        return db.hub
+        if db.listener is None:
+            db.listener = NotificationListener(self, db)
+        return db.listener

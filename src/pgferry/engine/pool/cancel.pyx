@@ -162,7 +162,7 @@ cdef class Cancel(Request):
 
     cdef int failed(self, str why) except -1:
         """PostgreSQL cannot be reached: the request is dropped, as PgBouncer does."""
-        self.server.pool.engine.say(self.server, "WARNING", f"failed cancel request: {why}")
+        self.server.pool.engine.log_about(self.server, "WARNING", f"failed cancel request: {why}")
         return self.finish()
 
     cdef int finish(self) except -1:
@@ -180,7 +180,7 @@ cdef class Cancel(Request):
             pool.cancels.sent.remove(self)
         self.done()
         if self.sent and pool.engine.settings.log_connections:
-            pool.engine.say(s, "LOG", "successfully sent cancel request")
+            pool.engine.log_about(s, "LOG", "successfully sent cancel request")
         if under_way:
             s.cancels -= 1
             if s.cancels == 0 and s.state == SV_BEING_CANCELED:

@@ -7,7 +7,7 @@ from pgferry.engine.core.model cimport (
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.pool.scrubbing cimport begin_scrub, needs_scrub, scrub_due
 from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, look_for_ddl, miss_a_look
-from pgferry.engine.session.replay cimport bring
+from pgferry.engine.session.replay cimport replay_state
 from pgferry.engine.shared.times cimport TIME_WAIT, record
 
 cdef enum:
@@ -38,7 +38,7 @@ cdef Server pick(Pool pool, Client c):
         else:
             fit += s.vars is c.vars
             at = at.prev
-        if fit == 3 and s.kept is c.tracker.kept or fit == 2 and pool.engine.settings.round_robin:
+        if fit == 3 and s.session_state is c.tracker.session_state or fit == 2 and pool.engine.settings.round_robin:
             return s
         if fit > best:
             best = fit
@@ -99,9 +99,10 @@ cdef int link(Client c, Server s) except -1:
     c.times.linked_at = now
     c.state = CL_ACTIVE
     c.session = pool.settings.mode == MODE_SESSION
-    c.judged = not c.session and pool.settings.session_state != STATE_IGNORE
-    c.tracking = c.judged or not c.session and (pool.engine.settings.max_prepared > 0 or c.names.statements is not None)
-    if c.judged:
+    c.tracks_state = not c.session and pool.settings.session_state != STATE_IGNORE
+    c.tracking = c.tracks_state or (not c.session and (
+        pool.engine.settings.max_prepared > 0 or c.names.statements is not None))
+    if c.tracks_state:
         if is_overdue(pool.db, now):
             overdue = True
             miss_a_look(pool.db, pool.engine)
@@ -118,15 +119,16 @@ cdef int link(Client c, Server s) except -1:
     c.last_server = s.id
     # the client's own values of before are not the last ones
     if s.last.last_client != c.id or s.id != c.former_server:
-        s.last.foreign = s.last.foreign or s.last.last_client != 0
+        s.last.sequence_cache_dirty = s.last.sequence_cache_dirty or s.last.last_client != 0
         s.last.last_client = c.id
     s.last.last_user = c.user
     pool.stats.server_assignment_count += 1
     if due is not None:
         c.pool.count("scrubs", due)
         return begin_scrub(c, s)
-    if c.vars is not s.vars or c.tracker.kept is not s.kept or anew or (s.last.foreign and c.may_read_sequences()):
-        bring(c, s, anew)
+    if (c.vars is not s.vars or c.tracker.session_state is not s.session_state or anew
+            or (s.last.sequence_cache_dirty and c.may_read_sequences())):
+        replay_state(c, s, anew)
     return 0
 
 

@@ -21,7 +21,7 @@ cdef int start_wanted(Pool pool) except -1:
         need = pool.waiting.count - pool.endpoint.fresh.count - pool.endpoint.tested.count
         if pool.endpoint.idle.count and not is_ready(pool):
             need -= pool.endpoint.idle.count     # these wait for the catalog, too
-        if pool.logging_in.count and pool.endpoint.welcome is None and pool.endpoint.fresh.count == 0:
+        if pool.logging_in.count and pool.endpoint.server_parameters is None and pool.endpoint.fresh.count == 0:
             need = max(need, 1)
         need += pool.other_demand()
         if need <= 0:

@@ -35,7 +35,7 @@ cdef bint is_between(Client c) noexcept:
 
 cdef bint is_streaming(Client c) noexcept:
     """Whether it reads a stream of changes that could end here: whoever reads one can go on from where it was."""
-    return (c.pool.ordinary is not None and c.server is not None and c.server.relay.copy_in == COPY_BOTH
+    return (c.pool.main_pool is not None and c.server is not None and c.server.relay.copy_in == COPY_BOTH
             and c.server.relay.passing == 0 and c.passing == 0)
 
 

@@ -35,16 +35,16 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     c.state = CL_CLOSING
     c.times.closed_at = c.loop.now
     c.pause(PAUSE_CLOSE)
-    if error is not None and not (s is not None and torn(s)):
+    if error is not None and not (s is not None and mid_message(s)):
         if engine.settings.log_pooler_errors:
-            engine.say(c, "WARNING", f"pooler error: {error}")
+            engine.log_about(c, "WARNING", f"pooler error: {error}")
         message = error_message("FATAL", sqlstate, error)
         c.put(message, len(message))
     if engine.settings.log_disconnections:
         say_closing(engine, c, reason, c.loop.now - c.times.accepted)
     c.login = None          # only now: the lines above name who tried to log in
     if s is not None:
-        part_from_server(c, s)
+        detach_from_server(c, s)
     if c.tunnel is not None:
         c.tunnel.detach()
         c.tunnel = None
@@ -68,11 +68,11 @@ cdef int say_closing(Engine engine, Stream who, str reason, double age) except -
     return engine.log.end()
 
 
-cdef int part_from_server(Client c, Server s) except -1:
+cdef int detach_from_server(Client c, Server s) except -1:
     """The client of this server has left (state is CL_CLOSING)."""
     cdef bint half_sent = c.passing != 0
     if s.replication:
-        return s.pool.part(c, s)
+        return s.pool.detach_for_good(c, s)
     if s.is_clean() and not half_sent:
         return s.release()
     s.client = None
@@ -80,7 +80,7 @@ cdef int part_from_server(Client c, Server s) except -1:
     s.unpause(PAUSE_PEER)
     if scrubs_only(s):
         return finish_alone(s)
-    if only_probed(s) and not half_sent and not c.pin.pins & CANNOT_ASK and not s.probe.asked & CANNOT_ASK:
+    if only_probed(s) and not half_sent and not c.pin.pins & CANNOT_ASK and not s.probe.asked_effects & CANNOT_ASK:
         c.pool.count("scrubs", "client left")
         return scrub(s)         # behind the probe
     if s.status == b"T" or s.status == b"E":
@@ -194,13 +194,13 @@ cdef int close_server(Server s, str reason) except -1:
     if job is not None:
         job.closed(s, reason)
     if c is not None:
-        c.close(reason, None if torn(s) else "server conn crashed?")
-    if pool.heir is not None:
-        pool.heir.want_servers()
+        c.close(reason, None if mid_message(s) else "server conn crashed?")
+    if pool.reserved_for is not None:
+        pool.reserved_for.want_servers()
     return pool.want_servers()
 
 
-cdef bint torn(Server s) noexcept:
+cdef bint mid_message(Server s) noexcept:
     """Whether the client has part of a message: an error of ours would be taken for the rest of it."""
     return s.relay.passing != 0 and s.relay.passing_on
 
@@ -227,7 +227,7 @@ cdef int fail_server(Server s, str reason, str error) except -1:
         c.server = None
     s.close(reason)
     if c is not None:
-        c.close(reason, None if torn(s) else error)
+        c.close(reason, None if mid_message(s) else error)
     return 0
 
 

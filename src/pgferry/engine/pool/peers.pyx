@@ -125,7 +125,7 @@ cdef class Forward(Request):
             targets = self.targets
             self.finish()
             return again.try_next(targets)
-        self.say("WARNING", f"failed cancel request: {why}")
+        self.log_about("WARNING", f"failed cancel request: {why}")
         return self.finish()
 
     cdef int finish(self) except -1:
@@ -140,15 +140,15 @@ cdef class Forward(Request):
         else:
             peer.waiting.remove(self)
         if self.sent and peer.engine.settings.log_connections:
-            self.say("LOG", "successfully sent cancel request")
+            self.log_about("LOG", "successfully sent cancel request")
         self.done()
         return peer.start_waiting()
 
     cdef int late(self) except -1:
-        self.say("LOG", "closing because: cancel_wait_timeout")
+        self.log_about("LOG", "closing because: cancel_wait_timeout")
         return self.finish()
 
-    cdef int say(self, str level, str text) except -1:
+    cdef int log_about(self, str level, str text) except -1:
         cdef Peer peer = self.peer
         host = f"[{peer.host}]" if ":" in peer.host else "unix" if peer.host[:1] in "/@" else peer.host
         peer.engine.log.write(level, f"S-0x{self.id:x}: peer-{peer.id}@{host}:{peer.port} {text}")

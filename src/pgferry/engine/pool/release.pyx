@@ -10,8 +10,8 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport CANNOT_ASK, LISTEN
 from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, POOL_CLIENTS, P_ANNOUNCE, P_BARRIER, P_BASE, P_CHECK, P_CONNECT,
-    P_ENSURE, P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_VARS, STATE_IGNORE,
+    CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, POOL_CLIENTS, P_ANNOUNCE, P_BARRIER, P_CHECK, P_CONNECT, P_ENSURE,
+    P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_START_VALUES, P_VARS, STATE_IGNORE,
     SV_BEING_CANCELED, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS, Client, Engine, Job, Pool, Server,
 )
 from pgferry.engine.core.session_state cimport taken_off
@@ -20,9 +20,9 @@ from pgferry.engine.pool.scrubbing cimport scrub_answered
 from pgferry.engine.server.login cimport connect_query_done, start_done
 from pgferry.engine.session.announcing cimport announced
 from pgferry.engine.session.catalog cimport keep_up
-from pgferry.engine.session.notifications cimport flush_inbox, listens
+from pgferry.engine.session.notifications cimport flush_deferred, listens
 from pgferry.engine.session.probe cimport answered_probe, ask, limits_again, probe_again
-from pgferry.engine.session.replay cimport brought, not_brought
+from pgferry.engine.session.replay cimport on_replay_done, on_replay_failed
 from pgferry.engine.session.settling cimport hold
 from pgferry.engine.session.unsure cimport note_outdated
 from pgferry.engine.session.wipe cimport scrub, scrubbed
@@ -46,15 +46,15 @@ cdef int release_server(Server s) except -1:
         return 0
     if session_over:
         if s.replication:
-            return s.pool.part(c, s)
-        if c.pin.pins or s.probe.touched or is_outdated(c, s):
+            return s.pool.detach_for_good(c, s)
+        if c.pin.pins or s.probe.pending_effects or is_outdated(c, s):
             return leave_dirty(c, s)
-    elif c.judged:
+    elif c.tracks_state:
         if is_outdated(c, s):
             note_outdated(c, s)
-        if s.unsure.unsure and hold(c, s) and not (s.probe.touched & <uint32_t>LISTEN and listens(c)):
+        if s.unsure.unsure and hold(c, s) and not (s.probe.pending_effects & <uint32_t>LISTEN and listens(c)):
             return stay_pinned(c)
-        if s.probe.touched:
+        if s.probe.pending_effects:
             ask(c, s)
             if s.plan.size() or s.client is not c:
                 return 0
@@ -69,15 +69,15 @@ cdef int release_server(Server s) except -1:
     c.names.dropped = None
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
-    if (c.subscription.inbox is not None or c.subscription.fence_passed) and not session_over:
-        flush_inbox(c)
+    if (c.subscription.deferred is not None or c.subscription.barrier_passed) and not session_over:
+        flush_deferred(c)
     return after_use(s, c.session)
 
 
 cdef inline bint is_outdated(Client c, Server s) noexcept:
     """Whether what the client has run may have done something else than was known when it was sent."""
-    return s.unsure.known is not None and c.judged and (s.unsure.known is not c.db.catalog.knowledge
-                                                        or c.db.catalog.unread) and not s.unsure.unsure
+    return (s.unsure.known is not None and c.tracks_state and not s.unsure.unsure
+            and (s.unsure.known is not c.db.catalog.knowledge or c.db.catalog.unread))
 
 
 cdef int stay_pinned(Client c) except -1:
@@ -85,7 +85,7 @@ cdef int stay_pinned(Client c) except -1:
     c.pin.pinned_xacts += 1
     c.times.idle_since = c.loop.now
     c.unpause(PAUSE_PEER | PAUSE_STALL)
-    flush_inbox(c)
+    flush_deferred(c)
     return 0
 
 
@@ -94,10 +94,10 @@ cdef int leave_dirty(Client c, Server s) except -1:
     s.client = None
     c.server = None
     s.unpause(PAUSE_PEER)       # the client may never take its last bytes
-    if c.pin.pins & CANNOT_ASK or s.probe.touched & CANNOT_ASK:
+    if c.pin.pins & CANNOT_ASK or s.probe.pending_effects & CANNOT_ASK:
         return s.close("client left state that cannot be undone")
     if "scrub" in c.engine.omit:
-        s.probe.touched = 0
+        s.probe.pending_effects = 0
         return s.make_available()
     c.pool.count("scrubs", "client left")
     return scrub(s)
@@ -107,14 +107,14 @@ cdef int after_use(Server s, bint session) except -1:
     """A server has just been taken from its client: barrier, reset, or straight on."""
     cdef Engine engine = s.pool.engine
     if session:
-        s.kept = None           # nobody has looked
+        s.session_state = None           # nobody has looked
     if s.relay.barrier_needed:
         s.relay.reset_pending = session
         return test(s, b"", P_BARRIER)
     if engine.settings.reset_query and (session or engine.settings.reset_always):
         return test(s, engine.settings.reset_query, P_RESET)
-    if not session and s.kept is not None and s.kept.rest is not None:
-        return test(s, taken_off(s.kept), P_LIMITS)
+    if not session and s.session_state is not None and s.session_state.rest is not None:
+        return test(s, taken_off(s.session_state), P_LIMITS)
     return s.make_available()
 
 
@@ -144,9 +144,9 @@ cdef str reason_to_close(Server s):
     if s.state != SV_LOGIN and age >= pool.settings.lifetime and s.loop.now >= pool.lifetime_kill_at:
         pool.lifetime_kill_at = s.loop.now + pool.settings.lifetime / max(pool.settings.size, 1)
         return "server lifetime over"
-    if pool.give_back > 0:
-        pool.give_back -= 1
-        return "slot given to another worker" if pool.heir is None else "slot given to a replication client"
+    if pool.surrender_count > 0:
+        pool.surrender_count -= 1
+        return "slot given to another worker" if pool.reserved_for is None else "slot given to a replication client"
     if pool.settings.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
         return "too many servers in the pool"
     return None
@@ -201,7 +201,7 @@ cdef int on_base(Server s, Client c, dict failed) except -1:
     """The client's start values are set behind its RESET."""
     if failed is None or s.xact == b"E":
         return 0
-    return not_brought(s, c, failed)
+    return on_replay_failed(s, c, failed)
 
 
 cdef int on_scrub(Server s, Client c, dict failed) except -1:
@@ -284,13 +284,13 @@ cdef int probed(Server s, Client c, dict failed) except -1:
 
 ctypedef int (*Handler)(Server s, Client c, dict failed) except -1
 cdef Handler[P_ANNOUNCE + 1] HANDLERS        # by Purpose
-HANDLERS[<int>P_VARS] = brought
+HANDLERS[<int>P_VARS] = on_replay_done
 HANDLERS[<int>P_RESET] = on_reset
 HANDLERS[<int>P_CHECK] = on_check
 HANDLERS[<int>P_CONNECT] = on_connect
 HANDLERS[<int>P_BARRIER] = on_barrier
 HANDLERS[<int>P_PROBE] = probed
-HANDLERS[<int>P_BASE] = on_base
+HANDLERS[<int>P_START_VALUES] = on_base
 HANDLERS[<int>P_ENSURE] = on_ensure
 HANDLERS[<int>P_INTERNAL] = on_job
 HANDLERS[<int>P_LOOKUP] = on_job

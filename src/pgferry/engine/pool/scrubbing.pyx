@@ -12,7 +12,7 @@ from pgferry.engine.core.model cimport (
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT
 from pgferry.engine.session.catalog cimport doubt_session, ran_unseen
-from pgferry.engine.session.replay cimport bring
+from pgferry.engine.session.replay cimport replay_state
 from pgferry.engine.session.wipe cimport scrubbed
 
 
@@ -55,7 +55,7 @@ cdef int scrub_answered(Server s, dict failed) except -1:
     if c is None:
         return s.make_available() if s.is_clean() else s.close("server was not ready")
     s.last.last_user = c.user
-    bring(c, s, False)
+    replay_state(c, s, False)
     if s.plan.size() and c.tracker.proving:
         return 0                # restoring lets it go on
     return c.unpause(PAUSE_WAIT)

@@ -41,17 +41,17 @@ def balance(Engine engine):
     pools = engine.pools()
     for item in pools:
         pool = <Pool>item
-        pool.give_back = 0
+        pool.surrender_count = 0
         need = needs(pool)
         if pool.blocked == BLOCKED_BY_POOL:
-            of_pool[pool.ordinary or pool] = of_pool.get(pool.ordinary or pool, 0) + need
+            of_pool[pool.main_pool or pool] = of_pool.get(pool.main_pool or pool, 0) + need
         elif pool.blocked == BLOCKED_BY_DB:
             of_db[pool.db] = of_db.get(pool.db, 0) + need
         elif pool.blocked == BLOCKED_BY_USER:
             of_user[pool.user] = of_user.get(pool.user, 0) + need
     for item in pools:
         pool = <Pool>item
-        if pool.ordinary is not None:
+        if pool.main_pool is not None:
             continue                # it counts with that one, and has nothing to give
         pool.wanting.put(of_pool.get(pool, 0))
         give(engine, pool.wanting, pool.slots, pool.settings.size, [pool])
@@ -76,13 +76,13 @@ cdef int needs(Pool pool) except -1:
     cdef double now = pool.engine.loop.now
     if pool.blocked == 0:
         return 0
-    if pool.ordinary is not None:
+    if pool.main_pool is not None:
         return pool.other_demand()
     while at is not None and n < ENOUGH and (none or now - (<Client>at).times.wait_start > PATIENCE):
         n += 1
         at = at.next
     n += pool.other_demand()
-    if pool.logging_in.count and pool.endpoint.welcome is None and pool.endpoint.fresh.count == 0:
+    if pool.logging_in.count and pool.endpoint.server_parameters is None and pool.endpoint.fresh.count == 0:
         n += 1
     return n
 
@@ -110,12 +110,12 @@ cdef int give(Engine engine, Counter wanting, Counter held, int limit, list pool
         return 0
     for item in pools:
         pool = <Pool>item
-        if pool.ordinary is not None:
+        if pool.main_pool is not None:
             continue
         if busiest is None or pool.endpoint.active.count > busiest.endpoint.active.count:
             busiest = pool
     if busiest is not None:
-        busiest.give_back = max(busiest.give_back, min(own, elsewhere))
+        busiest.surrender_count = max(busiest.surrender_count, min(own, elsewhere))
     return 0
 
 

@@ -15,7 +15,7 @@ cdef enum:
 def look_after_pool(Pool pool, Engine engine):
     cdef double now = engine.loop.now
     check_waiting(engine, pool, now)
-    if pool.ordinary is None:       # a stream of changes runs as long as it likes
+    if pool.main_pool is None:       # a stream of changes runs as long as it likes
         check_running(engine, pool, now)
     check_servers(engine, pool, now)
     keep_minimum(engine, pool)
@@ -100,7 +100,7 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
         c = s.client
         if c is not None:
             reason = None
-            if (pool.settings.slow_after > 0 and c.times.xact_start and not c.slow_told
+            if (pool.settings.slow_after > 0 and c.times.xact_start and not c.slow_logged
                     and now - c.times.xact_start > pool.settings.slow_after):
                 still_open(c, now)
             if c.pin.pins & ~<unsigned int>HELD and not c.times.xact_start and check_pin(engine, pool, c, now):
@@ -128,7 +128,7 @@ cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
     cdef double age = now - c.pin.pinned_at
     if engine.settings.pin_log_after > 0 and age > engine.settings.pin_log_after and not c.pin.pin_logged:
         c.pin.pin_logged = True
-        engine.say(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
+        engine.log_about(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
     if pool.settings.pin_timeout > 0 and age > pool.settings.pin_timeout:
         text = f"session state held a server connection for too long (pin_timeout): {pin_reasons(c)}, by {c.reason}"
         c.close("pin_timeout", text, "57P05")

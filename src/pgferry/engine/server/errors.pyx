@@ -5,15 +5,15 @@ import struct
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.core.model cimport P_ANNOUNCE, P_BASE, P_ENSURE, P_INTERNAL, P_LOOKUP, Client, Server
+from pgferry.engine.core.model cimport P_ANNOUNCE, P_ENSURE, P_INTERNAL, P_LOOKUP, P_START_VALUES, Client, Server
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_NOTED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
     SHOWS, Entry, Note,
 )
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.session.ensure cimport ensured
-from pgferry.engine.session.permit cimport bring_base_again
-from pgferry.engine.session.touched cimport doubt_lone
+from pgferry.engine.session.pending_effects cimport demote_standalone
+from pgferry.engine.session.permit cimport replay_start_values_later
 from pgferry.engine.wire.messages cimport error_fields
 
 cdef bytes SEQUENCE_HINT = (
@@ -32,16 +32,17 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return -2
     if front == NULL:
         s.close_needed = True       # the server speaks for itself: it is about to end the connection
-        if c.session or c.pin.pins or c.passing or s.probe.touched or s.relay.skipping or not s.is_clean():
+        if c.session or c.pin.pins or c.passing or s.probe.pending_effects or s.relay.skipping or not s.is_clean():
             return 1
         s.close_reason = "idle server got an error: " + fields.get("M", "?")
         return 0                    # the client has had its answer, and needs this server no more
-    if s.current.lone is not None:
-        doubt_lone(s)               # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
-    if s.injected.base and s.plan.size() == 1 and front.kind == K_QUERY:
+    if s.current.standalone_set is not None:
+        # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
+        demote_standalone(s)
+    if s.injected.start_values_sql and s.plan.size() == 1 and front.kind == K_QUERY:
         # the RESET has not succeeded; in a batch it may have, before the Sync is here
-        s.injected.base = None
-    s.injected.own_turn = False
+        s.injected.start_values_sql = None
+    s.injected.in_own_result = False
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
             s.injected.error = fields
@@ -61,7 +62,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     own = front.flags & F_SWALLOW
     drop_batch(s, p[:n] if own else None)
     if s.injected.discarded and c is not None:
-        bring_base_again(c, s)
+        replay_start_values_later(c, s)
     if instead == 2:
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
@@ -83,9 +84,10 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
         note = s.plan.front_note()
         keep_failure(s, note.name if note is not None else None, message)
         return 0
-    if purpose == P_LOOKUP or purpose == P_ANNOUNCE or purpose == P_INTERNAL or (purpose == P_BASE and s.xact == b"E"):
+    if purpose == P_LOOKUP or purpose == P_ANNOUNCE or purpose == P_INTERNAL or (purpose == P_START_VALUES
+                                                                                 and s.xact == b"E"):
         return 0
-    s.pool.engine.say(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
+    s.pool.engine.log_about(s, "WARNING", f"query of pgferry's own failed: {fields.get('M', '?')}")
     return 0
 
 
@@ -120,7 +122,7 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
         for name, message in s.injected.failures.items():
             if b'"' + name + b'"' in p[:n] or (name == b"" and is_unnamed(front) and b'"' not in p[:n]):
                 instead = message
-    elif fields.get("C") == "55000" and c is not None and c.judged and c.former_server != s.id and (
+    elif fields.get("C") == "55000" and c is not None and c.tracks_state and c.former_server != s.id and (
             "currval" in fields.get("M", "") or "lastval" in fields.get("M", "")):
         body = p[5:n - 1] + SEQUENCE_HINT
         instead = b"E" + struct.pack("!I", len(body) + 4) + body
@@ -149,7 +151,7 @@ cdef int drop_batch(Server s, bytes message) except -1:
     cdef object unnamed = c.names.unnamed if c is not None else None
     cdef object unnamed_there = s.unnamed
     cdef ParseSettings unnamed_settings = c.names.unnamed_settings if c is not None else None
-    cdef bint touched = False
+    cdef bint pending_effects = False
     cdef list later = put_aside(s, count)
     cdef Py_ssize_t noted = 0
     cdef Note note
@@ -166,7 +168,7 @@ cdef int drop_batch(Server s, bytes message) except -1:
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
             s.injected.asking = False
     for i in range(count, 0, -1):
-        touched |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
+        pending_effects |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
     if c is not None and s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
         c.names.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
@@ -176,7 +178,7 @@ cdef int drop_batch(Server s, bytes message) except -1:
         s.unnamed = unnamed_there       # a later Parse or Close is on its way
     if later:
         for i in range(<uint32_t>len(later)):
-            if touched and later[i][0] == "unnamed":
+            if pending_effects and later[i][0] == "unnamed":
                 # Replaced again since: what was undone is what this one would go back to.
                 later[i] = ("unnamed", c.names.unnamed, c.names.unnamed_settings)
                 c.names.unnamed, c.names.unnamed_settings = unnamed, unnamed_settings
@@ -223,8 +225,8 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
         names.setdefault(b'"' + <bytes>wire_name[:-1] + b'"', b'"' + name + b'"')
     if c.names.last_name is not None:
         names.setdefault(b'"' + c.names.last_statement.wire_name[:-1] + b'"', b'"' + c.names.last_name + b'"')
-    for ours, theirs in names.items():
-        body = body.replace(ours, theirs)
+    for own_after, theirs in names.items():
+        body = body.replace(own_after, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
     s.loop.out.emit(<const char *>message, len(message))
     return 2

@@ -173,7 +173,7 @@ cdef int given_up(Server s, str reason) except -1:
 
 cdef int leave_socket(Server s, str reason) except -1:
     """Close the socket, not the server: it gets another one. Its time to connect begins again."""
-    s.pool.engine.say(s, "WARNING", f"{reason}; trying the next address")
+    s.pool.engine.log_about(s, "WARNING", f"{reason}; trying the next address")
     s.drop_socket()
     s.login.left += 1
     s.ends.created = s.loop.now
@@ -270,11 +270,11 @@ cdef int introduce(Server s) except -1:
     else:
         s.ends.own_addr, s.ends.own_port = address_text(local_address(s.fd))
     if pool.engine.settings.log_connections:
-        origin = "" if s.ends.peer_addr == "unix" else f" (from {s.ends.own_addr}:{s.ends.own_port})"
+        transition_key = "" if s.ends.peer_addr == "unix" else f" (from {s.ends.own_addr}:{s.ends.own_port})"
         whose = "" if s.job is None or s.job.purpose is None else f", for pgferry itself: {s.job.purpose}"
-        pool.engine.say(s, "LOG", f"new connection to server{origin}{whose}")
+        pool.engine.log_about(s, "LOG", f"new connection to server{transition_key}{whose}")
         if s.tls is not None:
-            pool.engine.say(s, "LOG", f"SSL established: {s.tls.info}")
+            pool.engine.log_about(s, "LOG", f"SSL established: {s.tls.info}")
     params = [b"user", pool.user.name.encode("utf-8", "surrogateescape"),
               b"database", (pool.db.conf.dbname or pool.db.name).encode("utf-8", "surrogateescape")]
     if not s.internal:
@@ -330,7 +330,7 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
             login_message(s, p[pos], p[pos + 5:pos + total])
         except AuthError as error:
             if error.detail:
-                s.pool.engine.say(s, "WARNING", f"{error.message}: {error.detail}")
+                s.pool.engine.log_about(s, "WARNING", f"{error.message}: {error.detail}")
             s.login.failed(s, error.message, None)
         if s.closed or (s.login is not None and s.login.left != left):
             return n        # closed, or on its way to another address
@@ -436,7 +436,7 @@ cdef int ready(Server s, login) except -1:
         else:
             values[index] = value
     s.vars = engine.same_vars(tuple(values))
-    s.login_parameters.told = b"".join(untracked)
+    s.login_parameters.untracked = b"".join(untracked)
     s.login_parameters.version = major_version(login.params)
     s.login = None
     s.status = s.xact = b"I"
@@ -471,16 +471,16 @@ cdef int connected(Server s) except -1:
     """The login is over, connect_query included: what it has set is what the pool's clients start with."""
     cdef Pool pool = s.pool
     if s.replication:
-        s.job.reported(s, s.login_parameters.told)
-    elif (pool.endpoint.welcome is None or s.vars != pool.endpoint.base_vars
-          or pool.endpoint.welcome != s.login_parameters.told):
+        s.job.reported(s, s.login_parameters.untracked)
+    elif (pool.endpoint.server_parameters is None or s.vars != pool.endpoint.base_vars
+          or pool.endpoint.server_parameters != s.login_parameters.untracked):
         pool.endpoint.base_vars = s.vars
         pool.endpoint.reset_vars = s.login_parameters.reset_vars or s.vars
-        pool.endpoint.welcome = s.login_parameters.told
-        pool.greet_anew()
+        pool.endpoint.server_parameters = s.login_parameters.untracked
+        pool.invalidate_greetings()
     else:
         s.vars = pool.endpoint.base_vars
-    s.login_parameters.told = None
+    s.login_parameters.untracked = None
     return s.logged_in()
 
 
@@ -506,10 +506,10 @@ cdef int login_failed(Server s, str reason, fields) except -1:
     told = fields is None and reason.startswith("server login failed")
     if fields is not None:
         text, code = fields.get("M", "login failed"), fields.get("C", "08P01")
-        engine.say(s, "WARNING", f"server login failed: {fields.get('S', 'FATAL')} {text}")
+        engine.log_about(s, "WARNING", f"server login failed: {fields.get('S', 'FATAL')} {text}")
     else:
         text, code = reason, "08P01"
-        engine.say(s, "WARNING", reason)
+        engine.log_about(s, "WARNING", reason)
     if job is not None:
         return job.login_failed(s, reason, fields)
     pool.hold_off()

@@ -6,10 +6,11 @@ is closed before it can mislead anybody.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp, strncmp
+from libc.string cimport memchr, memcmp
 
 from pgferry.engine.core.model cimport (
-    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_BASE, P_INTERNAL, P_LOOKUP, P_PROBE, P_VARS, Client, Pool, Server,
+    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_INTERNAL, P_LOOKUP, P_PROBE, P_START_VALUES, P_VARS, Client, Pool,
+    Server,
 )
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
@@ -26,12 +27,13 @@ from pgferry.engine.session.command_tags cimport look_at_tag
 from pgferry.engine.session.ensure cimport ensured
 from pgferry.engine.session.notifications cimport hold_ready
 from pgferry.engine.session.parse_settings cimport settings_shown
+from pgferry.engine.session.pending_effects cimport complete_standalone
 from pgferry.engine.session.permit cimport reset_in_session
-from pgferry.engine.session.probe cimport count_rows, keep_row, settle_lone
+from pgferry.engine.session.probe cimport count_rows, keep_row, settle_standalone
 from pgferry.engine.session.replay cimport is_expected, settle_reported
-from pgferry.engine.session.touched cimport doubt_lone
 from pgferry.engine.session.watching cimport slow_transaction
 from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
+from pgferry.engine.wire.backend cimport always_short, may_reset, must_be_whole
 from pgferry.engine.wire.messages cimport parameter_status
 
 cdef str NO_BLOCKS = "transaction blocks not allowed in statement pooling mode"
@@ -43,8 +45,6 @@ cdef enum:
     MOST_PROBED = 4 << 20   # bytes of the answer to a probe,
     MOST_READ = 64 << 20    # to another query of pgferry's own,
     ROW_ITSELF = 100        # counted for each of its rows as well
-    LONE_QUERIED = 1    # Server.lone_done: in a Query, all of which the verdict is on
-    LONE_EXECUTED = 2   # in a batch
     WHOLE = 65536       # longer messages pass unread: none of the types looked into gets near it in practice
 
 
@@ -139,7 +139,7 @@ cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n
     cdef bint passing_on
     if front == NULL or (front.kind != K_EXECUTE and front.kind != K_QUERY):
         return lost(s, -1, "data that nothing asked for")
-    passing_on = not front.flags & F_SWALLOW and not s.injected.own_turn
+    passing_on = not front.flags & F_SWALLOW and not s.injected.in_own_result
     if not passing_on and s.probe.rows is not None and (
             front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
                 s, front, total):
@@ -164,20 +164,20 @@ cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint hel
         s.pause(PAUSE_PEER)
     if c.paused & PAUSE_STALL:
         c.unpause(PAUSE_STALL)
-    if s.injected.base is not None and s.status and s.plan.head == s.plan.tail:
+    if s.injected.start_values_sql is not None and s.status and s.plan.head == s.plan.tail:
         return ask_base(s)
     if s.status and all_read and s.plan.head == s.plan.tail:
-        s.relay.streak = 0
+        s.relay.bulk_chunks = 0
         s.end_throttling()
         if not held or s.status != b"I":
             return finish_turn(s, c)       # else what the client was held with comes first, on this server
         return 0
     if n > SMALL:
-        s.relay.streak += 1
-        if s.relay.streak > PATIENCE and s.paused == 0 and not s.short_read:
+        s.relay.bulk_chunks += 1
+        if s.relay.bulk_chunks > PATIENCE and s.paused == 0 and not s.short_read:
             return s.loop.throttle(s, n >= LARGE)
         return 0
-    s.relay.streak = 0
+    s.relay.bulk_chunks = 0
     return s.end_throttling()
 
 
@@ -199,9 +199,9 @@ cdef inline bint is_held(Client c) noexcept:
 
 cdef int ask_base(Server s) except -1:
     """The RESET has succeeded: set the client's start values before anything else runs."""
-    cdef bytes text = s.injected.base
-    s.injected.base = b""                # the client is held until the answer
-    s.query(text, P_BASE)
+    cdef bytes text = s.injected.start_values_sql
+    s.injected.start_values_sql = b""                # the client is held until the answer
+    s.query(text, P_START_VALUES)
     return s.flush()
 
 
@@ -231,26 +231,14 @@ cdef Server detached(Server s, Client c):
     return s
 
 
-cdef inline bint must_be_whole(char kind) noexcept:
-    return (kind == b"Z" or kind == b"C" or kind == b"E" or kind == b"S" or kind == b"1" or kind == b"2"
-            or kind == b"3" or kind == b"G" or kind == b"n" or kind == b"s" or kind == b"I"
-            or kind == b"A")
-
-
 cdef inline bint is_described(Entry *front) noexcept:
     """Whether the answer tells the columns of a statement with a name."""
     return front != NULL and front.kind == K_DESCRIBE_S and front.number != 0
 
 
-cdef inline bint always_short(char kind) noexcept:
-    # PostgreSQL's own limits (names, columns) keep these far below WHOLE.
-    return (kind == b"Z" or kind == b"C" or kind == b"1" or kind == b"2" or kind == b"3" or kind == b"n"
-            or kind == b"s" or kind == b"I" or kind == b"G" or kind == b"H" or kind == b"W" or kind == b"c")
-
-
 cdef ssize_t lost(Server s, ssize_t n, str what) except -2:
     """The server said something that has no place here: it is closed, its client told. Returns n."""
-    s.pool.engine.say(s, "WARNING", f"server out of step: {what}")
+    s.pool.engine.log_about(s, "WARNING", f"server out of step: {what}")
     if s.client is not None:
         s.client.flush()        # what came before is an answer all the same
     s.fail("server out of step: " + what, "server conn crashed?")
@@ -274,7 +262,8 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
         return -2
     if kind == b"C":
         if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
-            return 0                # one of the SETs of restoring.bring(): only the end of the Query says anything
+            # one of the SETs of restoring.replay_state(): only the end of the Query says anything
+            return 0
         if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
             return count_rows(s, p + 5, n - 5)
         return on_complete(s, front, p, n, total)
@@ -293,7 +282,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
         if front.kind == K_DESCRIBE_P or front.kind == K_DESCRIBE_S:
             return answered(s, front, True, kind)
         if kind == b"T" and front.kind == K_QUERY:
-            return not front.flags & F_SWALLOW and not s.injected.own_turn
+            return not front.flags & F_SWALLOW and not s.injected.in_own_result
     elif kind == b"I" or kind == b"s":
         if front.kind == K_EXECUTE:
             return answered(s, front, True, kind)
@@ -338,8 +327,6 @@ cdef int answered(Server s, Entry *front, bint fits, char kind) except? -1:
     return not swallow
 
 
-# --- messages ---------------------------------------------------------------------------------------------------
-
 cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total) except? -1:
     cdef Client c = s.client
     cdef bint swallow
@@ -373,17 +360,17 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if s.unsure.ddl and s.plan.head == s.plan.tail:
         end_defining(s)
     advance_later(s)
-    if s.current.lone is not None and not swallow and c is not None:
-        settle_lone(c, s, status)
+    if s.current.standalone_set is not None and not swallow and c is not None:
+        settle_standalone(c, s, status)
     if status == b"I":
         s.current.local = None
         if s.status:
             s.plan.begin_batch()        # it was a Query that has ended a batch
-    if s.injected.ours is not None and s.plan.head == s.plan.tail:
-        s.injected.ours = None
-    if s.injected.base is not None and c is not None:
+    if s.injected.own_after is not None and s.plan.head == s.plan.tail:
+        s.injected.own_after = None
+    if s.injected.start_values_sql is not None and c is not None:
         if swallow:
-            s.injected.base = None if purpose == P_BASE else s.injected.base
+            s.injected.start_values_sql = None if purpose == P_START_VALUES else s.injected.start_values_sql
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
@@ -413,8 +400,8 @@ cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
         s.injected.resetting -= 1
     if s.status:
         count_times(s, c, status)
-        if s.current.fence and status == b"I" and s.plan.head == s.plan.tail:
-            s.current.fence = False
+        if s.current.notify_barrier and status == b"I" and s.plan.head == s.plan.tail:
+            s.current.notify_barrier = False
             return not hold_ready(c)
         if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
             return 0                    # the error of finish_turn() takes its place
@@ -426,9 +413,9 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
     cdef list vars = list(c.vars)
     cdef bytes message
     if status == b"E":
-        s.injected.base = None
+        s.injected.start_values_sql = None
         return 0
-    for index in s.injected.base_tracked:
+    for index in s.injected.start_values_tracked:
         if vars[index] != c.tracker.start_vars[index]:
             vars[index] = c.tracker.start_vars[index]
             message = parameter_status(s.pool.engine.parameters.names[index].encode(), vars[index])
@@ -489,16 +476,17 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         settle_reported(s)
     if index is not None and index < len(s.vars):
         vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
-        if s.injected.base is not None and not own and s.plan.size() == 1 and index in s.injected.base_tracked:
+        if (s.injected.start_values_sql is not None and not own and s.plan.size() == 1
+                and index in s.injected.start_values_tracked):
             s.vars = vars
             return 0            # not the last word, see tell_start_values()
-        if c is not None and not own and c.judged and s.login_parameters.version >= 14 and c.vars[index] == value:
+        if c is not None and not own and c.tracks_state and s.login_parameters.version >= 14 and c.vars[index] == value:
             s.vars = vars
             return 0            # told before; that this server was at another value is not the client's business
         if c is not None and not own:
             c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
         s.vars = vars
-    if own and c is not None and c.session and front.number == P_BASE:
+    if own and c is not None and c.session and front.number == P_START_VALUES:
         c.vars = s.vars         # it knows the value that its RESET has led to
         return 1
     return 0 if own else 1
@@ -523,11 +511,11 @@ cdef int on_notification(Server s, const char *p, size_t n, size_t total) except
             return -2
         s.job.notified(s, p, n)
         return 0
-    if s.client is None or s.client.judged:
+    if s.client is None or s.client.tracks_state:
         return 0                    # clients get theirs from the database's listening connection
     if not s.relay.warned_of_drop:
         s.relay.warned_of_drop = True       # once for each server: a busy channel must not fill the log
-        s.pool.engine.say(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
+        s.pool.engine.log_about(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
     return 0
 
 
@@ -568,20 +556,12 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
     if front.kind != K_EXECUTE and front.kind != K_QUERY:
         lost(s, n, "CommandComplete is no answer to what was asked")
         return -2
-    if s.current.lone is not None and not front.flags & F_SWALLOW:
-        if s.current.lone_done and front.kind == K_EXECUTE and "lone" in s.pool.engine.omit:
-            pass
-        elif ends(tag) or s.current.lone_done & LONE_EXECUTED or (s.current.lone_done and front.kind == K_EXECUTE):
-            doubt_lone(s)           # not alone: what else is in the batch may have rolled it back, as CALL and DO can
-        elif front.kind == K_QUERY:
-            s.current.lone_done = LONE_QUERIED
-        elif sets(tag):
-            s.current.lone_done = LONE_EXECUTED
-        else:
-            doubt_lone(s)
+    if s.current.standalone_set is not None and not front.flags & F_SWALLOW:
+        complete_standalone(s, front.kind == K_QUERY, tag)
     if n > 7 and p[n - 1] == 0 and (tag[0] == b"D" or tag[0] == b"A" or tag[0] == b"C"):
         look_at_tag(s, tag, front.flags & F_SWALLOW)
-    if s.client is not None and s.client.session and not front.flags & F_SWALLOW and resets(s.client, tag):
+    if (s.client is not None and s.client.session and not front.flags & F_SWALLOW
+            and may_reset(tag, s.client.tracker.to_default)):
         reset_in_session(s.client, s)
     if s.relay.copy_in:
         s.relay.streamed = s.relay.copy_in == COPY_BOTH
@@ -592,34 +572,16 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             lost(s, n, "settings that were asked for are missing")
             return -2
         return answered(s, front, True, b"C")
-    return not front.flags & F_SWALLOW and not (s.injected.ours is not None and s.plan.size() == 1 and is_own(s))
+    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1 and is_own(s))
 
 
 cdef bint is_own(Server s) except -1:
     """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
-    if s.injected.own_turn:
-        s.injected.own_turn = False
+    if s.injected.in_own_result:
+        s.injected.in_own_result = False
         return True
-    s.injected.own_turn = bool(s.injected.ours) and s.injected.ours[0] == s.injected.completed
-    if s.injected.own_turn:
-        s.injected.ours.pop(0)
-    s.injected.completed += 1
+    s.injected.in_own_result = bool(s.injected.own_after) and s.injected.own_after[0] == s.injected.statement_index
+    if s.injected.in_own_result:
+        s.injected.own_after.pop(0)
+    s.injected.statement_index += 1
     return False
-
-
-cdef bint sets(const char *tag) noexcept:
-    """Whether this is the end of a statement that may be Server.lone."""
-    return (strncmp(tag, b"SET", 4) == 0 or strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD", 7) == 0
-            or strncmp(tag, b"UNLISTEN", 9) == 0 or strncmp(tag, b"DEALLOCATE ALL", 15) == 0)
-
-
-cdef bint resets(Client c, const char *tag) noexcept:
-    """Whether this is the end of a statement that may have set settings back to the server's own values."""
-    return (strncmp(tag, b"RESET", 6) == 0 or strncmp(tag, b"DISCARD ALL", 12) == 0
-            or (c.tracker.to_default and strncmp(tag, b"SET", 4) == 0))
-
-
-cdef bint ends(const char *tag) noexcept:
-    """Whether this is the end of a transaction, or of what came behind a savepoint."""
-    return (strncmp(tag, b"ROLLBACK", 8) == 0 or strncmp(tag, b"COMMIT", 6) == 0
-            or strncmp(tag, b"PREPARE TRANSACTION", 19) == 0)

@@ -155,7 +155,7 @@ cdef class InternalSession(Job):
         # Of this user: the password, pg_hba.conf, LOGIN, CONNECT, its connection limit.
         self.of_user = (code[:2] == "28" or code in ("3D000", "42501", "53300")
                         or (fields is None and reason.startswith("server login failed")))
-        self.engine.say(s, "WARNING", f"connection of pgferry's own ({self.purpose}): {text}")
+        self.engine.log_about(s, "WARNING", f"connection of pgferry's own ({self.purpose}): {text}")
         return s.close(text)
 
     cdef int answered(self, Server s, dict error) except -1:

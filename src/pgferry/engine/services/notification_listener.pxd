@@ -5,23 +5,23 @@ from pgferry.engine.session.notifications cimport Listener, Notification
 
 
 cdef class ConvertedNotification(Notification):
-    cdef Hub hub
+    cdef NotificationListener listener
     cdef bint plain                  # the same in all encodings
     cdef dict converted              # encoding -> message, None while PostgreSQL is asked for it
     cdef list waiting                # clients that wait for one of these
 
 
 cdef class ListeningSession(InternalSession):
-    cdef Hub hub
+    cdef NotificationListener listener
 
 
-cdef class Hub(Listener):
+cdef class NotificationListener(Listener):
     cdef Engine engine
     cdef Database db
     cdef InternalSession session
     cdef set asking                  # channels whose LISTEN is under way
     cdef dict names                  # (client_encoding, name in a text) -> channel; None: it is the name of none
-    cdef list fences                 # clients whose ReadyForQuery is held back, oldest first
+    cdef list barriers                 # clients whose ReadyForQuery is held back, oldest first
     cdef bint lost                   # clients were told that notifications may be missing
     cdef dict senders                # process id of a server -> the one its client knows as its own, 4 bytes
     cdef double looked_at            # monotonic: when was it last asked which of them still exist
@@ -37,4 +37,4 @@ cdef class Hub(Listener):
     cdef int on_notified(self, const char *p, size_t n) except -1
 
 cdef bytes encoding_of(Client c)
-cdef int hub_tick(Database db) except -1
+cdef int listener_tick(Database db) except -1

@@ -34,8 +34,8 @@ cdef bytes STILL_THERE = b"SELECT pid FROM pg_catalog.pg_stat_get_activity(NULL)
 cdef class ConvertedNotification(Notification):
     """A NotificationResponse, or a notice of pgferry's own."""
 
-    def __init__(self, Hub hub, bytes channel, bytes message):
-        self.hub = hub
+    def __init__(self, NotificationListener listener, bytes channel, bytes message):
+        self.listener = listener
         self.channel = channel
         self.message = message
         self.plain = channel is None or message[9:].isascii()
@@ -43,7 +43,7 @@ cdef class ConvertedNotification(Notification):
     cdef bytes bytes_for(self, Client c):
         """The message in the client's encoding; None: PostgreSQL is asked for it, see wait()."""
         cdef bytes encoding
-        if self.plain or is_same(encoding_of(c), self.hub.session.encoding):
+        if self.plain or is_same(encoding_of(c), self.listener.session.encoding):
             return self.message
         encoding = encoding_of(c)
         if self.converted is None:
@@ -51,7 +51,7 @@ cdef class ConvertedNotification(Notification):
             self.waiting = []
         if encoding not in self.converted:
             self.converted[encoding] = None
-            self.hub.query(self.conversion(encoding), partial(self.take_converted, encoding))
+            self.listener.query(self.conversion(encoding), partial(self.take_converted, encoding))
         return self.converted[encoding]
 
     cdef int wait(self, Client c) except -1:
@@ -64,7 +64,7 @@ cdef class ConvertedNotification(Notification):
         """The question for channel and payload in another encoding."""
         payload = self.message[10 + len(self.channel):-1]
         parts = [b"pg_catalog.convert('\\x%b'::pg_catalog.bytea,%b,%b)" % (
-            text.hex().encode(), quote_literal(self.hub.session.encoding), quote_literal(encoding))
+            text.hex().encode(), quote_literal(self.listener.session.encoding), quote_literal(encoding))
             for text in (self.channel, payload)]
         return b"SELECT " + b",".join(parts)
 
@@ -88,27 +88,27 @@ cdef class ConvertedNotification(Notification):
 cdef class ListeningSession(InternalSession):
     """The connection itself."""
 
-    def __init__(self, Hub hub):
-        InternalSession.__init__(self, hub.engine, hub.db, "listens for clients")
-        self.hub = hub
+    def __init__(self, NotificationListener listener):
+        InternalSession.__init__(self, listener.engine, listener.db, "listens for clients")
+        self.listener = listener
 
     cdef bint is_wanted(self) except -1:
-        return bool(self.hub.listeners) or bool(self.hub.blocked)
+        return bool(self.listener.listeners) or bool(self.listener.blocked)
 
     cdef int on_up(self) except -1:
-        return self.hub.on_up()
+        return self.listener.on_up()
 
     cdef int on_lost(self, str reason) except -1:
-        return self.hub.on_lost(reason)
+        return self.listener.on_lost(reason)
 
     cdef int on_failed(self, str reason) except -1:
-        return self.hub.on_failed(reason)
+        return self.listener.on_failed(reason)
 
     cdef int on_notified(self, const char *p, size_t n) except -1:
-        return self.hub.on_notified(p, n)
+        return self.listener.on_notified(p, n)
 
 
-cdef class Hub(Listener):
+cdef class NotificationListener(Listener):
     """The listening connection of a database in this worker."""
 
     def __init__(self, Engine engine, Database db):
@@ -122,7 +122,7 @@ cdef class Hub(Listener):
         self.names = {}
         self.blocked = set()
         self.due = {}
-        self.fences = []
+        self.barriers = []
         self.senders = {}
 
     # --- what is sent
@@ -141,10 +141,10 @@ cdef class Hub(Listener):
         """Wake who waits when everything that was committed before has come."""
         return self.query(b"", self.passed)
 
-    cdef int fence(self, Client c) except -1:
+    cdef int notify_barrier(self, Client c) except -1:
         """Have listening.release() called when everything that was committed before has come."""
-        self.fences.append(c)
-        return self.query(b"", self.passed_fence)
+        self.barriers.append(c)
+        return self.query(b"", self.passed_notify_barrier)
 
     cdef int listen(self, channels) except -1:
         """LISTEN to these channels; their clients wait in `blocked`, if they do."""
@@ -161,9 +161,9 @@ cdef class Hub(Listener):
         if self.session.up:
             self.wake()
 
-    def passed_fence(self, rows, error):
+    def passed_notify_barrier(self, rows, error):
         """A fence is answered; when the connection is lost there is nothing more to wait for."""
-        release(<Client>self.fences.pop(0))
+        release(<Client>self.barriers.pop(0))
 
     def listened(self, channel, rows, error):
         """A LISTEN is answered."""
@@ -175,7 +175,8 @@ cdef class Hub(Listener):
         else:
             self.refused.add(channel)
             for c in list(self.listeners.get(channel, ())):
-                if channel in (<Client>c).tracker.kept.channels:    # found by a probe: PostgreSQL has accepted it there
+                # found by a probe: PostgreSQL has accepted it there
+                if channel in (<Client>c).tracker.session_state.channels:
                     (<Client>c).close("cannot listen", f"no server connection can listen: {error.get('M', '?')}",
                                       error.get("C", "08006"))
         self.wake()
@@ -249,7 +250,7 @@ cdef class Hub(Listener):
     def hears_announcements(self, rows, error):
         """What was announced before is not known here."""
         if self.session.up:
-            self.db.hubs.take(0)
+            self.db.listener_epoch.take(0)
             self.wake()
 
     def arrive_again(self, rows, error):
@@ -296,7 +297,7 @@ cdef class Hub(Listener):
         item = ConvertedNotification(self, channel, message)
         for entry in list(group):
             c = <Client>entry
-            if channel in c.tracker.kept.channels:
+            if channel in c.tracker.session_state.channels:
                 send(c, item, LISTENED)
             elif c.subscription.awaited is not None and channel in c.subscription.awaited:
                 send(c, item, EARLY)
@@ -365,6 +366,6 @@ cdef bint is_same(bytes one, bytes other):
     return one == other or one == b"SQLASCII" or other == b"SQLASCII"
 
 
-cdef int hub_tick(Database db) except -1:
+cdef int listener_tick(Database db) except -1:
     """Upkeep."""
-    return (<Hub>db.hub).tick()
+    return (<NotificationListener>db.listener).tick()

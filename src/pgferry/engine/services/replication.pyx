@@ -4,7 +4,7 @@ The login of such a client is completed by the login of its server, which gets t
 its startup packet: what PostgreSQL reports there is what the client is told. Until it is linked the two know each
 other as Login.server and ReplicationLogin.client.
 
-They belong to a Pool of their own beside the ordinary one of the same database and user (Pool.ordinary), so that no
+They belong to a Pool of their own beside the ordinary one of the same database and user (Pool.main_pool), so that no
 other client can ever be given such a server; but both pools count in one counter of the ledger (Pool.slots), which is
 what pool_size limits. Clients wait in pool.logging_in. When all places are taken, an idle server of an ordinary pool is
 closed for them (take_places()), or the next one that comes back (ask_for_room()).
@@ -86,7 +86,7 @@ cdef class ReplicationPool(ServerPool):
 
     def __init__(self, Engine engine, Database db, User user):
         ServerPool.__init__(self, engine, db, user, POOL_REPLICATION)
-        self.ordinary = engine.pool_for(db, user)
+        self.main_pool = engine.pool_for(db, user)
 
     cdef int other_demand(self) except -1:
         """How many clients wait for the beginning of their server's login."""
@@ -106,7 +106,7 @@ cdef class ReplicationPool(ServerPool):
             self.opening = False
         return 0
 
-    cdef int part(self, Client c, Server s) except -1:
+    cdef int detach_for_good(self, Client c, Server s) except -1:
         """The client has left: nobody else may have its server."""
         s.client = None
         c.server = None
@@ -114,7 +114,7 @@ cdef class ReplicationPool(ServerPool):
             s.put(b"X\0\0\0\4", 5)      # PostgreSQL hears it in the middle of a stream, too
             s.flush()
         s.close((s.close_reason or "close_needed") if s.close_needed else "replication client was closed")
-        return self.ordinary.want_servers()
+        return self.main_pool.want_servers()
 
 
 # --- a server for a client --------------------------------------------------------------------------------------
@@ -146,7 +146,7 @@ cdef bint start_own(Pool pool, Client c) except -1:
 
 cdef bint take_slot(Pool pool) except -1:
     """One more place under pool_size; idle servers of the ordinary pool go for it."""
-    cdef Pool other = pool.ordinary
+    cdef Pool other = pool.main_pool
     while not pool.slots.take(pool.settings.size):
         if other.endpoint.used.count:
             (<Server>other.endpoint.used.head).close("evicted")
@@ -162,7 +162,7 @@ cdef bint take_slot(Pool pool) except -1:
 cdef int end_replaced(Pool pool) except -1:
     """RECONNECT and the like do not wait for the end of a stream, which may be years away."""
     cdef Server s
-    if pool.ordinary is None:
+    if pool.main_pool is None:
         return 0
     for item in pool.endpoint.active.items():
         s = <Server>item
@@ -182,18 +182,18 @@ cdef int ask_for_room(Engine engine) except -1:
     cdef list pools = engine.pools()
     for item in pools:
         pool = <Pool>item
-        if pool.heir is not None:
-            pool.heir = None
+        if pool.reserved_for is not None:
+            pool.reserved_for = None
             if engine.workers == 1:
-                pool.give_back = 0      # else sharing.balance() has done that
+                pool.surrender_count = 0      # else sharing.balance() has done that
     for item in pools:
         pool = <Pool>item
-        if pool.ordinary is None or pool.blocked == 0:
+        if pool.main_pool is None or pool.blocked == 0:
             continue
-        giver = pool.ordinary if pool.blocked == BLOCKED_BY_POOL else busiest(pool, pools)
+        giver = pool.main_pool if pool.blocked == BLOCKED_BY_POOL else busiest(pool, pools)
         if giver is not None:
-            giver.give_back = max(giver.give_back, pool.other_demand())
-            giver.heir = pool
+            giver.surrender_count = max(giver.surrender_count, pool.other_demand())
+            giver.reserved_for = pool
     return 0
 
 
@@ -202,7 +202,7 @@ cdef Pool busiest(Pool pool, list pools):
     cdef Pool other, found = None
     for item in pools:
         other = <Pool>item
-        if other.ordinary is not None or (
+        if other.main_pool is not None or (
                 other.user is not pool.user if pool.blocked == BLOCKED_BY_USER else other.db is not pool.db):
             continue
         if found is None or other.endpoint.active.count > found.endpoint.active.count:

@@ -31,7 +31,7 @@ cdef int announce(Client c, Server s, bint extended) except -1:
         return 0                    # nothing is carried out
     if not is_due(c, s):
         return 0
-    epoch = c.db.hubs.total()
+    epoch = c.db.listener_epoch.total()
     s.last.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
     s.last.announced_epoch = epoch
     text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.peer.cancel_key))
@@ -41,7 +41,7 @@ cdef int announce(Client c, Server s, bint extended) except -1:
 cdef bint is_due(Client c, Server s) except -1:
     """Whether anybody listens, and the server has not told whom it works for."""
     return ((s.last.announced != 0 or c.db.listening.total() != 0)
-            and not (s.last.announced == c.id and s.last.announced_epoch == c.db.hubs.total()))
+            and not (s.last.announced == c.id and s.last.announced_epoch == c.db.listener_epoch.total()))
 
 
 cdef int announced(Server s, bint succeeded) except -1:

@@ -4,9 +4,9 @@ from pgferry.engine.core.statements cimport Statement
 
 cdef object HARMLESS         # session.verdict.HARMLESS: the one Verdict that is compared by identity
 
-cdef object judge(Client c, const char *text, size_t n)
-cdef object judge_statement(Client c, Statement st)
-cdef object judge_unnamed(Client c)
+cdef object classify_sql(Client c, const char *text, size_t n)
+cdef object classify_statement(Client c, Statement st)
+cdef object classify_unnamed(Client c)
 cdef int note(Client c, Server s, object verdict, const char *text, size_t n) except -1
 cdef int note_parameters(Client c, Server s, object verdict, bytes body, const char *p, size_t n) except -1
 cdef size_t names_end(object verdict, const char *p, size_t n) except -1

@@ -23,7 +23,7 @@ from pgferry.engine.io.sys cimport be16, be32, monotonic
 from pgferry.engine.io.turn_share cimport spend
 from pgferry.engine.session.catalog cimport begin_defining
 from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
-from pgferry.engine.session.touched cimport doubt_lone, note_names, touches
+from pgferry.engine.session.pending_effects cimport add_effects, demote_standalone, note_names
 from pgferry.engine.session.unsure cimport note_unsure
 from pgferry.engine.session.verdict_cache cimport remember_verdict
 from pgferry.session.classify import classify
@@ -52,7 +52,7 @@ ANY = b""           # in Client.preparing and Server.local
 READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
 
 
-cdef object judge(Client c, const char *text, size_t n):
+cdef object classify_sql(Client c, const char *text, size_t n):
     """The Verdict of a text; HARMLESS for nearly all."""
     cdef Database db = c.db
     cdef int reading = EXACT
@@ -125,38 +125,40 @@ cdef bint may_change_encoding(Server s) except -1:
         return True
     if s.pool.settings.session_state == STATE_REFUSE:
         return False            # nothing is refused for what only might be: the server is asked all the same
-    if s.probe.touched & <uint32_t>(SETTINGS | UNREADABLE) and (s.probe.any_name
-                                                                or s.probe.touched & <uint32_t>UNREADABLE):
+    if s.probe.pending_effects & <uint32_t>UNREADABLE:
+        return True
+    if s.probe.pending_effects & <uint32_t>SETTINGS and s.probe.any_name:
         return True
     if s.current.local is not None and b"" in s.current.local:
         return True
-    return s.current.lone is not None and (s.current.lone.names is None or CLIENT_ENCODING in s.current.lone.names)
+    return s.current.standalone_set is not None and (s.current.standalone_set.names is None
+                                                     or CLIENT_ENCODING in s.current.standalone_set.names)
 
 
-cdef object judge_body(Client c, bytes body):
+cdef object classify_body(Client c, bytes body):
     """The Verdict of what a Parse has behind the name: text, NUL, types of parameters."""
     cdef const char *text = body
-    cdef object verdict = judge(c, text, text_length(text, len(body)))
+    cdef object verdict = classify_sql(c, text, text_length(text, len(body)))
     if c.db.catalog.knowledge is not None and c.db.catalog.knowledge.types:
         return with_types(c.db, verdict, body)
     return verdict
 
 
-cdef object judge_statement(Client c, Statement st):
+cdef object classify_statement(Client c, Statement st):
     """The Verdict of a named statement, remembered with it."""
-    if st.judged != c.db.catalog.words_version:
-        st.verdict = judge_body(c, st.body)
-        st.judged = c.db.catalog.words_version if is_constant(c.db, st.verdict, st.body) else 0
+    if st.classified != c.db.catalog.words_version:
+        st.verdict = classify_body(c, st.body)
+        st.classified = c.db.catalog.words_version if is_constant(c.db, st.verdict, st.body) else 0
     return st.verdict
 
 
-cdef object judge_unnamed(Client c):
+cdef object classify_unnamed(Client c):
     """The Verdict of the client's unnamed statement."""
     cdef bint constant
     if c.names.unnamed is None:
         return HARMLESS         # PostgreSQL will say that there is no such statement
     if c.names.unnamed_version != c.db.catalog.words_version:
-        c.names.unnamed_verdict = judge_body(c, c.names.unnamed)
+        c.names.unnamed_verdict = classify_body(c, c.names.unnamed)
         constant = is_constant(c.db, c.names.unnamed_verdict, c.names.unnamed)
         c.names.unnamed_version = c.db.catalog.words_version if constant else 0
     return c.names.unnamed_verdict
@@ -254,9 +256,9 @@ cdef int note_everything(Client c, Server s, const char *text, size_t n) except 
         begin_defining(s, False)        # with s.unsure.ddl, this may be what commits
     elif c.db.catalog.unread:
         note_unsure(c, s, text, n)
-    if s.current.lone is not None:
-        doubt_lone(s)
-    s.probe.touched |= c.db.catalog.everything & ~<uint32_t>DEFINES
+    if s.current.standalone_set is not None:
+        demote_standalone(s)
+    s.probe.pending_effects |= c.db.catalog.everything & ~<uint32_t>DEFINES
     s.probe.any_name = s.probe.any_name or c.db.catalog.everything & <uint32_t>SETTINGS
     if c.reason is None:
         c.reason = "unknown functions"
@@ -265,24 +267,26 @@ cdef int note_everything(Client c, Server s, const char *text, size_t n) except 
 
 cdef int note_verdict(Client c, Server s, object verdict) except -1:
     cdef uint32_t touch = verdict.touch & ~LOCAL
-    cdef bint lone
+    cdef bint standalone_set
     if verdict.notifies:
-        s.current.fence = s.current.notifying = True
-    if c.pin.pins or s.probe.asked:
-        touch |= <uint32_t>verdict.ends & (c.pin.pins | s.probe.asked)
+        s.current.notify_barrier = s.current.notifying = True
+    if c.pin.pins or s.probe.asked_effects:
+        touch |= <uint32_t>verdict.ends & (c.pin.pins | s.probe.asked_effects)
     if verdict.needs & NEED_PREPARED and verdict.edits:
         note_executed(c, s, verdict, True)
     note_local(s, verdict)
     if touch:
         c.reason = verdict.reason
-        lone = s.probe.touched == 0 and s.plan.turns == 0 and s.xact == b"I" and s.current.lone is None
-        if lone and (verdict.plain is not None or (verdict.clears and c.pin.pins == 0)) and not touch & CANNOT_ASK:
-            s.current.lone = verdict
-            s.current.lone_done = False
+        standalone_set = (s.probe.pending_effects == 0 and s.plan.turns == 0 and s.xact == b"I"
+                          and s.current.standalone_set is None)
+        if (standalone_set and (verdict.plain is not None or (verdict.clears and c.pin.pins == 0))
+                and not touch & CANNOT_ASK):
+            s.current.standalone_set = verdict
+            s.current.standalone_done = False
         else:
-            if s.current.lone is not None:
-                doubt_lone(s)
-            touches(s, verdict, touch)
+            if s.current.standalone_set is not None:
+                demote_standalone(s)
+            add_effects(s, verdict, touch)
         if verdict.resets is None:
             c.names.reset_due = True
         elif verdict.resets and c.names.reset_due is not True:
@@ -300,9 +304,9 @@ cdef int note_local(Server s, object verdict) except -1:
 cdef int note_listens(Client c, Server s, object verdict) except -1:
     """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
     c.reason = verdict.reason
-    if s.current.lone is not None:
-        doubt_lone(s)
-    return touches(s, verdict, LISTEN)
+    if s.current.standalone_set is not None:
+        demote_standalone(s)
+    return add_effects(s, verdict, LISTEN)
 
 
 cdef int remember_prepared(Client c, Server s, object verdict, bytes text) except -1:
@@ -337,7 +341,7 @@ cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
             if sent and (inner is None or inner.defines):
                 begin_defining(s, False)
             if inner is not None and inner.params:
-                touches(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
+                add_effects(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
                 s.probe.any_name = True
             if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
                 todo.append(inner)
@@ -360,13 +364,13 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
     if verdict is None:
         return note_anything(c, s, "EXECUTE", False)
     if verdict.notifies:
-        s.current.fence = s.current.notifying = True
+        s.current.notify_barrier = s.current.notifying = True
     note_local(s, verdict)
     if verdict.touch & ~LOCAL:
         c.reason = verdict.reason or "EXECUTE"
-        if s.current.lone is not None:
-            doubt_lone(s)
-        touches(s, verdict, verdict.touch)
+        if s.current.standalone_set is not None:
+            demote_standalone(s)
+        add_effects(s, verdict, verdict.touch)
     return 0
 
 
@@ -382,7 +386,7 @@ cdef list executed(Client c, Server s, object verdict, set followed):
         followed.add(name)
         st = c.names.statements.get(name) if c.tracking and c.names.statements is not None else None
         if st is not None:
-            found.append(judge_statement(c, <Statement>st))
+            found.append(classify_statement(c, <Statement>st))
         else:
             found.extend(prepared_as(c, s, name))
     return found
@@ -395,11 +399,11 @@ cdef list prepared_as(Client c, Server s, bytes name):
     for recent in (c.tracker.preparing, c.tracker.asked_preparing):
         if recent is not None:
             for text, _settings in recent.get(name, ()):
-                found.append(judge(c, text, len(text)) if text is not None else None)
+                found.append(classify_sql(c, text, len(text)) if text is not None else None)
     if c.tracker.sql is not None and name in c.tracker.sql:
         text = c.tracker.sql[name][0]
-        found.append(judge(c, text, len(text)))
-    if not found and (s.probe.touched | s.probe.asked) & PREPARED:
+        found.append(classify_sql(c, text, len(text)))
+    if not found and (s.probe.pending_effects | s.probe.asked_effects) & PREPARED:
         found.append(None)                  # by a function, or by code that nobody has read
     return found
 
@@ -440,7 +444,7 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
         if number in wanted:
             name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
             if name == b"seed":
-                s.probe.touched |= FOREVER
+                s.probe.pending_effects |= FOREVER
             if not name.isascii():
                 return note_anything(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
             names.append(RENAMED.get(name, name))
@@ -499,11 +503,11 @@ cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1
     if "unknown" in c.engine.omit:
         return 0
     c.reason = reason
-    if s.current.lone is not None:
-        doubt_lone(s)
+    if s.current.standalone_set is not None:
+        demote_standalone(s)
     if pins and c.pool.settings.mode != MODE_STATEMENT:
-        s.probe.touched |= ANYTHING
+        s.probe.pending_effects |= ANYTHING
     else:
-        s.probe.touched |= (ANYTHING & ~UNNAMED) | UNREADABLE
-    s.probe.any_name = s.current.fence = s.current.notifying = True
+        s.probe.pending_effects |= (ANYTHING & ~UNNAMED) | UNREADABLE
+    s.probe.any_name = s.current.notify_barrier = s.current.notifying = True
     return 0

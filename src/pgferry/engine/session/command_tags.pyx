@@ -7,7 +7,7 @@ from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, K_CLOSE, K_PARSE, Entry
 from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.session.catalog cimport begin_defining
-from pgferry.engine.session.ensure cimport dealt
+from pgferry.engine.session.ensure cimport on_deallocated
 
 # What is made or changed here brings no code that runs by itself, except what a word in the statement shows.
 cdef tuple WITHOUT_CODE = (b"CREATE TABLE", b"CREATE INDEX", b"CREATE SEQUENCE", b"CREATE ROLE", b"CREATE DATABASE",
@@ -59,7 +59,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
                 forget_statements(c)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None and not own:
-            dealt(c, s)
+            on_deallocated(c, s)
     elif strncmp(tag, b"COMMIT", 7) == 0:
         if c is not None:
             c.subscription.chained = c.subscription.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
@@ -70,7 +70,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     # and what functions define, their words.
     if (strncmp(tag, b"CREATE", 6) == 0 or strncmp(tag, b"ALTER", 5) == 0) and not any_of(tag, WITHOUT_CODE):
         begin_defining(s, True)
-    elif strncmp(tag, b"DO", 3) == 0 and (c is None or not c.judged):
+    elif strncmp(tag, b"DO", 3) == 0 and (c is None or not c.tracks_state):
         begin_defining(s, True)
     return 0
 
@@ -80,7 +80,7 @@ cdef bint shadows(Client c) noexcept:
 
     PostgreSQL does not look again for statements that are prepared already; for new ones of the same text it must.
     """
-    return c is not None and c.judged and (c.reason is None or not c.reason.startswith("temporary"))
+    return c is not None and c.tracks_state and (c.reason is None or not c.reason.startswith("temporary"))
 
 
 cdef int forget_statements(Client c) except -1:

@@ -68,7 +68,7 @@ cdef bint start_answered(Server s, dict failed) except -1:
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
     under = settings_of(pool, s.vars, settings)
     pool.endpoint.start_sql = {name: (text, under) for name, text in statements.items()} or None
-    s.kept = pool.engine.states.intern(settings, frozenset())
+    s.session_state = pool.engine.states.intern(settings, frozenset())
     s.sql = pool.endpoint.start_sql
     return True
 

@@ -10,7 +10,7 @@ from pgferry.engine.core.effects cimport PREPARED
 from pgferry.engine.core.model cimport P_ENSURE, Client, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
 from pgferry.engine.core.statements cimport Statement
-from pgferry.engine.session.parse_settings cimport known_settings, settings_now, ways
+from pgferry.engine.session.parse_settings cimport known_settings, settings_now, settings_switch
 from pgferry.engine.session.preparing cimport is_here, prepare_on
 from pgferry.engine.session.staging cimport end_own, framed, stage, stage_in_batch
 from pgferry.engine.session.start_values cimport base_script
@@ -26,7 +26,7 @@ cdef bytes GONE = b"\0"     # Note.name when that name has been taken away meanw
 
 # --- prepared statements ----------------------------------------------------------------------------------------
 
-cdef int bring_sql(Client c, Server s, bint extended) except -1:
+cdef int ensure_prepared(Client c, Server s, bint extended) except -1:
     """Make the server's SQL-level prepared statements the client's own."""
     cdef dict there = clear_sql(c, s)
     if there is None:
@@ -54,7 +54,7 @@ cdef bint lacks_sql(Client c, Server s) except -1:
 cdef int prepare_sql(Client c, Server s, bytes command, bint extended, bytes name, tuple wanted) except -1:
     """Stage a PREPARE under the settings that it was executed under at first. All of it succeeds, or nothing."""
     cdef list there, back
-    there, back = ways(c, s, known_settings(c, s), wanted[1], None)
+    there, back = settings_switch(c, s, known_settings(c, s), wanted[1], None)
     if not there:
         return ensure(s, command, extended, name, wanted)
     for text in there:
@@ -115,7 +115,7 @@ cdef Note ensuring(Server s, bytes name, tuple value):
     note.ensures = True
     note.name = name
     note.value = value
-    s.injected.careful = True
+    s.injected.under_way = True
     return note
 
 
@@ -135,7 +135,7 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
     if not note.ensures:
         return 0
     if note.name is None:
-        s.last.foreign = s.last.foreign or not succeeded
+        s.last.sequence_cache_dirty = s.last.sequence_cache_dirty or not succeeded
     elif succeeded:
         statements = dict(s.sql or {})
         keep(statements, note.name, note.value if note.name != GONE else None)
@@ -143,7 +143,7 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
     return 0
 
 
-cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended):
+cdef bytes rewrite_sql(Client c, Server s, object verdict, bytes text, bint extended):
     """The client's text with the names servers know its protocol-level statements by; the statements are brought.
 
     Behind each RESET in a Query of several statements stands one that sets the client's start values.
@@ -160,7 +160,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
         elif kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE or kind == EDIT_PREPARE:
             st = c.names.statements.get(name) if c.names.statements is not None else None
             if st is not None and c.tracking:
-                bring_statement(c, s, st, extended)
+                ensure_statement(c, s, st, extended)
                 new = quote_identifier(st.wire_name[:-1])
             if kind == EDIT_DEALLOCATE:
                 deallocates.append((None, 0) if new is None else (name, st.number))
@@ -179,7 +179,7 @@ cdef bytes edited(Client c, Server s, object verdict, bytes text, bint extended)
     return b"".join(parts)
 
 
-cdef int bring_statement(Client c, Server s, Statement st, bint extended) except -1:
+cdef int ensure_statement(Client c, Server s, Statement st, bint extended) except -1:
     """Have the server know a statement of the protocol by name.
 
     In front of a Query its Parse needs a Sync of its own: if it fails, PostgreSQL skips everything up to there.
@@ -192,7 +192,7 @@ cdef int bring_statement(Client c, Server s, Statement st, bint extended) except
     return 0
 
 
-cdef int bring_named(Client c, Server s, verdict) except -1:
+cdef int ensure_named(Client c, Server s, verdict) except -1:
     """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
     cdef Statement st
     for _start, _end, _kind, name in verdict.edits:
@@ -208,16 +208,15 @@ cdef int made_by_sql(Client c, Server s, bytes name) except -1:
     """Whether a name unknown to the protocol may be one of PREPARE: 1, and it is brought; 2: soon to be known; 3: it is
     one, but the transaction has failed, so that nothing can be brought.
     """
-    if c.tracker.sql is not None and name in c.tracker.sql or s.probe.touched & PREPARED or (c.pin.pins & PREPARED
-                                                                                             and not name.isascii()):
+    cdef bint known = c.tracker.sql is not None and name in c.tracker.sql
+    if known or s.probe.pending_effects & PREPARED or (c.pin.pins & PREPARED and not name.isascii()):
         if may_be_over(s) or (lacks_sql(c, s) and settings_now(c, s) is None):
             return 2
-        if s.xact == b"E" and c.tracker.sql is not None and name in c.tracker.sql and (s.sql is None
-                                                                                       or name not in s.sql):
+        if s.xact == b"E" and known and (s.sql is None or name not in s.sql):
             return 3
-        bring_sql(c, s, True)
+        ensure_prepared(c, s, True)
         return 1
-    return 2 if s.probe.asked & PREPARED else 0
+    return 2 if s.probe.asked_effects & PREPARED else 0
 
 
 cdef bint may_be_over(Server s) noexcept:
@@ -228,7 +227,7 @@ cdef bint may_be_over(Server s) noexcept:
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
     cdef Note note
-    s.probe.touched |= PREPARED
+    s.probe.pending_effects |= PREPARED
     if c.tracker.sql is not None and name in c.tracker.sql:
         c.tracker.sql = {key: value for key, value in c.tracker.sql.items() if key != name} or None
     for item in s.plan.notes:
@@ -241,7 +240,7 @@ cdef int forget_sql(Client c, Server s, bytes name) except -1:
 
 
 cdef tuple start_values(Client c, Server s, object verdict):
-    """What edited() has to insert; the server's answers to it are dropped, see server_relay.is_own()."""
+    """What rewrite_sql() has to insert; the server's answers to it are dropped, see server_relay.is_own()."""
     cdef list found = [], numbers = []
     for end, number, names in verdict.resets_at:
         text = base_script(c, True if names is None else names, [])
@@ -250,10 +249,10 @@ cdef tuple start_values(Client c, Server s, object verdict):
             numbers.append(number)
     if found:
         c.names.reset_due = None
-        s.injected.ours = numbers
-        s.injected.completed = 0
-        s.injected.own_turn = False
-        s.injected.careful = True
+        s.injected.own_after = numbers
+        s.injected.statement_index = 0
+        s.injected.in_own_result = False
+        s.injected.under_way = True
     return tuple(found)
 
 
@@ -264,7 +263,7 @@ cdef bytes own_view(Client c, Server s, bint extended):
     if c.tracking:
         for name, statement in (c.names.statements or {}).items():
             st = statement
-            bring_statement(c, s, st, extended)
+            ensure_statement(c, s, st, extended)
             names.append(b"(" + quote_literal(st.wire_name[:-1]) + b","
                          + sql_text_in(name, b"pg_catalog.pg_client_encoding()") + b")")
     names.append(b"(NULL::pg_catalog.text,NULL::pg_catalog.text)")
@@ -290,7 +289,7 @@ cdef bint note_deallocated(Client c, Server s) except -1:
     if not any([name for name, _number in note.deallocates]):
         return False
     s.plan.note(note)
-    s.injected.careful = True
+    s.injected.under_way = True
     return True
 
 
@@ -318,7 +317,7 @@ cdef list bound_deallocates(Client c, object verdict):
     return found or None
 
 
-cdef int dealt(Client c, Server s) except -1:
+cdef int on_deallocated(Client c, Server s) except -1:
     """A DEALLOCATE of one statement has succeeded: it is of the oldest entry."""
     cdef Note note = s.plan.front_note()
     cdef Statement st
@@ -345,15 +344,16 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
     `unread`: nobody knows whether they will be called, so that rather the client's own values are lost as well.
     """
     c.db.catalog.sequences = True
-    if s.last.foreign and s.xact != b"E" and (s.plan.turns or (c.turns_here and s.xact != b"I" and not unread)):
-        return False            # this transaction may have called nextval itself: it cannot be told apart any more
+    if s.last.sequence_cache_dirty and s.xact != b"E":
+        if s.plan.turns or (c.turns_here and s.xact != b"I" and not unread):
+            return False        # this transaction may have called nextval itself: it cannot be told apart any more
     forget_sequences(c, s, extended)
     return True
 
 
 cdef int forget_sequences(Client c, Server s, bint extended) except -1:
     """Discard what other clients' sequences have left."""
-    if s.last.foreign and s.xact != b"E" and s.plan.turns == 0:
-        s.last.foreign = False       # unless it fails
+    if s.last.sequence_cache_dirty and s.xact != b"E" and s.plan.turns == 0:
+        s.last.sequence_cache_dirty = False       # unless it fails
         ensure(s, b"DISCARD SEQUENCES", extended, None, None)
     return 0

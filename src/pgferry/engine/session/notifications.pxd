@@ -24,14 +24,14 @@ cdef class Listener:
 
     cdef bint is_up(self) noexcept                  # above, as all that follow
     cdef int barrier(self) except -1
-    cdef int fence(self, Client c) except -1
+    cdef int notify_barrier(self, Client c) except -1
     cdef int listen(self, channels) except -1
     cdef int wait(self, Client c) except -1
     cdef list channels_of(self, Client c, tuple names)
 
 
 cdef enum:
-    # What is known of an entry of Client.inbox.
+    # What is known of an entry of Client.deferred.
     SURE = 0            # it is for the client whatever becomes of its transaction
     LISTENED = 1        # the client listened to the channel, as far as was known
     EARLY = 2           # a LISTEN of the client is under way: it is for it if that has succeeded
@@ -43,7 +43,7 @@ cdef int take_channels(Client c, frozenset channels) except -1
 cdef int drop_early(Client c) except -1
 cdef int stop_listening(Client c) except -1
 cdef int send(Client c, Notification item, int how) except -1
-cdef int flush_inbox(Client c) except -1
+cdef int flush_deferred(Client c) except -1
 cdef int flush_converted(Client c) except -1
 cdef bint hold_ready(Client c) except -1
 cdef int release(Client c) except -1

@@ -45,7 +45,7 @@ cdef class Listener:
     cdef int barrier(self) except -1:
         raise NotImplementedError
 
-    cdef int fence(self, Client c) except -1:
+    cdef int notify_barrier(self, Client c) except -1:
         raise NotImplementedError
 
     cdef int listen(self, channels) except -1:
@@ -62,7 +62,7 @@ cdef class Listener:
 
 cdef bint listens(Client c) except -1:
     """Whether the client listens, or may be listening soon."""
-    return c.subscription.awaited is not None or bool(c.tracker.kept.channels)
+    return c.subscription.awaited is not None or bool(c.tracker.session_state.channels)
 
 
 cdef bint may_listen(Client c, tuple names) except -1:
@@ -71,31 +71,31 @@ cdef bint may_listen(Client c, tuple names) except -1:
     names: of the channels in its text. One that the listening connection is refused goes to PostgreSQL all the same,
     whose answer the client gets.
     """
-    cdef Listener hub = c.engine.listener_of(c.db)
-    cdef list channels = hub.channels_of(c, names)
+    cdef Listener listener = c.engine.listener_of(c.db)
+    cdef list channels = listener.channels_of(c, names)
     cdef list missing
     cdef bint new
     cdef Subscription sub
     if channels is None:
-        hub.wait(c)
+        listener.wait(c)
         return False
     c.db.listening.put(1)
     for channel in channels:
-        hub.listeners.setdefault(channel, set()).add(c)
-    missing = [channel for channel in channels if channel not in hub.live and channel not in hub.refused]
-    new = not (c.tracker.kept.channels | (c.subscription.awaited or frozenset())).issuperset(channels)
-    if not missing and (not new or 0 < hub.due.get(c, 0) <= hub.answered):
-        hub.due.pop(c, None)
+        listener.listeners.setdefault(channel, set()).add(c)
+    missing = [channel for channel in channels if channel not in listener.live and channel not in listener.refused]
+    new = not (c.tracker.session_state.channels | (c.subscription.awaited or frozenset())).issuperset(channels)
+    if not missing and (not new or 0 < listener.due.get(c, 0) <= listener.answered):
+        listener.due.pop(c, None)
         sub = c.own_subscription()
         sub.awaited = (sub.awaited or set()) | set(channels)
         sub.sent_listens = (sub.sent_listens or set()) | set(channels)
         return True
-    hub.wait(c)
-    if new and c not in hub.due:
-        hub.due[c] = hub.sent + 1
-    hub.listen(missing)
-    if hub.is_up() and hub.due.get(c, 0) > hub.sent:
-        hub.barrier()           # all that is missing has been asked for already, for another client
+    listener.wait(c)
+    if new and c not in listener.due:
+        listener.due[c] = listener.sent + 1
+    listener.listen(missing)
+    if listener.is_up() and listener.due.get(c, 0) > listener.sent:
+        listener.barrier()           # all that is missing has been asked for already, for another client
     return False
 
 
@@ -106,65 +106,65 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
     listens as well: then may_listen() sees to that), for nobody looks for it afterwards. In a transaction that includes
     what is committed while it runs, of which nobody can tell whether it was before.
     """
-    cdef Listener hub = c.db.hub
-    if (s.plan.turns and not s.relay.copy_in) or s.probe.asked & <uint32_t>LISTEN:
+    cdef Listener listener = c.db.listener
+    if (s.plan.turns and not s.relay.copy_in) or s.probe.asked_effects & <uint32_t>LISTEN:
         c.pause(PAUSE_STALL)
         return False
     if s.xact == b"E":
         return True
-    if hub is not None and hub.is_up() and not also_listens:
-        if c not in hub.due:
-            hub.due[c] = hub.sent + 1
-            hub.barrier()
-        if hub.due[c] > hub.answered:
-            hub.wait(c)
+    if listener is not None and listener.is_up() and not also_listens:
+        if c not in listener.due:
+            listener.due[c] = listener.sent + 1
+            listener.barrier()
+        if listener.due[c] > listener.answered:
+            listener.wait(c)
             return False
-    if hub is not None and not also_listens:
-        hub.due.pop(c, None)        # also when the connection was lost: the next wait is for a query of its own
-    if c.subscription.inbox is not None:
-        c.subscription.inbox = [(item, SURE if how == LISTENED else how) for item, how in c.subscription.inbox]
+    if listener is not None and not also_listens:
+        listener.due.pop(c, None)        # also when the connection was lost: the next wait is for a query of its own
+    if c.subscription.deferred is not None:
+        c.subscription.deferred = [(item, SURE if how == LISTENED else how) for item, how in c.subscription.deferred]
         if s.xact == b"I":
-            flush_inbox(c)
+            flush_deferred(c)
     return True
 
 
 cdef int take_channels(Client c, frozenset channels) except -1:
     """A probe has told which channels the client listens to."""
-    cdef Listener hub
+    cdef Listener listener
     cdef set settled = c.subscription.asked_listens or set()     # awaited until now; other LISTENs are still under way
     cdef set before
     if c.subscription.sent_listens is not None:
         settled = settled - c.subscription.sent_listens
-    before = settled | c.tracker.kept.channels
+    before = settled | c.tracker.session_state.channels
     c.subscription.asked_listens = None
     if c.subscription.awaited is not None:
         c.subscription.awaited = (c.subscription.awaited - settled) or None
         if c.subscription.awaited is None:
             c.subscription.chained = False
-    if c.subscription.inbox is not None:
-        sort_inbox(c, settled, channels)    # maybe_release() comes next
-    if c.db.hub is None and not channels:
+    if c.subscription.deferred is not None:
+        sort_deferred(c, settled, channels)    # maybe_release() comes next
+    if c.db.listener is None and not channels:
         return 0
-    hub = c.engine.listener_of(c.db)
+    listener = c.engine.listener_of(c.db)
     for channel in before - channels:
-        group = hub.listeners.get(channel)
+        group = listener.listeners.get(channel)
         if group is not None and (c.subscription.awaited is None or channel not in c.subscription.awaited):
             group.discard(c)
     for channel in channels:
-        hub.listeners.setdefault(channel, set()).add(c)
-    missing = [channel for channel in channels if channel not in hub.live]
+        listener.listeners.setdefault(channel, set()).add(c)
+    missing = [channel for channel in channels if channel not in listener.live]
     if missing:
         c.db.listening.put(1)
-        hub.listen(missing)         # a LISTEN inside a function: nobody could see it come
+        listener.listen(missing)         # a LISTEN inside a function: nobody could see it come
     return 0
 
 
-cdef int sort_inbox(Client c, set settled, frozenset channels) except -1:
+cdef int sort_deferred(Client c, set settled, frozenset channels) except -1:
     """What of the inbox is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
     cdef list kept = []
     cdef Notification item
     c.subscription.early = 0
-    for entry, how in c.subscription.inbox:
+    for entry, how in c.subscription.deferred:
         item = <Notification>entry
         if (how == EARLY and item.channel not in settled and c.subscription.awaited is not None
                 and item.channel in c.subscription.awaited):
@@ -174,34 +174,34 @@ cdef int sort_inbox(Client c, set settled, frozenset channels) except -1:
         elif how == EARLY:
             how = LISTENED
         kept.append((item, how))
-    c.subscription.inbox = kept or None
+    c.subscription.deferred = kept or None
     return 0
 
 
 cdef int drop_early(Client c) except -1:
     """A statement begins in the transaction of a LISTEN: what has come so far was committed before that can count."""
-    c.subscription.inbox = [(item, how) for item, how in c.subscription.inbox if how != EARLY] or None
+    c.subscription.deferred = [(item, how) for item, how in c.subscription.deferred if how != EARLY] or None
     c.subscription.early = 0
     return 0
 
 
 cdef int stop_listening(Client c) except -1:
     """The client has left."""
-    cdef Listener hub = c.db.hub if c.db is not None else None
-    if hub is not None and (c.tracker.kept.channels or c.subscription.awaited is not None):
-        for channel in set(c.tracker.kept.channels) | (c.subscription.awaited or set()):
-            group = hub.listeners.get(channel)
+    cdef Listener listener = c.db.listener if c.db is not None else None
+    if listener is not None and (c.tracker.session_state.channels or c.subscription.awaited is not None):
+        for channel in set(c.tracker.session_state.channels) | (c.subscription.awaited or set()):
+            group = listener.listeners.get(channel)
             if group is not None:
                 group.discard(c)
-    if hub is not None:
-        hub.blocked.discard(c)
-    if hub is not None and hub.due.pop(c, None) is not None:
-        for group in hub.listeners.values():
+    if listener is not None:
+        listener.blocked.discard(c)
+    if listener is not None and listener.due.pop(c, None) is not None:
+        for group in listener.listeners.values():
             group.discard(c)        # what it wants to listen to is not noted anywhere else yet
     c.subscription.awaited = c.subscription.sent_listens = c.subscription.asked_listens = None
-    c.subscription.inbox = None
+    c.subscription.deferred = None
     c.subscription.early = 0
-    c.subscription.fence_passed = False
+    c.subscription.barrier_passed = False
     return 0
 
 
@@ -211,17 +211,17 @@ cdef int send(Client c, Notification item, int how) except -1:
     """Give a client a notification, now or when its transaction is over and asked about."""
     if c.state >= CL_CLOSING:
         return 0
-    if c.subscription.inbox is None:
-        c.own_subscription().inbox = []
+    if c.subscription.deferred is None:
+        c.own_subscription().deferred = []
         c.subscription.held_size = 0
-    c.subscription.inbox.append((item, how))
+    c.subscription.deferred.append((item, how))
     c.subscription.early += how == EARLY
     c.subscription.held_size += <size_t>len(item.message)
     item.bytes_for(c)           # is asked for, if need be
     if is_idle(c):
-        return flush_inbox(c)
+        return flush_deferred(c)
     if c.subscription.held_size > MOST_UNREAD:       # or some of them are not kept any more
-        c.subscription.held_size = sum([len((<Notification>kept).message) for kept, _how in c.subscription.inbox])
+        c.subscription.held_size = sum([len((<Notification>kept).message) for kept, _how in c.subscription.deferred])
     if c.subscription.held_size > MOST_UNREAD:
         c.close("too many notifications in a transaction", "too many notifications in a transaction")
     return 0
@@ -232,7 +232,7 @@ cdef bint is_idle(Client c) noexcept:
     return c.server is None or (c.pin.pins and c.times.xact_start == 0 and c.server.plan.size() == 0)
 
 
-cdef int flush_inbox(Client c) except -1:
+cdef int flush_deferred(Client c) except -1:
     """Give a client what has come for it meanwhile, and the ReadyForQuery that was held back.
 
     It ends in front of what PostgreSQL still has to convert, and of what nobody knows yet whether it is for the client.
@@ -240,7 +240,7 @@ cdef int flush_inbox(Client c) except -1:
     cdef list given = []
     cdef bytes message, messages
     cdef bint converting = False
-    for item, how in c.subscription.inbox or ():
+    for item, how in c.subscription.deferred or ():
         message = (<Notification>item).bytes_for(c) if how != EARLY else None
         if message is None:
             converting = how != EARLY
@@ -249,14 +249,14 @@ cdef int flush_inbox(Client c) except -1:
             break
         given.append(message)
     if given:
-        c.subscription.inbox = c.subscription.inbox[len(given):] or None
+        c.subscription.deferred = c.subscription.deferred[len(given):] or None
         messages = b"".join(given)
         c.put(messages, len(messages))
         c.flush()
         if c.unsent() > MOST_UNREAD:
             return c.close("notifications left unread", "notifications left unread")
-    if c.subscription.fence_passed and not converting:
-        c.subscription.fence_passed = False
+    if c.subscription.barrier_passed and not converting:
+        c.subscription.barrier_passed = False
         c.put(READY, 6)
         c.flush()
         return c.unpause(PAUSE_NEWS)
@@ -266,20 +266,21 @@ cdef int flush_inbox(Client c) except -1:
 cdef int flush_converted(Client c) except -1:
     """A message of the client's inbox has been converted."""
     cdef Subscription sub = c.subscription
-    if c.state >= CL_CLOSING or (c.server is not None and c.server.probe.asked & <uint32_t>LISTEN):
+    if c.state >= CL_CLOSING or (c.server is not None and c.server.probe.asked_effects & <uint32_t>LISTEN):
         return 0
-    if sub.fence_passed or (sub.inbox is not None and is_idle(c)):
-        return flush_inbox(c)
+    if sub.barrier_passed or (sub.deferred is not None and is_idle(c)):
+        return flush_deferred(c)
     return 0
 
 
 cdef bint hold_ready(Client c) except -1:
     """Hold back the ReadyForQuery of a client that listens and has notified. False: there is nothing to wait for."""
-    cdef Listener hub = c.db.hub
-    if hub is None or not hub.is_up() or not (c.tracker.kept.channels or c.subscription.awaited is not None):
+    cdef Listener listener = c.db.listener
+    if listener is None or not listener.is_up() or not (c.tracker.session_state.channels
+                                                        or c.subscription.awaited is not None):
         return False
     c.pause(PAUSE_NEWS)
-    hub.fence(c)
+    listener.notify_barrier(c)
     return True
 
 
@@ -290,7 +291,7 @@ cdef int release(Client c) except -1:
     """
     if c.state >= CL_CLOSING:
         return 0
-    c.own_subscription().fence_passed = True
-    if c.server is not None and c.server.probe.asked & <uint32_t>LISTEN:
+    c.own_subscription().barrier_passed = True
+    if c.server is not None and c.server.probe.asked_effects & <uint32_t>LISTEN:
         return 0
-    return flush_inbox(c)
+    return flush_deferred(c)

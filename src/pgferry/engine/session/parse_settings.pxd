@@ -11,13 +11,14 @@ cdef enum:
 
 cdef inline bint may_differ(Server s) noexcept:
     # Whether statements since the last probe may have changed settings of any kind: see doubted().
-    return ((s.probe.touched | s.probe.asked) & <uint32_t>MAY_CHANGE or s.current.lone is not None
+    return ((s.probe.pending_effects | s.probe.asked_effects) & <uint32_t>MAY_CHANGE
+            or s.current.standalone_set is not None
             or s.current.local is not None)
 
 
 cdef inline bint is_settled(Client c, Server s) noexcept:
     # Whether Client.parse_settings holds.
-    return (c.tracker.parse_vars is c.vars and c.tracker.parse_kept is c.tracker.kept
+    return (c.tracker.parse_vars is c.vars and c.tracker.parse_kept is c.tracker.session_state
             and c.tracker.parse_settings is not None and not may_differ(s))
 
 
@@ -28,4 +29,4 @@ cdef ParseSettings literals_now(Client c, Server s)
 cdef ParseSettings known_settings(Client c, Server s)
 cdef bint strains(Client c, Server s, ParseSettings settings) except -1
 cdef bint settings_shown(Server s) except -1
-cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body)
+cdef list settings_switch(Client c, Server s, ParseSettings present, ParseSettings then, bytes body)

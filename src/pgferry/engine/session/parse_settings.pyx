@@ -55,11 +55,11 @@ cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
 
 cdef ParseSettings settled_settings(Client c):
     """What the client's texts are parsed under, as far as its last transactions tell."""
-    if (c.tracker.parse_vars is not c.vars or c.tracker.parse_kept is not c.tracker.kept
+    if (c.tracker.parse_vars is not c.vars or c.tracker.parse_kept is not c.tracker.session_state
             or c.tracker.parse_settings is None):
-        c.tracker.parse_settings = settings_of(c.pool, c.vars, c.tracker.kept.settings)
+        c.tracker.parse_settings = settings_of(c.pool, c.vars, c.tracker.session_state.settings)
         c.tracker.parse_vars = c.vars
-        c.tracker.parse_kept = c.tracker.kept
+        c.tracker.parse_kept = c.tracker.session_state
     return c.tracker.parse_settings
 
 
@@ -68,14 +68,14 @@ cdef object doubted(Client c, Server s):
     cdef set names = set()
     if not may_differ(s):
         return None
-    if (s.probe.touched | s.probe.asked) & <uint32_t>(UNNAMED | UNREADABLE):
+    if (s.probe.pending_effects | s.probe.asked_effects) & <uint32_t>(UNNAMED | UNREADABLE):
         names.add(ANY)
-    if s.probe.touched & <uint32_t>SETTINGS:
+    if s.probe.pending_effects & <uint32_t>SETTINGS:
         add_names(names, s.probe.names, s.probe.any_name)
-    if s.probe.asked & <uint32_t>SETTINGS:
-        add_names(names, s.probe.asked_names, s.probe.asked_any)
-    if s.current.lone is not None and s.current.lone.touch & <uint32_t>SETTINGS:
-        add_names(names, s.current.lone.names, s.current.lone.names is None)
+    if s.probe.asked_effects & <uint32_t>SETTINGS:
+        add_names(names, s.probe.asked_names, s.probe.asked_any_name)
+    if s.current.standalone_set is not None and s.current.standalone_set.touch & <uint32_t>SETTINGS:
+        add_names(names, s.current.standalone_set.names, s.current.standalone_set.names is None)
     add_names(names, s.current.local, False)
     if ANY in names:
         return set(PARSE_SETTINGS)
@@ -104,7 +104,7 @@ cdef ParseSettings settings_now(Client c, Server s):
     names = doubted(c, s)
     if names is None:
         return settled_settings(c)
-    if s.plan.turns or s.probe.asked:
+    if s.plan.turns or s.probe.asked_effects:
         return None             # what is under way ends the doubt, or leaves what can be asked about
     if s.xact == b"E":
         return settled_settings(c)      # nothing is parsed in a transaction that has failed
@@ -131,7 +131,7 @@ cdef ParseSettings known_settings(Client c, Server s):
 cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
     s.probe.rows = []
-    s.injected.asking = s.injected.careful = True
+    s.injected.asking = s.injected.under_way = True
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
         return s.put(b"H\0\0\0\4", 5)
@@ -186,7 +186,7 @@ cdef bint strains(Client c, Server s, ParseSettings settings) except -1:
 
 # --- back to an earlier time -------------------------------------------------------------------------------------
 
-cdef list ways(Client c, Server s, ParseSettings present, ParseSettings then, bytes body):
+cdef list settings_switch(Client c, Server s, ParseSettings present, ParseSettings then, bytes body):
     """The commands that lead from the settings `present` to those a text was parsed under, and those that lead back.
 
     `body`: the text of a Parse; None: a PREPARE is executed, which reads the literals behind it.

@@ -1,8 +1,8 @@
 # Whether a statement that was judged may be sent now; what is staged around it, or said in its place.
 from pgferry.engine.core.model cimport Client, Server
 
-cdef int bring_base(Client c, Server s, bint extended) except -1
-cdef int bring_base_again(Client c, Server s) except -1
+cdef int replay_start_values(Client c, Server s, bint extended) except -1
+cdef int replay_start_values_later(Client c, Server s) except -1
 cdef int reset_in_session(Client c, Server s) except -1
 cdef bint may_go(Client c, Server s, const char *text, size_t n) noexcept
 cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1

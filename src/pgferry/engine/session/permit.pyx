@@ -9,7 +9,7 @@ from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUS
 from pgferry.engine.session.announcing cimport is_due
 from pgferry.engine.session.classify cimport HARMLESS, may_end_transaction, needs_of
 from pgferry.engine.session.ensure cimport (
-    bring_named, bring_sql, clear_sql, forget_sequences, is_ensuring, lacks_sql, sequences_ready,
+    clear_sql, ensure_named, ensure_prepared, forget_sequences, is_ensuring, lacks_sql, sequences_ready,
 )
 from pgferry.engine.session.parse_settings cimport settings_now
 from pgferry.engine.session.staging cimport refuse, stage_in_batch
@@ -21,11 +21,11 @@ cdef enum:
 DROPS_ALL = re.compile(rb"\s*(?:DISCARD\s+ALL|DEALLOCATE\s+(?:PREPARE\s+)?ALL)\s*;?\s*\0", re.IGNORECASE)
 
 
-cdef int bring_base(Client c, Server s, bint extended) except -1:
+cdef int replay_start_values(Client c, Server s, bint extended) except -1:
     """Behind a RESET: it has led to the server's own values, the client's are those of its startup packet.
 
     In a batch they are set at once, and stand or fall with it; only DISCARD ALL stands whatever follows it, see
-    bring_base_again(). Behind a Query they are set when that has succeeded; the client is held until then.
+    replay_start_values_later(). Behind a Query they are set when that has succeeded; the client is held until then.
     """
     cdef bytes text
     cdef list tracked = []
@@ -35,23 +35,23 @@ cdef int bring_base(Client c, Server s, bint extended) except -1:
     if text and extended:
         if c.names.reset_due is True:
             s.injected.resetting = s.plan.turns + 1
-            s.injected.careful = True
+            s.injected.under_way = True
         c.names.reset_due = None
         return stage_in_batch(s, text, 0, None)
     c.names.reset_due = None
     if text:
-        s.injected.base = text
-        s.injected.base_tracked = tracked
-        s.injected.careful = True
+        s.injected.start_values_sql = text
+        s.injected.start_values_tracked = tracked
+        s.injected.under_way = True
     return 0
 
 
-cdef int bring_base_again(Client c, Server s) except -1:
+cdef int replay_start_values_later(Client c, Server s) except -1:
     """A batch has failed behind its DISCARD ALL, and with it the start values: they are set when it is over."""
     s.injected.discarded = False
-    s.injected.base_tracked = []
-    s.injected.base = base_script(c, True, s.injected.base_tracked) or None
-    s.injected.careful = True
+    s.injected.start_values_tracked = []
+    s.injected.start_values_sql = base_script(c, True, s.injected.start_values_tracked) or None
+    s.injected.under_way = True
     return 0
 
 
@@ -59,9 +59,9 @@ cdef int reset_in_session(Client c, Server s) except -1:
     """Session mode: a RESET has led to the server's own values; those of the client's startup packet come back."""
     cdef bytes text = base_again(c) if c.pool.settings.session_state != STATE_IGNORE else b""
     if text:
-        s.injected.base = text
-        s.injected.base_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
-        s.injected.careful = True
+        s.injected.start_values_sql = text
+        s.injected.start_values_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
+        s.injected.under_way = True
     return 0
 
 
@@ -78,9 +78,9 @@ cdef bint ready_for(Client c, Server s, verdict, bint extended) except -1:
     """Stage what the statement needs on the server. False: sequences cannot be told apart."""
     cdef int needs = needs_of(c, s, verdict)
     if needs & NEED_PREPARED or (verdict.touch & PREPARED and not verdict.discards & DROPS_SQL):
-        bring_sql(c, s, extended)
+        ensure_prepared(c, s, extended)
         if extended:
-            bring_named(c, s, verdict)
+            ensure_named(c, s, verdict)
     return (not needs & NEED_SEQUENCES
             or sequences_ready(c, s, extended, verdict.touch & <uint32_t>ANYTHING == <uint32_t>ANYTHING))
 
@@ -90,7 +90,7 @@ cdef int ready_for_anything(Client c, Server s, bint extended) except -1:
     sequences. In a transaction nothing is prepared for it: should that fail, the transaction would.
     """
     if s.xact == b"I":
-        bring_sql(c, s, extended)
+        ensure_prepared(c, s, extended)
     else:
         clear_sql(c, s)
     return forget_sequences(c, s, extended)
@@ -109,7 +109,7 @@ cdef bint may_do_anything(Client c, object verdict) except -1:
 cdef bint must_wait(Client c, Server s, object verdict) except -1:
     """Whether such a text has to wait for what was sent before, so that nothing of other clients' is there for it."""
     return (s.plan.turns != 0 and may_do_anything(c, verdict)
-            and (s.last.foreign or s.sql is not None or c.tracker.sql is not None))
+            and (s.last.sequence_cache_dirty or s.sql is not None or c.tracker.sql is not None))
 
 
 cdef bint is_lacking(Client c, Server s, object verdict) except -1:
@@ -121,7 +121,7 @@ cdef bint is_lacking(Client c, Server s, object verdict) except -1:
     anything = may_do_anything(c, verdict)
     if verdict is not None:
         needs = verdict.needs
-    if s.last.foreign and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
+    if s.last.sequence_cache_dirty and s.plan.turns == 0 and (anything or needs & NEED_SEQUENCES):
         return True
     if (s.current.notifying or verdict is None or verdict.notifies) and is_due(c, s):
         return True

@@ -29,7 +29,7 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
                 why = "statement pooling mode"
             text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
             c.pin.pins = 0
-            s.probe.touched = found           # for the scrub
+            s.probe.pending_effects = found           # for the scrub
             c.pool.count("pins_refused", c.reason or "")
             return c.close("max_pinned", text, "53400")
         c.pin.pinned_at = c.loop.now

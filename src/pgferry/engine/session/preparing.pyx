@@ -6,7 +6,7 @@ from pgferry.engine.core.model cimport P_ENSURE, Client, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_PARSE
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport put32
-from pgferry.engine.session.parse_settings cimport is_settled, strains, ways
+from pgferry.engine.session.parse_settings cimport is_settled, settings_switch, strains
 from pgferry.engine.session.staging cimport end_own, stage_in_batch
 
 
@@ -36,7 +36,7 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
     cdef char head[5]
     cdef list there, back
     make_room(c, s)
-    there, back = ways(c, s, present, st.settings, st.body)
+    there, back = settings_switch(c, s, present, st.settings, st.body)
     for command in there:
         stage_in_batch(s, command, 0, None)
     head[0] = b"P"

@@ -20,9 +20,9 @@ from pgferry.engine.io.sys cimport be16, be32
 from pgferry.engine.session.catalog cimport is_given_up
 from pgferry.engine.session.notifications cimport take_channels
 from pgferry.engine.session.parse_settings cimport MAY_CHANGE, settled_settings
+from pgferry.engine.session.pending_effects cimport add_effects, demote_standalone
 from pgferry.engine.session.pins cimport pin
 from pgferry.engine.session.settling cimport settle_unsure
-from pgferry.engine.session.touched cimport doubt_lone, touches
 from pgferry.engine.wire.messages cimport as_hex, sql_text
 from pgferry.session.replay import REPLAY
 from pgferry.session.settings import EXCLUSIVE, LIMITS
@@ -72,33 +72,35 @@ cdef bint ask(Client c, Server s) except -1:
     cdef Engine engine = c.engine
     cdef uint32_t later = 0
     if s.unsure.unsure and c.db.catalog.unread and not is_given_up(c.db, c.loop.now):
-        later = s.probe.touched & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
+        later = s.probe.pending_effects & ~<uint32_t>LISTEN       # all else is asked when the catalog is known
     elif s.unsure.unsure:
         settle_unsure(c, s)
     if "probe" in engine.omit:
-        s.probe.touched = 0
+        s.probe.pending_effects = 0
         s.probe.names = None
         s.probe.any_name = False
         return False
-    if s.probe.touched & UNREADABLE and c.pool.settings.pin_unknown:
-        s.probe.touched |= UNNAMED
-    elif s.probe.touched & UNREADABLE:
+    if s.probe.pending_effects & UNREADABLE and c.pool.settings.pin_unknown:
+        s.probe.pending_effects |= UNNAMED
+    elif s.probe.pending_effects & UNREADABLE:
         s.probe.unlisted = True
     c.subscription.asked_listens, c.subscription.sent_listens = c.subscription.sent_listens, None
     if later:
-        s.probe.asked, s.probe.asked_names, s.probe.asked_any = s.probe.touched & LISTEN, None, False
-        s.probe.touched = later
+        s.probe.asked_effects = s.probe.pending_effects & LISTEN
+        s.probe.asked_names, s.probe.asked_any_name = None, False
+        s.probe.pending_effects = later
     else:
-        s.probe.asked, s.probe.asked_names, s.probe.asked_any = s.probe.touched, s.probe.names, s.probe.any_name
+        s.probe.asked_effects = s.probe.pending_effects
+        s.probe.asked_names, s.probe.asked_any_name = s.probe.names, s.probe.any_name
         c.tracker.asked_preparing, c.tracker.preparing = c.tracker.preparing, None
-        s.probe.touched = 0
+        s.probe.pending_effects = 0
         s.probe.names = None
         s.probe.any_name = False
         s.unsure.known = None
     if s.probe.asked_names is not None:
         for name in [name for name in s.probe.asked_names if not name.isascii()]:
             s.probe.asked_names.discard(name)
-            s.probe.asked |= UNNAMED      # in the client's encoding, which may have been another one by then
+            s.probe.asked_effects |= UNNAMED      # in the client's encoding, which may have been another one by then
     s.probe.guarded = s.probe.tries != 0
     text = question(c, s)
     s.probe.rows = []
@@ -117,19 +119,21 @@ cdef bytes question(Client c, Server s):
     cdef list parts = []
     cdef bytes before = b""
     cdef Database db = c.db
-    if s.probe.asked & SETTINGS:
+    if s.probe.asked_effects & SETTINGS:
         if s.probe.asked_names is None:
             s.probe.asked_names = set()
-        if s.probe.asked_any:
+        if s.probe.asked_any_name:
             parts.append(ANY_NAME)
             s.probe.asked_names.update((ROLE, AUTHORIZATION))
-            s.probe.asked_names.update([name for name in c.tracker.kept.settings if b"." in name])
+            s.probe.asked_names.update([name for name in c.tracker.session_state.settings if b"." in name])
             if db.catalog.knowledge is not None:
                 s.probe.asked_names.update(db.catalog.knowledge.custom)
         if AUTHORIZATION in s.probe.asked_names:
             s.probe.asked_names.add(ROLE)
         s.probe.asked_order = list(s.probe.asked_names)
-        limits = [] if not s.probe.guarded else list(LIMITS) if s.probe.asked_any else [*LIMITS & s.probe.asked_names]
+        limits = []
+        if s.probe.guarded:
+            limits = list(LIMITS) if s.probe.asked_any_name else [*LIMITS & s.probe.asked_names]
         if limits:
             # Asked for before they are set aside.
             s.probe.asked_order = limits + [name for name in s.probe.asked_order if name not in LIMITS]
@@ -137,7 +141,7 @@ cdef bytes question(Client c, Server s):
         if len(s.probe.asked_order) > len(limits):
             parts.append(named(s.probe.asked_order, len(limits), len(s.probe.asked_order)))
     for bit, part in PARTS:
-        if s.probe.asked & <uint32_t>bit:
+        if s.probe.asked_effects & <uint32_t>bit:
             parts.append(part)
     if not s.probe.guarded or not (parts or before):
         return b" UNION ALL ".join(parts)
@@ -159,11 +163,11 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
     s.probe.tries += 1
     if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
         return False
-    s.probe.touched |= s.probe.asked
+    s.probe.pending_effects |= s.probe.asked_effects
     s.probe.names = (s.probe.names or set()) | (s.probe.asked_names or set())
-    s.probe.any_name = s.probe.any_name or s.probe.asked_any
+    s.probe.any_name = s.probe.any_name or s.probe.asked_any_name
     s.probe.rows = None
-    s.probe.asked = 0
+    s.probe.asked_effects = 0
     if c.subscription.asked_listens:
         c.subscription.sent_listens = (c.subscription.sent_listens or set()) | c.subscription.asked_listens
     for name, found in (c.tracker.asked_preparing or {}).items():
@@ -209,34 +213,34 @@ cdef bint count_rows(Server s, const char *tag, size_t n) except? -1:
 cdef int answered_probe(Server s) except -1:
     """The probe is answered: this is what the client's session holds."""
     cdef Client c = s.client
-    cdef uint32_t touched = s.probe.asked, found = 0
+    cdef uint32_t pending_effects = s.probe.asked_effects, found = 0
     cdef list rows = s.probe.rows
     cdef dict preparing
-    cdef bint any_name = s.probe.asked_any and touched & <uint32_t>SETTINGS
+    cdef bint any_name = s.probe.asked_any_name and pending_effects & <uint32_t>SETTINGS
     cdef frozenset channels
     s.probe.rows = None
-    s.probe.asked = 0
+    s.probe.asked_effects = 0
     if c is None:
         return 0
     preparing, c.tracker.asked_preparing = c.tracker.asked_preparing or {}, None
     if rows is None:
-        return too_large(c, s, touched)
+        return too_large(c, s, pending_effects)
     try:
         if s.probe.rows_told != len(rows):
             raise ValueError("rows are missing")
         rows = [decoded(s, row) for row in rows]
     except (ValueError, IndexError, TypeError):
         return s.close("the answer to a probe makes no sense")
-    channels = c.tracker.kept.channels
-    if touched & LISTEN:
+    channels = c.tracker.session_state.channels
+    if pending_effects & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
         take_channels(c, channels)
-    if touched & PREPARED:
-        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, touched)
+    if pending_effects & PREPARED:
+        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, pending_effects)
         if c.tracker.sql is not None and not all([name.isascii()
                                                   and value[1] is not None for name, value in c.tracker.sql.items()]):
             found |= PREPARED
-    if touched & SETTINGS or channels != c.tracker.kept.channels:
+    if pending_effects & SETTINGS or channels != c.tracker.session_state.channels:
         found |= take_settings(c, s, rows, any_name, channels)
     for row in rows:
         if row[0] == b"t":
@@ -245,8 +249,8 @@ cdef int answered_probe(Server s) except -1:
             found |= LOCKS
         elif row[0] == b"h":
             found |= CURSORS
-    found |= touched & (FOREVER | UNNAMED)
-    found |= c.pin.pins & (FOREVER | UNNAMED | ~touched)
+    found |= pending_effects & (FOREVER | UNNAMED)
+    found |= c.pin.pins & (FOREVER | UNNAMED | ~pending_effects)
     s.probe.asked_order = None
     return pin(c, s, found)
 
@@ -263,7 +267,7 @@ cdef tuple decoded(Server s, tuple row):
     return (kind, name, value)
 
 
-cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t touched) except -1:
+cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t pending_effects) except -1:
     """The server has these SQL-level prepared statements now (name -> text): which are the client's?"""
     cdef dict before = s.sql or {}
     cdef dict own = c.tracker.sql or {}
@@ -274,7 +278,7 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         former = before.get(name)
         if text is not None and (
                 former is None or former[0] != text or (name in preparing and own.get(name) == former)):
-            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, touched))
+            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, pending_effects))
             continue
         # Unchanged: what another client left here, or nothing, says nothing of its own.
         if text is not None:
@@ -287,30 +291,31 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
     return 0
 
 
-cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing, uint32_t touched):
+cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing,
+                                  uint32_t pending_effects):
     """The ParseSettings that a statement of the client was prepared under; None: nobody knows."""
     cdef set settings = {each for _text, each in preparing.get(name, ())}
     if not settings:        # by a function, or a text that another executes by name
-        settings.add(None if touched & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
+        settings.add(None if pending_effects & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
     if former is not None and former[0] == text:
         settings.add(former[1])         # it may be that one still
     return settings.pop() if len(settings) == 1 else None
 
 
-cdef int too_large(Client c, Server s, uint32_t touched) except -1:
+cdef int too_large(Client c, Server s, uint32_t pending_effects) except -1:
     """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
     s.probe.asked_order = None
-    if touched & (SETTINGS | PREPARED):
-        s.probe.touched |= touched & ~<uint32_t>(SETTINGS | PREPARED)
+    if pending_effects & (SETTINGS | PREPARED):
+        s.probe.pending_effects |= pending_effects & ~<uint32_t>(SETTINGS | PREPARED)
         return pin(c, s, c.pin.pins | LARGE)
-    s.probe.touched |= touched            # for the scrub
+    s.probe.pending_effects |= pending_effects            # for the scrub
     return c.close("session state too large", f"too much session state, by {c.reason}", "53400")
 
 
 cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozenset channels) except? 0:
     """The client's new State from the rows of a probe. Returns LARGE when it is too large to be moved, else 0."""
     cdef Engine engine = c.engine
-    cdef dict settings = {} if any_name else dict(c.tracker.kept.settings)
+    cdef dict settings = {} if any_name else dict(c.tracker.session_state.settings)
     cdef bytes value
     cdef uint32_t large = 0
     for row in rows:
@@ -326,42 +331,45 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
             settings.pop(name, None)
         elif name == AUTHORIZATION and value == c.pool.user.name.encode("utf-8", "surrogateescape"):
             settings.pop(name, None)
-        elif value == b"" and b"." in name and name not in c.tracker.kept.settings and any_name:
+        elif value == b"" and b"." in name and name not in c.tracker.session_state.settings and any_name:
             continue            # another client's, reset: to this one it never was
         else:
             settings[name] = value
     if size_of(settings, channels) > LARGE_STATE:
-        settings, large = c.tracker.kept.settings, <uint32_t>LARGE
-    c.tracker.kept = s.kept = engine.states.intern(settings, channels)
+        settings, large = c.tracker.session_state.settings, <uint32_t>LARGE
+    c.tracker.session_state = s.session_state = engine.states.intern(settings, channels)
     return large
 
 
-cdef int settle_lone(Client c, Server s, char status) except -1:
+cdef int settle_standalone(Client c, Server s, char status) except -1:
     """ReadyForQuery behind a lone SET, RESET or the like: it is in effect, or the server has to be asked."""
-    cdef object verdict = s.current.lone
-    if status != b"I" or not s.current.lone_done:
-        return doubt_lone(s)
-    s.current.lone = None
+    cdef object verdict = s.current.standalone_set
+    if status != b"I" or not s.current.standalone_done:
+        return demote_standalone(s)
+    s.current.standalone_set = None
     if verdict.plain is None:
         return cleared(c, s, verdict)
     name, text = verdict.plain
     if name in NOT_KEPT or c.pool.reports(name):
         return 0
-    if c.tracker.kept.size + len(name) + len(text) > <size_t>LARGE_STATE:
-        return touches(s, verdict, verdict.touch)
+    if c.tracker.session_state.size + len(name) + len(text) > <size_t>LARGE_STATE:
+        return add_effects(s, verdict, verdict.touch)
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
-        return touches(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
-    c.tracker.kept = s.kept = c.engine.states.with_setting(c.tracker.kept, name, REPLAY + text)
+        return add_effects(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
+    s.session_state = c.engine.states.with_setting(c.tracker.session_state, name, REPLAY + text)
+    c.tracker.session_state = s.session_state
     return 0
 
 
 cdef int cleared(Client c, Server s, object verdict) except -1:
-    """A text has succeeded that does nothing but clear (session.clears); bring_base() sets the start values anew."""
+    """A text has succeeded that does nothing but clear (session.clears); replay_start_values()
+    sets the start values anew.
+    """
     cdef uint32_t bits = verdict.clears
-    cdef dict settings = dict(c.tracker.kept.settings)
-    cdef frozenset channels = c.tracker.kept.channels
+    cdef dict settings = dict(c.tracker.session_state.settings)
+    cdef frozenset channels = c.tracker.session_state.channels
     if "base" in c.engine.omit or ROLE in c.tracker.start.settings or AUTHORIZATION in c.tracker.start.settings:
-        return touches(s, verdict, verdict.touch)
+        return add_effects(s, verdict, verdict.touch)
     if bits & CLEARS_SETTINGS:
         for name in list(settings):
             if name != ROLE and name != AUTHORIZATION:
@@ -379,7 +387,7 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
         c.tracker.sql = s.sql = None
-    c.tracker.kept = s.kept = c.engine.states.intern(settings, channels)
+    c.tracker.session_state = s.session_state = c.engine.states.intern(settings, channels)
     return 0
 
 
@@ -396,12 +404,12 @@ cdef int set_back(Client c, dict settings, bytes name) except -1:
 cdef bint limits_again(Server s, dict failed) except -1:
     """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
     if failed is None:
-        s.kept = s.kept.rest
+        s.session_state = s.session_state.rest
         s.probe.tries = 0
         return False
     s.probe.tries += 1
     if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
         return False
-    s.query(taken_off(s.kept), P_LIMITS)
+    s.query(taken_off(s.session_state), P_LIMITS)
     s.flush()
     return True

@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from pgferry.engine.core.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Client, Engine, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.core.session_state cimport (
-    Restore, State, assignment, in_transaction, is_uncertain, origin, way, way_anew,
+    Restore, State, assignment, in_transaction, is_uncertain, transition_from_unknown, transition_key, transition_sql,
 )
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
 from pgferry.engine.session.start_values cimport reported_text
@@ -26,7 +26,7 @@ cdef uint64_t ALL = 0xFFFFFFFFFFFFFFFF     # a mask
 PASSING = frozenset(("57014", "55P03", "40001", "40P01", "53000", "53100", "53200", "57P01", "57P02", "57P03"))
 
 
-cdef int bring(Client c, Server s, bint anew) except -1:
+cdef int replay_state(Client c, Server s, bint anew) except -1:
     """Queue what brings the server to the client's tracked parameters (COMPAT 4.2) and session state.
 
     Session state is set in a transaction: if it fails, that one stays open and failed, and nothing that the client
@@ -43,21 +43,22 @@ cdef int bring(Client c, Server s, bint anew) except -1:
         if exact and mask == 0:
             c.vars = s.vars
     if anew:
-        r = make_restore(c, s, ALL, False, c.tracker.kept, 0, True)
+        r = make_restore(c, s, ALL, False, c.tracker.session_state, 0, True)
         send(c, s, r)
         s.replay.anew = True
-    elif c.tracker.kept is not s.kept:
-        kept = c.tracker.kept
-        start = origin(s.kept, kept)
+    elif c.tracker.session_state is not s.session_state:
+        kept = c.tracker.session_state
+        start = transition_key(s.session_state, kept)
     if not anew and (mask or kept is not None):
-        if (r is None or r.vars is not c.vars or r.mask != mask or r.kept is not kept or r.origin != start
+        if (r is None or r.vars is not c.vars or r.mask != mask or r.session_state is not kept
+                or r.transition_key != start
                 or r.exact != exact or r.base is not c.pool.endpoint.reset_vars or mask >> PLAIN):
             r = make_restore(c, s, mask, exact, kept, start, False)
         send(c, s, r)
-    if s.last.foreign and c.may_read_sequences():
-        s.last.foreign = False
+    if s.last.sequence_cache_dirty and c.may_read_sequences():
+        s.last.sequence_cache_dirty = False
         s.query(b"DISCARD SEQUENCES", P_VARS)
-    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.bringing is not None
+    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.replaying_to is not None
                                                                                    and r.uncertain)):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
         c.tracker.proving = True
@@ -92,17 +93,17 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State k
     r.mask = mask
     r.exact = exact
     r.base = c.pool.endpoint.reset_vars
-    r.kept = kept
-    r.origin = start
+    r.session_state = kept
+    r.transition_key = start
     r.pending = []
     r.uncertain = kept is not None and is_uncertain(kept)
     text = set_vars(c, s, mask, r)
     if kept is not None and anew:
-        sql = way_anew(s.kept, kept, c.engine.omit)
+        sql = transition_from_unknown(s.session_state, kept, c.engine.omit)
     elif kept is not None:
-        sql = way(s.kept, kept, c.engine.omit)
+        sql = transition_sql(s.session_state, kept, c.engine.omit)
     r.stateful = bool(sql)
-    r.in_block = r.stateful or (c.judged and matters(c.engine, mask))
+    r.in_block = r.stateful or (c.tracks_state and matters(c.engine, mask))
     sql = sql + text if anew else text + sql        # RESET ALL comes first
     if sql:
         r.message = simple_query(in_transaction(sql) if r.in_block else sql)
@@ -150,7 +151,7 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
 
 
 cdef int send(Client c, Server s, Restore r) except -1:
-    s.replay.bringing = r.kept
+    s.replay.replaying_to = r.session_state
     s.replay.restore = r if r.mask else None
     s.replay.reported = 0
     s.replay.pending_vars = r.pending or None
@@ -159,8 +160,9 @@ cdef int send(Client c, Server s, Restore r) except -1:
     s.replay.restoring = r.in_block
     if r.message is not None:
         return s.query_message(r.message, P_VARS)
-    if s.replay.bringing is not None:
-        s.kept, s.replay.bringing = s.replay.bringing, None       # nothing to do, so nothing to wait for
+    if s.replay.replaying_to is not None:
+        # nothing to do, so nothing to wait for
+        s.session_state, s.replay.replaying_to = s.replay.replaying_to, None
     return 0
 
 
@@ -191,7 +193,7 @@ cdef int settle_reported(Server s) except -1:
     return 0
 
 
-cdef int brought(Server s, Client c, dict failed) except -1:
+cdef int on_replay_done(Server s, Client c, dict failed) except -1:
     """A Query of a restore is answered: with the last one the client's parameters and state are set.
 
     What the server holds is noted only now. `failed`: the fields of an error.
@@ -200,7 +202,7 @@ cdef int brought(Server s, Client c, dict failed) except -1:
     if c is None:
         return s.close("client went away while its parameters were set")
     if failed is not None or s.xact != b"I":
-        return not_brought(s, c, failed or {})
+        return on_replay_failed(s, c, failed or {})
     if r is not None:
         settle_reported(s)
     if s.replay.pending_vars is not None:
@@ -208,15 +210,15 @@ cdef int brought(Server s, Client c, dict failed) except -1:
             take_recoded(s)
         if r is None or s.vars is not r.vars or not r.learned:
             for i, value in s.replay.pending_vars:
-                s.pool.learn(i, value, s.vars[i])
+                s.pool.learn_canonical(i, value, s.vars[i])
             if r is not None:
                 r.learned = s.vars is r.vars
         s.replay.pending_vars = None
     if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
         if s.plan.front().number == P_VARS:
             return 0                    # DISCARD SEQUENCES is still to come
-    if s.replay.bringing is not None:
-        s.kept, s.replay.bringing = s.replay.bringing, None
+    if s.replay.replaying_to is not None:
+        s.session_state, s.replay.replaying_to = s.replay.replaying_to, None
     if s.replay.anew:
         s.replay.anew = s.probe.unlisted = False
     c.tracker.retries = 0
@@ -239,12 +241,13 @@ cdef int take_recoded(Server s) except -1:
     return 0
 
 
-cdef int not_brought(Server s, Client c, dict failed) except -1:
+cdef int on_replay_failed(Server s, Client c, dict failed) except -1:
     """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
     cdef bint start = c is None or c.tracker.kept_unchecked or c.tracker.vars_unchecked
+    cdef bint passing
     code = failed.get("C", "08P01")
-    if c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.tracker.kept))) and try_elsewhere(
-            s, c, "session state could not be restored"):
+    passing = c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.tracker.session_state)))
+    if passing and try_elsewhere(s, c, "session state could not be restored"):
         return 0
     text = failed.get("M", "invalid server parameter")
     if c is None:

@@ -5,7 +5,7 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.core.effects cimport ASKABLE, CANNOT_ASK, FOREVER, HELD, UNNAMED, UNREADABLE
 from pgferry.engine.core.model cimport Client, Database, Server
 from pgferry.engine.session.catalog cimport is_given_up, keep_up
-from pgferry.engine.session.classify cimport judge, note_inner
+from pgferry.engine.session.classify cimport classify_sql, note_inner
 from pgferry.engine.session.pins cimport unhold
 from pgferry.engine.session.unsure cimport forget_unsure
 
@@ -37,18 +37,18 @@ cdef bint hold(Client c, Server s) except -1:
 cdef int settle_unsure(Client c, Server s) except -1:
     """Now it can be told what the server has to be asked; or nobody waits for that any more."""
     cdef Database db = c.db
-    cdef list texts = s.unsure.unjudged or []
+    cdef list texts = s.unsure.unclassified or []
     cdef object known = s.unsure.known
-    cdef bint lost = s.unsure.unjudged_lost, defined = s.unsure.defined
+    cdef bint lost = s.unsure.unclassified_lost, defined = s.unsure.defined
     cdef bytes text
     forget_unsure(s)
     unhold(c)
-    s.probe.touched |= ASKABLE
+    s.probe.pending_effects |= ASKABLE
     s.probe.any_name = True
     if is_given_up(db, c.loop.now):
-        s.probe.touched |= UNREADABLE
+        s.probe.pending_effects |= UNREADABLE
     for text in texts:
-        note_inner(c, s, judge(c, text, len(text)))
+        note_inner(c, s, classify_sql(c, text, len(text)))
     if lost:
         may_have_called(s, news(known, db.catalog.knowledge))
     s.current.notifying = False         # what may have notified has been sent long ago
@@ -66,7 +66,7 @@ cdef int may_have_called(Server s, uint32_t bits) except -1:
         s.close_needed = True
         s.close_reason = "state that cannot be asked for may be left"
     if bits & (UNNAMED | UNREADABLE):
-        s.probe.touched |= UNREADABLE
+        s.probe.pending_effects |= UNREADABLE
     return 0
 
 

@@ -11,7 +11,7 @@ If the catalog cannot be read for a while nobody is held any more: such a transa
 
 from pgferry.engine.core.effects cimport ASKABLE
 from pgferry.engine.core.model cimport Client, Database, Server
-from pgferry.engine.session.touched cimport doubt_lone
+from pgferry.engine.session.pending_effects cimport demote_standalone
 
 cdef enum:
     KEPT_TEXT = 262144      # bytes of texts kept for a transaction
@@ -21,33 +21,33 @@ cdef int note_unsure(Client c, Server s, const char *text, size_t n) except -1:
     """This text runs while the catalog is not known."""
     cdef bytes kept
     begin_unsure(s)
-    if s.unsure.unjudged_size + n > KEPT_TEXT:
-        s.unsure.unjudged_lost = True
+    if s.unsure.unclassified_size + n > KEPT_TEXT:
+        s.unsure.unclassified_lost = True
         return 0
     kept = text[:n]
-    if s.unsure.unjudged is None:
-        s.unsure.unjudged = []
-    s.unsure.unjudged.append(kept)
-    s.unsure.unjudged_size += n + 64
+    if s.unsure.unclassified is None:
+        s.unsure.unclassified = []
+    s.unsure.unclassified.append(kept)
+    s.unsure.unclassified_size += n + 64
     return 0
 
 
 cdef int begin_unsure(Server s) except -1:
     s.unsure.unsure = True
     s.unsure.awaits = 0
-    if s.current.lone is not None:
-        doubt_lone(s)
-    s.probe.touched |= ASKABLE
-    s.probe.any_name = s.current.fence = True
+    if s.current.standalone_set is not None:
+        demote_standalone(s)
+    s.probe.pending_effects |= ASKABLE
+    s.probe.any_name = s.current.notify_barrier = True
     return 0
 
 
 cdef int note_definition(Server s) except -1:
     """The transaction under way defines functions and the like: whatever it has run or will run may have called it."""
-    if s.client is None or not s.client.judged:
+    if s.client is None or not s.client.tracks_state:
         return 0
     begin_unsure(s)
-    s.unsure.unjudged_lost = s.unsure.defined = True
+    s.unsure.unclassified_lost = s.unsure.defined = True
     if s.client.reason is None:
         s.client.reason = "unknown functions"
     return 0
@@ -56,7 +56,7 @@ cdef int note_definition(Server s) except -1:
 cdef int note_outdated(Client c, Server s) except -1:
     """The transaction that is over was judged by what was known before the catalog changed."""
     begin_unsure(s)
-    s.unsure.unjudged_lost = True
+    s.unsure.unclassified_lost = True
     if c.reason is None:
         c.reason = "unknown functions"
     return 0
@@ -65,9 +65,9 @@ cdef int note_outdated(Client c, Server s) except -1:
 cdef int forget_unsure(Server s) except -1:
     """Nothing is to be settled any more."""
     cdef Database db = s.pool.db
-    s.unsure.unsure = s.unsure.unjudged_lost = s.unsure.defined = False
-    s.unsure.unjudged = None
-    s.unsure.unjudged_size = 0
+    s.unsure.unsure = s.unsure.unclassified_lost = s.unsure.defined = False
+    s.unsure.unclassified = None
+    s.unsure.unclassified_size = 0
     s.unsure.awaits = 0
     s.unsure.known = None
     if db.catalog.held is not None:

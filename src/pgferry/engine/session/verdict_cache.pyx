@@ -52,7 +52,7 @@ cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t to
         return body is not None and c.names.unnamed_version != c.db.catalog.words_version and not is_known(
             c.db, body, length(body, len(body)))
     st = c.statement(p, text - p)
-    return st is not None and st.judged != c.db.catalog.words_version and not is_known(
+    return st is not None and st.classified != c.db.catalog.words_version and not is_known(
         c.db, st.body, length(st.body, len(st.body)))
 
 

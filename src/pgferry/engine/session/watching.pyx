@@ -57,17 +57,18 @@ cdef str whereabouts(Client c):
 
 cdef int slow_transaction(Client c, double took) except -1:
     """A transaction that took longer than transaction_log_threshold is over."""
-    c.slow_told = False
-    c.engine.say(c, "WARNING", f"slow transaction: {took:.3f} s, with its server for "
-                 f"{c.loop.now - max(c.times.linked_at, c.times.xact_start):.3f} s; {whereabouts(c)}")
+    c.slow_logged = False
+    c.engine.log_about(c, "WARNING", f"slow transaction: {took:.3f} s, with its server for "
+                       f"{c.loop.now - max(c.times.linked_at, c.times.xact_start):.3f} s; {whereabouts(c)}")
     return 0
 
 
 cdef int still_open(Client c, double now) except -1:
     """A transaction is open for longer than that: it may be a leak that never ends."""
-    c.slow_told = True
+    c.slow_logged = True
     doing = "running" if c.times.query_start else "idle in transaction"
-    c.engine.say(c, "WARNING", f"transaction open for {now - c.times.xact_start:.1f} s, {doing}; {whereabouts(c)}")
+    c.engine.log_about(c, "WARNING",
+                       f"transaction open for {now - c.times.xact_start:.1f} s, {doing}; {whereabouts(c)}")
     return 0
 
 
@@ -90,7 +91,8 @@ def longest(Engine engine):
                 "database": pool.db.name, "user": pool.user.name, "client": f"0x{c.id:x}", "server": f"0x{s.id:x}",
                 "state": holding(c, s), "pins": pin_reasons(c) if c.pin.pins else "",
                 "held_us": int((now - c.times.linked_at) * 1e6),
-                "xact_us": int((now - c.times.xact_start) * 1e6) if c.times.xact_start and pool.ordinary is None else 0,
+                "xact_us": (int((now - c.times.xact_start) * 1e6)
+                            if c.times.xact_start and pool.main_pool is None else 0),
                 "query_us": int((now - c.times.query_start) * 1e6) if c.times.query_start else 0,
                 "threshold": pool.settings.slow_after, "id": c.id, "addr": host, "port": port,
                 "remote_pid": int.from_bytes(s.ends.cancel_key[:4], "big") if s.ends.cancel_key else 0,

@@ -7,7 +7,7 @@ from pgferry.engine.session.unsure cimport forget_unsure
 cdef int scrub(Server s) except -1:
     """Its client has left with state in the session: wipe it before anybody else comes."""
     s.probe.rows = None
-    s.probe.asked = 0                 # whose probe that was is gone
+    s.probe.asked_effects = 0                 # whose probe that was is gone
     s.state = SV_TESTED
     s.since = s.loop.now
     s.pool.endpoint.tested.append(s)
@@ -20,14 +20,14 @@ cdef int scrub(Server s) except -1:
 cdef int scrubbed(Server s) except -1:
     """DISCARD ALL has succeeded."""
     s.last.scrubbing = False
-    s.probe.touched = 0
+    s.probe.pending_effects = 0
     s.probe.names = None
     s.probe.any_name = False
-    s.current.lone = None
+    s.current.standalone_set = None
     s.sql = None
-    s.last.foreign = False
+    s.last.sequence_cache_dirty = False
     s.last.last_user = None
     s.probe.unlisted = False
     s.probe.tries = 0
-    s.kept = s.pool.engine.no_state
+    s.session_state = s.pool.engine.no_state
     return 0
