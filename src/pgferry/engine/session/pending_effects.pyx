@@ -47,7 +47,7 @@ cdef int demote_standalone(Server s) except -1:
 
 
 cdef int complete_standalone(Server s, bint in_query, const char *tag) except -1:
-    """A CommandComplete has come, of a Query or an Execute: of the standalone statement, or of another one beside it."""
+    """A CommandComplete has come, of a Query or an Execute: of the standalone statement or of one beside it."""
     cdef uint8_t done = s.current.standalone_done
     if done and not in_query and "lone" in s.pool.engine.omit:
         return 0
