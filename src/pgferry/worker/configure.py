@@ -4,7 +4,9 @@ from pgferry.auth.secrets import classify
 from pgferry.config import effective
 from pgferry.config.model import Config
 from pgferry.config.model import Database as Entry
-from pgferry.engine.core.model import MODES, Database, Engine, Pool, PoolKind, User
+from pgferry.engine.core.database import Database, User
+from pgferry.engine.core.enums import PoolKind
+from pgferry.engine.core.model import MODES, Engine, Pool
 from pgferry.engine.ops import operations
 from pgferry.engine.pool import peers
 from pgferry.tls.contexts import Accept, Connect
@@ -121,7 +123,7 @@ def users(engine: Engine, config: Config) -> None:
     ]
     for name in (*config.users, *of_entries):
         if name not in engine.users:
-            engine.users[name] = User(engine, name)
+            engine.users[name] = engine.make_user(name)
     for user in engine.users.values():
         user_settings(user, config)
 
@@ -140,7 +142,7 @@ def databases(engine: Engine, config: Config) -> None:
     """Entries of [databases], and those made from `*`."""
     for name, conf in config.databases.items():
         if name not in engine.databases:
-            engine.databases[name] = Database(engine, name)
+            engine.databases[name] = engine.make_database(name)
         db = engine.databases[name]
         db.auto = False
         database_settings(engine, db, conf, config)

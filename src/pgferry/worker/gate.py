@@ -14,7 +14,8 @@ from pgferry.auth.secrets import SecretKind
 from pgferry.config.model import Config
 from pgferry.config.rules import HbaRule, LdapOptions
 from pgferry.engine.client.login_data import Login
-from pgferry.engine.core.model import Database, Engine, User
+from pgferry.engine.core.database import Database, User
+from pgferry.engine.core.model import Engine
 from pgferry.engine.services.auth_query import look_up, lookup_pool
 from pgferry.frames import Message
 from pgferry.tls.certificate import Certificate

@@ -9,7 +9,9 @@ from pgferry.auth.cache import KeyCache, VerifierCache
 from pgferry.auth.secrets import Secret, SecretKind, classify
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine.core.model import Client, Database, Engine, Pool, PoolKind, User
+from pgferry.engine.core.database import Database, User
+from pgferry.engine.core.enums import PoolKind
+from pgferry.engine.core.model import Client, Engine, Pool
 from pgferry.engine.ops import operations
 from pgferry.engine.ops.worker_loop import Tunnel
 from pgferry.engine.pool import cancel, peers
@@ -59,7 +61,7 @@ class Host:
         conf = self.config.database(name)
         if conf is None or len(name.encode("utf-8", "surrogateescape")) > 63:
             return None
-        db = Database(self.engine, name)
+        db = self.engine.make_database(name)
         db.auto = True
         self.engine.databases[name] = db
         configure.database_settings(self.engine, db, conf, self.config)
@@ -70,7 +72,7 @@ class Host:
         """The user of this name, made when the configuration knows only the name."""
         user = self.engine.users.get(name)
         if user is None:
-            user = User(self.engine, name)
+            user = self.engine.make_user(name)
             configure.user_settings(user, self.config)
             self.engine.users[name] = user
         return user

@@ -9,7 +9,9 @@ import msgspec
 
 from pgferry.config import effective
 from pgferry.config.model import Config
-from pgferry.engine.core.model import Database, Engine, Shutdown
+from pgferry.engine.core.database import Database
+from pgferry.engine.core.enums import Shutdown
+from pgferry.engine.core.model import Engine
 from pgferry.engine.ops import handover, operations, show
 from pgferry.engine.pool import draining, peers
 from pgferry.engine.session import watching

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pgferry.engine.core.model import ClientState
+from pgferry.engine.core.enums import ClientState
 from pgferry.engine.ops import harness
 from support.rig import Port, Rig
 from support.wire import bind, close, copy_data, copy_done, describe, execute, message, parse, query, sync

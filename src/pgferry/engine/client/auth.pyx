@@ -13,7 +13,8 @@ from pgferry.auth.hba import Login as Seen
 from pgferry.auth.secrets import NO_SECRET, Method, Secret, SecretKind, check_cleartext, check_md5, client_method
 
 from pgferry.engine.client.login_data cimport Login, refuse
-from pgferry.engine.core.model cimport REPL_PHYSICAL, Client
+from pgferry.engine.core.enums cimport REPL_PHYSICAL
+from pgferry.engine.core.model cimport Client
 from pgferry.engine.io.stream cimport PAUSE_WAIT
 
 cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else judges the password

@@ -7,7 +7,8 @@ told what it has written itself, and the values are checked in front of its firs
 """
 
 from pgferry.engine.client.login_data cimport Login
-from pgferry.engine.core.model cimport STATE_IGNORE, Client, Pool
+from pgferry.engine.core.enums cimport STATE_IGNORE
+from pgferry.engine.core.model cimport Client, Pool
 from pgferry.engine.wire.messages cimport as_hex, quote_literal
 
 from binascii import unhexlify
@@ -46,7 +47,7 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
     def answered(rows, error):
         login.asking -= 1
         if error is None:
-            pool.learn_canonical(index, value, unhexlify(rows[-1][0]))
+            pool.endpoint.learn_canonical(index, value, unhexlify(rows[-1][0]))
         elif error.get("C", "").startswith(WRONG):
             login.wrong = error
         if login.asking == 0 and c.login is login and not login.over:

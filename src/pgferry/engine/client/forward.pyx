@@ -37,6 +37,5 @@ cdef size_t renamed(Client c, const char *p, size_t n, size_t total, size_t name
     c.loop.out.emit(name, name_len)
     if k > name_end + 1:
         c.loop.out.emit_run(p + name_end + 1, k - name_end - 1)
-    c.passing = total - k
-    c.passing_on = True
+    c.pass_on(total - k)
     return k

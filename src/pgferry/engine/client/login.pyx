@@ -18,9 +18,9 @@ from pgferry.engine.client.canonical cimport ask_canonical
 from pgferry.engine.client.greeting cimport Greeting, greet, greet_as, new_key, put_key
 from pgferry.engine.client.login_data cimport Login, refuse
 from pgferry.engine.client.startup cimport Startup, read_startup
-from pgferry.engine.core.model cimport (
-    CL_IDLE, MODE_SESSION, STATE_IGNORE, WAIT_FOR_CLIENTS, Client, Database, Engine, Pool, User,
-)
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.enums cimport STATE_IGNORE, WAIT_FOR_CLIENTS
+from pgferry.engine.core.model cimport Client, Engine, Pool
 from pgferry.engine.io.handshakes cimport start_tls
 from pgferry.engine.io.stream cimport PAUSE_WAIT
 from pgferry.engine.io.sys cimport be32
@@ -55,8 +55,7 @@ cdef class ClientLogin(Login):
 
 cdef int new_login(Client c) except -1:
     """Begin the login of an accepted client."""
-    c.login = ClientLogin.__new__(ClientLogin)
-    return 0
+    return c.begin_login(ClientLogin.__new__(ClientLogin))
 
 
 cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
@@ -72,8 +71,7 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
             if total == 0:
                 return 0
             if n < total:
-                c.need = total
-                return 0
+                return c.needs(total)
             startup_packet(c, login, p[:total], n > total)
             return total
         if n < 5:
@@ -84,8 +82,7 @@ cdef ssize_t login_feed(Client c, const char *p, size_t n) except -1:
         if total < 5 or total > MAX_PASSWORD:
             raise Refused(f"bad packet header: '{p[:5].hex()}'")
         if n < total:
-            c.need = total
-            return 0
+            return c.needs(total)
         if login.method is None:
             raise Refused("unknown pkt")
         password_message(c, login, p[5:total])
@@ -205,15 +202,15 @@ cdef int take_places(Client c, Login login, Database db, User user, bint console
     cdef Engine engine = c.engine
     if not engine.client_count.take(0 if console else engine.settings.max_client_conn):
         raise Refused("no more connections allowed (max_client_conn)")
-    c.counted = True
+    c.is_counted()
     if db is not None and not console:
         if not db.clients.take(db.max_clients):
             raise Refused("client connections exceeded (max_db_client_connections)")
-        c.db = db
+        c.db_is(db)
     if user is not None:
         if not user.clients.take(0 if console else user.max_clients):
             raise Refused("client connections exceeded (max_user_client_connections)")
-        c.user = user
+        c.user_is(user)
     return 0
 
 
@@ -235,7 +232,7 @@ cdef int authenticated(Client c, Login login) except -1:
     keep_secrets(c, login)
     user = user_on_servers(c)
     if login.startup.replication:
-        c.pool = c.engine.replication_pool(db, user)
+        c.pool_is(c.engine.replication_pool(db, user))
         wait_for_welcome(c)
         return c.pool.want_servers()
     return enter_pool(c, login, c.engine.pool_for(db, user))
@@ -249,14 +246,14 @@ cdef Database database_of(Client c, Login login):
         # Not known when the login began, or removed since.
         if db is not None:
             db.clients.give()
-            c.db = None
+            c.db_is(None)
         db = engine.databases.get(login.database) or engine.host.auto_database(login.database)
         if db is None:
             engine.log_about(c, "LOG", f"login failed: db={login.database} user={login.username}")
             raise Refused(f"no such database: {login.database}")
         if not db.clients.take(db.max_clients):
             raise Refused("client connections exceeded (max_db_client_connections)")
-        c.db = db
+        c.db_is(db)
     if login.kind == "any" and db.conf.user is None:
         # Nobody has proved to be anybody: only the entry can say who they are.
         engine.log_about(c, "ERROR", "auth_type=any requires forced user")
@@ -285,7 +282,7 @@ cdef User user_on_servers(Client c):
     user = c.engine.host.user(c.db.conf.user)
     if c.user is None:
         user.clients.take(0)
-        c.user = user
+        c.user_is(user)
     return user
 
 
@@ -294,7 +291,7 @@ cdef int enter_pool(Client c, Login login, Pool pool) except -1:
     cdef Engine engine = c.engine
     if login.startup.settings and pool.settings.session_state == STATE_IGNORE:
         raise Refused(login.startup.refusal)
-    c.pool = pool
+    c.pool_is(pool)
     if pool.endpoint.server_parameters is not None:
         return welcome(login, c)
     wait_for_welcome(c)
@@ -310,7 +307,7 @@ cdef int enter_pool(Client c, Login login, Pool pool) except -1:
 
 cdef int wait_for_welcome(Client c) except -1:
     """Hold the client until its pool knows what servers say."""
-    c.times.wait_start = c.engine.loop.now
+    c.wait_for_greeting()
     c.pause(PAUSE_WAIT)
     c.pool.logging_in.append(c)
     return 0
@@ -328,7 +325,7 @@ cdef int become(Client c, Login login, str name) except -1:
         raise Refused("client connections exceeded (max_user_client_connections)")
     if c.user is not None:
         c.user.clients.give()
-    c.user = user
+    c.user_is(user)
     return 0
 
 
@@ -350,7 +347,8 @@ cdef int welcome(Login login, Client c) except -1:
             c.pause(PAUSE_WAIT)
             return 0
         startup.greeting = greeting
-    c.vars = c.tracker.start_vars = greeting.vars
+    c.vars_are(greeting.vars)
+    c.tracker.start_vars = greeting.vars
     c.tracker.vars_unchecked = greeting.unchecked
     if login.server is None:
         c.tracker.session_state = c.tracker.start = start_of(pool, settings)
@@ -361,11 +359,8 @@ cdef int welcome(Login login, Client c) except -1:
     new_key(c, startup.long_key)
     put_key(c)
     c.put(engine.greetings.ready, len(engine.greetings.ready))
-    c.login = None
-    c.unauthenticated = False
-    c.state = CL_IDLE
-    c.times.idle_since = c.loop.now
-    c.session = pool.settings.mode == MODE_SESSION
+    c.end_login()
+    c.adopt_mode()
     pool.clients.append(c)
     pool.stats.client_login_count += 1
     c.unpause(PAUSE_WAIT)
@@ -403,15 +398,13 @@ cdef int open_console(Client c, Login login) except -1:
     """
     cdef Engine engine = c.engine
     put_rest(c, login)
-    c.console_user = login.username if login.found is None else login.found[0]
+    c.console_is(login.username if login.found is None else login.found[0], None)
     new_key(c, login.startup.long_key)      # the console sends it: its greeting has the BackendKeyData
     try:
-        c.tunnel = engine.host.open_console(c, login.rights, c.console_user, login.database)
+        c.console_is(c.console_user, engine.host.open_console(c, login.rights, c.console_user, login.database))
     except OSError as error:
         raise Refused(f"the console cannot be reached: {error.strerror}") from error
-    c.login = None
-    c.unauthenticated = False
-    c.state = CL_IDLE
+    c.end_login()
     engine.connecting.consoles.append(c)
     return c.flush()
 

@@ -18,18 +18,7 @@ cdef enum:
 
 cdef size_t bound(Client c, const char *p, size_t done) except? 0:
     """The Bind has been passed on: keep what it has found, for the Execute of its portal. Returns `done`."""
-    cdef bytes name = p + 5
-    if c.names.portals is None:
-        c.names.portals = {}
-    if c.names.dropping or c.names.reset_due is not None or c.names.deallocating is not None:
-        if len(c.names.portals) >= MOST_PORTALS and name not in c.names.portals:
-            return broken(c, "Bind")
-        c.names.portals[name] = (c.names.dropping, c.names.reset_due, c.names.deallocating)
-        c.names.dropping = False
-        c.names.reset_due = c.names.deallocating = None
-    else:
-        c.names.portals.pop(name, None)
-    return done
+    return done if c.names.bound_portal(p + 5, MOST_PORTALS) else broken(c, "Bind")
 
 
 cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
@@ -40,12 +29,10 @@ cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total
         return wait_for(c, total)
     if memchr(p + 5, 0, total - 5) == NULL:
         return broken(c, "Execute")
-    c.names.dropping, c.names.reset_due, c.names.deallocating = c.names.portals.pop(<bytes>(p + 5), (False, None, None))
+    c.names.take_portal(p + 5)
     done = expect(c, s, K_EXECUTE, F_DROPS if c.names.dropping else 0, p, n, total)
     if note_deallocated(c, s):
         c.loop.out.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
-    c.names.dropping = False
+    c.names.drops_all(False)
     replay_start_values(c, s, True)
-    if not c.names.portals:
-        c.names.portals = None
     return done

@@ -11,9 +11,10 @@ from libc.string cimport memcmp
 
 from pgferry.engine.client.forward cimport expect, forward, skip, stall, wait_for
 from pgferry.engine.client.portals cimport bound, may_matter, on_execute
-from pgferry.engine.client.statements cimport on_bind, on_close, on_describe, on_parse, remember
+from pgferry.engine.client.statements cimport on_bind, on_close, on_describe, on_parse
 from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED
-from pgferry.engine.core.model cimport CL_CLOSING, STATE_REFUSE, URGENT, Client, Engine, Server
+from pgferry.engine.core.enums cimport CL_CLOSING, STATE_REFUSE, URGENT
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.plan cimport F_CLIENT_OP, F_DROPS, F_IN_COPY, F_UNNAMED, K_COPY_END, K_QUERY, K_SYNC
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT, Reactor
 from pgferry.engine.io.sys cimport be32, put32
@@ -119,7 +120,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
     if s is not None and s.probe.pending_effects & LISTEN and listens(c) and not is_settled(c, s):
         return stall(c) if c.state < CL_CLOSING else 0
     if c.times.query_start == 0:
-        c.times.query_start = c.times.request_time = now
+        c.begin_request(now)
         if c.subscription.early and s is not None and not s.probe.asked_effects and not c.subscription.chained:
             drop_early(c)
         c.pool.stats.query_count += 1
@@ -127,7 +128,7 @@ cdef size_t message(Client c, const char *p, size_t n, size_t total) except? 0:
             if c.engine.phase.shutdown == URGENT:
                 return c.close("pooler is shutting down", "terminating connection due to administrator command",
                                "57P01")
-            c.times.xact_start = now
+            c.begin_transaction(now)
             c.pool.stats.xact_count += 1
     if c.engine.settings.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, p, min(n, total))
@@ -213,8 +214,8 @@ cdef size_t on_function_call(Client c, Server s, const char *p, size_t n, size_t
             ready_for_anything(c, s, False)
             note_unknown(c, s, "function call")
             announce(c, s, False)
-    s.unnamed = None
-    c.names.unnamed_here = False
+    s.unnamed_is(None)
+    c.names.sync()
     return expect(c, s, K_QUERY, 0, p, n, total)
 
 
@@ -296,11 +297,10 @@ cdef size_t on_query(Client c, Server s, const char *p, size_t n, size_t total) 
     if c.session:
         note_default(c, p + 5, min(n, total) - 5)
     else:
-        s.unnamed = None               # PostgreSQL drops the unnamed statement at every simple query
-        c.names.unnamed_here = False
+        s.unnamed_is(None)             # PostgreSQL drops the unnamed statement at every simple query
+        c.names.sync()
         if c.names.unnamed is not None or s.plan.unnamed:
-            remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
-            c.names.unnamed = None
+            c.names.replace_unnamed(None, None)
             flags = F_CLIENT_OP | F_UNNAMED
         if c.tracking and may_drop(p + 5, min(n, total) - 5):
             flags |= F_DROPS           # what depends on names waits for the answer
@@ -325,9 +325,8 @@ cdef size_t classified_query(Client c, Server s, verdict, uint8_t flags, const c
         expect(c, s, K_QUERY, flags, p, total, total)
     else:
         text = rewrite_sql(c, s, verdict, p[5:total], False)
-        s.plan.push(K_QUERY, flags, 0)
+        s.expect(K_QUERY, flags, 0)
         note_deallocated(c, s)
-        s.status = 0
         head[0] = b"Q"
         put32(head + 1, <uint32_t>(4 + len(text)))
         c.loop.out.emit(head, 5)
@@ -337,8 +336,8 @@ cdef size_t classified_query(Client c, Server s, verdict, uint8_t flags, const c
 
 
 cdef size_t on_sync(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    c.names.unnamed_here = False
-    s.relay.skipping = False
+    c.names.sync()
+    s.relay.skips(False)
     return expect(c, s, K_SYNC, F_IN_COPY if s.relay.copy_in and not s.relay.copy_ended else 0, p, n, total)
 
 
@@ -347,8 +346,6 @@ cdef size_t copy_message(Client c, Server s, char kind, const char *p, size_t n,
     if s is None or s.relay.skipping or (s.plan.size() == 0 and not s.relay.copy_in):
         return skip(c, n, total)
     if kind != b"d":
-        if s.relay.copy_in and not s.relay.copy_ended:
-            s.relay.copy_ended = True
-        else:
+        if not s.relay.client_ends_copy():
             s.plan.push(K_COPY_END, 0, 0)
     return forward(c, p, n, total)

@@ -13,7 +13,8 @@ from pgferry.protocol.options import parse_options
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.core.model cimport REPL_LOGICAL, REPL_NONE, REPL_PHYSICAL, Client, Engine
+from pgferry.engine.core.enums cimport REPL_LOGICAL, REPL_NONE, REPL_PHYSICAL
+from pgferry.engine.core.model cimport Client, Engine
 
 cdef enum:
     NEWEST = 196610              # protocol 3.2

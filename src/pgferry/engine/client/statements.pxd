@@ -2,13 +2,6 @@
 from pgferry.engine.core.model cimport Client, Server
 
 
-cdef inline int remember(Client c, tuple op) except -1:
-    if c.names.pending is None:
-        c.names.pending = []
-    c.names.pending.append(op)
-    return 0
-
-
 cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0
 cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0

@@ -93,14 +93,12 @@ cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t tot
         return expect(c, s, K_PARSE, 0, p, total, total)
     if s.plan.unnamed == 0 and message is None and c.names.unnamed_settings is settings and (
             same_unnamed(c, p + 6, total - 6)):
-        s.unnamed = c.names.unnamed          # nothing to undo, and no object to make
-        c.names.unnamed_here = True
+        s.unnamed_is(c.names.unnamed)        # nothing to undo, and no object to make
+        c.names.has_unnamed_here()
         return expect(c, s, K_PARSE, F_UNNAMED, p, total, total)
-    remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
-    s.unnamed = c.names.unnamed = p[6:total] if message is None else message[6:]
-    c.names.unnamed_settings = settings
-    c.names.unnamed_here = True
-    c.names.unnamed_version = 0
+    c.names.replace_unnamed(p[6:total] if message is None else message[6:], settings)
+    s.unnamed_is(c.names.unnamed)
+    c.names.has_unnamed_here()
     if message is not None:
         return pass_edited(c, s, message, total, F_CLIENT_OP | F_UNNAMED)
     return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, total, total)
@@ -108,8 +106,7 @@ cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t tot
 
 cdef size_t pass_edited(Client c, Server s, bytes message, size_t total, uint8_t flags) except? 0:
     s.put(<const char *>message, len(message))
-    s.plan.push(K_PARSE, flags, 0)
-    s.status = 0
+    s.expect(K_PARSE, flags, 0)
     return total
 
 
@@ -125,7 +122,7 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
     present = settings_now(c, s)
     if present is None:
         return stall(c)
-    st = c.statement(p + 5, name_end - 5)
+    st = c.names.find(p + 5, name_end - 5)
     made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
@@ -137,9 +134,8 @@ cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total
         # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
         if not is_here(c, s, st):
             prepare_on(c, s, st, present)
-        remember(c, ("again", name, st))
-        s.plan.push(K_PARSE, F_CLIENT_OP, 0)
-        s.status = 0
+        c.names.parsed_again(name, st)
+        s.expect(K_PARSE, F_CLIENT_OP, 0)
         renamed(c, p, size, size, 5, name_end, st.wire_name)
     elif made and (name in (c.tracker.sql or ()) or name in (c.tracker.preparing or ())):
         expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
@@ -182,17 +178,9 @@ cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total
     nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
     text_end = nul - p
     text = rewrite_sql(c, s, verdict, p[name_end + 1:text_end], True)
-    c.names.deallocating = None           # each Bind of it says so
+    c.names.deallocates(None)             # each Bind of it says so
     put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
     return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
-
-
-cdef bint has_by_another_name(Client c, Statement st) except -1:
-    """Whether the client has this very statement already."""
-    if c.names.names_given is None or len(c.names.names_given) > 2 * len(c.names.statements) + 64:
-        c.names.names_given = {(<Statement>each).number: name for name, each in c.names.statements.items()}
-    name = c.names.names_given.get(st.number)
-    return name is not None and c.names.statements.get(name) is st
 
 
 cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
@@ -208,19 +196,13 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
         st = table.make(present, c.db.epoch, body, b"", True)
     else:
         st = table.intern(present, c.db.epoch, body, b"")
-        if st.refs and c.names.statements and has_by_another_name(c, st):
+        if st.refs and c.names.other_name_of(st) is not None:
             # Two names of one client for one text: apart, so that an error text can be given the right name.
             st = table.intern(present, c.db.epoch, body, name)
-        elif c.names.names_given is not None:
-            c.names.names_given[st.number] = name
+        else:
+            c.names.name_given(st, name)
     there = is_here(c, s, st)
-    table.acquire(st)
-    if c.names.statements is None:
-        c.names.statements = {}
-    remember(c, ("add", name, st, c.names.statements.get(name)))
-    c.names.statements[name] = st
-    c.names.last_name = name
-    c.names.last_statement = st
+    c.names.define(table, name, st)
     c.pool.stats.client_parse_count += 1
     if there and not s.plan.drops:
         if (s.plan.turns == 0 and s.xact != b"E"
@@ -234,8 +216,7 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
     if not there:
         make_room(c, s)
         s.prepared.add(st.number)
-    s.plan.push(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
-    s.status = 0
+    s.expect(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
     c.pool.stats.server_parse_count += 1
     renamed(c, p, total, total, 5, name_end, st.wire_name)
     return 0
@@ -260,8 +241,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
     cdef BindMessage m
     if c.session:
         return expect(c, s, K_BIND, 0, p, n, total)
-    c.names.deallocating = c.names.reset_due = None
-    c.names.dropping = False
+    c.names.begin_text()
     m.p, m.n, m.total, m.have = p, n, total, min(n, total)
     if not find_names(&m):
         return wait_for_names(c, n, total)
@@ -271,7 +251,7 @@ cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) e
         return expect(c, s, K_BIND, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
-    return bind_named(c, s, &m, c.statement(p + m.name_at, m.name_end - m.name_at))
+    return bind_named(c, s, &m, c.names.find(p + m.name_at, m.name_end - m.name_at))
 
 
 cdef inline bint find_names(BindMessage *m) noexcept:
@@ -306,7 +286,7 @@ cdef size_t bind_unnamed(Client c, Server s, BindMessage *m) except? 0:
             return 0
     if not use_unnamed(c, s):
         return stall(c)
-    c.names.dropping = c.names.unnamed is not None and drops_all(c.names.unnamed)
+    c.names.drops_all(c.names.unnamed is not None and drops_all(c.names.unnamed))
     if c.tracks_state:
         judged_bind(c, s, verdict, c.names.unnamed or b"", m)
     return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
@@ -334,7 +314,7 @@ cdef size_t bind_named(Client c, Server s, BindMessage *m, Statement st) except?
         if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
             return 0
         judged_bind(c, s, verdict, st.body, m)
-    c.names.dropping = drops_all(st.body)
+    c.names.drops_all(drops_all(st.body))
     return use_named(c, s, st, present, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
 
 
@@ -397,7 +377,7 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, BindMessage *m) ex
     if s.current.notifying:
         announce(c, s, True)
     if verdict.edits:
-        c.names.deallocating = bound_deallocates(c, verdict)
+        c.names.deallocates(bound_deallocates(c, verdict))
     if verdict.params:
         note_parameters(c, s, verdict, body, m.p + m.name_end + 1, m.have - m.name_end - 1)
     if not ready_for(c, s, verdict, True):
@@ -431,7 +411,7 @@ cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t tota
         return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
-    st = c.statement(p + 6, nul - p - 6)
+    st = c.names.find(p + 6, nul - p - 6)
     if st is not None and not is_here(c, s, st):
         present = settings_now(c, s)
         if present is None:
@@ -468,19 +448,16 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if p[5] == b"P":
         return expect(c, s, K_CLOSE, 0, p, n, total)
     if nul == p + 6:
-        remember(c, ("unnamed", c.names.unnamed, c.names.unnamed_settings))
-        c.names.unnamed = None
-        c.names.unnamed_here = True
-        s.unnamed = None
+        c.names.replace_unnamed(None, None)
+        c.names.has_unnamed_here()
+        s.unnamed_is(None)
         return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
     if not c.tracking:
         return expect(c, s, K_CLOSE, 0, p, n, total)
     if s.plan.unsettled():
         return stall(c)
     name = p[6:nul - p]
-    st = None
-    if c.names.statements is not None:
-        st = c.names.statements.pop(name, None)
+    st = c.names.close(name)
     made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
@@ -490,9 +467,6 @@ cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) 
     if st is None:
         s.plan.push(K_CLOSE, F_FAKE, 0)
     else:
-        c.names.last_name = None
-        c.names.last_statement = None
-        remember(c, ("remove", name, st))
         s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
     advance(s, False)
     return total

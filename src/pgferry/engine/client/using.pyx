@@ -4,7 +4,8 @@ from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.client.forward cimport renamed, skip, stall
 from pgferry.engine.core.effects cimport NEED_PREPARED
-from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.core.enums cimport P_ENSURE
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, F_UNNAMED, K_CLOSE, K_DESCRIBE_S, K_PARSE
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport put32
@@ -49,8 +50,8 @@ cdef int ensure_unnamed(Client c, Server s, ParseSettings present) except -1:
         # Whatever the server has is somebody else's: with it gone, PostgreSQL gives the right error.
         message = close_statement(b"\0")
         s.put(<const char *>message, len(message))
-        s.plan.push(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
-        s.unnamed = None
+        s.expect(K_CLOSE, F_SWALLOW | F_UNNAMED, 0)
+        s.unnamed_is(None)
     else:
         if c.tracks_state:
             ready_to_describe(c, s, classify_unnamed(c))   # the columns of EXECUTE are looked up by its Parse
@@ -63,14 +64,13 @@ cdef int ensure_unnamed(Client c, Server s, ParseSettings present) except -1:
         head[5] = 0
         s.put(head, 6)
         s.put(<const char *>body, len(body))
-        s.plan.push(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
+        s.expect(K_PARSE, F_SWALLOW | F_UNNAMED, 0)
         for command in back:
             stage_in_batch(s, command, 0, None)
         if there and not s.plan.begun:
             end_own(s, P_ENSURE)
-        s.unnamed = c.names.unnamed
-    s.status = 0
-    c.names.unnamed_here = True
+        s.unnamed_is(c.names.unnamed)
+    c.names.has_unnamed_here()
     return 0
 
 
@@ -81,16 +81,14 @@ cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, u
     """
     if st is None:
         # Under its own name it could be a statement that somebody has made with PREPARE.
-        s.plan.push(kind, 0, UNKNOWN)
-        s.status = 0
+        s.expect(kind, 0, UNKNOWN)
         return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
     if st.changed:
         send_refused(c, s, True, plan_changed())
         return skip(c, n, total)
     if not s.prepared.touch(st.number):     # or no more, since others were brought
         prepare_on(c, s, st, known_settings(c, s) if present is None else present)
-    s.plan.push(kind, 0, st.number)
-    s.status = 0
+    s.expect(kind, 0, st.number)
     return renamed(c, p, n, total, name_at, name_end, st.wire_name)
 
 
@@ -98,8 +96,7 @@ cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
     """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
     cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
     s.put(<const char *>message, len(message))
-    s.plan.push(K_PARSE, 0, 0)
-    s.status = 0
+    s.expect(K_PARSE, 0, 0)
     s.current.noted = True
     return skip(c, n, total)
 
@@ -119,7 +116,7 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     put32(size, <uint32_t>(5 + len(st.wire_name)))
     message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")
     s.put(<const char *>message, len(message))
-    s.plan.push(K_DESCRIBE_S, F_SWALLOW, st.number)
+    s.expect(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
     s.injected.verifying = s.injected.under_way = True

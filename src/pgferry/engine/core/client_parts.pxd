@@ -2,7 +2,7 @@
 from libc.stdint cimport int64_t, uint32_t
 
 from pgferry.engine.core.session_state cimport Restore, State
-from pgferry.engine.core.statements cimport ParseSettings, Statement
+from pgferry.engine.core.statements cimport ParseSettings
 
 
 cdef struct ClientTimes:
@@ -27,25 +27,6 @@ cdef class ClientPeer:
     cdef public int peer_uid
     cdef public int listen_port
     cdef public bint is_unix
-
-
-cdef class ClientStatements:
-    # Prepared statements and portals by the names that the client knows.
-    cdef dict statements             # name -> Statement
-    cdef dict names_given            # a Statement's number -> name in `statements`, if it is still there; or None
-    cdef dict dropped                # name -> wire name of statements it has just dropped all together
-    cdef list pending                # undo records of open F_CLIENT_OP entries, oldest first
-    cdef bytes last_name             # the name looked up last, and its Statement
-    cdef Statement last_statement
-    cdef object unnamed              # Parse body of its unnamed statement, or None
-    cdef ParseSettings unnamed_settings  # it was parsed under
-    cdef bint unnamed_here           # parsed in the present batch
-    cdef bint dropping               # the statement being bound or executed drops all prepared statements
-    cdef dict portals                # name -> (dropping, reset_due, deallocating) of its Execute (portals); or None
-    cdef object unnamed_verdict      # of its unnamed statement, judged with words_version unnamed_version
-    cdef int64_t unnamed_version
-    cdef object reset_due            # names that the text being passed on sets back; True: all
-    cdef list deallocating           # what DEALLOCATE names in the text or portal being passed on (plan.Note)
 
 
 cdef class SessionTracker:
@@ -91,6 +72,5 @@ cdef class Subscription:
     cdef bint barrier_passed           # ReadyForQuery is due once the inbox is settled (listening)
 
 
-# What clients have that have not had a server yet, and those that have never listened: nothing is ever put into these.
-cdef ClientStatements NO_STATEMENTS
+# What clients have that have never listened: nothing is ever put into it.
 cdef Subscription NO_SUBSCRIPTION

@@ -5,10 +5,6 @@ cdef class ClientPeer:
     """Both ends of the connection, and the client's cancel key."""
 
 
-cdef class ClientStatements:
-    """Prepared statements and portals by the names that the client knows."""
-
-
 cdef class SessionTracker:
     """What the client's session holds, wherever its server is."""
 
@@ -17,5 +13,4 @@ cdef class Subscription:
     """LISTENs under way, and notifications that wait."""
 
 
-NO_STATEMENTS = ClientStatements()
 NO_SUBSCRIPTION = Subscription()

@@ -4,153 +4,31 @@
 # ClientConnection in pool.connections, ServerPool in pool.server_pool, WorkerEngine in ops.worker_engine).
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from pgferry.engine.core.catalog_state cimport CatalogReader, CatalogState
-from pgferry.engine.core.client_parts cimport (
-    ClientPeer, ClientStatements, ClientTimes, Pin, SessionTracker, Subscription,
-)
+from pgferry.engine.core.catalog_state cimport CatalogReader
+from pgferry.engine.core.client_parts cimport ClientPeer, ClientTimes, Pin, SessionTracker, Subscription
+from pgferry.engine.core.client_statements cimport NO_STATEMENTS, ClientStatements
+from pgferry.engine.core.database cimport Database, LastUse, User
 from pgferry.engine.core.engine_parts cimport (
     CancelKeys, ConnectingClients, EngineSettings, Greetings, Phase, SqlWords, TrackedParameters,
+)
+from pgferry.engine.core.enums cimport (
+    CL_ACTIVE, CL_CLOSING, CL_IDLE, CL_WAITING, MODE_SESSION, STATE_IGNORE, SV_ACTIVE, SV_BEING_CANCELED, SV_IDLE,
+    SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED,
 )
 from pgferry.engine.core.plan cimport Plan
 from pgferry.engine.core.pool_parts cimport Endpoint, PoolCancels, PoolSettings
 from pgferry.engine.core.server_parts cimport (
-    ConnectionEnds, CurrentStatement, Injected, LoginParameters, Probe, Replay, ServerRelay, Unsure,
+    ConnectionEnds, CurrentStatement, Injected, LoginParameters, Probe, Replay, Unsure,
 )
+from pgferry.engine.core.server_relay cimport ServerRelay
 from pgferry.engine.core.session_state cimport State, StateTable
-from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.core.statements cimport ServerStatements, StatementTable
 from pgferry.engine.core.stats cimport Stats
 from pgferry.engine.io.log cimport Log
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.text cimport Text
 from pgferry.engine.shared.ledger cimport Counter, Ledger
 from pgferry.engine.shared.times cimport Times
-
-
-cpdef enum Mode:
-    MODE_SESSION = 0
-    MODE_TRANSACTION = 1
-    MODE_STATEMENT = 2
-
-
-cpdef enum ClientState:
-    CL_LOGIN = 0      # not yet logged in (or waiting for its pool's first server login)
-    CL_IDLE = 1       # logged in, without a server
-    CL_WAITING = 2    # in pool.waiting
-    CL_ACTIVE = 3     # linked to a server
-    CL_CLOSING = 4    # only unsent bytes are left
-    CL_GONE = 5
-
-
-cpdef enum ServerState:
-    SV_LOGIN = 0      # connecting or logging in (pool.fresh)
-    SV_IDLE = 1       # pool.idle
-    SV_USED = 2       # idle for longer than server_check_delay (pool.used)
-    SV_TESTED = 3     # running a reset, check or barrier query (pool.tested)
-    SV_ACTIVE = 4     # linked to a client (pool.active)
-    SV_BEING_CANCELED = 5   # free, but a cancel request may still be on its way to it (pool.being_canceled)
-    SV_GONE = 6
-    SV_INTERNAL = 7   # a connection of pgferry's own (pool.internals)
-
-
-cpdef enum Purpose:
-    # Why pgferry sent a query of its own: the number of a swallowed K_QUERY entry.
-    P_VARS = 1        # the client's tracked parameters
-    P_RESET = 2       # server_reset_query
-    P_CHECK = 3       # server_check_query
-    P_CONNECT = 4     # connect_query
-    P_BARRIER = 5     # an empty query that shows where the answers to a failed COPY end
-    P_PROBE = 6       # what the session holds now
-    P_START_VALUES = 7        # the client's start-up values, behind its RESET
-    P_ENSURE = 8      # what a statement of the client's needs: SQL-level prepared statements, no foreign sequences
-    P_INTERNAL = 11   # of an InternalSession
-    P_LOOKUP = 12     # auth_query
-    P_SCRUB = 13      # DISCARD ALL in front of a client of another user
-    P_START = 14      # what connect_query has left (session_start)
-    P_LIMITS = 15     # time limits of the client that has left it are taken off
-    P_ANNOUNCE = 16   # which client uses the server (announcing)
-
-
-cpdef enum Policy:
-    # session_state: what becomes of statements that change the session, outside session mode.
-    STATE_TRACK = 0
-    STATE_REFUSE = 1
-    STATE_IGNORE = 2
-
-
-cpdef enum Scrub:
-    # scrub: between whom a server is wiped, whatever is known of its session.
-    SCRUB_WHEN_NEEDED = 0
-    SCRUB_ON_USER_CHANGE = 1
-    SCRUB_ALWAYS = 2
-
-
-cdef enum:
-    # Server.copy_in
-    COPY_IN = 1
-    COPY_BOTH = 2
-
-
-cpdef enum Replication:
-    # What the startup parameter `replication` asks for.
-    REPL_NONE = 0
-    REPL_LOGICAL = 1      # `database`: SQL is understood, too
-    REPL_PHYSICAL = 2
-
-
-cpdef enum PoolKind:
-    POOL_CLIENTS = 0
-    POOL_LOOKUPS = 1      # of auth_query (services.auth_query)
-    POOL_REPLICATION = 2  # of replication connections (services.replication)
-
-
-cpdef enum Shutdown:
-    # Engine.shutdown
-    RUNNING = 0
-    WAIT_FOR_SERVERS = 1
-    WAIT_FOR_CLIENTS = 2
-    DRAINING = 3          # see pool.draining: until half of the time is over,
-    URGENT = 4            # and after that
-
-
-cdef class User:
-    cdef public str name
-    cdef public object conf          # config.model.User or None
-    cdef public object secret        # str or None: what auth_file holds
-    cdef Counter clients
-    cdef Counter servers
-    cdef Counter wanting             # clients that max_user_connections keeps waiting
-    cdef public object keys          # (stored secret, client key, server key) of the last SCRAM login, or None
-    cdef public int max_clients      # 0: no limit
-    cdef public int max_servers
-
-
-cdef class Database:
-    cdef public str name
-    cdef readonly CatalogState catalog
-    cdef public object conf          # config.model.Database
-    cdef public bint auto            # made from the `*` entry
-    cdef public bint paused
-    cdef public bint disabled
-    cdef public bint removed
-    cdef public bint closing         # WAIT_CLOSE was asked
-    cdef public dict pools           # user name -> Pool; ("lookup" or "replication", user name) -> a Pool beside it
-    cdef public dict found           # user name -> (secret, SCRAM keys or None) that its last login brought
-    cdef readonly Stats former           # of pools that were dropped
-    cdef Counter clients
-    cdef Counter servers
-    cdef Counter wanting             # clients that max_db_connections keeps waiting
-    cdef public int max_clients
-    cdef public int max_servers
-    cdef public int64_t epoch        # counts DDL seen; part of every Statement's key
-    cdef public double used_at       # monotonic; for autodb_idle_timeout
-    cdef public int host_turn        # for load_balance_hosts
-    cdef public int address_turn     # connections begun: each begins with another address of its host
-    cdef object listener                  # session.notifications.Listener, None: nobody has listened yet
-    cdef list sessions               # internal.InternalSession: pgferry's own connections
-    cdef Counter listening           # workers in which clients listen
-    cdef Counter listener_epoch                # counts listening connections that have come up, in all workers
-
-    cdef int use_knowledge(self, Engine engine, object knowledge) except -1
 
 
 cdef class Pool:
@@ -184,9 +62,7 @@ cdef class Pool:
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
     cdef int server_count(self) noexcept
-    cdef int invalidate_greetings(self) except -1
     cdef Stats counted(self)
-    cdef int learn_canonical(self, int index, bytes value, bytes canonical) except -1
     cdef int count(self, str counter, str reason) except -1
     cdef bint reports(self, bytes name) except -1
     cdef int hold_off(self) noexcept
@@ -194,22 +70,66 @@ cdef class Pool:
     cdef int want_servers(self) except -1                           # above: start what waiting clients need
     cdef bint start_server(self, bint only_free) except -1          # above: one more; only_free: nobody is evicted
     cdef int serve_waiting(self) except -1                          # above: idle servers to waiting clients
+
+    cdef inline int blocked_by(self, int limit) noexcept:
+        # This limit forbids one more server (sharing.BLOCKED_BY_...); 0: none, as far as has been seen.
+        self.blocked = limit
+        return 0
+
+    cdef inline int surrender(self, int count) noexcept:
+        # So many of its servers are to be closed for the sake of others, at least.
+        self.surrender_count = max(self.surrender_count, count)
+        return 0
+
+    cdef inline int end_surrender(self) noexcept:
+        # Nobody wants its servers any more.
+        self.surrender_count = 0
+        return 0
+
+    cdef inline bint surrenders_one(self) noexcept:
+        # Whether a free server has to be closed for the sake of others; it is counted as closed.
+        if self.surrender_count <= 0:
+            return False
+        self.surrender_count -= 1
+        return True
+
+    cdef inline int reserve_for(self, Pool pool) noexcept:
+        # What it surrenders is for this pool; None: for whoever comes.
+        self.reserved_for = pool
+        return 0
+
+    cdef inline bint has_been_over(self, bint over, double longest) noexcept:
+        # Whether it has had more servers than it may (`over`: it has now) for longer than so many seconds.
+        if not over:
+            self.over_since = 0
+            return False
+        if self.over_since == 0:
+            self.over_since = self.engine.loop.now
+        return self.engine.loop.now - self.over_since > longest
+
+    cdef inline int is_empty(self) noexcept:
+        # Its last server is gone.
+        self.empty_since = self.engine.loop.now
+        return 0
+
+    cdef inline bint may_end_one(self, double age) noexcept:
+        # Whether a server of this age is closed for server_lifetime now: not all at once.
+        if age < self.settings.lifetime or self.engine.loop.now < self.lifetime_kill_at:
+            return False
+        self.lifetime_kill_at = self.engine.loop.now + self.settings.lifetime / max(self.settings.size, 1)
+        return True
+
+    cdef inline int is_removed(self) noexcept:
+        # Nobody gets it any more.
+        self.removed = True
+        return 0
+
     # Above, for pools that are there for something else than clients that wait in turn:
     cdef int other_demand(self) except -1                           # servers wanted beside those for waiting clients
     cdef bint take_idle(self, Server s) except -1                   # whether it has taken the free server for itself
     cdef int fail_demand(self, str error) except -1                 # tell those that nobody can serve them now
     # the client of this server has left for good
     cdef int detach_for_good(self, Client c, Server s) except -1
-
-
-cdef class LastUse:
-    # Who has used it, and what that may have left.
-    cdef bint scrubbing              # DISCARD ALL is under way (P_RESET, or P_SCRUB with the next client waiting)
-    cdef int64_t last_client         # id of the client it served last
-    cdef User last_user              # login user of that client; None: nobody since it was new, or scrubbed
-    cdef bint sequence_cache_dirty                # sequences may remember values of another client
-    cdef int64_t announced           # id of the client it has announced; -1: not known, 0: none yet
-    cdef int announced_epoch         # Database.listener_epoch by then
 
 
 cdef class Job:
@@ -240,7 +160,7 @@ cdef class Server(Stream):
     cdef readonly Unsure unsure
     cdef readonly Replay replay
     cdef readonly Probe probe
-    cdef ServerRelay relay
+    cdef readonly ServerRelay relay
     cdef readonly int64_t id
     cdef readonly int state
     cdef readonly Client client
@@ -263,6 +183,105 @@ cdef class Server(Stream):
     cdef Job job                         # None: it serves clients
     cdef bint internal                   # of pgferry's own, outside the limits of the pool
 
+    cdef inline int expect(self, uint8_t kind, uint8_t flags, uint64_t number) except -1:
+        # A message is put that the server will answer so.
+        self.status = 0
+        return self.plan.push(kind, flags, number)
+
+    cdef inline int enter(self, int state) except -1:
+        # Another state, and the list of its endpoint that belongs to it.
+        cdef Endpoint e = self.pool.endpoint
+        self.state = state
+        if state != SV_USED:            # which goes on being idle
+            self.since = self.loop.now
+        self.is_urgent(state == SV_IDLE)
+        if state == SV_ACTIVE:
+            return e.active.append(self)
+        if state == SV_IDLE:
+            return e.idle.append(self)
+        if state == SV_TESTED:
+            return e.tested.append(self)
+        if state == SV_USED:
+            return e.used.append(self)
+        if state == SV_BEING_CANCELED:
+            return e.being_canceled.append(self)
+        if state == SV_INTERNAL:
+            return e.internals.append(self)
+        if state == SV_LOGIN:
+            return e.fresh.append(self)
+        return self.home.remove(self) if self.home is not None else 0
+
+    cdef inline int on_ready_status(self, uint8_t status, bint ready) noexcept:
+        # ReadyForQuery has come; `ready`: nothing else is asked for.
+        self.xact = status
+        self.status = status if ready else 0
+        return 0
+
+    cdef inline int unnamed_is(self, object body) noexcept:
+        # Its unnamed statement came from this Parse; None: from another one, or there is none.
+        self.unnamed = body
+        return 0
+
+    cdef inline int vars_are(self, tuple values) noexcept:
+        self.vars = values
+        return 0
+
+    cdef inline int holds(self, State state) noexcept:
+        # What its session holds; None: nobody knows.
+        self.session_state = state
+        return 0
+
+    cdef inline int sql_is(self, dict statements) noexcept:
+        # The prepared statements of SQL that it has.
+        self.sql = statements or None
+        return 0
+
+    cdef inline int turn_began(self) noexcept:
+        self.since = self.loop.now
+        return 0
+
+    cdef inline int serves(self, Job job) noexcept:
+        # What it is for; None: for clients that wait in turn.
+        self.job = job
+        return 0
+
+    cdef inline int begin_login(self, object login, Job job, bint internal) except -1:
+        # It connects; `internal`: as a connection of pgferry's own.
+        self.login = login
+        self.job = job
+        self.internal = internal
+        self.enter(SV_LOGIN)
+        return self.pool.endpoint.internals.append(self) if internal else 0
+
+    cdef inline int end_login(self, tuple values) noexcept:
+        # The first ReadyForQuery; `values`: tracked parameters as PostgreSQL has reported them.
+        self.login = None
+        self.vars = values
+        self.since = self.loop.now
+        return self.on_ready_status(b"I", True)
+
+    cdef inline int drop_login(self) noexcept:
+        # It is closed.
+        self.login = None
+        return 0
+
+    cdef inline int replicates(self, int replication) noexcept:
+        # It is for a replication client (a Replication).
+        self.replication = replication
+        return 0
+
+    cdef inline int close_when_free(self, str reason) noexcept:
+        # It must not be used again.
+        self.close_needed = True
+        self.close_reason = reason
+        return 0
+
+    cdef inline int not_ready(self) noexcept:
+        # What it says from now on is of no interest.
+        self.status = 0
+        return 0
+
+    cdef int restore(self, tuple values, State state, dict sql, double since) noexcept
     cdef bint is_clean(self) noexcept
     cdef int query(self, bytes text, int purpose) except -1
     cdef int query_message(self, bytes message, int purpose) except -1
@@ -307,7 +326,195 @@ cdef class Client(Stream):
     cdef int64_t former_server           # and of the one before
     cdef int turns_here                  # answered since it was linked
 
-    cdef Statement statement(self, const char *name, size_t n)
+    cdef inline int enter(self, int state) noexcept:
+        # Another state, and when that was.
+        self.state = state
+        if state == CL_ACTIVE:
+            self.times.linked_at = self.loop.now
+        elif state == CL_IDLE:
+            self.times.idle_since = self.loop.now
+        elif state == CL_WAITING:
+            self.times.wait_start = self.loop.now
+            self.wait_notified = False
+        elif state == CL_CLOSING:
+            self.times.closed_at = self.loop.now
+        return 0
+
+    cdef inline int link(self, Server s) noexcept:
+        # They are each other's from now on.
+        s.client = self
+        self.server = s
+        return 0
+
+    cdef inline int unlink(self, Server s) noexcept:
+        s.client = None
+        self.server = None
+        return 0
+
+    cdef inline int adopt_mode(self) noexcept:
+        # How its statements are served from now on, by the settings of its pool as they are now.
+        cdef PoolSettings settings = self.pool.settings
+        self.session = settings.mode == MODE_SESSION
+        self.tracks_state = not self.session and settings.session_state != STATE_IGNORE
+        self.tracking = self.tracks_state or (not self.session and (
+            self.engine.settings.max_prepared > 0 or self.names.statements is not None))
+        return 0
+
+    cdef inline int served_by(self, int64_t server) noexcept:
+        # Another turn with a server begins.
+        self.turns_here = 0
+        if self.names is NO_STATEMENTS:
+            self.own_names()
+        self.names.linked()
+        self.former_server = self.last_server
+        self.last_server = server
+        return 0
+
+    cdef inline int pass_on(self, size_t rest) noexcept:
+        # So many bytes of the message at hand are still to come, and will be passed on.
+        self.passing = rest
+        self.passing_on = True
+        return 0
+
+    cdef inline int pass_over(self, size_t rest) noexcept:
+        # They will be dropped.
+        self.passing = rest
+        self.passing_on = False
+        return 0
+
+    cdef inline int vars_are(self, tuple values) noexcept:
+        # Its tracked parameters, as it knows them.
+        self.vars = values
+        return 0
+
+    cdef inline int because(self, str reason) noexcept:
+        # The statement that has touched its session.
+        self.reason = reason
+        return 0
+
+    cdef inline int begin_request(self, double now) noexcept:
+        self.times.query_start = self.times.request_time = now
+        return 0
+
+    cdef inline int begin_transaction(self, double now) noexcept:
+        self.times.xact_start = now
+        return 0
+
+    cdef inline int end_request(self) noexcept:
+        self.times.query_start = 0
+        return 0
+
+    cdef inline int end_transaction(self) noexcept:
+        self.times.xact_start = 0
+        return 0
+
+    cdef inline int turn_over(self) noexcept:
+        # It keeps its server, and has nothing to do there.
+        self.times.idle_since = self.loop.now
+        return 0
+
+    cdef inline int begin_login(self, object login) noexcept:
+        # A client_login.Login: nothing is known of it yet.
+        self.login = login
+        return 0
+
+    cdef inline int end_login(self) noexcept:
+        # It is known who it is, and greeted.
+        self.login = None
+        self.is_unauthenticated(False)
+        return self.enter(CL_IDLE)
+
+    cdef inline int drop_login(self) noexcept:
+        # It is closed.
+        self.login = None
+        return 0
+
+    cdef inline int is_counted(self) noexcept:
+        # It has a place among all clients; in those of database and user, as soon as it has them.
+        self.counted = True
+        return 0
+
+    cdef inline bint uncount(self) noexcept:
+        # Whether it has places to give back; they are.
+        if not self.counted:
+            return False
+        self.counted = False
+        return True
+
+    cdef inline int db_is(self, Database db) noexcept:
+        # The database that it asks for; None: none that is there.
+        self.db = db
+        return 0
+
+    cdef inline int user_is(self, User user) noexcept:
+        # Who it says it is.
+        self.user = user
+        return 0
+
+    cdef inline int restored(self) noexcept:
+        # It is served from now on; idle it has been for longer.
+        self.state = CL_IDLE
+        return 0
+
+    cdef inline int pool_is(self, Pool pool) noexcept:
+        # Where it belongs.
+        self.pool = pool
+        return 0
+
+    cdef inline int wait_for_greeting(self) noexcept:
+        # Its pool has no server that has told its parameters.
+        self.times.wait_start = self.loop.now
+        return 0
+
+    cdef inline int console_is(self, str user, Stream tunnel) noexcept:
+        # A console client: its user, and the stream to the console once it is open.
+        self.console_user = user
+        self.tunnel = tunnel
+        return 0
+
+    cdef inline int leave_console(self) noexcept:
+        # The stream to the console is closed.
+        self.tunnel = None
+        return 0
+
+    cdef inline int begin_pin(self) noexcept:
+        # From now on it keeps its server.
+        self.pin.pinned_at = self.loop.now
+        self.pin.pinned_xacts = 0
+        self.pin.pin_logged = False
+        return 0
+
+    cdef inline int pins_are(self, uint32_t pins) noexcept:
+        # What holds it to its server; 0: nothing.
+        self.pin.pins = pins
+        return 0
+
+    cdef inline int stays_pinned(self) noexcept:
+        # One more transaction with a server of its own.
+        self.pin.pinned_xacts += 1
+        return self.turn_over()
+
+    cdef inline int pin_is_logged(self) noexcept:
+        self.pin.pin_logged = True
+        return 0
+
+    cdef inline int text_is(self, bytes text) noexcept:
+        # What people are shown of its statement.
+        self.text = text
+        return 0
+
+    cdef inline int slow_is_logged(self, bint logged) noexcept:
+        # Whether the log has a line about its open transaction.
+        self.slow_logged = logged
+        return 0
+
+    cdef inline int wait_is_told(self) noexcept:
+        # A notice has said that it waits.
+        self.wait_notified = True
+        return 0
+
+    cdef int own_names(self) except -1
+    cdef int restore(self, tuple values, object about) except -1
     cdef bint may_read_sequences(self) noexcept
     cdef Subscription own_subscription(self)
     cdef int close(self, str reason, str error=*, str sqlstate=*) except -1         # above: with a FATAL `error`

@@ -1,14 +1,11 @@
 """What Python sees of the class diagram (model.pxd)."""
 
 from collections.abc import Callable
-from enum import IntEnum
 from typing import Any
 
-from pgferry.auth.secrets import Secret
 from pgferry.config.model import Config
-from pgferry.config.model import Database as Entry
-from pgferry.config.model import User as UserEntry
 from pgferry.engine.core.client_parts import ClientPeer
+from pgferry.engine.core.database import Database, User
 from pgferry.engine.core.engine_parts import (
     CancelKeys,
     ConnectingClients,
@@ -30,46 +27,6 @@ from pgferry.tls.certificate import Certificate
 MODES: dict[str, int]
 MODE_NAMES: tuple[str, str, str]
 ALWAYS_TRACKED: tuple[str, ...]
-
-class PoolKind(IntEnum):
-    POOL_CLIENTS = 0
-    POOL_LOOKUPS = 1
-    POOL_REPLICATION = 2
-
-class Shutdown(IntEnum):
-    RUNNING = 0
-    WAIT_FOR_SERVERS = 1
-    WAIT_FOR_CLIENTS = 2
-    DRAINING = 3
-    URGENT = 4
-
-class User:
-    name: str
-    conf: UserEntry | None
-    secret: Any
-    keys: Any
-    max_clients: int
-    max_servers: int
-    def __init__(self, engine: Engine, name: str) -> None: ...
-
-class Database:
-    name: str
-    conf: Entry
-    auto: bool
-    paused: bool
-    disabled: bool
-    removed: bool
-    closing: bool
-    pools: dict[object, Pool]
-    found: dict[str, tuple[Secret, Any]]
-    former: Stats
-    max_clients: int
-    max_servers: int
-    epoch: int
-    used_at: float
-    host_turn: int
-    address_turn: int
-    def __init__(self, engine: Engine, name: str) -> None: ...
 
 class Pool:
     cancels: PoolCancels
@@ -165,6 +122,8 @@ class Engine:
     def report_bug(self, stream: Stream, error: BaseException) -> None: ...
     def client_of(self, key: bytes) -> Client | None: ...
     def new_greetings(self, notice: str) -> None: ...
+    def make_user(self, name: str) -> User: ...
+    def make_database(self, name: str) -> Database: ...
     def make_pool(self, db: Database, user: User) -> Pool: ...
     def pools(self) -> list[Pool]: ...
 

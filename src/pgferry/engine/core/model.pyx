@@ -7,11 +7,16 @@ server belongs to a pool and may be linked to a client.
 import os
 import traceback
 
-from pgferry.engine.core.client_parts cimport NO_STATEMENTS, NO_SUBSCRIPTION
-from pgferry.engine.core.effects cimport ASKABLE
+from pgferry.engine.core.client_parts cimport NO_SUBSCRIPTION
+from pgferry.engine.core.client_statements cimport NO_STATEMENTS, ClientStatements
+from pgferry.engine.core.database cimport Database, LastUse, User
+from pgferry.engine.core.enums cimport (
+    CL_LOGIN, MODE_SESSION, MODE_STATEMENT, MODE_TRANSACTION, POOL_CLIENTS, POOL_LOOKUPS, SV_LOGIN,
+)
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY, Plan
+from pgferry.engine.core.server_relay cimport ServerRelay
 from pgferry.engine.core.session_state cimport StateTable
-from pgferry.engine.core.statements cimport ServerStatements, Statement, StatementTable
+from pgferry.engine.core.statements cimport ServerStatements, StatementTable
 from pgferry.engine.core.stats cimport Stats
 from pgferry.engine.core.words cimport WordSet
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
@@ -26,7 +31,6 @@ from pgferry.session.words import word_set
 from pgferry.tls.certificate import peer_certificate
 
 from libc.stdint cimport int64_t
-from libc.string cimport memcmp
 
 cdef enum:
     SHORT = 4096        # bytes of values of tracked parameters that are remembered to be shared
@@ -40,68 +44,12 @@ ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
 ALWAYS_TRACKED = ("client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
 
 
-cdef int64_t last_words_version = 0
-
-
 cdef WordSet some_words(words, uint32_t bits, uint32_t begins):
     """A set of these words; `bits`: where they stand anywhere, `begins`: where they begin a statement."""
     cdef WordSet found = WordSet()
     for word in words:
         found.add(word, bits, begins)
     return found
-
-
-cdef class User:
-    """A user name with its secret and its limits."""
-
-    def __init__(self, Engine engine, str name):
-        self.name = name
-        self.clients = engine.ledger.counter("user-clients", name)
-        self.servers = engine.ledger.counter("user-servers", name)
-        self.wanting = engine.ledger.counter("user-wanting", name)
-
-
-cdef class Database:
-    """An entry of [databases], or one made from `*`."""
-
-    def __init__(self, Engine engine, str name):
-        self.catalog = CatalogState()
-        self.name = name
-        self.pools = {}
-        self.found = {}
-        self.former = Stats()
-        self.clients = engine.ledger.counter("db-clients", name)
-        self.servers = engine.ledger.counter("db-servers", name)
-        self.wanting = engine.ledger.counter("db-wanting", name)
-        self.used_at = engine.loop.now
-        self.sessions = []
-        self.listening = engine.ledger.counter("listening", name)
-        self.listener_epoch = engine.ledger.counter("hubs", name)
-        self.catalog.ddl = engine.ledger.counter("ddl", name)
-        self.catalog.ddl_seen = self.catalog.ddl.total()
-        self.catalog.definers = engine.ledger.counter("definers", name)
-        self.use_knowledge(engine, None)
-
-    cdef int use_knowledge(self, Engine engine, object knowledge) except -1:
-        """Take over what is known of the functions; None: nothing yet, so any statement may do anything."""
-        global last_words_version
-        cdef WordSet words = engine.words.base
-        self.catalog.knowledge = knowledge
-        if knowledge is not None and knowledge.words:
-            words = word_set(knowledge.words)
-        self.catalog.words = words
-        self.catalog.everything = 0 if knowledge is None else knowledge.everything
-        self.catalog.odd_names = knowledge is not None and knowledge.non_ascii != 0
-        if knowledge is None or self.catalog.unread:
-            self.catalog.everything |= ASKABLE
-        self.catalog.unread = self.catalog.unread or knowledge is None
-        if knowledge is not None and knowledge.reads_sequences:
-            self.catalog.sequences = True
-        self.catalog.verdicts = {}
-        self.catalog.verdict_bytes = 0
-        last_words_version += 1
-        self.catalog.words_version = last_words_version
-        return 0
 
 
 cdef class Pool:
@@ -120,18 +68,8 @@ cdef class Pool:
         self.clients = StreamList()
         self.waiting = StreamList()
         self.logging_in = StreamList()
-        self.endpoint.fresh = StreamList()
-        self.endpoint.idle = StreamList()
-        self.endpoint.used = StreamList()
-        self.endpoint.tested = StreamList()
-        self.endpoint.active = StreamList()
-        self.endpoint.being_canceled = StreamList()
-        self.endpoint.internals = StreamList()
         self.cancels.waiting = []
         self.cancels.sent = []
-        self.endpoint.greeting_version = object()
-        self.endpoint.canonical_values = {}
-        self.endpoint.start_settings = {}
         self.stats = Stats()
         self.times = Times()
         self.state_counts = {}
@@ -153,32 +91,13 @@ cdef class Pool:
 
     def forget_parameters(self):
         """New clients wait for a fresh login to PostgreSQL, which may report other parameters."""
-        self.endpoint.server_parameters = None
-        self.endpoint.canonical_values.clear()
-        self.invalidate_greetings()
+        self.endpoint.forget_parameters()
 
     cdef Stats counted(self):
         """The totals for SHOW STATS: how long a replication command takes says nothing about queries."""
         if self.main_pool is not None:
             self.stats.query_time = self.stats.xact_time = 0
         return self.stats
-
-    cdef int invalidate_greetings(self) except -1:
-        """welcome, base_vars or canon have changed: no greeting made so far is right any more."""
-        self.endpoint.greeting_version = object()
-        return 0
-
-    cdef int learn_canonical(self, int index, bytes value, bytes canonical) except -1:
-        """PostgreSQL reports a value that was set for a client as `canonical`."""
-        cdef tuple key = (index, value)
-        if len(value) + len(canonical) > SHORT:
-            return 0
-        if self.endpoint.canonical_values.get(key) != canonical:
-            if len(self.endpoint.canonical_values) > 4096:
-                self.endpoint.canonical_values.clear()
-            self.endpoint.canonical_values[key] = canonical
-            self.invalidate_greetings()
-        return 0
 
     cdef int count(self, str counter, str reason) except -1:
         """One more in SHOW STATE_COUNTERS. Reasons hold names that clients choose: so many of them, and no longer ones.
@@ -195,8 +114,8 @@ cdef class Pool:
 
     cdef int hold_off(self) noexcept:
         """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
-        self.endpoint.retry_at = self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6)
-        return 0
+        return self.endpoint.hold_off(
+            self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6))
 
     cdef bint may_start(self) noexcept:
         """Whether clients may get servers, and connections be opened for them: it is not paused."""
@@ -230,10 +149,6 @@ cdef class Pool:
     @property
     def name(self):
         return f"{self.db.name}/{self.user.name}"
-
-
-cdef class LastUse:
-    """Who has used a server, and what that may have left."""
 
 
 cdef class Job:
@@ -274,6 +189,7 @@ cdef class Server(Stream):
     """A connection to PostgreSQL."""
 
     def __init__(self, Reactor loop, Pool pool):
+        self.relay = ServerRelay()
         self.probe = Probe()
         self.replay = Replay()
         self.unsure = Unsure()
@@ -299,14 +215,21 @@ cdef class Server(Stream):
                 and self.unsent() == 0 and not self.broken and not self.closed and not self.relay.copy_in
                 and self.injected.start_values_sql is None and self.injected.own_after is None)
 
+    cdef int restore(self, tuple values, State state, dict sql, double since) noexcept:
+        """What another process has known of it: it is idle."""
+        self.vars = values
+        self.session_state = state
+        self.sql = sql
+        self.since = since
+        return self.on_ready_status(b"I", True)
+
     cdef int query(self, bytes text, int purpose) except -1:
         """Queue a Query of pgferry's own behind all that is queued; the caller (or the next message) sends it."""
         return self.query_message(simple_query(text), purpose)
 
     cdef int query_message(self, bytes message, int purpose) except -1:
         """The same with a Query that is made already."""
-        self.plan.push(K_QUERY, F_SWALLOW, purpose)
-        self.status = 0
+        self.expect(K_QUERY, F_SWALLOW, purpose)
         self.unnamed = None
         return self.put(message, len(message))
 
@@ -362,23 +285,20 @@ cdef class Client(Stream):
             self.peer.own_address = local_address(self.fd)
         return address_text(self.peer.own_address)
 
-    cdef Statement statement(self, const char *name, size_t n):
-        """Its named statement; None when there is none of that name."""
-        cdef const char *last
-        cdef bytes key
-        cdef Statement st
-        if self.names.last_name is not None:
-            last = self.names.last_name
-            if <size_t>len(self.names.last_name) == n and memcmp(last, name, n) == 0:
-                return self.names.last_statement
-        if self.names.statements is None:
-            return None
-        key = name[:n]
-        st = self.names.statements.get(key)
-        if st is not None:
-            self.names.last_name = key
-            self.names.last_statement = st
-        return st
+    cdef int own_names(self) except -1:
+        """From now on it may have statements."""
+        self.names = ClientStatements()
+        return 0
+
+    cdef int restore(self, tuple values, object about) except -1:
+        """What another process has known of it; `about`: the times."""
+        self.vars = values
+        self.own_names()
+        self.times.connect_time = about["connected"]
+        self.times.accepted = about["accepted"]
+        self.times.request_time = about["requested"]
+        self.times.idle_since = about["idle_since"]
+        return 0
 
     cdef Subscription own_subscription(self):
         """Its subscription, to be changed."""
@@ -512,6 +432,14 @@ cdef class Engine:
     def client_of(self, bytes key):
         """The client that has this cancel key, or None."""
         return self.cancel_keys.by_key.get(key)
+
+    def make_user(self, str name):
+        """A user of this name, without a secret; the caller keeps it."""
+        return User(self.ledger, name)
+
+    def make_database(self, str name):
+        """An entry of this name, of which nothing is known yet; the caller keeps it."""
+        return Database(self.ledger, self.words.base, self.loop.now, name)
 
     def make_pool(self, Database db, User user):
         """pool_for() for Python."""

@@ -18,7 +18,7 @@ cpdef enum Kind:
 cpdef enum Flag:
     F_SWALLOW = 1     # the client did not ask: nothing of the answer reaches it
     F_FAKE = 2        # the server was not asked: pgferry answers when the entry comes to the front
-    F_CLIENT_OP = 4   # success or failure settles the oldest entry of client.names.pending
+    F_CLIENT_OP = 4   # success or failure settles the oldest entry of client.names.undos
     F_SERVER_OP = 8   # success or failure settles statement `number` in server.prepared
     F_UNNAMED = 16    # concerns the server's unnamed statement
     F_IN_COPY = 32    # a Sync that the server may have read, and dropped, while in copy-in mode

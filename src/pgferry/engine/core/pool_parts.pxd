@@ -44,6 +44,15 @@ cdef class Endpoint:
     cdef public object last_error    # (sqlstate, text) of the last failed login, or None
     cdef public double retry_at      # monotonic: no connection attempt before
 
+    cdef int forget_parameters(self) except -1
+    cdef int parameters_are(self, tuple values, tuple reset_values, bytes untracked) except -1
+    cdef int start_is(self, dict settings, dict statements) noexcept
+    cdef int learn_canonical(self, int index, bytes value, bytes canonical) except -1
+    cdef int hold_off(self, double until) noexcept
+    cdef int login_succeeded(self) noexcept
+    cdef int login_refused(self, str sqlstate, str text) except -1
+    cdef int connect_failed(self) noexcept
+
 
 cdef class PoolCancels:
     # Cancel requests (see pool.cancel).

@@ -5,23 +5,6 @@ from pgferry.engine.core.session_state cimport Restore, State
 from pgferry.engine.core.statements cimport ParseSettings
 
 
-cdef struct ServerRelay:
-    # The message that is passing, and what is under way beside it.
-    # The message that is passing: bytes still to come, and whether they are forwarded.
-    size_t passing
-    bint passing_on
-    int bulk_chunks                       # chunks of one long result received in a row
-    uint8_t copy_in                  # the server reads CopyData: COPY_IN; and sends it at the same time: COPY_BOTH
-    bint copy_ended                  # the client's CopyDone or CopyFail went by
-    bint streamed                    # CommandComplete has ended a COPY_BOTH
-    bint barrier_needed
-    bint reset_pending               # by a session's end; while the barrier is open
-    bint more                        # bytes lay behind the message judged last
-    bint warned_of_drop              # the log has a line about a dropped notification
-    bint advance_due                 # answers of pgferry's own follow the message that is passing
-    bint skipping                    # after an error: everything up to Sync goes unanswered
-
-
 cdef class Probe:
     # What PostgreSQL is to be asked about the session, is being asked, and has answered.
     cdef uint32_t pending_effects            # Touch bits that statements since the last probe may have changed

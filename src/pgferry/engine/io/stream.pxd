@@ -109,6 +109,43 @@ cdef class Stream:
     cdef int on_secure(self) except -1
     cdef int on_bug(self) except -1
 
+    cdef inline int needs(self, size_t n) noexcept:
+        """feed() is called again when so many bytes are there."""
+        self.need = n
+        return 0
+
+    cdef inline int lost_connection(self) noexcept:
+        """Nothing more can be sent or received."""
+        self.broken = True
+        return 0
+
+    cdef inline int is_refused(self) noexcept:
+        """The kernel takes nothing more now: EPOLLOUT, which is asked for, will tell."""
+        self.blocked = True
+        return 0
+
+    cdef inline int read_short(self, bint short_read) noexcept:
+        self.short_read = short_read
+        return 0
+
+    cdef inline int is_unauthenticated(self, bint unauthenticated) noexcept:
+        self.unauthenticated = unauthenticated
+        return 0
+
+    cdef inline int is_urgent(self, bint priority) noexcept:
+        self.priority = priority
+        return 0
+
+    cdef inline int forget_input(self) noexcept:
+        """Nobody will read what is held."""
+        self.held.size = 0
+        return 0
+
+    cdef inline int forget_descriptor(self) noexcept:
+        """It stays with whoever has given it."""
+        self.fd = -1
+        return 0
+
     cdef inline size_t unsent(self) noexcept:
         """Bytes that the kernel has not taken yet."""
         return self.unsent_bytes.tail - self.unsent_bytes.head

@@ -8,11 +8,10 @@ told in data stays where it is until it is over: TLS, LISTEN, pins, session mode
 
 from libc.stdint cimport uint64_t
 
-from pgferry.engine.core.client_parts cimport ClientStatements
-from pgferry.engine.core.model cimport (
-    CL_GONE, CL_IDLE, MODE_SESSION, POOL_CLIENTS, SV_GONE, SV_IDLE, Client, Database, Engine, Pool, Server, User,
-)
-from pgferry.engine.core.statements cimport Statement, StatementTable, settings_as_data, sql_as_data
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.enums cimport CL_GONE, CL_IDLE, POOL_CLIENTS, SV_GONE, SV_IDLE
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
+from pgferry.engine.core.statements cimport ParseSettings, Statement, StatementTable, settings_as_data, sql_as_data
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.io.sys cimport EPOLLIN
 from pgferry.engine.pool.connections cimport ClientConnection, ServerConnection
@@ -57,7 +56,7 @@ cdef bint is_movable(Client c) except -1:
         return False
     if c.held.size or c.passing or c.unsent() or c.blocked or c.broken or c.paused or c.times.query_start or c.pin.pins:
         return False
-    if (c.names.pending or c.subscription.deferred or c.subscription.awaited or c.names.deallocating
+    if (c.names.undos or c.subscription.deferred or c.subscription.awaited or c.names.deallocating
             or c.subscription.early or getattr(c, "tls", None) is not None):
         return False
     if c.tracker.session_state.channels or c.tracker.start.channels or c.names.reset_due is not None:
@@ -136,7 +135,7 @@ def forget_moved(Stream stream):
         if c.state != CL_IDLE:
             return
         forget_client(c)
-        c.state = CL_GONE
+        c.enter(CL_GONE)
         if c.home is not None:
             c.home.remove(c)
         c.detach()
@@ -182,18 +181,20 @@ def accept_client(Engine engine, about, int fd):
     engine.client_count.take(0)
     db.clients.take(0)
     user.clients.take(0)
-    c.counted = True
-    c.db, c.user, c.pool = db, user, pool
+    c.is_counted()
+    c.db_is(db)
+    c.user_is(user)
+    c.pool_is(pool)
     try:
         describe_here(c, about)
         c.attach(fd, EPOLLIN)
     except BaseException:
-        c.fd = -1
+        c.forget_descriptor()
         forget_client(c)
-        c.state = CL_GONE
+        c.enter(CL_GONE)
         c.detach()
         raise
-    c.state = CL_IDLE
+    c.restored()
     pool.clients.append(c)
     return c
 
@@ -201,33 +202,24 @@ def accept_client(Engine engine, about, int fd):
 cdef int describe_here(Client c, about) except -1:
     """Take over what the other process has said of its client."""
     cdef Engine engine = c.engine
-    cdef Statement st
+    cdef ParseSettings settings = None
     c.peer.is_unix, c.peer.address, c.peer.listen_port = about["unix"], about["address"], about["port"]
     c.peer.peer_pid, c.peer.peer_uid = about["peer"]
-    c.times.connect_time = about["connected"]
-    c.times.accepted = about["accepted"]
-    c.times.request_time = about["requested"]
-    c.times.idle_since = about["idle_since"]
-    c.vars = in_order(engine, about["vars"])
     c.tracker.start_vars = in_order(engine, about["start_vars"])
     c.tracker.session_state = engine.states.intern(about["kept"], frozenset())
     c.tracker.start = engine.states.intern(about["start"], frozenset())
     c.tracker.sql = engine.table.described_sql(about["sql"])
     c.tracker.vars_unchecked, c.tracker.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
-    c.names = ClientStatements()
-    c.names.unnamed = about["unnamed"]
+    c.restore(in_order(engine, about["vars"]), about)
     if about["unnamed_settings"] is not None:
-        c.names.unnamed_settings = engine.table.described(about["unnamed_settings"])
-    if about["statements"]:
-        c.names.statements = {}
-        for name, described in about["statements"]:
-            st = statement(engine, c.db, described)
-            engine.table.acquire(st)
-            c.names.statements[name] = st
+        settings = engine.table.described(about["unnamed_settings"])
+    c.names.restore(about["unnamed"], settings)
+    for name, described in about["statements"]:
+        c.names.restore_statement(engine.table, name, statement(engine, c.db, described))
     c.peer.cancel_key = about["key"]
     if c.peer.cancel_key is not None:
         engine.cancel_keys.by_key[c.peer.cancel_key] = c
-    c.session = c.pool.settings.mode == MODE_SESSION
+    c.adopt_mode()
     return 0
 
 
@@ -241,12 +233,9 @@ def accept_server(Engine engine, about, int fd):
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Server s
     if pool.endpoint.server_parameters is None and about["welcome"] is not None and about["base_vars"] is not None:
-        pool.endpoint.server_parameters = about["welcome"]
-        pool.endpoint.base_vars = in_order(engine, about["base_vars"])
-        pool.endpoint.reset_vars = in_order(engine, about["reset_vars"])
-        pool.endpoint.start_settings = about["start_settings"]
-        pool.endpoint.start_sql = engine.table.described_sql(about["start_sql"])
-        pool.invalidate_greetings()
+        pool.endpoint.parameters_are(
+            in_order(engine, about["base_vars"]), in_order(engine, about["reset_vars"]), about["welcome"])
+        pool.endpoint.start_is(about["start_settings"], engine.table.described_sql(about["start_sql"]))
     s = ServerConnection(engine.loop, pool)
     pool.slots.take(0)
     db.servers.take(0)
@@ -255,7 +244,7 @@ def accept_server(Engine engine, about, int fd):
         describe_server_here(s, about)
         s.attach(fd, EPOLLIN)
     except BaseException:
-        s.fd = -1
+        s.forget_descriptor()
         forget_server(s)
         raise
     return s
@@ -264,13 +253,10 @@ def accept_server(Engine engine, about, int fd):
 cdef int describe_server_here(Server s, about) except -1:
     """Take over what the other process has said of its server."""
     cdef Engine engine = s.pool.engine
-    s.vars = in_order(engine, about["vars"])
-    s.session_state = engine.states.intern(about["kept"], frozenset())
-    s.sql = engine.table.described_sql(about["sql"])
+    s.restore(in_order(engine, about["vars"]), engine.states.intern(about["kept"], frozenset()),
+              engine.table.described_sql(about["sql"]), about["since"])
     s.login_parameters.version = about["version"]
-    if about["last_user"] is not None:
-        s.last.last_user = engine.host.user(about["last_user"])
-    s.last.sequence_cache_dirty = True            # sequences may remember values of a client that nobody knows here
+    s.last.restore(engine.host.user(about["last_user"]) if about["last_user"] is not None else None)
     for described in about["statements"]:
         s.prepared.add(statement(engine, s.pool.db, described).number)
     if about["strained"]:
@@ -281,8 +267,7 @@ cdef int describe_server_here(Server s, about) except -1:
     s.ends.host = about["host"]
     s.ends.peer_addr, s.ends.peer_port = about["peer"]
     s.ends.own_addr, s.ends.own_port = about["own"]
-    s.ends.connect_time, s.ends.created, s.since = about["connected"], about["created"], about["since"]
-    s.status = s.xact = b"I"
+    s.ends.connect_time, s.ends.created = about["connected"], about["created"]
     return 0
 
 
@@ -295,7 +280,7 @@ def begin_server(Server s):
 
 cdef int forget_server(Server s) except -1:
     """Take the server out of every count, and close our descriptor."""
-    s.state = SV_GONE
+    s.enter(SV_GONE)
     s.prepared.clear()
     s.detach()
     s.pool.slots.give()

@@ -90,7 +90,7 @@ def client_facts(Client c):
     """What the relay knows of a client."""
     statements = c.names.statements if c.names.statements is not None else {}
     return {
-        "passing": c.passing, "pending": list(c.names.pending or ()), "unnamed": c.names.unnamed,
+        "passing": c.passing, "pending": list(c.names.undos or ()), "unnamed": c.names.unnamed,
         "waiting": bool(c.paused & (PAUSE_WAIT | PAUSE_NEWS)),
         "statements": {name: (<Statement>st).number for name, st in statements.items()},
     }

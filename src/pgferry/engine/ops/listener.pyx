@@ -131,7 +131,7 @@ cdef class Listener(Service):
         else:
             c.peer.address = address
         new_login(c)
-        c.unauthenticated = True
+        c.is_unauthenticated(True)
         self.engine.connecting.logins.append(c)
         c.attach(fd, EPOLLIN)
         return 0

@@ -1,6 +1,7 @@
 """Periodic maintenance, every 1/3 s: of pools, of databases, of what is shared with other workers."""
 
-from pgferry.engine.core.model cimport Database, Engine
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Engine
 from pgferry.engine.pool.cancel cimport check_timeouts
 from pgferry.engine.services.catalog_reader cimport catalog_tick
 from pgferry.engine.services.internal_session cimport internal_tick

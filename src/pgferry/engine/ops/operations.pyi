@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from pgferry.engine.core.model import Database, Engine, Pool
+from pgferry.engine.core.database import Database
+from pgferry.engine.core.model import Engine, Pool
 from pgferry.engine.io.stream import Stream
 
 def chosen(engine: Engine, db: Database | None) -> list[Pool]: ...

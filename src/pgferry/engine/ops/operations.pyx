@@ -1,6 +1,8 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
-from pgferry.engine.core.model cimport CL_CLOSING, Client, Database, Engine, Pool, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.enums cimport CL_CLOSING
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.statements cimport sql_as_data
 from pgferry.engine.io.stream cimport Stream
 from pgferry.engine.pool.endings cimport finish_closing
@@ -82,8 +84,7 @@ def replace_servers(Pool pool, str reason):
     cdef Server s
     for s in pool.servers():
         if not s.internal:
-            s.close_needed = True
-            s.close_reason = reason
+            s.close_when_free(reason)
     for group in (pool.endpoint.fresh, pool.endpoint.idle, pool.endpoint.used):
         for s in group.items():
             s.close(reason)
@@ -103,8 +104,7 @@ def reconnect(Engine engine, Database db, str reason="close_needed"):
         pool = <Pool>item
         pool.forget_parameters()
         for s in pool.servers():
-            s.close_needed = True
-            s.close_reason = reason
+            s.close_when_free(reason)
         for group in (pool.endpoint.fresh, pool.endpoint.idle, pool.endpoint.used):
             for s in group.items():
                 s.close("connect string changed" if s.login is not None else reason)
@@ -120,8 +120,7 @@ def leave_addresses(Engine engine, str host, addresses):
         for s in pool.servers():
             if s.ends.host != host or s.ends.peer_addr not in addresses:
                 continue
-            s.close_needed = True
-            s.close_reason = "obsolete connection"
+            s.close_when_free("obsolete connection")
             if s.home is pool.endpoint.fresh or s.home is pool.endpoint.idle or s.home is pool.endpoint.used:
                 s.close(s.close_reason)
         end_replaced(pool)
@@ -176,11 +175,8 @@ def take_welcome(Pool pool, message):
     if (pool.endpoint.server_parameters is not None or pool.removed
             or len(message["values"]) != len(pool.engine.parameters.names)):
         return
-    pool.endpoint.server_parameters = message["untracked"]
-    pool.endpoint.base_vars, pool.endpoint.reset_vars = tuple(message["values"]), tuple(message["reset_values"])
-    pool.endpoint.start_settings = dict(message["settings"])
-    pool.endpoint.start_sql = pool.engine.table.described_sql(message["prepared"])
-    pool.invalidate_greetings()
+    pool.endpoint.parameters_are(tuple(message["values"]), tuple(message["reset_values"]), message["untracked"])
+    pool.endpoint.start_is(dict(message["settings"]), pool.engine.table.described_sql(message["prepared"]))
     for c in pool.logging_in.items():
         (<Client>c).login.finish(c)
 

@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from typing import Any
 
-from pgferry.engine.core.model import Client, Database, Engine, Server, User
+from pgferry.engine.core.database import Database, User
+from pgferry.engine.core.model import Client, Engine, Server
 
 _Row = dict[str, Any]
 

@@ -5,10 +5,11 @@ import time
 from libc.stdint cimport int64_t
 
 from pgferry.engine.client.login_data cimport Login
-from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED, Client, Database,
-    Engine, Pool, Server, User,
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.enums cimport (
+    CL_ACTIVE, CL_LOGIN, CL_WAITING, SV_ACTIVE, SV_IDLE, SV_INTERNAL, SV_LOGIN, SV_TESTED, SV_USED,
 )
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.session_state cimport State, size_of
 from pgferry.engine.core.stats cimport Stats
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList

@@ -1,6 +1,7 @@
 """The engine of a worker: which classes its parts are made of."""
 
-from pgferry.engine.core.model cimport CatalogReader, Database, Engine, Pool, User
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.model cimport CatalogReader, Engine, Pool
 from pgferry.engine.pool.server_pool cimport ServerPool
 from pgferry.engine.services.catalog_reader cimport InternalCatalogReader
 from pgferry.engine.services.notification_listener cimport NotificationListener

@@ -52,7 +52,7 @@ cdef class Tunnel(Stream):
     cdef int on_eof(self) except -1:
         cdef Client c = self.client
         self.detach()
-        c.tunnel = None
+        c.leave_console()
         return c.close("console closed the connection")
 
     cdef int on_drained(self) except -1:

@@ -15,7 +15,8 @@ import struct
 
 from libc.stdint cimport uint32_t
 
-from pgferry.engine.core.model cimport SV_BEING_CANCELED, SV_GONE, Client, Engine, Pool, Server
+from pgferry.engine.core.enums cimport SV_BEING_CANCELED, SV_GONE
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.io.handshakes cimport start_tls
 from pgferry.engine.io.stream cimport Stream
@@ -234,8 +235,7 @@ cdef int distrust(Server s) except -1:
     """Nobody knows whether a signal will still come: this server must not be used by anybody else."""
     if s.replication:
         return 0            # nor will it be
-    s.close_needed = True
-    s.close_reason = "cancel request got no answer"
+    s.close_when_free("cancel request got no answer")
     return 0
 
 

@@ -1,9 +1,7 @@
 """Which server a client gets: an idle one of its pool now, or the first that comes free."""
 
-from pgferry.engine.core.client_parts cimport NO_STATEMENTS, ClientStatements
-from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_WAITING, MODE_SESSION, STATE_IGNORE, SV_ACTIVE, WAIT_FOR_SERVERS, Client, Engine, Pool, Server,
-)
+from pgferry.engine.core.enums cimport CL_ACTIVE, CL_WAITING, SV_ACTIVE, WAIT_FOR_SERVERS
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.pool.scrubbing cimport begin_scrub, needs_scrub, scrub_due
 from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, look_for_ddl, miss_a_look
@@ -64,9 +62,7 @@ cdef bint acquire_server(Client c) except -1:
         # Nobody else may be there to try again.
         pool.start_server(True)
         return False
-    c.state = CL_WAITING
-    c.times.wait_start = engine.loop.now
-    c.wait_notified = False
+    c.enter(CL_WAITING)
     c.pause(PAUSE_WAIT)
     pool.waiting.append(c)
     pool.want_servers()
@@ -91,17 +87,10 @@ cdef int link(Client c, Server s) except -1:
         record(pool.times.counts[TIME_WAIT], now - c.times.wait_start)
     else:
         pool.times.counts[TIME_WAIT][0] += 1
-    pool.endpoint.active.append(s)
-    s.state = SV_ACTIVE
-    s.priority = False
-    s.client = c
-    c.server = s
-    c.times.linked_at = now
-    c.state = CL_ACTIVE
-    c.session = pool.settings.mode == MODE_SESSION
-    c.tracks_state = not c.session and pool.settings.session_state != STATE_IGNORE
-    c.tracking = c.tracks_state or (not c.session and (
-        pool.engine.settings.max_prepared > 0 or c.names.statements is not None))
+    s.enter(SV_ACTIVE)
+    c.link(s)
+    c.enter(CL_ACTIVE)
+    c.adopt_mode()
     if c.tracks_state:
         if is_overdue(pool.db, now):
             overdue = True
@@ -110,18 +99,8 @@ cdef int link(Client c, Server s) except -1:
             look_for_ddl(pool.db, pool.engine)
     if overdue or needs_scrub(c, s):
         due = scrub_due(c, s, overdue)
-    s.since = now
-    c.turns_here = 0
-    if c.names is NO_STATEMENTS:
-        c.names = ClientStatements()
-    c.names.portals = None
-    c.former_server = c.last_server
-    c.last_server = s.id
-    # the client's own values of before are not the last ones
-    if s.last.last_client != c.id or s.id != c.former_server:
-        s.last.sequence_cache_dirty = s.last.sequence_cache_dirty or s.last.last_client != 0
-        s.last.last_client = c.id
-    s.last.last_user = c.user
+    c.served_by(s.id)
+    s.last.used_by(c.id, c.user, s.last.last_client == c.id and s.id == c.former_server)
     pool.stats.server_assignment_count += 1
     if due is not None:
         c.pool.count("scrubs", due)

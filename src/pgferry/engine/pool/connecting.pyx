@@ -1,6 +1,7 @@
 """New servers: when one is wanted, which limits allow it, and who makes room."""
 
-from pgferry.engine.core.model cimport P_CHECK, WAIT_FOR_SERVERS, Client, Engine, Pool, Server
+from pgferry.engine.core.enums cimport P_CHECK, WAIT_FOR_SERVERS
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.stream cimport StreamList
 from pgferry.engine.pool.connections cimport ServerConnection
 from pgferry.engine.pool.release cimport test
@@ -14,7 +15,7 @@ cdef int start_wanted(Pool pool) except -1:
     """Start as many connections (or tests of used servers) as waiting clients need and the limits allow."""
     cdef Engine engine = pool.engine
     cdef int need
-    pool.blocked = 0
+    pool.blocked_by(0)
     if not pool.may_start() or pool.removed:
         return 0
     while True:
@@ -54,7 +55,7 @@ cdef bint open_server(Pool pool, bint only_free) except -1:
             reserve = pool.slots.total() >= limit
             limit += pool.settings.reserve_size
     if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):
-        pool.blocked = BLOCKED_BY_POOL
+        pool.blocked_by(BLOCKED_BY_POOL)
         return False
     if not take_places(pool, only_free):
         return False
@@ -67,10 +68,10 @@ cdef bint open_server(Pool pool, bint only_free) except -1:
 cdef bint take_places(Pool pool, bint only_free) except -1:
     """Places under max_db_connections and max_user_connections, behind the pool's own, which is given back if not."""
     if not take_place(pool, False, only_free):
-        pool.blocked = BLOCKED_BY_DB
+        pool.blocked_by(BLOCKED_BY_DB)
     elif not take_place(pool, True, only_free):
         pool.db.servers.give()
-        pool.blocked = BLOCKED_BY_USER
+        pool.blocked_by(BLOCKED_BY_USER)
     else:
         return True
     pool.slots.give()

@@ -10,7 +10,8 @@ from libc.stdint cimport uint32_t
 
 from pgferry.engine.client.login cimport login_feed
 from pgferry.engine.client.relay cimport client_feed, tunnel_feed
-from pgferry.engine.core.model cimport CL_CLOSING, Client, Job, Pool, Server
+from pgferry.engine.core.enums cimport CL_CLOSING
+from pgferry.engine.core.model cimport Client, Job, Pool, Server
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT, Stream
 from pgferry.engine.io.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
 from pgferry.engine.pool.checkout cimport acquire_server
@@ -76,9 +77,7 @@ cdef class ServerConnection(Server):
         cdef Job job = self.job
         if job is not None:
             return job.logged_in(self)
-        pool.endpoint.last_connect_failed = pool.endpoint.last_login_failed = False
-        pool.endpoint.last_error = None
-        pool.endpoint.retry_at = 0
+        pool.endpoint.login_succeeded()
         for c in pool.logging_in.items():
             (<Client>c).login.finish(c)
         offer_server(self)

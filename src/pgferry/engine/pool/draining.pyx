@@ -10,7 +10,8 @@ Replication: a stream of changes has no end and no pauses, but may be broken off
 is told when, over all workers, nothing but such streams is left: a base backup needs its WAL until it is complete.
 """
 
-from pgferry.engine.core.model cimport CL_IDLE, COPY_BOTH, DRAINING, URGENT, Client, Engine, Pool
+from pgferry.engine.core.enums cimport CL_IDLE, COPY_BOTH, DRAINING, URGENT
+from pgferry.engine.core.model cimport Client, Engine, Pool
 from pgferry.engine.io.sys cimport MSG_DONTWAIT, MSG_PEEK, recv
 from pgferry.engine.shared.ledger cimport Counter
 

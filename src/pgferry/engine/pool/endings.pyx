@@ -3,11 +3,9 @@
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport CANNOT_ASK
-from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_CLOSING, CL_GONE, P_PROBE, SV_GONE, SV_LOGIN, Client, Engine, Job, Pool, Server,
-)
+from pgferry.engine.core.enums cimport CL_ACTIVE, CL_CLOSING, CL_GONE, P_PROBE, SV_GONE, SV_LOGIN
+from pgferry.engine.core.model cimport Client, Engine, Job, Pool, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_QUERY
-from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.io.stream cimport PAUSE_CLOSE, PAUSE_NEWS, PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT, Stream
 from pgferry.engine.io.text cimport Text
 from pgferry.engine.pool.scrubbing cimport finish_alone, lose_scrubbed, scrubs_only
@@ -32,8 +30,7 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
     count_end(engine, "refused" if c.login is not None else "client", reason)
     if c.login is not None:
         c.login.abandon(c)
-    c.state = CL_CLOSING
-    c.times.closed_at = c.loop.now
+    c.enter(CL_CLOSING)
     c.pause(PAUSE_CLOSE)
     if error is not None and not (s is not None and mid_message(s)):
         if engine.settings.log_pooler_errors:
@@ -42,14 +39,14 @@ cdef int close_client(Client c, str reason, str error=None, str sqlstate="08P01"
         c.put(message, len(message))
     if engine.settings.log_disconnections:
         say_closing(engine, c, reason, c.loop.now - c.times.accepted)
-    c.login = None          # only now: the lines above name who tried to log in
+    c.drop_login()          # only now: the lines above name who tried to log in
     if s is not None:
         detach_from_server(c, s)
     if c.tunnel is not None:
         c.tunnel.detach()
-        c.tunnel = None
+        c.leave_console()
     forget_client(c)
-    c.held.size = 0
+    c.forget_input()
     engine.connecting.closing.append(c)
     if not c.blocked and not c.broken:
         c.flush()
@@ -75,8 +72,7 @@ cdef int detach_from_server(Client c, Server s) except -1:
         return s.pool.detach_for_good(c, s)
     if s.is_clean() and not half_sent:
         return s.release()
-    s.client = None
-    c.server = None
+    c.unlink(s)
     s.unpause(PAUSE_PEER)
     if scrubs_only(s):
         return finish_alone(s)
@@ -105,22 +101,10 @@ cdef int forget_client(Client c) except -1:
     cdef Engine engine = c.engine
     if c.peer.cancel_key is not None:
         engine.cancel_keys.by_key.pop(c.peer.cancel_key, None)
-    if c.names.statements is not None:
-        for st in c.names.statements.values():
-            engine.table.release(<Statement>st)
-        c.names.statements = None
-    for op in c.names.pending or ():
-        if op[0] == "remove":
-            engine.table.release(<Statement>op[2])
-        elif op[0] == "add" and op[3] is not None:
-            engine.table.release(<Statement>op[3])
+    c.names.clear(engine.table)
     unpin(c)
     stop_listening(c)
-    c.names.pending = None
-    c.names.last_statement = None
-    c.names.unnamed = None
-    if c.counted:
-        c.counted = False
+    if c.uncount():
         engine.client_count.give()
         if c.db is not None:
             c.db.clients.give()
@@ -132,7 +116,7 @@ cdef int forget_client(Client c) except -1:
 
 cdef int finish_closing(Client c) except -1:
     """The last bytes are sent (or nobody will take them)."""
-    c.state = CL_GONE
+    c.enter(CL_GONE)
     if c.home is not None:
         c.home.remove(c)
     return c.detach()
@@ -142,14 +126,14 @@ cdef int client_gone(Client c) except -1:
     """End of the client's stream, or a send to it failed."""
     if c.state >= CL_CLOSING:
         return finish_closing(c)
-    c.broken = True
+    c.lost_connection()
     return c.close("client unexpected eof" if c.tls is None else c.tls.ending("client unexpected eof"))
 
 
 cdef int client_hung_up(Client c) except -1:
     """A paused client's socket was shut: one that waits, for a server or for an answer, will never read it."""
     if c.state == CL_CLOSING:
-        c.broken = True
+        c.lost_connection()
         return finish_closing(c)
     if c.paused & (PAUSE_WAIT | PAUSE_STALL | PAUSE_NEWS):
         return client_gone(c)
@@ -164,8 +148,7 @@ cdef int close_server(Server s, str reason) except -1:
     if s.state == SV_GONE:
         return 0
     if c is not None:
-        s.client = None
-        c.server = None
+        c.unlink(s)
     count_end(pool.engine, "server", reason)
     if pool.engine.settings.log_disconnections:
         say_closing(pool.engine, s, reason, s.loop.now - s.ends.created)
@@ -173,16 +156,15 @@ cdef int close_server(Server s, str reason) except -1:
         s.put(b"X\0\0\0\4", 5)
         s.flush()
     forget_closes(s)
-    s.state = SV_GONE
+    s.enter(SV_GONE)
     forget_unsure(s)
     if s.unsure.ddl:
         end_defining(s)
-    s.login = None
-    if s.home is not None:
-        s.home.remove(s)
+    s.drop_login()
     s.prepared.clear()
     s.detach()
-    job, s.job = s.job, None
+    job = s.job
+    s.serves(None)
     if s.internal:
         return job.closed(s, reason)        # it is outside the limits of the pool
     pool.slots.give()
@@ -190,7 +172,7 @@ cdef int close_server(Server s, str reason) except -1:
     pool.user.servers.give()
     place_is_free(pool)
     if pool.server_count() == 0:
-        pool.empty_since = s.loop.now
+        pool.is_empty()
     if job is not None:
         job.closed(s, reason)
     if c is not None:
@@ -221,10 +203,9 @@ cdef int fail_server(Server s, str reason, str error) except -1:
     if s.replication and s.job is not None:
         job = s.job
         return job.login_failed(s, reason, None)
-    s.client = None
-    s.status = 0
+    s.not_ready()
     if c is not None:
-        c.server = None
+        c.unlink(s)
     s.close(reason)
     if c is not None:
         c.close(reason, None if mid_message(s) else error)
@@ -235,7 +216,7 @@ cdef int server_gone(Server s) except -1:
     """End of the server's stream, or a send to it failed."""
     if s.state == SV_GONE:
         return 0
-    s.broken = True
+    s.lost_connection()
     if s.login is not None:
         s.login.failed(s, "server conn crashed?" if s.tls is None else s.tls.ending("server conn crashed?"), None)
         return 0
@@ -263,8 +244,7 @@ cdef int state_lost(Server s) except -1:
     if s.injected.error is not None:
         text += f": {s.injected.error.get('M', '?')}"
     c.pool.count("losses", c.reason or "")
-    s.client = None
-    s.status = 0
-    c.server = None
+    s.not_ready()
+    c.unlink(s)
     s.close("server conn crashed?")
     return c.close("session state lost with its server", text, "08006")

@@ -9,11 +9,12 @@ it among the idle ones. Any server that cannot be proved clean is closed.
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport CANNOT_ASK, LISTEN
-from pgferry.engine.core.model cimport (
+from pgferry.engine.core.enums cimport (
     CL_ACTIVE, CL_CLOSING, CL_IDLE, MODE_SESSION, POOL_CLIENTS, P_ANNOUNCE, P_BARRIER, P_CHECK, P_CONNECT, P_ENSURE,
     P_INTERNAL, P_LIMITS, P_LOOKUP, P_PROBE, P_RESET, P_SCRUB, P_START, P_START_VALUES, P_VARS, STATE_IGNORE,
-    SV_BEING_CANCELED, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS, Client, Engine, Job, Pool, Server,
+    SV_BEING_CANCELED, SV_IDLE, SV_LOGIN, SV_TESTED, SV_USED, WAIT_FOR_SERVERS,
 )
+from pgferry.engine.core.model cimport Client, Engine, Job, Pool, Server
 from pgferry.engine.core.session_state cimport taken_off
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL
 from pgferry.engine.pool.scrubbing cimport scrub_answered
@@ -60,13 +61,11 @@ cdef int release_server(Server s) except -1:
                 return 0
     if c.pin.pins and not session_over:
         return stay_pinned(c)
-    s.client = None
-    c.server = None
+    c.unlink(s)
     s.unsure.known = None
     if c.state == CL_ACTIVE:
-        c.state = CL_IDLE
-        c.times.idle_since = c.loop.now
-    c.names.dropped = None
+        c.enter(CL_IDLE)
+    c.names.turn_over()
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     s.unpause(PAUSE_PEER)
     if (c.subscription.deferred is not None or c.subscription.barrier_passed) and not session_over:
@@ -82,8 +81,7 @@ cdef inline bint is_outdated(Client c, Server s) noexcept:
 
 cdef int stay_pinned(Client c) except -1:
     """The client keeps its server between transactions."""
-    c.pin.pinned_xacts += 1
-    c.times.idle_since = c.loop.now
+    c.stays_pinned()
     c.unpause(PAUSE_PEER | PAUSE_STALL)
     flush_deferred(c)
     return 0
@@ -91,8 +89,7 @@ cdef int stay_pinned(Client c) except -1:
 
 cdef int leave_dirty(Client c, Server s) except -1:
     """The client has left and its server holds, or may hold, what nobody else may find there."""
-    s.client = None
-    c.server = None
+    c.unlink(s)
     s.unpause(PAUSE_PEER)       # the client may never take its last bytes
     if c.pin.pins & CANNOT_ASK or s.probe.pending_effects & CANNOT_ASK:
         return s.close("client left state that cannot be undone")
@@ -107,9 +104,9 @@ cdef int after_use(Server s, bint session) except -1:
     """A server has just been taken from its client: barrier, reset, or straight on."""
     cdef Engine engine = s.pool.engine
     if session:
-        s.session_state = None           # nobody has looked
+        s.holds(None)       # nobody has looked
     if s.relay.barrier_needed:
-        s.relay.reset_pending = session
+        s.relay.reset_follows(session)
         return test(s, b"", P_BARRIER)
     if engine.settings.reset_query and (session or engine.settings.reset_always):
         return test(s, engine.settings.reset_query, P_RESET)
@@ -119,9 +116,7 @@ cdef int after_use(Server s, bint session) except -1:
 
 
 cdef int test(Server s, bytes text, int purpose) except -1:
-    s.state = SV_TESTED
-    s.since = s.loop.now
-    s.pool.endpoint.tested.append(s)
+    s.enter(SV_TESTED)
     s.query(text, purpose)
     return s.flush()
 
@@ -141,11 +136,9 @@ cdef str reason_to_close(Server s):
         return "pause mode"
     if engine.phase.shutdown == WAIT_FOR_SERVERS:
         return "server shutting down"
-    if s.state != SV_LOGIN and age >= pool.settings.lifetime and s.loop.now >= pool.lifetime_kill_at:
-        pool.lifetime_kill_at = s.loop.now + pool.settings.lifetime / max(pool.settings.size, 1)
+    if s.state != SV_LOGIN and pool.may_end_one(age):
         return "server lifetime over"
-    if pool.surrender_count > 0:
-        pool.surrender_count -= 1
+    if pool.surrenders_one():
         return "slot given to another worker" if pool.reserved_for is None else "slot given to a replication client"
     if pool.settings.size > 0 and pool.waiting.count == 0 and has_too_many(pool):
         return "too many servers in the pool"
@@ -156,38 +149,28 @@ cdef bint has_too_many(Pool pool) noexcept:
     """Whether the pool has had more servers than it may for a moment: workers that race for the last place count one
     too many, until they have seen it.
     """
-    if pool.slots.total() <= pool.settings.size + pool.settings.reserve_size:
-        pool.over_since = 0
-        return False
-    if pool.over_since == 0:
-        pool.over_since = pool.engine.loop.now
-    return pool.engine.loop.now - pool.over_since > OVERSHOOT
+    return pool.has_been_over(pool.slots.total() > pool.settings.size + pool.settings.reserve_size, OVERSHOOT)
 
 
 cdef int offer_server(Server s) except -1:
     """A clean server without client: close it, keep it from a stray cancel, or give it to the next client."""
     cdef Pool pool = s.pool
     cdef str reason = reason_to_close(s)
-    s.since = s.loop.now
     if reason is not None:
         return s.close(reason)
     if s.cancels:
         # The request may still reach PostgreSQL: whoever used this server now could be cancelled by it.
-        s.state = SV_BEING_CANCELED
-        return pool.endpoint.being_canceled.append(s)
-    s.state = SV_IDLE
-    s.priority = True
-    if pool.kind != POOL_CLIENTS and pool.take_idle(s):
-        return 0
+        return s.enter(SV_BEING_CANCELED)
     if pool.settings.session_state != STATE_IGNORE and pool.settings.mode != MODE_SESSION:
         keep_up(pool.db, pool.engine)
+    s.enter(SV_IDLE)
+    if pool.kind != POOL_CLIENTS and pool.take_idle(s):
+        return 0
     if pool.waiting.count and pool.may_start():
-        pool.endpoint.idle.append(s)
         return pool.serve_waiting()
     if pool.engine.settings.check_query is not None and pool.engine.settings.check_delay <= 0:
-        s.state = SV_USED
-        return pool.endpoint.used.append(s)
-    return pool.endpoint.idle.append(s)
+        return s.enter(SV_USED)
+    return 0
 
 
 # --- answers to queries of pgferry's own -------------------------------------------------------------------------
@@ -275,8 +258,7 @@ cdef int probed(Server s, Client c, dict failed) except -1:
         return answered_probe(s)
     if probe_again(c, s, failed):
         return 0
-    s.client = None
-    c.server = None
+    c.unlink(s)
     s.close("session state could not be asked for")
     return c.close("session state could not be asked for",
                    f"session state could not be asked for: {failed.get('M', '?')}", failed.get("C", "08P01"))

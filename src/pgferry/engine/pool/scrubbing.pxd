@@ -1,5 +1,6 @@
 # Whose leavings a server may hold when it is handed out, and wiping them first (setting scrub).
-from pgferry.engine.core.model cimport SCRUB_ALWAYS, SCRUB_ON_USER_CHANGE, Client, Server
+from pgferry.engine.core.enums cimport SCRUB_ALWAYS, SCRUB_ON_USER_CHANGE
+from pgferry.engine.core.model cimport Client, Server
 
 
 cdef inline bint needs_scrub(Client c, Server s) noexcept:

@@ -6,9 +6,8 @@ when the server is handed out, not when it is given back: one that returns to th
 waits for the answer; what it needs of session state is brought behind it, to a session that is as new.
 """
 
-from pgferry.engine.core.model cimport (
-    CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED, Client, Pool, Server,
-)
+from pgferry.engine.core.enums cimport CL_WAITING, P_SCRUB, SCRUB_ON_USER_CHANGE, STATE_IGNORE, SV_TESTED
+from pgferry.engine.core.model cimport Client, Pool, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT
 from pgferry.engine.session.catalog cimport doubt_session, ran_unseen
@@ -31,7 +30,7 @@ cdef str scrub_due(Client c, Server s, bint overdue):
 
 cdef int begin_scrub(Client c, Server s) except -1:
     """Wipe the server that was just linked to this client; the client goes on when that is answered."""
-    s.last.scrubbing = True
+    s.last.scrub_begins()
     c.pause(PAUSE_WAIT)
     s.query(b"DISCARD ALL", P_SCRUB)
     text = s.pool.db.conf.connect_query
@@ -54,7 +53,7 @@ cdef int scrub_answered(Server s, dict failed) except -1:
     scrubbed(s)
     if c is None:
         return s.make_available() if s.is_clean() else s.close("server was not ready")
-    s.last.last_user = c.user
+    s.last.user_is(c.user)
     replay_state(c, s, False)
     if s.plan.size() and c.tracker.proving:
         return 0                # restoring lets it go on
@@ -65,12 +64,9 @@ cdef int lose_scrubbed(Server s, str reason) except -1:
     """The server could not be scrubbed, which is not its next client's fault: that one is served before all others."""
     cdef Client c = s.client
     cdef Pool pool = s.pool
-    s.client = None
     if c is not None:
-        c.server = None
-        c.state = CL_WAITING
-        c.times.wait_start = c.loop.now
-        c.wait_notified = False
+        c.unlink(s)
+        c.enter(CL_WAITING)
         pool.waiting.push(c)
         c.unpause(PAUSE_PEER)
     s.close(reason)
@@ -85,6 +81,4 @@ cdef bint scrubs_only(Server s) noexcept:
 
 cdef int finish_alone(Server s) except -1:
     """The client has left while its server was scrubbed for it."""
-    s.state = SV_TESTED
-    s.since = s.loop.now
-    return s.pool.endpoint.tested.append(s)
+    return s.enter(SV_TESTED)

@@ -7,7 +7,8 @@ that want some. What is left over by the division goes round with time (the mono
 that even a limit of 1 serves everybody in turn.
 """
 
-from pgferry.engine.core.model cimport Client, Database, Engine, Pool, Server, User
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.stream cimport Stream, StreamList
 from pgferry.engine.shared.ledger cimport Counter
 
@@ -41,7 +42,7 @@ def balance(Engine engine):
     pools = engine.pools()
     for item in pools:
         pool = <Pool>item
-        pool.surrender_count = 0
+        pool.end_surrender()
         need = needs(pool)
         if pool.blocked == BLOCKED_BY_POOL:
             of_pool[pool.main_pool or pool] = of_pool.get(pool.main_pool or pool, 0) + need
@@ -115,7 +116,7 @@ cdef int give(Engine engine, Counter wanting, Counter held, int limit, list pool
         if busiest is None or pool.endpoint.active.count > busiest.endpoint.active.count:
             busiest = pool
     if busiest is not None:
-        busiest.surrender_count = max(busiest.surrender_count, min(own, elsewhere))
+        busiest.surrender(min(own, elsewhere))
     return 0
 
 

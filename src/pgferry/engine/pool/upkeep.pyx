@@ -1,7 +1,9 @@
 """Periodic upkeep of pools and of clients that log in: timeouts, lifetimes, minimum sizes, what is unused."""
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport HELD
-from pgferry.engine.core.model cimport CL_IDLE, POOL_LOOKUPS, SV_IDLE, SV_USED, Client, Database, Engine, Pool, Server
+from pgferry.engine.core.enums cimport CL_IDLE, POOL_LOOKUPS, SV_IDLE, SV_USED
+from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.stream cimport Stream, StreamList
 from pgferry.engine.pool.endings cimport finish_closing
 from pgferry.engine.session.pins cimport pin_reasons
@@ -79,7 +81,7 @@ cdef int check_waiting(Engine engine, Pool pool, double now) except -1:
             c.close("query_timeout", "query_timeout")
         elif (engine.settings.wait_notify > 0 and not c.wait_notified
               and now - c.times.wait_start > engine.settings.wait_notify):
-            c.wait_notified = True
+            c.wait_is_told()
             notice = notice_message("No server connection available in postgres backend, client being queued")
             c.put(notice, len(notice))
             c.flush()
@@ -127,7 +129,7 @@ cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
     """pin_log_threshold and pin_timeout, for a pinned client between transactions. True: it is closed."""
     cdef double age = now - c.pin.pinned_at
     if engine.settings.pin_log_after > 0 and age > engine.settings.pin_log_after and not c.pin.pin_logged:
-        c.pin.pin_logged = True
+        c.pin_is_logged()
         engine.log_about(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
     if pool.settings.pin_timeout > 0 and age > pool.settings.pin_timeout:
         text = f"session state held a server connection for too long (pin_timeout): {pin_reasons(c)}, by {c.reason}"
@@ -165,8 +167,7 @@ cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) excep
     if (engine.settings.idle_timeout > 0 and idle > engine.settings.idle_timeout
             and pool.slots.total() > pool.settings.min_size):
         return s.close("server idle timeout")
-    if pool.settings.lifetime > 0 and now - s.ends.created > pool.settings.lifetime and now >= pool.lifetime_kill_at:
-        pool.lifetime_kill_at = now + pool.settings.lifetime / max(pool.settings.size, 1)
+    if pool.settings.lifetime > 0 and pool.may_end_one(now - s.ends.created):
         return s.close("server lifetime over")
     if pool.settings.size > 0 and pool.slots.total() > pool.settings.size + pool.settings.reserve_size:
         return s.close("too many servers in the pool")
@@ -175,8 +176,7 @@ cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) excep
         if idle > engine.settings.reserve_timeout:
             return s.close("too many servers in the pool")
     if s.state == SV_IDLE and engine.settings.check_query is not None and idle > engine.settings.check_delay:
-        s.state = SV_USED
-        pool.endpoint.used.append(s)
+        s.enter(SV_USED)
     return 0
 
 
@@ -224,7 +224,7 @@ def drop_unused(_, Engine engine):
                 del pool.db.pools[pool.key]
                 if pool.key == pool.user.name:
                     pool.db.found.pop(pool.user.name, None)
-                pool.removed = True
+                pool.is_removed()
                 pool.db.former.add(pool.counted())
     if engine.settings.autodb_idle_timeout > 0:
         for name, item in list(engine.databases.items()):

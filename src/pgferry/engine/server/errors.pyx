@@ -5,7 +5,8 @@ import struct
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.core.model cimport P_ANNOUNCE, P_ENSURE, P_INTERNAL, P_LOOKUP, P_START_VALUES, Client, Server
+from pgferry.engine.core.enums cimport P_ANNOUNCE, P_ENSURE, P_INTERNAL, P_LOOKUP, P_START_VALUES
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_NOTED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
     SHOWS, Entry, Note,
@@ -31,10 +32,10 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         s.close("idle server got an error: " + fields.get("M", "?"))
         return -2
     if front == NULL:
-        s.close_needed = True       # the server speaks for itself: it is about to end the connection
+        s.close_when_free(None)     # the server speaks for itself: it is about to end the connection
         if c.session or c.pin.pins or c.passing or s.probe.pending_effects or s.relay.skipping or not s.is_clean():
             return 1
-        s.close_reason = "idle server got an error: " + fields.get("M", "?")
+        s.close_when_free("idle server got an error: " + fields.get("M", "?"))
         return 0                    # the client has had its answer, and needs this server no more
     if s.current.standalone_set is not None:
         # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
@@ -145,13 +146,13 @@ cdef int drop_batch(Server s, bytes message) except -1:
     cdef uint32_t n = s.plan.size(), count = 0, i, _i
     while count < n and s.plan.at(count).kind != K_SYNC:
         count += 1
-    # Client operations of later batches, if any, are newer in client.names.pending: none are open (relay: stall),
+    # Client operations of later batches, if any, are newer in client.names.undos: none are open (relay: stall),
     # except unnamed ones, which are put aside while the failed ones are undone.
     cdef Client c = s.client
     cdef object unnamed = c.names.unnamed if c is not None else None
     cdef object unnamed_there = s.unnamed
     cdef ParseSettings unnamed_settings = c.names.unnamed_settings if c is not None else None
-    cdef bint pending_effects = False
+    cdef bint unnamed_undone = False
     cdef list later = put_aside(s, count)
     cdef Py_ssize_t noted = 0
     cdef Note note
@@ -168,58 +169,39 @@ cdef int drop_batch(Server s, bytes message) except -1:
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
             s.injected.asking = False
     for i in range(count, 0, -1):
-        pending_effects |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
+        unnamed_undone |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))
     if c is not None and s.plan.front().kind == K_PARSE and s.plan.front().flags & (F_UNNAMED | F_SWALLOW) == F_UNNAMED:
-        c.names.unnamed = None            # PostgreSQL drops the former one before it looks at the new one
+        c.names.lose_unnamed()            # PostgreSQL drops the former one before it looks at the new one
     for _i in range(count):
         s.plan.pop()
     if s.plan.unnamed:
-        s.unnamed = unnamed_there       # a later Parse or Close is on its way
+        s.unnamed_is(unnamed_there)     # a later Parse or Close is on its way
     if later:
-        for i in range(<uint32_t>len(later)):
-            if pending_effects and later[i][0] == "unnamed":
-                # Replaced again since: what was undone is what this one would go back to.
-                later[i] = ("unnamed", c.names.unnamed, c.names.unnamed_settings)
-                c.names.unnamed, c.names.unnamed_settings = unnamed, unnamed_settings
-                break
-        c.names.pending.extend(later)
+        c.names.put_back(later, unnamed_undone, unnamed, unnamed_settings)
     if count == n:
-        s.relay.skipping = True
+        s.relay.skips(True)
     return 0
 
 
 cdef list put_aside(Server s, uint32_t start):
-    """Take the client's open operations that belong to entries from `start` on out of client.names.pending."""
+    """Take the client's open operations that belong to entries from `start` on out of client.names.undos."""
     cdef uint32_t i
     cdef int newer = 0
     cdef Client c = s.client
-    cdef list later
-    if c is None or not c.names.pending:
+    if c is None:
         return None
     for i in range(start, s.plan.size()):
         if s.plan.at(i).flags & F_CLIENT_OP:
             newer += 1
-    if newer == 0:
-        return None
-    later = c.names.pending[len(c.names.pending) - newer:]
-    del c.names.pending[len(c.names.pending) - newer:]
-    return later
+    return c.names.put_aside(newer)
 
 
 cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
     """Put the client's own name for a statement into an error text that names ours."""
     cdef dict names = {b'"PGFERRY_0_': b'"'}
     cdef bytes message
-    cdef dict statements = dict(c.names.statements or {})
-    # as it was before what later messages have taken away or given anew
-    for op in reversed(c.names.pending or ()):
-        before = op[2] if op[0] == "remove" else op[3] if op[0] == "add" else None
-        if before is not None:
-            statements[op[1]] = before
-        elif op[0] == "add":
-            statements.pop(op[1], None)
-    for name, st in statements.items():
+    for name, st in c.names.before_undone().items():
         names[b'"' + (<Statement>st).wire_name[:-1] + b'"'] = b'"' + name + b'"'
     for name, wire_name in (c.names.dropped or {}).items():
         names.setdefault(b'"' + <bytes>wire_name[:-1] + b'"', b'"' + name + b'"')
@@ -235,37 +217,22 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
 cdef int undo(Server s, Entry *entry) except -1:
     """This entry failed, or was skipped because one before it failed."""
     cdef Client c = s.client
-    cdef tuple op
     if entry.flags & F_SERVER_OP:
         if entry.kind == K_PARSE:
             s.prepared.discard(entry.number)
         else:
             s.prepared.stays(entry.number)
     if entry.flags & F_UNNAMED:
-        s.unnamed = None
-    if entry.flags & F_CLIENT_OP and c is not None and c.names.pending:
-        op = c.names.pending.pop()        # newest first: undone in reverse, see on_error
-        c.names.last_name = None
-        c.names.last_statement = None
-        if op[0] == "add":
-            if op[3] is not None:
-                c.names.statements[op[1]] = op[3]
-            elif c.names.statements.get(op[1]) is op[2]:
-                del c.names.statements[op[1]]
-            c.engine.table.release(<Statement>op[2])
-        elif op[0] == "remove":
-            c.names.statements[op[1]] = op[2]
-        elif op[0] == "unnamed":
-            c.names.unnamed, c.names.unnamed_settings = op[1], op[2]
-        elif op[0] == "again":
-            c.names.last_name, c.names.last_statement = op[1], op[2]    # for rename_in_error
+        s.unnamed_is(None)
+    if entry.flags & F_CLIENT_OP and c is not None:
+        c.names.undo(c.engine.table)        # newest first, see on_error
     return 0
 
 
 cdef int end_copy(Server s) except -1:
     """COPY failed. Whether PostgreSQL had read the Syncs sent before cannot be told: a barrier will show."""
     if s.relay.copy_in:
-        s.relay.copy_in = s.relay.copy_ended = False
+        s.relay.end_copy()
         if s.plan.drop_syncs_in_copy():
-            s.relay.barrier_needed = True
+            s.relay.barrier_is_needed(True)
     return 0

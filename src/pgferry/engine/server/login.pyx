@@ -14,7 +14,8 @@ from pgferry.tls.files import TlsFault
 
 from libc.stdint cimport uint8_t, uint32_t
 
-from pgferry.engine.core.model cimport P_CONNECT, REPL_PHYSICAL, SV_GONE, Client, Engine, Job, Pool, Server
+from pgferry.engine.core.enums cimport P_CONNECT, REPL_PHYSICAL, SV_GONE
+from pgferry.engine.core.model cimport Client, Engine, Job, Pool, Server
 from pgferry.engine.io.handshakes cimport start_tls
 from pgferry.engine.io.stream cimport PAUSE_WAIT
 from pgferry.engine.io.sys cimport EPOLLIN, EPOLLOUT, SOL_SOCKET, SO_ERROR, be32, getsockopt, socklen_t
@@ -111,13 +112,8 @@ cdef int start_login(Server s, Job job, bint internal) except -1:
     """Begin a connection of its pool, whose places are taken already; `internal`: it takes none. job: or None."""
     cdef Pool pool = s.pool
     s.ends.peer_port = pool.db.conf.port
-    s.login = login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
-    s.job = job
-    s.internal = internal
-    if internal:
-        pool.endpoint.internals.append(s)
-    else:
-        pool.endpoint.fresh.append(s)
+    login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
+    s.begin_login(login, job, internal)
     return next_host(s, login)
 
 
@@ -316,7 +312,7 @@ cdef ssize_t server_login_feed(Server s, const char *p, size_t n) except -1:
             s.login.failed(s, "bad packet header in login", None)
             return n
         if n - pos < total:
-            s.need = total
+            s.needs(total)
             return pos
         s.login.messages += 1
         s.login.said += total
@@ -435,12 +431,9 @@ cdef int ready(Server s, login) except -1:
             untracked.append(parameter_status(name, value))
         else:
             values[index] = value
-    s.vars = engine.same_vars(tuple(values))
+    s.end_login(engine.same_vars(tuple(values)))
     s.login_parameters.untracked = b"".join(untracked)
     s.login_parameters.version = major_version(login.params)
-    s.login = None
-    s.status = s.xact = b"I"
-    s.since = s.loop.now
     if s.internal:
         return s.logged_in()
     record(pool.times.counts[TIME_CONNECT], s.since - s.ends.created)
@@ -474,12 +467,9 @@ cdef int connected(Server s) except -1:
         s.job.reported(s, s.login_parameters.untracked)
     elif (pool.endpoint.server_parameters is None or s.vars != pool.endpoint.base_vars
           or pool.endpoint.server_parameters != s.login_parameters.untracked):
-        pool.endpoint.base_vars = s.vars
-        pool.endpoint.reset_vars = s.login_parameters.reset_vars or s.vars
-        pool.endpoint.server_parameters = s.login_parameters.untracked
-        pool.invalidate_greetings()
+        pool.endpoint.parameters_are(s.vars, s.login_parameters.reset_vars or s.vars, s.login_parameters.untracked)
     else:
-        s.vars = pool.endpoint.base_vars
+        s.vars_are(pool.endpoint.base_vars)
     s.login_parameters.untracked = None
     return s.logged_in()
 
@@ -514,11 +504,9 @@ cdef int login_failed(Server s, str reason, fields) except -1:
         return job.login_failed(s, reason, fields)
     pool.hold_off()
     if told or (fields is not None and code != "57P03"):
-        pool.endpoint.last_login_failed = True
-        pool.endpoint.last_connect_failed = False
-        pool.endpoint.last_error = (code, text)
+        pool.endpoint.login_refused(code, text)
     else:
-        pool.endpoint.last_connect_failed = True
+        pool.endpoint.connect_failed()
     s.close(reason)
     if pool.endpoint.last_login_failed and pool.server_count() == pool.endpoint.fresh.count:
         for stream in pool.logging_in.items() + pool.waiting.items():

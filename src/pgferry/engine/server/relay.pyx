@@ -8,10 +8,10 @@ is closed before it can mislead anybody.
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
-from pgferry.engine.core.model cimport (
-    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_INTERNAL, P_LOOKUP, P_PROBE, P_START_VALUES, P_VARS, Client, Pool,
-    Server,
+from pgferry.engine.core.enums cimport (
+    COPY_BOTH, COPY_IN, MODE_STATEMENT, P_BARRIER, P_INTERNAL, P_LOOKUP, P_PROBE, P_START_VALUES, P_VARS,
 )
+from pgferry.engine.core.model cimport Client, Pool, Server
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
@@ -79,12 +79,12 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
         if kind == b"D" or kind == b"d":
             used = data_message(s, front, p + pos, n - pos, total)
         elif k < total and total <= WHOLE and (must_be_whole(kind) or is_described(front)):
-            s.need = total
+            s.needs(total)
             break
         elif total > WHOLE and always_short(kind):
             return lost(s, n, f"message {chr(<uint8_t>kind)!r} of {total} bytes")
         else:
-            s.relay.more = pos + total < n
+            s.relay.more_follows(pos + total < n)
             verdict = dispatch(s, front, kind, p + pos, k, total)
             if verdict < 0:
                 return n                    # the server is closed
@@ -108,7 +108,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
 cdef inline int advance_if_due(Server s) except -1:
     """Give the answers of pgferry's own that are due, unless the server's message is passing."""
     if s.relay.advance_due and s.relay.passing == 0:
-        s.relay.advance_due = False
+        s.relay.advance_is_due(False)
         advance(s, True)
     return 0
 
@@ -118,16 +118,15 @@ cdef inline size_t go_on(Server s, const char *p, size_t n) except? 0:
     cdef size_t k = min(s.relay.passing, n)
     if s.relay.passing_on:
         s.loop.out.emit_run(p, k)
-    s.relay.passing -= k
+    s.relay.passed(k)
     return k
 
 
 cdef inline ssize_t begin_message(Server s, bint passing_on, const char *p, size_t k, size_t total) except -2:
     """Pass on, or drop, the k bytes of a message that are there; the others follow."""
-    s.relay.passing_on = passing_on
     if passing_on:
         s.loop.out.emit_run(p, k)
-    s.relay.passing = total - k
+    s.relay.begin_message(passing_on, total - k)
     return k
 
 
@@ -144,7 +143,7 @@ cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n
             front.number == SHOWS if front.kind == K_EXECUTE else not s.injected.asking) and room_for_row(
                 s, front, total):
         if n < total:
-            s.need = total
+            s.needs(total)
             return 0
         s.probe.rows_size += total + ROW_ITSELF
         keep_row(s, p + 5, total - 5)
@@ -167,17 +166,17 @@ cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint hel
     if s.injected.start_values_sql is not None and s.status and s.plan.head == s.plan.tail:
         return ask_base(s)
     if s.status and all_read and s.plan.head == s.plan.tail:
-        s.relay.bulk_chunks = 0
+        s.relay.count_chunk(False)
         s.end_throttling()
         if not held or s.status != b"I":
             return finish_turn(s, c)       # else what the client was held with comes first, on this server
         return 0
     if n > SMALL:
-        s.relay.bulk_chunks += 1
+        s.relay.count_chunk(True)
         if s.relay.bulk_chunks > PATIENCE and s.paused == 0 and not s.short_read:
             return s.loop.throttle(s, n >= LARGE)
         return 0
-    s.relay.bulk_chunks = 0
+    s.relay.count_chunk(False)
     return s.end_throttling()
 
 
@@ -226,8 +225,7 @@ cdef int finish_turn(Server s, Client c) except -1:
 
 cdef Server detached(Server s, Client c):
     """The server without its client, which is to get an error of its own."""
-    s.client = None
-    c.server = None
+    c.unlink(s)
     return s
 
 
@@ -288,7 +286,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
             return answered(s, front, True, kind)
         if kind == b"I" and front.kind == K_QUERY:
             if front.flags & F_SWALLOW and front.number == P_BARRIER:
-                s.relay.barrier_needed = False       # from here on the server answers what it was asked
+                s.relay.barrier_is_needed(False)       # from here on the server answers what it was asked
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
@@ -340,8 +338,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         if not s.relay.barrier_needed:
             lost(s, 0, "ReadyForQuery that nothing asked for")
             return -2
-        s.relay.skipping = False          # a Sync that had been taken for one read in copy mode (see on_copy_in)
-        s.status = status
+        s.relay.skips(False)      # a Sync that had been taken for one read in copy mode (see on_copy_in)
+        s.on_ready_status(status, True)
         return 1 if c is not None else 0
     if front.kind != K_QUERY and front.kind != K_SYNC:
         lost(s, 0, "ReadyForQuery before all is answered")
@@ -354,9 +352,8 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if front.flags & F_CLIENT_OP:
         settle(c)
     s.plan.pop()
-    s.relay.copy_in = s.relay.copy_ended = False
-    s.xact = status
-    s.status = status if s.plan.head == s.plan.tail or nothing_asked(s) else 0
+    s.relay.end_copy()
+    s.on_ready_status(status, s.plan.head == s.plan.tail or nothing_asked(s))
     if s.unsure.ddl and s.plan.head == s.plan.tail:
         end_defining(s)
     advance_later(s)
@@ -420,7 +417,7 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
             vars[index] = c.tracker.start_vars[index]
             message = parameter_status(s.pool.engine.parameters.names[index].encode(), vars[index])
             s.loop.out.emit(<const char *>message, len(message))
-    c.vars = s.pool.engine.same_vars(tuple(vars))
+    c.vars_are(s.pool.engine.same_vars(tuple(vars)))
     return 0
 
 
@@ -437,19 +434,19 @@ cdef int count_times(Server s, Client c, char status) except -1:
     """A query (and, with status I, a transaction) is over."""
     cdef Pool pool = c.pool
     cdef double now = s.loop.now, took
-    s.since = now
+    s.turn_began()
     if c.times.query_start:
         took = now - c.times.query_start
         pool.stats.query_time += took
         record(pool.times.counts[TIME_QUERY], took)
-        c.times.query_start = 0
+        c.end_request()
     if status == b"I" and c.times.xact_start:
         took = now - c.times.xact_start
         pool.stats.xact_time += took
         record(pool.times.counts[TIME_XACT], took)
         if pool.settings.slow_after > 0 and took > pool.settings.slow_after:
             slow_transaction(c, took)
-        c.times.xact_start = 0
+        c.end_transaction()
     return 0
 
 
@@ -478,16 +475,16 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
         vars = s.pool.engine.same_vars(s.vars[:index] + (value,) + s.vars[index + 1:])
         if (s.injected.start_values_sql is not None and not own and s.plan.size() == 1
                 and index in s.injected.start_values_tracked):
-            s.vars = vars
+            s.vars_are(vars)
             return 0            # not the last word, see tell_start_values()
         if c is not None and not own and c.tracks_state and s.login_parameters.version >= 14 and c.vars[index] == value:
-            s.vars = vars
+            s.vars_are(vars)
             return 0            # told before; that this server was at another value is not the client's business
         if c is not None and not own:
-            c.vars = vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:]
-        s.vars = vars
+            c.vars_are(vars if c.vars is s.vars else c.vars[:index] + (value,) + c.vars[index + 1:])
+        s.vars_are(vars)
     if own and c is not None and c.session and front.number == P_START_VALUES:
-        c.vars = s.vars         # it knows the value that its RESET has led to
+        c.vars_are(s.vars)      # it knows the value that its RESET has led to
         return 1
     return 0 if own else 1
 
@@ -514,7 +511,7 @@ cdef int on_notification(Server s, const char *p, size_t n, size_t total) except
     if s.client is None or s.client.tracks_state:
         return 0                    # clients get theirs from the database's listening connection
     if not s.relay.warned_of_drop:
-        s.relay.warned_of_drop = True       # once for each server: a busy channel must not fill the log
+        s.relay.drop_is_logged()      # once for each server: a busy channel must not fill the log
         s.pool.engine.log_about(s, "WARNING", "notification dropped: LISTEN works in session pooling mode only")
     return 0
 
@@ -538,12 +535,11 @@ cdef int on_copy_in(Server s, Entry *front, uint8_t how) except? -1:
     if front.flags & F_SWALLOW:
         lost(s, 0, "COPY in a query of pgferry's own")
         return -2
-    s.relay.copy_in = how
-    s.relay.copy_ended = s.relay.streamed = False
+    s.relay.begin_copy(how)
     for i in range(s.plan.size()):
         entry = s.plan.at(i)
         if entry.kind == K_COPY_END:
-            s.relay.copy_ended = True
+            s.relay.client_ends_copy()
             break
         if entry.kind == K_SYNC:
             entry.flags |= F_IN_COPY
@@ -564,8 +560,7 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             and may_reset(tag, s.client.tracker.to_default)):
         reset_in_session(s.client, s)
     if s.relay.copy_in:
-        s.relay.streamed = s.relay.copy_in == COPY_BOTH
-        s.relay.copy_in = s.relay.copy_ended = False
+        s.relay.end_stream()
         s.plan.drop_syncs_in_copy()
     if front.kind == K_EXECUTE:
         if front.flags & F_SWALLOW and front.number == SHOWS and not settings_shown(s):

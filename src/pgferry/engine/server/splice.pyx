@@ -36,8 +36,8 @@ cdef bint splice_on(Server s) except -1:
     n = splice(s.fd, NULL, loop.pipe[1], NULL, min(s.relay.passing, <size_t>PORTION), SPLICE_F_MOVE | SPLICE_F_NONBLOCK)
     if n <= 0:
         return False            # the end, nothing there, an error: receive() finds out
-    s.relay.passing -= n
-    s.short_read = s.relay.passing == 0
+    s.relay.passed(n)
+    s.read_short(s.relay.passing == 0)
     c.pool.stats.sent += n
     try:
         give(loop, c, n)
@@ -61,7 +61,7 @@ cdef int give(Reactor loop, Client c, size_t n) except -1:
         elif sent == 0 or errno != EINTR:
             break
     if n and (sent == 0 or errno != EAGAIN):
-        c.broken = True
+        c.lost_connection()
         shut_pipe(loop)         # with what is in it
         return loop.again(c)
     while n:
@@ -69,7 +69,7 @@ cdef int give(Reactor loop, Client c, size_t n) except -1:
         if sent > 0:
             c.put_raw(loop.rbuf, sent)
             n -= sent
-            c.blocked = True
+            c.is_refused()
         elif sent == 0 or errno != EINTR:
             raise OSError(errno, "read from a pipe of our own")
     if c.blocked:

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from pgferry.engine.client.login_data import Login
-from pgferry.engine.core.model import Database, Engine, Pool, User
+from pgferry.engine.core.database import Database, User
+from pgferry.engine.core.model import Engine, Pool
 
 class Lookup:
     def answer(self, rows: list[list[bytes | None]] | None, error: str | None) -> None: ...

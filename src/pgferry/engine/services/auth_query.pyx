@@ -8,7 +8,9 @@ logins of one user that come before the question has been sent share its answer.
 import struct
 
 from pgferry.engine.client.login_data cimport Login
-from pgferry.engine.core.model cimport POOL_LOOKUPS, P_LOOKUP, SV_TESTED, Database, Engine, Job, Pool, Server, User
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.enums cimport POOL_LOOKUPS, P_LOOKUP, SV_TESTED
+from pgferry.engine.core.model cimport Engine, Job, Pool, Server
 from pgferry.engine.pool.server_pool cimport ServerPool
 
 cdef enum:
@@ -23,7 +25,8 @@ cdef class Lookup(Job):
         """ReadyForQuery behind the answer; `error`: the fields of an error in it."""
         cdef list rows = s.probe.rows
         cdef str text = None
-        s.job = s.probe.rows = None
+        s.serves(None)
+        s.probe.rows = None
         if rows is None:
             text = "the answer to auth_query is too large"
         if error is not None:
@@ -166,10 +169,8 @@ cdef int start_lookup(Server s) except -1:
     for key in pool.lookups:
         lookup = pool.lookups.pop(key)
         break
-    s.state = SV_TESTED
-    s.since = s.loop.now
-    pool.endpoint.tested.append(s)
-    s.job = lookup
+    s.enter(SV_TESTED)
+    s.serves(lookup)
     s.probe.rows = []
     s.query_message(lookup.message, P_LOOKUP)
     return s.flush()

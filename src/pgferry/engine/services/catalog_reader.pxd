@@ -1,5 +1,6 @@
 # Reading what a database's functions and relations may do to a session.
-from pgferry.engine.core.model cimport CatalogReader, Database, Engine
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport CatalogReader, Engine
 from pgferry.engine.services.internal_session cimport InternalSession
 
 

@@ -3,7 +3,9 @@
 When it is due is said by session.catalog.
 """
 
-from pgferry.engine.core.model cimport MODE_SESSION, STATE_IGNORE, CatalogReader, Database, Engine, Pool, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.enums cimport MODE_SESSION, STATE_IGNORE
+from pgferry.engine.core.model cimport CatalogReader, Engine, Pool, Server
 from pgferry.engine.io.stream cimport Stream, StreamList
 from pgferry.engine.services.internal_session cimport InternalSession
 from pgferry.engine.session.catalog cimport (
@@ -177,7 +179,7 @@ cdef class InternalCatalogReader(CatalogReader):
             self.failed({"M": f"not understood: {error}"})
             return
         self.rows_hash = None if self.forgotten else self.found_hash
-        self.db.use_knowledge(self.engine, knowledge)
+        self.db.use_knowledge(self.engine.words.base, knowledge)
         self.taken_over()
 
     cdef int taken_over(self) except -1:
@@ -211,7 +213,7 @@ cdef class InternalCatalogReader(CatalogReader):
         """Until it can be read functions stay unknown: see Database.unread."""
         cdef Database db = self.db
         if "catalog" in self.engine.omit:
-            db.use_knowledge(self.engine, Knowledge())
+            db.use_knowledge(self.engine.words.base, Knowledge())
             return self.ended()
         db.catalog.scanning = False
         db.catalog.stale = True

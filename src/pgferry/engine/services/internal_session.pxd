@@ -1,5 +1,6 @@
 # Server connections of pgferry's own, in a known environment.
-from pgferry.engine.core.model cimport Database, Engine, Job, Pool, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Engine, Job, Pool, Server
 
 
 cdef class InternalSession(Job):

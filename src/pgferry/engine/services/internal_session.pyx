@@ -9,7 +9,9 @@ Queries are pipelined and answered in order. It is closed when nobody has used i
 
 from collections import deque
 
-from pgferry.engine.core.model cimport P_INTERNAL, SV_INTERNAL, Database, Engine, Job, Pool, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.enums cimport P_INTERNAL, SV_INTERNAL
+from pgferry.engine.core.model cimport Engine, Job, Pool, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.pool.connections cimport ServerConnection
 from pgferry.engine.server.login cimport start_login
@@ -73,8 +75,7 @@ cdef class InternalSession(Job):
     cdef int send(self, bytes text) except -1:
         cdef Server s = self.server
         cdef bytes message = simple_query(text)
-        s.plan.push(K_QUERY, F_SWALLOW, P_INTERNAL)
-        s.status = 0
+        s.expect(K_QUERY, F_SWALLOW, P_INTERNAL)
         s.put(message, len(message))
         return s.flush()
 
@@ -141,7 +142,7 @@ cdef class InternalSession(Job):
 
     cdef int logged_in(self, Server s) except -1:
         """The login is over: make the environment what it is to be."""
-        s.state = SV_INTERNAL
+        s.enter(SV_INTERNAL)
         s.probe.rows = []
         self.settling = len(ENVIRONMENT)
         for text in ENVIRONMENT:

@@ -1,5 +1,6 @@
 # The listening connection of a database in this worker, and what comes on it.
-from pgferry.engine.core.model cimport Client, Database, Engine
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Client, Engine
 from pgferry.engine.services.internal_session cimport InternalSession
 from pgferry.engine.session.notifications cimport Listener, Notification
 

@@ -12,7 +12,9 @@ from functools import partial
 
 from libc.string cimport memchr
 
-from pgferry.engine.core.model cimport CL_CLOSING, Client, Database, Engine
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.enums cimport CL_CLOSING
+from pgferry.engine.core.model cimport Client, Engine
 from pgferry.engine.io.stream cimport PAUSE_NEWS
 from pgferry.engine.io.sys cimport be32, put32
 from pgferry.engine.services.internal_session cimport InternalSession

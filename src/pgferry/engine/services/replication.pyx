@@ -6,15 +6,14 @@ other as Login.server and ReplicationLogin.client.
 
 They belong to a Pool of their own beside the ordinary one of the same database and user (Pool.main_pool), so that no
 other client can ever be given such a server; but both pools count in one counter of the ledger (Pool.slots), which is
-what pool_size limits. Clients wait in pool.logging_in. When all places are taken, an idle server of an ordinary pool is
+what pool_size limits. Clients wait in pool.logging_in. When all places are taken, an idle server of an main pool is
 closed for them (take_places()), or the next one that comes back (ask_for_room()).
 """
 
 from pgferry.engine.client.login_data cimport Login
-from pgferry.engine.core.model cimport (
-    CL_ACTIVE, CL_IDLE, CL_LOGIN, POOL_REPLICATION, REPL_LOGICAL, WAIT_FOR_SERVERS, Client, Database, Engine, Job, Pool,
-    Server, User,
-)
+from pgferry.engine.core.database cimport Database, User
+from pgferry.engine.core.enums cimport CL_ACTIVE, CL_IDLE, CL_LOGIN, POOL_REPLICATION, REPL_LOGICAL, WAIT_FOR_SERVERS
+from pgferry.engine.core.model cimport Client, Engine, Job, Pool, Server
 from pgferry.engine.pool.checkout cimport link
 from pgferry.engine.pool.connecting cimport PARALLEL_LOGINS, take_places
 from pgferry.engine.pool.connections cimport ServerConnection
@@ -52,17 +51,17 @@ cdef class ReplicationLogin(Job):
     cdef int logged_in(self, Server s) except -1:
         """The server is ready: so is the client's login, and from here on they stay together."""
         cdef Client c = self.client
-        s.job = None
-        c.vars = s.vars
+        s.serves(None)
+        c.vars_are(s.vars)
         link(c, s)
         c.login.finish(c)
         if c.state == CL_IDLE:
-            c.state = CL_ACTIVE         # unless it was found gone when it was greeted
+            c.enter(CL_ACTIVE)          # unless it was found gone when it was greeted
         return s.pool.want_servers()
 
     cdef int login_failed(self, Server s, str reason, object fields) except -1:
         """That is this client's affair, and nobody else's."""
-        s.job = None
+        s.serves(None)
         (<Login>self.client.login).server = None
         self.client.close(FAILED, FAILED)
         return s.close(reason)
@@ -77,7 +76,7 @@ cdef class ReplicationLogin(Job):
     cdef int abandoned(self, Server s) except -1:
         """The client is gone before its server was ready."""
         (<Login>self.client.login).server = None
-        s.job = None
+        s.serves(None)
         return s.close("replication client was closed")
 
 
@@ -96,7 +95,7 @@ cdef class ReplicationPool(ServerPool):
         """Start a server for each client that waits for one, oldest first, as far as the limits allow."""
         if self.opening:
             return 0        # called by the end of one that failed at once: the loop below goes on
-        self.blocked = 0
+        self.blocked_by(0)
         self.opening = True
         try:
             for c in self.logging_in.items():
@@ -108,8 +107,7 @@ cdef class ReplicationPool(ServerPool):
 
     cdef int detach_for_good(self, Client c, Server s) except -1:
         """The client has left: nobody else may have its server."""
-        s.client = None
-        c.server = None
+        c.unlink(s)
         if c.passing == 0 and s.status == 0 and not s.broken and s.unsent() == 0 and s.fd >= 0:
             s.put(b"X\0\0\0\4", 5)      # PostgreSQL hears it in the middle of a stream, too
             s.flush()
@@ -133,19 +131,19 @@ cdef bint start_own(Pool pool, Client c) except -1:
     if pool.removed or engine.phase.shutdown == WAIT_FOR_SERVERS or pool.endpoint.fresh.count >= PARALLEL_LOGINS:
         return False
     if must_leave(engine, pool.wanting, pool.slots, pool.settings.size) or not take_slot(pool):
-        pool.blocked = BLOCKED_BY_POOL
+        pool.blocked_by(BLOCKED_BY_POOL)
         return False
     if not take_places(pool, False):
         return False
     s = ServerConnection(engine.loop, pool)
-    s.replication = login.startup.replication
+    s.replicates(login.startup.replication)
     login.server = s
     start_login(s, ReplicationLogin(c), False)
     return True
 
 
 cdef bint take_slot(Pool pool) except -1:
-    """One more place under pool_size; idle servers of the ordinary pool go for it."""
+    """One more place under pool_size; idle servers of the main pool go for it."""
     cdef Pool other = pool.main_pool
     while not pool.slots.take(pool.settings.size):
         if other.endpoint.used.count:
@@ -176,29 +174,29 @@ cdef int end_replaced(Pool pool) except -1:
 cdef int ask_for_room(Engine engine) except -1:
     """Every tick: where clients wait and no server is idle, the next ones that come back are closed for them.
 
-    In a pool that is always busy they would wait forever: a server that is free goes to an ordinary client at once.
+    In a pool that is always busy they would wait forever: a server that is free goes to other clients at once.
     """
     cdef Pool pool, giver
     cdef list pools = engine.pools()
     for item in pools:
         pool = <Pool>item
         if pool.reserved_for is not None:
-            pool.reserved_for = None
+            pool.reserve_for(None)
             if engine.workers == 1:
-                pool.surrender_count = 0      # else sharing.balance() has done that
+                pool.end_surrender()      # else sharing.balance() has done that
     for item in pools:
         pool = <Pool>item
         if pool.main_pool is None or pool.blocked == 0:
             continue
         giver = pool.main_pool if pool.blocked == BLOCKED_BY_POOL else busiest(pool, pools)
         if giver is not None:
-            giver.surrender_count = max(giver.surrender_count, pool.other_demand())
-            giver.reserved_for = pool
+            giver.surrender(pool.other_demand())
+            giver.reserve_for(pool)
     return 0
 
 
 cdef Pool busiest(Pool pool, list pools):
-    """The ordinary pool that has most servers of those under the limit that keeps this pool's clients waiting."""
+    """The main pool that has most servers of those under the limit that keeps this pool's clients waiting."""
     cdef Pool other, found = None
     for item in pools:
         other = <Pool>item

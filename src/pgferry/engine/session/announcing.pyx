@@ -9,7 +9,8 @@ that is known to be committed.
 
 import hashlib
 
-from pgferry.engine.core.model cimport P_ANNOUNCE, Client, Engine, Server
+from pgferry.engine.core.enums cimport P_ANNOUNCE
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.io.sys cimport be32
 from pgferry.engine.session.staging cimport stage
 
@@ -32,8 +33,7 @@ cdef int announce(Client c, Server s, bint extended) except -1:
     if not is_due(c, s):
         return 0
     epoch = c.db.listener_epoch.total()
-    s.last.announced = c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1
-    s.last.announced_epoch = epoch
+    s.last.announces(c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1, epoch)
     text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.peer.cancel_key))
     return stage(s, text, extended, P_ANNOUNCE, None)
 
@@ -47,7 +47,7 @@ cdef bint is_due(Client c, Server s) except -1:
 cdef int announced(Server s, bint succeeded) except -1:
     """It is answered: without an error, and outside of a transaction, that is for good."""
     if not succeeded:
-        s.last.announced = -1
+        s.last.announced_is(-1)
     elif s.xact == b"I" and s.client is not None and s.last.announced == -1:
-        s.last.announced = s.client.id
+        s.last.announced_is(s.client.id)
     return 0

@@ -7,7 +7,7 @@ cdef inline void advance_later(Server s) noexcept:
     """What pgferry answers itself may be due now, but only behind the message that is passing."""
     cdef Entry *front = s.plan.front()
     if front != NULL and (front.flags & F_FAKE or front.kind == K_COPY_END):
-        s.relay.advance_due = True
+        s.relay.advance_is_due(True)
 
 
 cdef int advance(Server s, bint feeding) except -1

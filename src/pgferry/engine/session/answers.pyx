@@ -2,7 +2,6 @@
 
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_CLIENT_OP, F_FAKE, K_COPY_END, K_PARSE, Entry
-from pgferry.engine.core.statements cimport Statement
 
 
 cdef int advance(Server s, bint feeding) except -1:
@@ -11,7 +10,7 @@ cdef int advance(Server s, bint feeding) except -1:
     cdef Client c = s.client
     cdef char message[5]
     if s.relay.passing and not feeding:
-        s.relay.advance_due = True            # not into the middle of the server's present message
+        s.relay.advance_is_due(True)      # not into the middle of the server's present message
         return 0
     while True:
         front = s.plan.front()
@@ -32,12 +31,4 @@ cdef int advance(Server s, bint feeding) except -1:
 
 cdef int settle(Client c) except -1:
     """The oldest open change of the client's statements has succeeded."""
-    cdef tuple op
-    if c is None or not c.names.pending:
-        return 0
-    op = c.names.pending.pop(0)
-    if op[0] == "remove":
-        c.engine.table.release(<Statement>op[2])
-    elif op[0] == "add" and op[3] is not None:
-        c.engine.table.release(<Statement>op[3])
-    return 0
+    return c.names.settle(c.engine.table) if c is not None else 0

@@ -1,5 +1,6 @@
 # Keeping up with what a database's functions and relations may do to a session.
-from pgferry.engine.core.model cimport Database, Engine, Pool, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Engine, Pool, Server
 
 
 cdef enum:

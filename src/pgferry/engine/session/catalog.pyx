@@ -12,10 +12,10 @@ there is traffic, and once behind it, less often where the look takes long (Data
 servers that have worked since the last look are wiped, whoever gets them next.
 """
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport ASKABLE
-from pgferry.engine.core.model cimport (
-    MODE_SESSION, STATE_IGNORE, SV_GONE, CatalogReader, Database, Engine, Pool, Server,
-)
+from pgferry.engine.core.enums cimport MODE_SESSION, STATE_IGNORE, SV_GONE
+from pgferry.engine.core.model cimport CatalogReader, Engine, Pool, Server
 from pgferry.engine.session.unsure cimport note_definition
 
 cdef double PATIENCE = 10.0         # seconds for which clients keep their servers until the catalog is known

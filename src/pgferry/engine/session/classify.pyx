@@ -13,11 +13,13 @@ from msgspec.structs import replace
 from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport (
     ANYTHING, CANNOT_ASK, CURSORS, DEFINES, FOREVER, LISTEN, LOCAL, LOCKS, NEED_PREPARED, NEED_SEQUENCES, PINNING,
     PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
-from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_REFUSE, Client, Database, Engine, Server
+from pgferry.engine.core.enums cimport MODE_STATEMENT, STATE_REFUSE
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport be16, be32, monotonic
 from pgferry.engine.io.turn_share cimport spend
@@ -158,9 +160,9 @@ cdef object classify_unnamed(Client c):
     if c.names.unnamed is None:
         return HARMLESS         # PostgreSQL will say that there is no such statement
     if c.names.unnamed_version != c.db.catalog.words_version:
-        c.names.unnamed_verdict = classify_body(c, c.names.unnamed)
-        constant = is_constant(c.db, c.names.unnamed_verdict, c.names.unnamed)
-        c.names.unnamed_version = c.db.catalog.words_version if constant else 0
+        verdict = classify_body(c, c.names.unnamed)
+        constant = is_constant(c.db, verdict, c.names.unnamed)
+        c.names.unnamed_is(verdict, c.db.catalog.words_version if constant else 0)
     return c.names.unnamed_verdict
 
 
@@ -261,7 +263,7 @@ cdef int note_everything(Client c, Server s, const char *text, size_t n) except 
     s.probe.pending_effects |= c.db.catalog.everything & ~<uint32_t>DEFINES
     s.probe.any_name = s.probe.any_name or c.db.catalog.everything & <uint32_t>SETTINGS
     if c.reason is None:
-        c.reason = "unknown functions"
+        c.because("unknown functions")
     return 0
 
 
@@ -276,7 +278,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
         note_executed(c, s, verdict, True)
     note_local(s, verdict)
     if touch:
-        c.reason = verdict.reason
+        c.because(verdict.reason)
         standalone_set = (s.probe.pending_effects == 0 and s.plan.turns == 0 and s.xact == b"I"
                           and s.current.standalone_set is None)
         if (standalone_set and (verdict.plain is not None or (verdict.clears and c.pin.pins == 0))
@@ -287,10 +289,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
             if s.current.standalone_set is not None:
                 demote_standalone(s)
             add_effects(s, verdict, touch)
-        if verdict.resets is None:
-            c.names.reset_due = True
-        elif verdict.resets and c.names.reset_due is not True:
-            c.names.reset_due = (c.names.reset_due or ()) + verdict.resets
+        c.names.will_reset(verdict.resets)
     return 0
 
 
@@ -303,7 +302,7 @@ cdef int note_local(Server s, object verdict) except -1:
 
 cdef int note_listens(Client c, Server s, object verdict) except -1:
     """Have the server asked which channels of a text the client listens to, whatever becomes of the text."""
-    c.reason = verdict.reason
+    c.because(verdict.reason)
     if s.current.standalone_set is not None:
         demote_standalone(s)
     return add_effects(s, verdict, LISTEN)
@@ -367,7 +366,7 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
         s.current.notify_barrier = s.current.notifying = True
     note_local(s, verdict)
     if verdict.touch & ~LOCAL:
-        c.reason = verdict.reason or "EXECUTE"
+        c.because(verdict.reason or "EXECUTE")
         if s.current.standalone_set is not None:
             demote_standalone(s)
         add_effects(s, verdict, verdict.touch)
@@ -502,7 +501,7 @@ cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1
     s.current.noted = True
     if "unknown" in c.engine.omit:
         return 0
-    c.reason = reason
+    c.because(reason)
     if s.current.standalone_set is not None:
         demote_standalone(s)
     if pins and c.pool.settings.mode != MODE_STATEMENT:

@@ -5,7 +5,6 @@ from libc.string cimport strncmp
 
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, K_CLOSE, K_PARSE, Entry
-from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.session.catalog cimport begin_defining
 from pgferry.engine.session.ensure cimport on_deallocated
 
@@ -22,7 +21,7 @@ cdef int lose_statements(Server s) except -1:
     cdef uint32_t i
     cdef Entry *entry
     s.prepared.clear()
-    s.unnamed = None
+    s.unnamed_is(None)
     for i in range(s.plan.size()):
         entry = s.plan.at(i)
         if entry.flags & F_SERVER_OP and entry.kind == K_PARSE:
@@ -51,12 +50,12 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         s.pool.db.epoch += 1
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
-        s.sql = None
+        s.sql_is(None)
         s.injected.discarded = s.injected.resetting and tag[1] == b"I" and not own
         if c is not None and not own:
             c.tracker.sql = None
             if c.names.statements:
-                forget_statements(c)
+                c.names.drop_all(c.engine.table)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:
         if c is not None and not own:
             on_deallocated(c, s)
@@ -81,26 +80,3 @@ cdef bint shadows(Client c) noexcept:
     PostgreSQL does not look again for statements that are prepared already; for new ones of the same text it must.
     """
     return c is not None and c.tracks_state and (c.reason is None or not c.reason.startswith("temporary"))
-
-
-cdef int forget_statements(Client c) except -1:
-    """The client's command has dropped its statements; those whose Parse is still open were sent after it."""
-    cdef int i
-    cdef set newer = set()
-    c.names.dropped = {}
-    for i, op in enumerate(c.names.pending or ()):
-        if op[0] == "add":
-            newer.add(op[1])
-            if op[3] is not None:
-                c.names.pending[i] = (*op[:3], None)
-                c.engine.table.release(<Statement>op[3])
-        elif op[0] == "remove":
-            c.names.pending[i] = ("gone",)
-            c.engine.table.release(<Statement>op[2])
-    for name in [name for name in c.names.statements if name not in newer]:
-        st = c.names.statements.pop(name)
-        c.names.dropped[name] = (<Statement>st).wire_name
-        c.engine.table.release(<Statement>st)
-    c.names.last_name = None
-    c.names.last_statement = None
-    return 0

@@ -8,7 +8,8 @@ no question, PostgreSQL reports them (Pool.base_vars; Pool.reset_vars are those 
 
 from binascii import unhexlify
 
-from pgferry.engine.core.model cimport POOL_CLIENTS, P_START, STATE_IGNORE, Engine, Pool, Server
+from pgferry.engine.core.enums cimport POOL_CLIENTS, P_START, STATE_IGNORE
+from pgferry.engine.core.model cimport Engine, Pool, Server
 from pgferry.engine.core.session_state cimport State
 from pgferry.engine.session.parse_settings cimport settings_of
 from pgferry.engine.wire.messages cimport as_hex
@@ -51,7 +52,7 @@ cdef bint start_answered(Server s, dict failed) except -1:
     s.probe.rows = None
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
         pool.hold_off()          # as after any login that fails
-        pool.endpoint.last_connect_failed = True
+        pool.endpoint.connect_failed()
         s.close("what connect_query has set could not be asked for")
         return False
     try:
@@ -64,12 +65,11 @@ cdef bint start_answered(Server s, dict failed) except -1:
             statements[name] = value or b""
         elif value is not None and counts(s, name.lower(), value):
             settings[name.lower()] = value
-    pool.endpoint.start_settings = settings
     # In the midst of connect_query others may have been in force; a client could not tell them from these either.
     under = settings_of(pool, s.vars, settings)
-    pool.endpoint.start_sql = {name: (text, under) for name, text in statements.items()} or None
-    s.session_state = pool.engine.states.intern(settings, frozenset())
-    s.sql = pool.endpoint.start_sql
+    pool.endpoint.start_is(settings, {name: (text, under) for name, text in statements.items()})
+    s.holds(pool.engine.states.intern(settings, frozenset()))
+    s.sql_is(pool.endpoint.start_sql)
     return True
 
 

@@ -7,7 +7,8 @@ All of it is staged in front of the client's message (staging).
 from libc.stdint cimport uint64_t
 
 from pgferry.engine.core.effects cimport PREPARED
-from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.core.enums cimport P_ENSURE
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
 from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.session.parse_settings cimport known_settings, settings_now, settings_switch
@@ -103,9 +104,8 @@ cdef int ensure(Server s, bytes command, bint extended, bytes name, tuple value)
 cdef int ensure_gone(Server s, bytes name) except -1:
     """Stage the Close of an SQL-level statement, which cannot fail as DEALLOCATE can."""
     cdef bytes message = framed(b"C", b"S" + name + b"\0")
-    s.plan.push(K_CLOSE, F_SWALLOW, 0)
+    s.expect(K_CLOSE, F_SWALLOW, 0)
     s.plan.note(ensuring(s, name, None))
-    s.status = 0
     return s.put(<const char *>message, len(message))
 
 
@@ -135,11 +135,11 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
     if not note.ensures:
         return 0
     if note.name is None:
-        s.last.sequence_cache_dirty = s.last.sequence_cache_dirty or not succeeded
+        s.last.sequences_are_dirty(s.last.sequence_cache_dirty or not succeeded)
     elif succeeded:
         statements = dict(s.sql or {})
         keep(statements, note.name, note.value if note.name != GONE else None)
-        s.sql = statements or None
+        s.sql_is(statements)
     return 0
 
 
@@ -172,7 +172,7 @@ cdef bytes rewrite_sql(Client c, Server s, object verdict, bytes text, bint exte
             parts.append(text[at:start])
             parts.append(new)
             at = end
-    c.names.deallocating = deallocates or None
+    c.names.deallocates(deallocates or None)
     if not parts:
         return text
     parts.append(text[at:])
@@ -235,7 +235,7 @@ cdef int forget_sql(Client c, Server s, bytes name) except -1:
         if note.name == name:
             note.name = GONE
     if s.sql is not None and name in s.sql:
-        s.sql = {key: value for key, value in s.sql.items() if key != name} or None
+        s.sql_is({key: value for key, value in s.sql.items() if key != name})
     return 0
 
 
@@ -248,7 +248,7 @@ cdef tuple start_values(Client c, Server s, object verdict):
             found.append((end, end, INSERT, b";" + text))
             numbers.append(number)
     if found:
-        c.names.reset_due = None
+        c.names.reset_is_seen_to()
         s.injected.own_after = numbers
         s.injected.statement_index = 0
         s.injected.in_own_result = False
@@ -285,7 +285,8 @@ cdef bint note_deallocated(Client c, Server s) except -1:
     if c.names.deallocating is None:
         return False
     note = Note.__new__(Note)
-    note.deallocates, c.names.deallocating = c.names.deallocating, None
+    note.deallocates = c.names.deallocating
+    c.names.deallocates(None)
     if not any([name for name, _number in note.deallocates]):
         return False
     s.plan.note(note)
@@ -327,13 +328,7 @@ cdef int on_deallocated(Client c, Server s) except -1:
     if name is None:
         return 0
     s.prepared.discard(<uint64_t>number)
-    st = c.names.statements.get(name) if c.names.statements is not None else None
-    if st is not None and st.number == <uint64_t>number:
-        del c.names.statements[name]
-        c.names.last_name = None
-        c.names.last_statement = None
-        c.engine.table.release(st)
-    return 0
+    return c.names.deallocated(c.engine.table, name, <uint64_t>number)
 
 
 # --- sequences --------------------------------------------------------------------------------------------------
@@ -354,6 +349,6 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
 cdef int forget_sequences(Client c, Server s, bint extended) except -1:
     """Discard what other clients' sequences have left."""
     if s.last.sequence_cache_dirty and s.xact != b"E" and s.plan.turns == 0:
-        s.last.sequence_cache_dirty = False       # unless it fails
+        s.last.sequences_are_dirty(False)       # unless it fails
         ensure(s, b"DISCARD SEQUENCES", extended, None, None)
     return 0

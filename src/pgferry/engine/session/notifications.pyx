@@ -15,7 +15,8 @@ A client that does not wait for answers is held where it would otherwise change 
 
 from pgferry.engine.core.client_parts cimport Subscription
 from pgferry.engine.core.effects cimport LISTEN
-from pgferry.engine.core.model cimport CL_CLOSING, Client, Server
+from pgferry.engine.core.enums cimport CL_CLOSING
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.io.stream cimport PAUSE_NEWS, PAUSE_STALL
 
 from libc.stdint cimport uint32_t

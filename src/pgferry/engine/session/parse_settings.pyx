@@ -10,7 +10,8 @@ from binascii import unhexlify
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport SETTINGS, UNNAMED, UNREADABLE
-from pgferry.engine.core.model cimport P_ENSURE, Client, Pool, Server
+from pgferry.engine.core.enums cimport P_ENSURE
+from pgferry.engine.core.model cimport Client, Pool, Server
 from pgferry.engine.core.plan cimport SHOWS
 from pgferry.engine.core.statements cimport ParseSettings
 from pgferry.engine.session.staging cimport can_part, end_own, stage_in_batch

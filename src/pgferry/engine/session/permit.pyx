@@ -5,7 +5,8 @@ import re
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport ANYTHING, NEED_PREPARED, NEED_SEQUENCES, PREPARED
-from pgferry.engine.core.model cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE, Client, Server
+from pgferry.engine.core.enums cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.session.announcing cimport is_due
 from pgferry.engine.session.classify cimport HARMLESS, may_end_transaction, needs_of
 from pgferry.engine.session.ensure cimport (
@@ -36,9 +37,9 @@ cdef int replay_start_values(Client c, Server s, bint extended) except -1:
         if c.names.reset_due is True:
             s.injected.resetting = s.plan.turns + 1
             s.injected.under_way = True
-        c.names.reset_due = None
+        c.names.reset_is_seen_to()
         return stage_in_batch(s, text, 0, None)
-    c.names.reset_due = None
+    c.names.reset_is_seen_to()
     if text:
         s.injected.start_values_sql = text
         s.injected.start_values_tracked = tracked

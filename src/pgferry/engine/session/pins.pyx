@@ -3,7 +3,8 @@
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport CURSORS, FOREVER, HELD, LARGE, LOCKS, PREPARED, TEMP, UNNAMED
-from pgferry.engine.core.model cimport MODE_STATEMENT, Client, Pool, Server
+from pgferry.engine.core.enums cimport MODE_STATEMENT
+from pgferry.engine.core.model cimport Client, Pool, Server
 
 PIN_NAMES = ((TEMP, "temporary objects"), (LOCKS, "advisory locks"), (CURSORS, "holdable cursors"),
              (FOREVER, "state that cannot be asked for"), (UNNAMED, "a setting of unknown name"),
@@ -23,28 +24,25 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
         return unpin(c)
     if c.pin.pins & ~<uint32_t>HELD == 0:
         if pool.settings.mode == MODE_STATEMENT or not pool.pins.take(pool.settings.max_pinned):
-            c.pin.pins = found
+            c.pins_are(found)
             why = f"max_pinned = {pool.settings.max_pinned}"
             if pool.settings.mode == MODE_STATEMENT:
                 why = "statement pooling mode"
             text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
-            c.pin.pins = 0
+            c.pins_are(0)
             s.probe.pending_effects = found           # for the scrub
             c.pool.count("pins_refused", c.reason or "")
             return c.close("max_pinned", text, "53400")
-        c.pin.pinned_at = c.loop.now
-        c.pin.pinned_xacts = 0
-        c.pin.pin_logged = False
+        c.begin_pin()
     for bit, name in PIN_NAMES:
         if found & ~c.pin.pins & <uint32_t>bit:
             c.pool.count("pins", name)
-    c.pin.pins = found
-    return 0
+    return c.pins_are(found)
 
 
 cdef int unpin(Client c) except -1:
     cdef bint counted = c.pin.pins & ~<uint32_t>HELD != 0
-    c.pin.pins = 0
+    c.pins_are(0)
     if counted:
         c.pool.pins.give()
     return 0

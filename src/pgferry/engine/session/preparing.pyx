@@ -2,7 +2,8 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from pgferry.engine.core.model cimport P_ENSURE, Client, Server
+from pgferry.engine.core.enums cimport P_ENSURE
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_SERVER_OP, F_SWALLOW, K_CLOSE, K_PARSE
 from pgferry.engine.core.statements cimport ParseSettings, Statement
 from pgferry.engine.io.sys cimport put32
@@ -45,12 +46,11 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
     s.put(name, len(st.wire_name))
     s.put(body, len(st.body))
     s.prepared.add(st.number)
-    s.plan.push(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
+    s.expect(K_PARSE, F_SWALLOW | F_SERVER_OP, st.number)
     for command in back:
         stage_in_batch(s, command, 0, None)
     if there and not s.plan.begun:
         end_own(s, P_ENSURE)
-    s.status = 0
     c.pool.stats.server_parse_count += 1
     return 0
 
@@ -67,9 +67,8 @@ cdef int close_on(Client c, Server s, uint64_t number) except -1:
     """Stage the Close of a statement that the server has; its answer is swallowed."""
     cdef bytes message = close_statement(b"PGFERRY_%d\0" % number)
     s.put(<const char *>message, len(message))
-    s.plan.push(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
+    s.expect(K_CLOSE, F_SWALLOW | F_SERVER_OP, number)
     s.prepared.leaves(number)
-    s.status = 0
     return 0
 
 

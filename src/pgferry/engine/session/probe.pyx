@@ -10,10 +10,12 @@ from binascii import unhexlify
 
 from libc.stdint cimport uint16_t, uint32_t
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport (
     CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
-from pgferry.engine.core.model cimport P_LIMITS, P_PROBE, Client, Database, Engine, Server
+from pgferry.engine.core.enums cimport P_LIMITS, P_PROBE
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.session_state cimport size_of, taken_off
 from pgferry.engine.core.statements cimport ParseSettings
 from pgferry.engine.io.sys cimport be16, be32
@@ -286,7 +288,7 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         value = own.get(name) if (text is None) == (former is None) else None
         if value is not None:
             kept[name] = value
-    s.sql = there or None
+    s.sql_is(there)
     c.tracker.sql = kept or None
     return 0
 
@@ -337,7 +339,8 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
             settings[name] = value
     if size_of(settings, channels) > LARGE_STATE:
         settings, large = c.tracker.session_state.settings, <uint32_t>LARGE
-    c.tracker.session_state = s.session_state = engine.states.intern(settings, channels)
+    s.holds(engine.states.intern(settings, channels))
+    c.tracker.session_state = s.session_state
     return large
 
 
@@ -356,7 +359,7 @@ cdef int settle_standalone(Client c, Server s, char status) except -1:
         return add_effects(s, verdict, verdict.touch)
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
         return add_effects(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
-    s.session_state = c.engine.states.with_setting(c.tracker.session_state, name, REPLAY + text)
+    s.holds(c.engine.states.with_setting(c.tracker.session_state, name, REPLAY + text))
     c.tracker.session_state = s.session_state
     return 0
 
@@ -386,8 +389,10 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         channels = frozenset()
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
-        c.tracker.sql = s.sql = None
-    c.tracker.session_state = s.session_state = c.engine.states.intern(settings, channels)
+        s.sql_is(None)
+        c.tracker.sql = None
+    s.holds(c.engine.states.intern(settings, channels))
+    c.tracker.session_state = s.session_state
     return 0
 
 
@@ -404,7 +409,7 @@ cdef int set_back(Client c, dict settings, bytes name) except -1:
 cdef bint limits_again(Server s, dict failed) except -1:
     """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
     if failed is None:
-        s.session_state = s.session_state.rest
+        s.holds(s.session_state.rest)
         s.probe.tries = 0
         return False
     s.probe.tries += 1

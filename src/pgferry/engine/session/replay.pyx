@@ -6,7 +6,8 @@ time: the last one is kept (Restore), and taken again when the same values diffe
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from pgferry.engine.core.model cimport CL_ACTIVE, CL_IDLE, P_VARS, Client, Engine, Server
+from pgferry.engine.core.enums cimport CL_ACTIVE, CL_IDLE, P_VARS
+from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.core.session_state cimport (
     Restore, State, assignment, in_transaction, is_uncertain, transition_from_unknown, transition_key, transition_sql,
@@ -41,7 +42,7 @@ cdef int replay_state(Client c, Server s, bint anew) except -1:
     if c.vars is not s.vars:
         exact = compare(c.vars, s.vars, &mask)
         if exact and mask == 0:
-            c.vars = s.vars
+            c.vars_are(s.vars)
     if anew:
         r = make_restore(c, s, ALL, False, c.tracker.session_state, 0, True)
         send(c, s, r)
@@ -56,7 +57,7 @@ cdef int replay_state(Client c, Server s, bint anew) except -1:
             r = make_restore(c, s, mask, exact, kept, start, False)
         send(c, s, r)
     if s.last.sequence_cache_dirty and c.may_read_sequences():
-        s.last.sequence_cache_dirty = False
+        s.last.sequences_are_dirty(False)
         s.query(b"DISCARD SEQUENCES", P_VARS)
     if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.replaying_to is not None
                                                                                    and r.uncertain)):
@@ -162,7 +163,8 @@ cdef int send(Client c, Server s, Restore r) except -1:
         return s.query_message(r.message, P_VARS)
     if s.replay.replaying_to is not None:
         # nothing to do, so nothing to wait for
-        s.session_state, s.replay.replaying_to = s.replay.replaying_to, None
+        s.holds(s.replay.replaying_to)
+        s.replay.replaying_to = None
     return 0
 
 
@@ -182,13 +184,13 @@ cdef int settle_reported(Server s) except -1:
     cdef Restore r = s.replay.restore
     cdef list values
     if r.exact and s.replay.reported == r.mask:
-        s.vars = r.vars
+        s.vars_are(r.vars)
     elif s.replay.reported:
         values = list(s.vars)
         for i, value in enumerate(r.vars[:PLAIN]):
             if s.replay.reported >> <uint64_t>i & 1:
                 values[i] = value
-        s.vars = s.pool.engine.same_vars(tuple(values))
+        s.vars_are(s.pool.engine.same_vars(tuple(values)))
     s.replay.restore = None
     return 0
 
@@ -210,7 +212,7 @@ cdef int on_replay_done(Server s, Client c, dict failed) except -1:
             take_recoded(s)
         if r is None or s.vars is not r.vars or not r.learned:
             for i, value in s.replay.pending_vars:
-                s.pool.learn_canonical(i, value, s.vars[i])
+                s.pool.endpoint.learn_canonical(i, value, s.vars[i])
             if r is not None:
                 r.learned = s.vars is r.vars
         s.replay.pending_vars = None
@@ -218,7 +220,8 @@ cdef int on_replay_done(Server s, Client c, dict failed) except -1:
         if s.plan.front().number == P_VARS:
             return 0                    # DISCARD SEQUENCES is still to come
     if s.replay.replaying_to is not None:
-        s.session_state, s.replay.replaying_to = s.replay.replaying_to, None
+        s.holds(s.replay.replaying_to)
+        s.replay.replaying_to = None
     if s.replay.anew:
         s.replay.anew = s.probe.unlisted = False
     c.tracker.retries = 0
@@ -226,7 +229,7 @@ cdef int on_replay_done(Server s, Client c, dict failed) except -1:
     s.replay.restoring = False
     if c.tracker.start_vars is c.vars:
         c.tracker.start_vars = s.vars           # as PostgreSQL writes them
-    c.vars = s.vars
+    c.vars_are(s.vars)
     c.tracker.vars_unchecked = c.tracker.kept_unchecked = False
     return c.unpause(PAUSE_WAIT)
 
@@ -237,8 +240,7 @@ cdef int take_recoded(Server s) except -1:
     for i, value in s.replay.pending_vars:
         if not value.isascii() and s.pool.engine.parameters.names[i].lower() != "application_name":
             values[i] = value
-    s.vars = s.pool.engine.same_vars(tuple(values))
-    return 0
+    return s.vars_are(s.pool.engine.same_vars(tuple(values)))
 
 
 cdef int on_replay_failed(Server s, Client c, dict failed) except -1:
@@ -252,8 +254,7 @@ cdef int on_replay_failed(Server s, Client c, dict failed) except -1:
     text = failed.get("M", "invalid server parameter")
     if c is None:
         return s.close("client went away while its parameters were set")
-    s.client = None
-    c.server = None
+    c.unlink(s)
     if not start:
         text = f"session state could not be restored: {text}"
         c.pool.count("replay_failures", code)       # the text may hold a client's values
@@ -274,10 +275,8 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
             return False
     c.tracker.retries += 1
     c.pool.count("replays_elsewhere", reason)
-    s.client = None
-    c.server = None
-    c.state = CL_IDLE
-    c.times.idle_since = c.loop.now
+    c.unlink(s)
+    c.enter(CL_IDLE)
     c.tracker.proving = False
     s.close(reason)
     c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)

@@ -1,5 +1,6 @@
 # Servers that wait until the catalog is known, because of what ran on them.
-from pgferry.engine.core.model cimport Client, Database, Server
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Client, Server
 
 cdef bint hold(Client c, Server s) except -1
 cdef int settle_unsure(Client c, Server s) except -1

@@ -2,8 +2,9 @@
 
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport ASKABLE, CANNOT_ASK, FOREVER, HELD, UNNAMED, UNREADABLE
-from pgferry.engine.core.model cimport Client, Database, Server
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.session.catalog cimport is_given_up, keep_up
 from pgferry.engine.session.classify cimport classify_sql, note_inner
 from pgferry.engine.session.pins cimport unhold
@@ -25,10 +26,8 @@ cdef bint hold(Client c, Server s) except -1:
     db.catalog.held.add(s)
     if not c.pin.pins & HELD:
         if c.pin.pins == 0:
-            c.pin.pinned_at = c.loop.now
-            c.pin.pinned_xacts = 0
-            c.pin.pin_logged = False
-        c.pin.pins |= HELD
+            c.begin_pin()
+        c.pins_are(c.pin.pins | HELD)
         c.pool.count("holds", c.reason or "")
     keep_up(db, c.engine)
     return c.pin.pins & HELD != 0
@@ -63,8 +62,7 @@ cdef int may_have_called(Server s, uint32_t bits) except -1:
     Pinning everybody who was at work while somebody defined a function would use up the pool.
     """
     if bits & FOREVER:
-        s.close_needed = True
-        s.close_reason = "state that cannot be asked for may be left"
+        s.close_when_free("state that cannot be asked for may be left")
     if bits & (UNNAMED | UNREADABLE):
         s.probe.pending_effects |= UNREADABLE
     return 0

@@ -23,10 +23,9 @@ cdef int stage_in_batch(Server s, bytes text, uint32_t number, Note note) except
         + framed(b"P", OWN + text + b"\0\0\0") + framed(b"B", OWN + OWN + b"\0\0\0\0\0\0")
         + framed(b"E", OWN + b"\0\0\0\0") + framed(b"C", b"P" + OWN) + framed(b"C", b"S" + OWN))
     for kind in (K_CLOSE, K_PARSE, K_BIND, K_EXECUTE, K_CLOSE, K_CLOSE):
-        s.plan.push(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
+        s.expect(<uint8_t>kind, F_SWALLOW, number if kind == K_EXECUTE else 0)
         if kind == K_EXECUTE and note is not None:
             s.plan.note(note)
-    s.status = 0
     return s.put(<const char *>message, len(message))
 
 
@@ -56,8 +55,7 @@ cdef int end_own(Server s, int purpose) except -1:
     """Stage the Sync that ends what is in front of the client's message: if that fails, PostgreSQL skips what is behind
     it up to there.
     """
-    s.plan.push(K_SYNC, F_SWALLOW, purpose)
-    s.status = 0
+    s.expect(K_SYNC, F_SWALLOW, purpose)
     return s.put(b"S\0\0\0\4", 5)
 
 
@@ -85,8 +83,7 @@ cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
     put32(size, <uint32_t>(4 + len(text)))
     message = (b"P" if parse else b"Q") + size[:4] + text
     s.put(<const char *>message, len(message))
-    s.plan.push(K_PARSE if parse else K_QUERY, 0, 0)
+    s.expect(K_PARSE if parse else K_QUERY, 0, 0)
     note.refusal = error
     s.plan.note(note)
-    s.status = 0
     return 0

@@ -9,8 +9,9 @@ If the catalog cannot be read for a while nobody is held any more: such a transa
 (UNREADABLE).
 """
 
+from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport ASKABLE
-from pgferry.engine.core.model cimport Client, Database, Server
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.session.pending_effects cimport demote_standalone
 
 cdef enum:
@@ -49,7 +50,7 @@ cdef int note_definition(Server s) except -1:
     begin_unsure(s)
     s.unsure.unclassified_lost = s.unsure.defined = True
     if s.client.reason is None:
-        s.client.reason = "unknown functions"
+        s.client.because("unknown functions")
     return 0
 
 
@@ -58,7 +59,7 @@ cdef int note_outdated(Client c, Server s) except -1:
     begin_unsure(s)
     s.unsure.unclassified_lost = True
     if c.reason is None:
-        c.reason = "unknown functions"
+        c.because("unknown functions")
     return 0
 
 

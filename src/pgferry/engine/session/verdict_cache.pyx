@@ -4,7 +4,8 @@ from itertools import islice
 
 from libc.string cimport memchr
 
-from pgferry.engine.core.model cimport Client, Database
+from pgferry.engine.core.database cimport Database
+from pgferry.engine.core.model cimport Client
 from pgferry.engine.core.statements cimport Statement
 
 cdef enum:
@@ -51,7 +52,7 @@ cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t to
         body = c.names.unnamed
         return body is not None and c.names.unnamed_version != c.db.catalog.words_version and not is_known(
             c.db, body, length(body, len(body)))
-    st = c.statement(p, text - p)
+    st = c.names.find(p, text - p)
     return st is not None and st.classified != c.db.catalog.words_version and not is_known(
         c.db, st.body, length(st.body, len(st.body)))
 

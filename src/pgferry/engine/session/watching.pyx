@@ -29,7 +29,7 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
             if found != NULL and found > at and c.names.statements is not None:
                 st = c.names.statements.get(at[:found - at])
                 if st is not None:
-                    c.text = st.body[:min(limit, max(st.body.find(b"\0"), 0))]
+                    c.text_is(st.body[:min(limit, max(st.body.find(b"\0"), 0))])
             return 0
         if found == NULL:
             return 0
@@ -38,7 +38,7 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
         found = <const char *>memchr(at, 0, end - at)
         if found != NULL:
             end = found
-        c.text = at[:min(<size_t>(end - at), limit)]
+        c.text_is(at[:min(<size_t>(end - at), limit)])
     return 0
 
 
@@ -57,7 +57,7 @@ cdef str whereabouts(Client c):
 
 cdef int slow_transaction(Client c, double took) except -1:
     """A transaction that took longer than transaction_log_threshold is over."""
-    c.slow_logged = False
+    c.slow_is_logged(False)
     c.engine.log_about(c, "WARNING", f"slow transaction: {took:.3f} s, with its server for "
                        f"{c.loop.now - max(c.times.linked_at, c.times.xact_start):.3f} s; {whereabouts(c)}")
     return 0
@@ -65,7 +65,7 @@ cdef int slow_transaction(Client c, double took) except -1:
 
 cdef int still_open(Client c, double now) except -1:
     """A transaction is open for longer than that: it may be a leak that never ends."""
-    c.slow_logged = True
+    c.slow_is_logged(True)
     doing = "running" if c.times.query_start else "idle in transaction"
     c.engine.log_about(c, "WARNING",
                        f"transaction open for {now - c.times.xact_start:.1f} s, {doing}; {whereabouts(c)}")
