@@ -1,4 +1,5 @@
 # Portals whose Execute changes what pgferry knows of the session: the text has a RESET, DISCARD or DEALLOCATE.
+from pgferry.engine.client.message cimport Message
 from pgferry.engine.core.model cimport Client, Server
 
 
@@ -8,5 +9,5 @@ cdef inline bint may_matter(Client c) noexcept:
             or c.names.deallocating is not None)
 
 
-cdef size_t bound(Client c, const char *p, size_t done) except? 0
-cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0
+cdef int bound(Client c, Message *m) except -1
+cdef int on_execute(Client c, Server s, Message *m) except -1

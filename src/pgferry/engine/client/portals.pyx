@@ -7,6 +7,8 @@ and behind others that were bound later.
 from libc.string cimport memchr
 
 from pgferry.engine.client.forward cimport broken, expect, wait_for
+from pgferry.engine.client.message cimport Message
+from pgferry.engine.core.enums cimport DONE
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport F_DROPS, K_EXECUTE
 from pgferry.engine.session.ensure cimport note_deallocated
@@ -16,23 +18,23 @@ cdef enum:
     MOST_PORTALS = 10000    # of such portals bound and not executed: PostgreSQL holds some 8 kB for each
 
 
-cdef size_t bound(Client c, const char *p, size_t done) except? 0:
-    """The Bind has been passed on: keep what it has found, for the Execute of its portal. Returns `done`."""
-    return done if c.names.bound_portal(p + 5, MOST_PORTALS) else broken(c, "Bind")
+cdef int bound(Client c, Message *m) except -1:
+    """The Bind has been passed on: keep what it has found, for the Execute of its portal."""
+    return DONE if c.names.bound_portal(m.p + 5, MOST_PORTALS) else broken(c, "Bind")
 
 
-cdef size_t on_execute(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef size_t done
+cdef int on_execute(Client c, Server s, Message *m) except -1:
+    cdef int outcome
     if c.names.portals is None or c.session:
-        return expect(c, s, K_EXECUTE, 0, p, n, total)
-    if n < total:
-        return wait_for(c, total)
-    if memchr(p + 5, 0, total - 5) == NULL:
+        return expect(c, s, K_EXECUTE, 0, m)
+    if m.have < m.total:
+        return wait_for(c, m.total)
+    if memchr(m.p + 5, 0, m.total - 5) == NULL:
         return broken(c, "Execute")
-    c.names.take_portal(p + 5)
-    done = expect(c, s, K_EXECUTE, F_DROPS if c.names.dropping else 0, p, n, total)
+    c.names.take_portal(m.p + 5)
+    outcome = expect(c, s, K_EXECUTE, F_DROPS if c.names.dropping else 0, m)
     if note_deallocated(c, s):
         c.loop.out.emit(b"H\0\0\0\4", 5)      # the client waits for the answer
     c.names.drops_all(False)
     replay_start_values(c, s, True)
-    return done
+    return outcome

@@ -10,8 +10,11 @@ from libc.stdint cimport uint8_t, uint32_t
 from libc.string cimport memchr, memcmp
 
 from pgferry.engine.client.forward cimport broken, expect, renamed, stall, wait_for
+from pgferry.engine.client.message cimport Message
+from pgferry.engine.client.understanding cimport same_unnamed
 from pgferry.engine.client.using cimport aborted, ready_to_describe, use_named, use_unnamed, verify
 from pgferry.engine.core.effects cimport LISTEN, NEED_PREPARED, TEMP
+from pgferry.engine.core.enums cimport DONE, WAIT
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_SERVER_OP, F_UNNAMED, K_BIND, K_CLOSE, K_DESCRIBE_P, K_DESCRIBE_S, K_PARSE, TEXTS,
@@ -21,8 +24,7 @@ from pgferry.engine.io.sys cimport put32
 from pgferry.engine.session.announcing cimport announce
 from pgferry.engine.session.answers cimport advance
 from pgferry.engine.session.classify cimport (
-    HARMLESS, classify_sql, classify_statement, classify_unnamed, is_refused, names_end, note, note_parameters,
-    text_length,
+    HARMLESS, classify_sql, classify_statement, is_refused, names_end, note, note_parameters, text_length,
 )
 from pgferry.engine.session.ensure cimport (
     bound_deallocates, ensure_prepared, forget_sql, made_by_sql, may_be_over, rewrite_sql,
@@ -40,31 +42,19 @@ from pgferry.engine.wire.messages cimport quote_identifier
 cdef enum:
     SHORT = 10001          # PostgreSQL's limit for messages that hold but a name (PQ_SMALL_MESSAGE_LIMIT) and a type
     HELD_BIND = 1 << 20    # bytes of a Bind that are waited for; names behind them count as computed
-    NAME_STEP = 4096       # the two names of a Bind are looked for in steps of this many bytes,
-    LONGEST_NAMES = 16384  # and no further
 
 
-cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef const char *nul
-    cdef size_t name_end
-    cdef object verdict = HARMLESS
+cdef int on_parse(Client c, Server s, Message *m, object verdict) except -1:
+    """A Parse; outside session mode it is there as a whole, and its names are found."""
     if c.session:
-        note_default(c, p + 5, min(n, total) - 5)
-        return expect(c, s, K_PARSE, 0, p, n, total)
-    if n < total:
-        return wait_for(c, total)
-    nul = <const char *>memchr(p + 5, 0, total - 5)
-    if nul == NULL:
-        return broken(c, "Parse")
-    name_end = nul - p
+        note_default(c, m.p + 5, m.have - 5)
+        return expect(c, s, K_PARSE, 0, m)
     if c.tracks_state:
-        if s.replay.restoring and not may_go(c, s, nul + 1, total - name_end - 1):
+        if s.replay.restoring and not may_go(c, s, m.p + m.name_end + 1, m.total - m.name_end - 1):
             return stall(c)
-        if not (name_end == 5 and c.names.unnamed_verdict is HARMLESS and same_unnamed(c, p + 6, total - 6)):
-            verdict = classify_parse(c, nul + 1, total - name_end - 1)
         if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
-                return refused(c, s, True, verdict, total)
+                return refused(c, s, True, verdict)
             if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
@@ -73,77 +63,77 @@ cdef size_t on_parse(Client c, Server s, const char *p, size_t n, size_t total) 
                 ensure_prepared(c, s, True)       # the columns of EXECUTE are looked up now
         if not s.plan.begun:
             ready_early(c, s, verdict)
-    if name_end == 5 or not c.tracking:
-        return parse_as_sent(c, s, verdict, p, total, name_end)
-    return parse_named(c, s, verdict, p, total, name_end)
+    if m.name_end == 5 or not c.tracking:
+        return parse_as_sent(c, s, m, verdict)
+    return parse_named(c, s, m, verdict)
 
 
-cdef size_t parse_as_sent(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+cdef int parse_as_sent(Client c, Server s, Message *m, object verdict) except -1:
     """The Parse of the unnamed statement, or of a name that servers know as it is."""
     cdef bytes message
     cdef ParseSettings settings = None
-    if name_end == 5:
+    if m.name_end == 5:
         settings = literals_now(c, s)
         if settings is None:
             return stall(c)
-    message = edited_parse(c, s, verdict, p, total, name_end)
-    if name_end > 5:
+    message = edited_parse(c, s, m, verdict)
+    if m.name_end > 5:
         if message is not None:
-            return pass_edited(c, s, message, total, 0)
-        return expect(c, s, K_PARSE, 0, p, total, total)
+            return pass_edited(s, message, 0)
+        return expect(c, s, K_PARSE, 0, m)
     if s.plan.unnamed == 0 and message is None and c.names.unnamed_settings is settings and (
-            same_unnamed(c, p + 6, total - 6)):
+            same_unnamed(c, m.p + 6, m.total - 6)):
         s.unnamed_is(c.names.unnamed)        # nothing to undo, and no object to make
         c.names.has_unnamed_here()
-        return expect(c, s, K_PARSE, F_UNNAMED, p, total, total)
-    c.names.replace_unnamed(p[6:total] if message is None else message[6:], settings)
+        return expect(c, s, K_PARSE, F_UNNAMED, m)
+    c.names.replace_unnamed(m.p[6:m.total] if message is None else message[6:], settings)
     s.unnamed_is(c.names.unnamed)
     c.names.has_unnamed_here()
     if message is not None:
-        return pass_edited(c, s, message, total, F_CLIENT_OP | F_UNNAMED)
-    return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, p, total, total)
+        return pass_edited(s, message, F_CLIENT_OP | F_UNNAMED)
+    return expect(c, s, K_PARSE, F_CLIENT_OP | F_UNNAMED, m)
 
 
-cdef size_t pass_edited(Client c, Server s, bytes message, size_t total, uint8_t flags) except? 0:
+cdef int pass_edited(Server s, bytes message, uint8_t flags) except -1:
     s.put(<const char *>message, len(message))
     s.expect(K_PARSE, flags, 0)
-    return total
+    return DONE
 
 
-cdef size_t parse_named(Client c, Server s, verdict, const char *p, size_t total, size_t name_end) except? 0:
+cdef int parse_named(Client c, Server s, Message *m, object verdict) except -1:
     """The Parse of a statement with a name, which servers know by another."""
-    cdef bytes name = p[5:name_end], message
+    cdef bytes name = m.p[5:m.name_end], edited
     cdef Statement st
     cdef ParseSettings present
-    cdef size_t size = total
+    cdef Message own = m[0]
     cdef int made
     if s.plan.unsettled():
         return stall(c)
     present = settings_now(c, s)
     if present is None:
         return stall(c)
-    st = c.names.find(p + 5, name_end - 5)
+    st = c.names.find(m.p + 5, m.name_end - 5)
     made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
-    message = edited_parse(c, s, verdict, p, total, name_end)
-    if message is not None:
-        p = message
-        size = len(message)
+    edited = edited_parse(c, s, m, verdict)
+    if edited is not None:
+        own.p = edited
+        own.n = own.have = own.total = len(edited)
     if st is not None and not s.plan.drops:
         # A second Parse of a name is an error in PostgreSQL; let it say so, in its own transaction.
         if not is_here(c, s, st):
             prepare_on(c, s, st, present)
         c.names.parsed_again(name, st)
         s.expect(K_PARSE, F_CLIENT_OP, 0)
-        renamed(c, p, size, size, 5, name_end, st.wire_name)
+        renamed(c, &own, 5, m.name_end, st.wire_name)
     elif made and (name in (c.tracker.sql or ()) or name in (c.tracker.preparing or ())):
-        expect(c, s, K_PARSE, 0, p, size, size)         # an error, which PostgreSQL will say
+        expect(c, s, K_PARSE, 0, &own)         # an error, which PostgreSQL will say
     else:
-        define(c, s, name, p, size, name_end, verdict, present)
-    if message is not None:
+        define(c, s, name, &own, verdict, present)
+    if edited is not None:
         c.loop.out.settle()             # it does not outlive this function
-    return total
+    return DONE
 
 
 cdef int ready_early(Client c, Server s, verdict) except -1:
@@ -158,13 +148,7 @@ cdef int ready_early(Client c, Server s, verdict) except -1:
     return 0
 
 
-cdef object classify_parse(Client c, const char *body, size_t n):
-    """The Verdict of the text of a Parse; None: it has no end."""
-    cdef const char *nul = <const char *>memchr(body, 0, n)
-    return classify_sql(c, body, nul - body) if nul != NULL else None
-
-
-cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total, size_t name_end):
+cdef bytes edited_parse(Client c, Server s, Message *m, object verdict):
     """A Parse whose text names the client's statements, with their names on the server; None: this one does not.
 
     The statement is kept, and shared, in this form; what it needs is seen to at every Bind.
@@ -175,18 +159,17 @@ cdef bytes edited_parse(Client c, Server s, verdict, const char *p, size_t total
     cdef char size[4]
     if verdict is None or not verdict.edits:
         return None
-    nul = <const char *>memchr(p + name_end + 1, 0, total - name_end - 1)
-    text_end = nul - p
-    text = rewrite_sql(c, s, verdict, p[name_end + 1:text_end], True)
+    nul = <const char *>memchr(m.p + m.name_end + 1, 0, m.total - m.name_end - 1)
+    text_end = nul - m.p
+    text = rewrite_sql(c, s, verdict, m.p[m.name_end + 1:text_end], True)
     c.names.deallocates(None)             # each Bind of it says so
-    put32(size, <uint32_t>(total - 1 + len(text) - (text_end - name_end - 1)))
-    return b"P" + size[:4] + p[5:name_end + 1] + text + p[text_end:total]
+    put32(size, <uint32_t>(m.total - 1 + len(text) - (text_end - m.name_end - 1)))
+    return b"P" + size[:4] + m.p[5:m.name_end + 1] + text + m.p[text_end:m.total]
 
 
-cdef int define(Client c, Server s, bytes name, const char *p, size_t total, size_t name_end, verdict,
-                ParseSettings present) except -1:
+cdef int define(Client c, Server s, bytes name, Message *m, object verdict, ParseSettings present) except -1:
     """A new name of the client: forward its Parse, or answer it when the server knows the text already."""
-    cdef bytes body = p[name_end + 1:total]
+    cdef bytes body = m.p[m.name_end + 1:m.total]
     cdef StatementTable table = c.engine.table
     cdef Statement st
     cdef bint there
@@ -218,84 +201,41 @@ cdef int define(Client c, Server s, bytes name, const char *p, size_t total, siz
         s.prepared.add(st.number)
     s.expect(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
     c.pool.stats.server_parse_count += 1
-    renamed(c, p, total, total, 5, name_end, st.wire_name)
-    return 0
+    return renamed(c, m, 5, m.name_end, st.wire_name)
 
 
-cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
-    """Whether this Parse says what the client's unnamed statement is already."""
-    return (c.names.unnamed is not None and <size_t>len(<bytes>c.names.unnamed) == n
-            and memcmp(<const char *><bytes>c.names.unnamed, body, n) == 0)
-
-
-cdef struct BindMessage:
-    const char *p
-    size_t n            # bytes that are there, which may be of what follows it, too
-    size_t total
-    size_t have         # bytes of it that are there
-    size_t name_at      # where the statement's name begins, behind the portal's
-    size_t name_end     # the NUL behind it
-
-
-cdef size_t on_bind(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
-    cdef BindMessage m
+cdef int on_bind(Client c, Server s, Message *m, object verdict) except -1:
+    """A Bind; outside session mode its names are there, and found."""
     if c.session:
-        return expect(c, s, K_BIND, 0, p, n, total)
+        return expect(c, s, K_BIND, 0, m)
     c.names.begin_text()
-    m.p, m.n, m.total, m.have = p, n, total, min(n, total)
-    if not find_names(&m):
-        return wait_for_names(c, n, total)
     if m.name_at == m.name_end:
-        return bind_unnamed(c, s, &m)
+        return bind_unnamed(c, s, m, verdict)
     if not c.tracking:
-        return expect(c, s, K_BIND, 0, p, n, total)
+        return expect(c, s, K_BIND, 0, m)
     if s.plan.unsettled():
         return stall(c)
-    return bind_named(c, s, &m, c.names.find(p + m.name_at, m.name_end - m.name_at))
+    return bind_named(c, s, m, verdict, c.names.find(m.p + m.name_at, m.name_end - m.name_at))
 
 
-cdef inline bint find_names(BindMessage *m) noexcept:
-    """Find the ends of the portal's name and of the statement's; False: they are not there yet."""
-    cdef const char *nul = <const char *>memchr(m.p + 5, 0, m.have - 5)
-    if nul == NULL:
-        return False
-    m.name_at = nul - m.p + 1
-    nul = <const char *>memchr(m.p + m.name_at, 0, m.have - m.name_at)
-    if nul == NULL:
-        return False
-    m.name_end = nul - m.p
-    return True
-
-
-cdef size_t wait_for_names(Client c, size_t n, size_t total) except? 0:
-    """Both names of a Bind are not there with its first n bytes: wait for more, but not for names without an end."""
-    if n >= total or n >= LONGEST_NAMES:
-        return broken(c, "Bind")
-    return wait_for(c, min(total, n + NAME_STEP))
-
-
-cdef size_t bind_unnamed(Client c, Server s, BindMessage *m) except? 0:
+cdef int bind_unnamed(Client c, Server s, Message *m, object verdict) except -1:
     """A Bind of the unnamed statement."""
-    cdef object verdict = None
     if s.replay.restoring and c.names.unnamed is not None and not c.names.unnamed_here and not may_go(
             c, s, <const char *><bytes>c.names.unnamed, len(<bytes>c.names.unnamed)):
         return stall(c)
-    if c.tracks_state:
-        verdict = classify_unnamed(c)
-        if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
-            return 0
+    if c.tracks_state and (lacks_names(c, verdict, m) or not may_bind(c, s, verdict)):
+        return WAIT
     if not use_unnamed(c, s):
         return stall(c)
     c.names.drops_all(c.names.unnamed is not None and drops_all(c.names.unnamed))
     if c.tracks_state:
-        judged_bind(c, s, verdict, c.names.unnamed or b"", m)
-    return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
+        note_bind(c, s, verdict, c.names.unnamed or b"", m)
+    return expect(c, s, K_BIND, 0, m)
 
 
-cdef size_t bind_named(Client c, Server s, BindMessage *m, Statement st) except? 0:
+cdef int bind_named(Client c, Server s, Message *m, object verdict, Statement st) except -1:
     """A Bind of a statement with a name; None: the client has sent no Parse for it."""
     cdef ParseSettings present = None       # where the server lacks the statement
-    cdef object verdict
     if st is None:
         return bind_unknown(c, s, m)
     if not is_here(c, s, st):
@@ -303,22 +243,21 @@ cdef size_t bind_named(Client c, Server s, BindMessage *m, Statement st) except?
         if present is None:
             return stall(c)
         if st.shape is not None:
-            return verify(c, s, st, present, m.n, m.total)
+            return verify(c, s, st, present, m)
         if present is not st.settings and not can_part(s):
             return stall(c)
     c.pool.stats.bind_count += 1
     if c.tracks_state:
         if s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
-        verdict = classify_statement(c, st)
         if lacks_names(c, verdict, m) or not may_bind(c, s, verdict):
-            return 0
-        judged_bind(c, s, verdict, st.body, m)
+            return WAIT
+        note_bind(c, s, verdict, st.body, m)
     c.names.drops_all(drops_all(st.body))
-    return use_named(c, s, st, present, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
+    return use_named(c, s, st, present, K_BIND, m, m.name_at, m.name_end)
 
 
-cdef size_t bind_unknown(Client c, Server s, BindMessage *m) except? 0:
+cdef int bind_unknown(Client c, Server s, Message *m) except -1:
     """A Bind of a name that no Parse has defined: PREPARE may have done so, or nothing."""
     cdef int made = 0
     cdef bytes text
@@ -328,17 +267,17 @@ cdef size_t bind_unknown(Client c, Server s, BindMessage *m) except? 0:
     if made == 2:
         return stall(c)
     if made == 3:
-        return aborted(c, s, m.n, m.total)
+        return aborted(c, s, m)
     if made:
         text = b"EXECUTE " + quote_identifier(m.p[m.name_at:m.name_end])
-        judged_bind(c, s, classify_sql(c, text, len(text)), text, m)
-        return expect(c, s, K_BIND, 0, m.p, m.n, m.total)
+        note_bind(c, s, classify_sql(c, text, len(text)), text, m)
+        return expect(c, s, K_BIND, 0, m)
     if c.tracks_state:
         note(c, s, HARMLESS, m.p, 0)        # PostgreSQL will say that there is no such statement
-    return use_named(c, s, None, None, K_BIND, m.p, m.n, m.total, m.name_at, m.name_end)
+    return use_named(c, s, None, None, K_BIND, m, m.name_at, m.name_end)
 
 
-cdef bint lacks_names(Client c, verdict, BindMessage *m) except -1:
+cdef bint lacks_names(Client c, verdict, Message *m) except -1:
     """Whether the Bind has to be waited for, because a name of a setting is among its parameters and not there yet."""
     cdef size_t start = m.name_end + 1, needed
     if m.have == m.total or verdict is None or not verdict.params or m.have >= HELD_BIND:
@@ -366,7 +305,7 @@ cdef bint may_bind(Client c, Server s, verdict) except -1:
     return not verdict.listens or may_listen(c, verdict.listens)
 
 
-cdef int judged_bind(Client c, Server s, verdict, bytes body, BindMessage *m) except -1:
+cdef int note_bind(Client c, Server s, verdict, bytes body, Message *m) except -1:
     """Note what the statement behind a Bind may do; `body`: its text, and what a Parse has behind that."""
     cdef const char *text = body
     if may_do_anything(c, verdict) and s.plan.turns == 0:
@@ -381,92 +320,92 @@ cdef int judged_bind(Client c, Server s, verdict, bytes body, BindMessage *m) ex
     if verdict.params:
         note_parameters(c, s, verdict, body, m.p + m.name_end + 1, m.have - m.name_end - 1)
     if not ready_for(c, s, verdict, True):
-        refused_sequence(c, s, True, 0)     # PostgreSQL skips the rest of the batch
+        refused_sequence(c, s, True)     # PostgreSQL skips the rest of the batch
     return 0
 
 
-cdef size_t on_describe(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+cdef int on_describe(Client c, Server s, Message *m) except -1:
     cdef const char *nul
     cdef Statement st
     cdef ParseSettings present = None
     cdef int made
-    if n < min(total, <size_t>6):
-        return wait_for(c, min(total, <size_t>6))
-    if total < 7 or total > SHORT or (p[5] != b"S" and p[5] != b"P"):
+    if m.have < min(m.total, <size_t>6):
+        return wait_for(c, min(m.total, <size_t>6))
+    if m.total < 7 or m.total > SHORT or (m.p[5] != b"S" and m.p[5] != b"P"):
         return broken(c, "Describe")
-    if p[5] == b"P":
-        return expect(c, s, K_DESCRIBE_P, 0, p, n, total)
+    if m.p[5] == b"P":
+        return expect(c, s, K_DESCRIBE_P, 0, m)
     if c.session:
-        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
-    if n < total:
-        return wait_for(c, total)
-    nul = <const char *>memchr(p + 6, 0, total - 6)
+        return expect(c, s, K_DESCRIBE_S, 0, m)
+    if m.have < m.total:
+        return wait_for(c, m.total)
+    nul = <const char *>memchr(m.p + 6, 0, m.total - 6)
     if nul == NULL:
         return broken(c, "Describe")
-    if nul == p + 6:
+    if nul == m.p + 6:
         if not use_unnamed(c, s):
             return stall(c)
-        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+        return expect(c, s, K_DESCRIBE_S, 0, m)
     if not c.tracking:
-        return expect(c, s, K_DESCRIBE_S, 0, p, n, total)
+        return expect(c, s, K_DESCRIBE_S, 0, m)
     if s.plan.unsettled():
         return stall(c)
-    st = c.names.find(p + 6, nul - p - 6)
+    st = c.names.find(m.p + 6, nul - m.p - 6)
     if st is not None and not is_here(c, s, st):
         present = settings_now(c, s)
         if present is None:
             return stall(c)
         if st.shape is not None:
-            return verify(c, s, st, present, n, total)
+            return verify(c, s, st, present, m)
     if c.tracks_state and st is not None:
         ready_to_describe(c, s, classify_statement(c, st))
     elif c.tracks_state:
-        made = made_by_sql(c, s, p[6:nul - p])
+        made = made_by_sql(c, s, m.p[6:nul - m.p])
         if made == 3:
-            return aborted(c, s, n, total)
+            return aborted(c, s, m)
         if made:
-            return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, p, n, total)
-    return use_named(c, s, st, present, K_DESCRIBE_S, p, n, total, 6, nul - p)
+            return stall(c) if made == 2 else expect(c, s, K_DESCRIBE_S, 0, m)
+    return use_named(c, s, st, present, K_DESCRIBE_S, m, 6, nul - m.p)
 
 
-cdef size_t on_close(Client c, Server s, const char *p, size_t n, size_t total) except? 0:
+cdef int on_close(Client c, Server s, Message *m) except -1:
     cdef const char *nul
     cdef int made
     cdef bytes name
     cdef Statement st
     if c.session:
-        return expect(c, s, K_CLOSE, 0, p, n, total)
-    if total < 7 or total > SHORT:
+        return expect(c, s, K_CLOSE, 0, m)
+    if m.total < 7 or m.total > SHORT:
         return broken(c, "Close")
-    if n < total:
-        return wait_for(c, total)
-    if p[5] != b"S" and p[5] != b"P":
+    if m.have < m.total:
+        return wait_for(c, m.total)
+    if m.p[5] != b"S" and m.p[5] != b"P":
         return broken(c, "Close")
-    nul = <const char *>memchr(p + 6, 0, total - 6)
+    nul = <const char *>memchr(m.p + 6, 0, m.total - 6)
     if nul == NULL:
         return broken(c, "Close")
-    if p[5] == b"P":
-        return expect(c, s, K_CLOSE, 0, p, n, total)
-    if nul == p + 6:
+    if m.p[5] == b"P":
+        return expect(c, s, K_CLOSE, 0, m)
+    if nul == m.p + 6:
         c.names.replace_unnamed(None, None)
         c.names.has_unnamed_here()
         s.unnamed_is(None)
-        return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, p, n, total)
+        return expect(c, s, K_CLOSE, F_CLIENT_OP | F_UNNAMED, m)
     if not c.tracking:
-        return expect(c, s, K_CLOSE, 0, p, n, total)
+        return expect(c, s, K_CLOSE, 0, m)
     if s.plan.unsettled():
         return stall(c)
-    name = p[6:nul - p]
+    name = m.p[6:nul - m.p]
     st = c.names.close(name)
     made = made_by_sql(c, s, name) if c.tracks_state and st is None else 0
     if made == 2:
         return stall(c)
     if made:
         forget_sql(c, s, name)
-        return expect(c, s, K_CLOSE, 0, p, n, total)
+        return expect(c, s, K_CLOSE, 0, m)
     if st is None:
         s.plan.push(K_CLOSE, F_FAKE, 0)
     else:
         s.plan.push(K_CLOSE, F_FAKE | F_CLIENT_OP, 0)
     advance(s, False)
-    return total
+    return DONE

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.client.forward cimport renamed, skip, stall
+from pgferry.engine.client.message cimport Message
 from pgferry.engine.core.effects cimport NEED_PREPARED
 from pgferry.engine.core.enums cimport P_ENSURE
 from pgferry.engine.core.model cimport Client, Server
@@ -74,34 +75,34 @@ cdef int ensure_unnamed(Client c, Server s, ParseSettings present) except -1:
     return 0
 
 
-cdef size_t use_named(Client c, Server s, Statement st, ParseSettings present, uint8_t kind, const char *p, size_t n,
-                      size_t total, size_t name_at, size_t name_end) except? 0:
+cdef int use_named(Client c, Server s, Statement st, ParseSettings present, uint8_t kind, Message *m, size_t name_at,
+                   size_t name_end) except -1:
     """Pass on a message that names a statement, which is made to exist on the server first; `present`: the settings now
     in force, if it is not there.
     """
     if st is None:
         # Under its own name it could be a statement that somebody has made with PREPARE.
         s.expect(kind, 0, UNKNOWN)
-        return renamed(c, p, n, total, name_at, name_end, b"PGFERRY_0_" + p[name_at:name_end] + b"\0")
+        return renamed(c, m, name_at, name_end, b"PGFERRY_0_" + m.p[name_at:name_end] + b"\0")
     if st.changed:
         send_refused(c, s, True, plan_changed())
-        return skip(c, n, total)
+        return skip(c, m)
     if not s.prepared.touch(st.number):     # or no more, since others were brought
         prepare_on(c, s, st, known_settings(c, s) if present is None else present)
     s.expect(kind, 0, st.number)
-    return renamed(c, p, n, total, name_at, name_end, st.wire_name)
+    return renamed(c, m, name_at, name_end, st.wire_name)
 
 
-cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
+cdef int aborted(Client c, Server s, Message *m) except -1:
     """The message needs what cannot be brought into a transaction that has failed: let PostgreSQL say so."""
     cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
     s.put(<const char *>message, len(message))
     s.expect(K_PARSE, 0, 0)
     s.current.noted = True
-    return skip(c, n, total)
+    return skip(c, m)
 
 
-cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size_t n, size_t total) except? 0:
+cdef int verify(Client c, Server s, Statement st, ParseSettings present, Message *m) except -1:
     """Prepare a statement that the client was told the columns of, on a server that lacks it, and hold the client
     until it is known that they are the same still: PostgreSQL itself only sees it where the statement was before.
     """
@@ -111,7 +112,7 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
         ready_to_describe(c, s, classify_statement(c, st))
     if s.injected.failures is not None and st.wire_name[:-1] in s.injected.failures:
         send_refused(c, s, True, s.injected.failures[st.wire_name[:-1]])
-        return skip(c, n, total)
+        return skip(c, m)
     prepare_on(c, s, st, present)
     put32(size, <uint32_t>(5 + len(st.wire_name)))
     message = b"D" + size[:4] + b"S" + st.wire_name + (b"H\0\0\0\4" if s.plan.begun else b"")

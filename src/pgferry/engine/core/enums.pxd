@@ -78,6 +78,14 @@ cpdef enum PoolKind:
     POOL_REPLICATION = 2  # of replication connections (services.replication)
 
 
+cdef enum Outcome:
+    # Of a step in serving a client's message.
+    GO = 0                # on to the next step
+    WAIT = 1              # it is held, or more of it must come first: it will be looked at again
+    DONE = 2              # it is dealt with; what of it is still to come is passed on, or dropped, by itself
+    ENDED = 3             # the client is being closed
+
+
 cpdef enum Shutdown:
     # Engine.shutdown
     RUNNING = 0

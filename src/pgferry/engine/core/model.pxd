@@ -376,6 +376,10 @@ cdef class Client(Stream):
         self.passing_on = True
         return 0
 
+    cdef inline int passed(self, size_t n) noexcept:
+        self.passing -= n
+        return 0
+
     cdef inline int pass_over(self, size_t rest) noexcept:
         # They will be dropped.
         self.passing = rest
@@ -518,7 +522,8 @@ cdef class Client(Stream):
     cdef bint may_read_sequences(self) noexcept
     cdef Subscription own_subscription(self)
     cdef int close(self, str reason, str error=*, str sqlstate=*) except -1         # above: with a FATAL `error`
-    cdef bint acquire(self) except -1                               # above: a server now, or it waits
+    # above: a server now, of the endpoint that a message with this Verdict goes to, or it waits: an Outcome
+    cdef int acquire(self, object verdict) except -1
 
 
 cdef class Engine:

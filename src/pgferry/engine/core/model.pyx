@@ -313,7 +313,7 @@ cdef class Client(Stream):
     cdef int close(self, str reason, str error=None, str sqlstate="08P01") except -1:
         raise NotImplementedError
 
-    cdef bint acquire(self) except -1:
+    cdef int acquire(self, object verdict) except -1:
         raise NotImplementedError
 
 

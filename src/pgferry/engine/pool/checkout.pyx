@@ -1,7 +1,8 @@
 """Which server a client gets: an idle one of its pool now, or the first that comes free."""
 
-from pgferry.engine.core.enums cimport CL_ACTIVE, CL_WAITING, SV_ACTIVE, WAIT_FOR_SERVERS
+from pgferry.engine.core.enums cimport CL_ACTIVE, CL_CLOSING, CL_WAITING, ENDED, GO, SV_ACTIVE, WAIT, WAIT_FOR_SERVERS
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
+from pgferry.engine.core.pool_parts cimport Endpoint
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.pool.scrubbing cimport begin_scrub, needs_scrub, scrub_due
 from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, look_for_ddl, miss_a_look
@@ -12,7 +13,12 @@ cdef enum:
     SCAN_IDLE = 32           # idle servers looked at for one whose parameters match
 
 
-cdef Server pick(Pool pool, Client c):
+cdef Endpoint route(Client c, object verdict):
+    """Where a message with this Verdict is served (None: nobody knows what it does): today a pool has one endpoint."""
+    return c.pool.endpoint
+
+
+cdef Server pick(Endpoint endpoint, Client c):
     """The idle server to use: last used first (or round robin).
 
     Preferred are those that need no scrub, and among them those with the client's parameters and state.
@@ -20,23 +26,24 @@ cdef Server pick(Pool pool, Client c):
     cdef Server s, found = None
     cdef Stream at
     cdef int n = 0, fit, best = -1
-    if pool.db.catalog.sequences:
-        at = pool.endpoint.idle.head
+    cdef bint round_robin = c.engine.settings.round_robin
+    if c.db.catalog.sequences:
+        at = endpoint.idle.head
         while at is not None:
             s = <Server>at
             if s.last.last_client == c.id and s.id == c.last_server:
                 return s                # it may know the client's sequence values
             at = at.next
-    at = pool.endpoint.idle.head if pool.engine.settings.round_robin else pool.endpoint.idle.tail
+    at = endpoint.idle.head if round_robin else endpoint.idle.tail
     while at is not None and n < SCAN_IDLE:
         s = <Server>at
         fit = 0 if needs_scrub(c, s) else 2
-        if pool.engine.settings.round_robin:
+        if round_robin:
             at = at.next
         else:
             fit += s.vars is c.vars
             at = at.prev
-        if fit == 3 and s.session_state is c.tracker.session_state or fit == 2 and pool.engine.settings.round_robin:
+        if fit == 3 and s.session_state is c.tracker.session_state or fit == 2 and round_robin:
             return s
         if fit > best:
             best = fit
@@ -45,30 +52,43 @@ cdef Server pick(Pool pool, Client c):
     return found
 
 
-cdef bint acquire_server(Client c) except -1:
-    """Link the client to a server now, or queue it. False: queued, or refused and closed."""
+cdef int acquire_server(Client c, Endpoint endpoint) except -1:
+    """Link the client to a server of the endpoint now (GO), or queue it (WAIT). ENDED: it is refused and closed."""
+    cdef Pool pool = c.pool
+    if pool.waiting.count == 0 and endpoint.idle.count and pool.may_start() and is_ready(pool):
+        link(c, pick(endpoint, c))
+        return has_server(c)
+    return wait_for_server(c, endpoint)
+
+
+cdef inline int has_server(Client c) noexcept:
+    """GO if its server is ready for the client's message, and not being scrubbed, say, or proving a restore."""
+    if c.state == CL_ACTIVE:
+        return WAIT if c.paused & PAUSE_WAIT else GO
+    return WAIT if c.state < CL_CLOSING else ENDED
+
+
+cdef int wait_for_server(Client c, Endpoint endpoint) except -1:
+    """Queue the client, and start what it needs."""
     cdef Pool pool = c.pool
     cdef Engine engine = c.engine
-    if pool.waiting.count == 0 and pool.endpoint.idle.count and pool.may_start() and is_ready(pool):
-        link(c, pick(pool, c))
-        return True
     if engine.phase.shutdown == WAIT_FOR_SERVERS:
         c.close("server shutting down", "server shutting down")
-        return False
-    if (pool.endpoint.last_login_failed and pool.server_count() == pool.endpoint.fresh.count
-            and pool.endpoint.last_error is not None):
+        return ENDED
+    if (endpoint.last_login_failed and pool.server_count() == endpoint.fresh.count
+            and endpoint.last_error is not None):
         c.close("server login failed", "server login has been failing, cached error: %s "
-                "(server_login_retry)" % pool.endpoint.last_error[1][:99])
+                "(server_login_retry)" % endpoint.last_error[1][:99])
         # Nobody else may be there to try again.
         pool.start_server(True)
-        return False
+        return ENDED
     c.enter(CL_WAITING)
     c.pause(PAUSE_WAIT)
     pool.waiting.append(c)
     pool.want_servers()
     if not is_ready(pool):
         keep_up(pool.db, engine)
-    return c.state == CL_ACTIVE
+    return has_server(c)
 
 
 cdef int link(Client c, Server s) except -1:
@@ -90,7 +110,6 @@ cdef int link(Client c, Server s) except -1:
     s.enter(SV_ACTIVE)
     c.link(s)
     c.enter(CL_ACTIVE)
-    c.adopt_mode()
     if c.tracks_state:
         if is_overdue(pool.db, now):
             overdue = True
@@ -118,7 +137,8 @@ cdef int link_waiting(Pool pool) except -1:
         return 0
     while pool.waiting.count and pool.endpoint.idle.count:
         c = <Client>pool.waiting.head
-        link(c, pick(pool, c))
+        c.adopt_mode()
+        link(c, pick(pool.endpoint, c))
         if c.server is None or not (c.server.last.scrubbing or (c.tracker.proving and c.server.plan.size())):
             c.unpause(PAUSE_WAIT)
     return 0

@@ -14,7 +14,7 @@ from pgferry.engine.core.enums cimport CL_CLOSING
 from pgferry.engine.core.model cimport Client, Job, Pool, Server
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_WAIT, Stream
 from pgferry.engine.io.sys cimport EPOLLERR, EPOLLHUP, EPOLLOUT
-from pgferry.engine.pool.checkout cimport acquire_server
+from pgferry.engine.pool.checkout cimport acquire_server, route
 from pgferry.engine.pool.endings cimport (
     client_gone, client_hung_up, close_client, close_server, fail_server, finish_closing, server_gone,
 )
@@ -125,5 +125,5 @@ cdef class ClientConnection(Client):
         cdef Client c = self
         return close_client(c, reason, error, sqlstate)
 
-    cdef bint acquire(self) except -1:
-        return acquire_server(self)
+    cdef int acquire(self, object verdict) except -1:
+        return acquire_server(self, route(self, verdict))

@@ -13,8 +13,8 @@ cdef bint must_wait(Client c, Server s, object verdict) except -1
 cdef bint is_lacking(Client c, Server s, object verdict) except -1
 cdef bint lacks_settings(Client c, Server s, object verdict) except -1
 cdef bint is_set(const char *text, size_t n) noexcept
-cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0
-cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0
+cdef int refused(Client c, Server s, bint parse, verdict) except -1
+cdef int refused_sequence(Client c, Server s, bint parse) except -1
 cdef int note_default(Client c, const char *text, size_t n) noexcept
 cdef bint may_drop(const char *text, size_t n) noexcept
 cdef bint drops_all(bytes body)

@@ -5,7 +5,7 @@ import re
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.core.effects cimport ANYTHING, NEED_PREPARED, NEED_SEQUENCES, PREPARED
-from pgferry.engine.core.enums cimport MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE
+from pgferry.engine.core.enums cimport DONE, MODE_STATEMENT, STATE_IGNORE, STATE_REFUSE
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.session.announcing cimport is_due
 from pgferry.engine.session.classify cimport HARMLESS, may_end_transaction, needs_of
@@ -143,7 +143,7 @@ cdef bint is_set(const char *text, size_t n) noexcept:
     return n > 3 and text[0] | 32 == b"s" and text[1] | 32 == b"e" and text[2] | 32 == b"t"
 
 
-cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) except? 0:
+cdef int refused(Client c, Server s, bint parse, verdict) except -1:
     """session_state = refuse, or statement mode."""
     cdef str mode = "statement" if c.pool.settings.mode == MODE_STATEMENT else "transaction"
     c.pool.count("refusals", verdict.reason)
@@ -153,14 +153,14 @@ cdef size_t refused(Client c, Server s, bint parse, verdict, size_t total) excep
     else:
         text = f"{verdict.reason} needs a server connection of its own, which statement pooling mode does not allow"
     refuse(c, s, parse, text, "0A000")
-    return total
+    return DONE
 
 
-cdef size_t refused_sequence(Client c, Server s, bint parse, size_t total) except? 0:
+cdef int refused_sequence(Client c, Server s, bint parse) except -1:
     c.pool.count("refusals", "sequence of another session")
     refuse(c, s, parse, "the server connection holds sequence values of another client as well: "
            "run the transaction again", "55000")
-    return total
+    return DONE
 
 
 cdef int note_default(Client c, const char *text, size_t n) noexcept:

@@ -1,0 +1,16 @@
+# What a message's SQL may do, as far as its text tells: before the client has a server for it.
+from libc.string cimport memcmp
+
+from pgferry.engine.client.message cimport Message
+from pgferry.engine.core.model cimport Client
+
+cdef object INCOMPLETE          # more of the message must come first, or the client is being closed
+
+
+cdef inline bint same_unnamed(Client c, const char *body, size_t n) noexcept:
+    """Whether this Parse says what the client's unnamed statement is already."""
+    return (c.names.unnamed is not None and <size_t>len(<bytes>c.names.unnamed) == n
+            and memcmp(<const char *><bytes>c.names.unnamed, body, n) == 0)
+
+
+cdef object understand(Client c, Message *m)
