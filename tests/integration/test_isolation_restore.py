@@ -12,7 +12,7 @@ from pgferry.embedded import Cluster
 from support.clients import pid_of, raw
 from support.gate import AnswerGate
 from support.pooler import Pooler
-from support.wire import Wire, bind, execute, last_words, parse, query, said, sync, types
+from support.wire import Wire, bind, execute, flush, last_words, parse, query, said, sync, types
 
 Make = Callable[..., Pooler]
 ONE: dict[str, Any] = {"default_pool_size": 1, "server_tls_sslmode": "disable"}
@@ -68,7 +68,7 @@ def failed(wire: Wire, sql: str) -> str:
 def test_a_failed_restore_is_not_forgotten(
     cluster: Cluster, gate: AnswerGate, behind: Callable[..., Wire]
 ) -> None:
-    """Its error comes, then the rest of the client's message, which needs something; then ReadyForQuery."""
+    """Its error comes, then a message of the client's, which needs something; then ReadyForQuery."""
     cluster.sql("CREATE ROLE goes")
     other = behind(options="-c app.tenant=other")
     wire = behind()
@@ -77,10 +77,9 @@ def test_a_failed_restore_is_not_forgotten(
     assert setting(other, "app.tenant") == b"other"
     cluster.sql("DROP ROLE goes")
     gate.hold_after_error()
-    whole = query("EXECUTE p")
-    wire.send(whole[:7])
+    wire.send(flush())
     assert gate.held.wait(10)
-    wire.send(whole[7:])
+    wire.send(query("EXECUTE p"))
     wire.silent(0.2)
     gate.release()
     (words,) = said(last_words(wire))
@@ -462,12 +461,11 @@ def test_a_restore_waits_for_nothing_of_the_client(gate: AnswerGate, behind: Cal
     wire.query("SET app.x = 'own'")
     other.query("SET app.x = 'other'")
     gate.fail(b"'own'", "57014")
-    whole = query("SELECT current_setting('app.x')")
-    wire.send(whole[:7])
+    wire.send(flush())
     assert gate.held.wait(10)
     gate.release()
     assert gate.ended.wait(10)
-    wire.send(whole[7:])
+    wire.send(query("SELECT current_setting('app.x')"))
     assert [m.row for m in wire.until() if m.type == "D"] == [[b"own"]]
     assert setting(other, "app.x") == b"other"
 

@@ -23,28 +23,23 @@ cdef enum:
 INCOMPLETE = object()
 
 
-cdef object understand(Client c, Message *m):
-    """The Verdict of what a Query, Parse or Bind runs, HARMLESS for all others; None: nobody can tell.
-
-    A Parse and, as far as its names go, a Bind are there as a whole then, and their names found. INCOMPLETE: wait.
-    """
-    if c.session:
-        return HARMLESS
+cdef object read_text(Client c, Message *m):
+    """understand(), unless nobody wants to know."""
     if c.loop.share.classified_enough and c.tracks_state and awaits_verdict(c, m.kind, m.p, m.have, m.total):
         end_turn(c)
         return INCOMPLETE
     if c.tracks_state and c.engine.workers > 1:
         look_for_ddl(c.db, c.engine)
     if m.kind == b"Q":
-        return understand_query(c, m) if c.tracks_state else HARMLESS
+        return read_query(c, m)
     if m.kind == b"P":
-        return understand_parse(c, m)
+        return read_parse(c, m)
     if m.kind == b"B":
-        return understand_bind(c, m)
+        return read_bind(c, m)
     return HARMLESS
 
 
-cdef object understand_query(Client c, Message *m):
+cdef object read_query(Client c, Message *m):
     if m.have < min(m.total, <size_t>READABLE):
         wait_for(c, min(m.total, <size_t>READABLE))
         return INCOMPLETE
@@ -53,7 +48,7 @@ cdef object understand_query(Client c, Message *m):
     return classify_sql(c, m.p + 5, m.total - 6 if m.total > 5 else 0)
 
 
-cdef object understand_parse(Client c, Message *m):
+cdef object read_parse(Client c, Message *m):
     cdef const char *nul
     cdef const char *text
     cdef const char *end = m.p + m.total
@@ -75,7 +70,7 @@ cdef object understand_parse(Client c, Message *m):
     return classify_sql(c, text, nul - text) if nul != NULL else None
 
 
-cdef object understand_bind(Client c, Message *m):
+cdef object read_bind(Client c, Message *m):
     cdef const char *nul = <const char *>memchr(m.p + 5, 0, m.have - 5)
     cdef Statement st
     if nul != NULL:
