@@ -188,7 +188,7 @@ cdef size_t running_message(Client c, Server s, char kind, const char *p, size_t
     cdef size_t done
     if c.tracks_state and c.engine.workers > 1:
         look_for_ddl(c.db, c.engine)
-    s.current.noted = not c.tracks_state
+    s.current.begin(not c.tracks_state)
     if kind == b"Q":
         done = on_query(c, s, p, n, total)
     elif kind == b"B":

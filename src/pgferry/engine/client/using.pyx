@@ -97,7 +97,7 @@ cdef size_t aborted(Client c, Server s, size_t n, size_t total) except? 0:
     cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
     s.put(<const char *>message, len(message))
     s.expect(K_PARSE, 0, 0)
-    s.current.noted = True
+    s.current.note()
     return skip(c, n, total)
 
 

@@ -29,7 +29,7 @@ from pgferry.engine.session.notifications cimport hold_ready
 from pgferry.engine.session.parse_settings cimport settings_shown
 from pgferry.engine.session.pending_effects cimport complete_standalone
 from pgferry.engine.session.permit cimport reset_in_session
-from pgferry.engine.session.probe cimport count_rows, keep_row, settle_standalone
+from pgferry.engine.session.probe cimport settle_standalone
 from pgferry.engine.session.replay cimport is_expected, settle_reported
 from pgferry.engine.session.watching cimport slow_transaction
 from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
@@ -145,8 +145,7 @@ cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n
         if n < total:
             s.needs(total)
             return 0
-        s.probe.rows_size += total + ROW_ITSELF
-        keep_row(s, p + 5, total - 5)
+        s.probe.keep_row(p + 5, total - 5, total + ROW_ITSELF)
         return total
     k = data_run(p, n)
     if k == 0:
@@ -181,13 +180,8 @@ cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint hel
 
 
 cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
-    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Server.rows)."""
-    if not s.probe.rows:
-        s.probe.rows_size = 0
-    if s.probe.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
-        return True
-    s.probe.rows = None
-    return False
+    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Probe.rows)."""
+    return s.probe.has_room(total, MOST_PROBED if front.number == P_PROBE else MOST_READ)
 
 
 cdef inline bint is_held(Client c) noexcept:
@@ -263,7 +257,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
             # one of the SETs of restoring.replay_state(): only the end of the Query says anything
             return 0
         if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
-            return count_rows(s, p + 5, n - 5)
+            return s.probe.count_rows(p + 5, n - 5)         # 0: nothing of it is forwarded
         return on_complete(s, front, p, n, total)
     if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
             kind == b"1" or kind == b"2" or kind == b"s"):
@@ -360,7 +354,7 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if s.current.standalone_set is not None and not swallow and c is not None:
         settle_standalone(c, s, status)
     if status == b"I":
-        s.current.local = None
+        s.current.end_transaction()
         if s.status:
             s.plan.begin_batch()        # it was a Query that has ended a batch
     if s.injected.own_after is not None and s.plan.head == s.plan.tail:
@@ -398,7 +392,7 @@ cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
     if s.status:
         count_times(s, c, status)
         if s.current.notify_barrier and status == b"I" and s.plan.head == s.plan.tail:
-            s.current.notify_barrier = False
+            s.current.pass_barrier()
             return not hold_ready(c)
         if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
             return 0                    # the error of finish_turn() takes its place

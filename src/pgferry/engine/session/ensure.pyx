@@ -227,7 +227,7 @@ cdef bint may_be_over(Server s) noexcept:
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
     cdef Note note
-    s.probe.pending_effects |= PREPARED
+    s.probe.add(PREPARED)
     if c.tracker.sql is not None and name in c.tracker.sql:
         c.tracker.sql = {key: value for key, value in c.tracker.sql.items() if key != name} or None
     for item in s.plan.notes:

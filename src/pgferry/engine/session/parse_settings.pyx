@@ -19,7 +19,7 @@ from pgferry.engine.wire.messages cimport as_hex, quote_identifier, quote_litera
 from pgferry.engine.core.statements import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
 from pgferry.session.replay import REPLAY
 
-cdef bytes ANY = b""                        # in Server.local
+cdef bytes ANY = b""                        # in CurrentStatement.local
 cdef bytes AUTHORIZATION = b"session_authorization"
 cdef bytes ROLE = b"role"
 cdef bytes SEARCH_PATH = b"search_path"
@@ -131,7 +131,7 @@ cdef ParseSettings known_settings(Client c, Server s):
 
 cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
-    s.probe.rows = []
+    s.probe.want_rows()
     s.injected.asking = s.injected.under_way = True
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
@@ -142,9 +142,8 @@ cdef int ask_settings(Server s, names) except -1:
 cdef bint settings_shown(Server s) except -1:
     """They are known. False: the answer makes no sense."""
     cdef Client c = s.client
-    cdef list rows = s.probe.rows
+    cdef list rows = s.probe.take_rows()
     cdef list values
-    s.probe.rows = None
     s.injected.asking = False
     if c is None:
         return True

@@ -77,7 +77,7 @@ cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
     cdef bytes text = b"pgferry has refused a statement of its client\0"
     cdef bytes message
     cdef char size[4]
-    s.current.noted = True              # nothing of it is run
+    s.current.note()                    # nothing of it is run
     if parse:
         text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
     put32(size, <uint32_t>(4 + len(text)))
