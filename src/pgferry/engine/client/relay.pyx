@@ -233,11 +233,10 @@ cdef bint must_hold(Server s) except -1:
     if s.injected.start_values_sql is not None:
         # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
         return s.plan.turns != 0 or not s.injected.start_values_sql
-    if s.injected.shown is not None and s.injected.shown_at != s.plan.tail:
-        s.injected.shown = None
+    s.injected.forget_shown(s.plan.tail)
     if s.injected.resetting or is_ensuring(s):
         return s.plan.turns != 0
-    s.injected.under_way = s.injected.shown is not None
+    s.injected.hold_no_more()
     return False
 
 

@@ -119,7 +119,7 @@ cdef size_t verify(Client c, Server s, Statement st, ParseSettings present, size
     s.expect(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
-    s.injected.verifying = s.injected.under_way = True
+    s.injected.begin_verifying()
     return stall(c)
 
 

@@ -99,9 +99,22 @@ cdef class Replay:
     cdef list pending_vars           # [(index, value)] being set
     cdef Restore restore             # they are part of it; None: none, or Server.vars tells all that was reported
     cdef uint64_t reported           # which of them PostgreSQL has reported as they were sent (bit: index)
-    cdef State replaying_to              # what the restore under way leads to; None: there is none
+    cdef State replaying_to          # what the restore under way leads to; None: there is none
     cdef bint anew                   # that restore begins with RESET ALL
     cdef bint restoring              # the answer to a restore of state is still to come
+
+    cdef int begin(self, Restore restore, bint anew) except -1
+    cdef bint takes_report(self, Py_ssize_t index, bytes value) except -1
+    cdef State finish(self)
+
+    cdef inline void end_reports(self) noexcept:
+        # Server.vars tells what was reported.
+        self.restore = None
+
+    cdef inline list take_vars(self):
+        # The SETs of these parameters have succeeded; None: there were none, or that is settled.
+        pending, self.pending_vars = self.pending_vars, None
+        return pending
 
 
 cdef class Unsure:
@@ -155,21 +168,132 @@ cdef class Injected:
     # What pgferry has put beside the client's own messages, and what is to follow.
     # Fields of the error to the query of pgferry's own that is ending: its ReadyForQuery is still to come, and nothing
     # else may set or clear it.
-    cdef public object error
-    cdef bint under_way                # what client_relay.must_hold() looks at may be under way
-    cdef list own_after                   # numbers of the query's statements behind which one of pgferry's own comes
-    cdef int statement_index               # statements of that query that are complete
+    cdef object error
+    cdef bint under_way              # what client.relay.must_hold() looks at may be under way
+    cdef list own_after              # numbers of the Query's statements behind which one of pgferry's own comes
+    cdef int statement_index         # statements of that Query that are complete
+    cdef bint in_own_result          # what comes now is the answer to pgferry's own
     cdef bint asking                 # what a text of its client's would be parsed under is being asked for
     cdef ParseSettings shown         # the answer, for the message held meanwhile; None: there is none
     cdef uint32_t shown_at           # Plan.tail by then: nothing of the client's has been sent since
     cdef bint verifying              # a statement's parameter types and columns have been asked for again
     cdef bytes described             # ParameterDescription of a Describe under way
-    cdef bint in_own_result               # what comes now is the answer to pgferry's own
-    cdef bytes start_values_sql              # query that follows a RESET: the client's start values; None: none due
-    cdef list start_values_tracked           # indexes of tracked parameters it sets
+    # Query that follows a RESET: the client's start values; b"": it has been sent; None: none is due
+    cdef bytes start_values_sql
+    cdef list start_values_tracked   # indexes of tracked parameters it sets
     cdef int resetting               # ReadyForQuery due up to that of a batch with start values behind RESET ALL
     cdef bint discarded              # DISCARD ALL, which no later error undoes, is complete in the present batch
     cdef dict failures               # name -> ErrorResponse of the P_ENSURE that was to bring it; None: none
+
+    cdef bint ends_own(self) except -1
+    cdef int add_failure(self, bytes name, bytes message) except -1
+
+    cdef inline void may_hold(self) noexcept:
+        # Something is under way that the client may have to be held for.
+        self.under_way = True
+
+    cdef inline void hold_no_more(self) noexcept:
+        # Nothing is, except that the message that was held is still to use what was asked for it.
+        self.under_way = self.shown is not None
+
+    # --- pgferry's own statements in a Query of the client's
+
+    cdef inline void begin_own(self, list numbers) noexcept:
+        # Behind the statements with these numbers comes one of pgferry's own.
+        self.own_after = numbers
+        self.statement_index = 0
+        self.in_own_result = False
+        self.may_hold()
+
+    cdef inline void own_failed(self) noexcept:
+        # After an error nothing more is carried out of the Query.
+        self.in_own_result = False
+
+    cdef inline void end_own(self) noexcept:
+        # The Query is answered.
+        self.own_after = None
+
+    # --- start values behind a RESET
+
+    cdef inline void hold_for_start_values(self, bytes sql, list tracked) noexcept:
+        # When the RESET has succeeded this Query follows, before anything else runs; None: there is nothing to set.
+        self.start_values_sql = sql
+        self.start_values_tracked = tracked
+        self.may_hold()
+
+    cdef inline bytes take_start_values(self):
+        # The Query is sent now; the client is held until its answer.
+        sql, self.start_values_sql = self.start_values_sql, b""
+        return sql
+
+    cdef inline void end_start_values(self) noexcept:
+        # They are set, or the RESET has failed.
+        self.start_values_sql = None
+
+    cdef inline void reset_in_batch(self, int turns) noexcept:
+        # The batch that ends with this one of the ReadyForQuery that are due has RESET ALL and start values in it.
+        self.resetting = turns
+        self.may_hold()
+
+    cdef inline void discard(self) noexcept:
+        # DISCARD ALL is complete, as part of such a batch or alone.
+        self.discarded = self.resetting != 0
+
+    cdef inline void undo_discard(self) noexcept:
+        self.discarded = False
+
+    cdef inline void end_turn(self) noexcept:
+        # ReadyForQuery to a message of the client's own.
+        self.failures = None
+        self.discarded = False
+        if self.resetting:
+            self.resetting -= 1
+
+    # --- questions for the sake of a message that is held
+
+    cdef inline void begin_asking(self) noexcept:
+        # What a text is parsed under.
+        self.asking = True
+        self.may_hold()
+
+    cdef inline void end_asking(self) noexcept:
+        self.asking = False
+
+    cdef inline void show(self, ParseSettings settings, uint32_t tail) noexcept:
+        # The answer, with Plan.tail as it is now.
+        self.shown = settings
+        self.shown_at = tail
+
+    cdef inline void forget_shown(self, uint32_t tail) noexcept:
+        # If something was sent since, that may have changed it.
+        if self.shown_at != tail:
+            self.shown = None
+
+    cdef inline void begin_verifying(self) noexcept:
+        # Whether a statement has the parameter types and columns still that its client was told.
+        self.verifying = True
+        self.may_hold()
+
+    cdef inline void end_verifying(self) noexcept:
+        self.verifying = False
+
+    cdef inline void describe(self, bytes message) noexcept:
+        # The ParameterDescription in front of the columns; None: it is of no statement with a name.
+        self.described = message
+
+    cdef inline bytes take_described(self):
+        message, self.described = self.described, None
+        return message
+
+    # --- errors to queries of pgferry's own
+
+    cdef inline void fail(self, dict fields) noexcept:
+        self.error = fields
+
+    cdef inline object take_error(self):
+        # With its ReadyForQuery; None: it has succeeded.
+        error, self.error = self.error, None
+        return error
 
 
 cdef class CurrentStatement:

@@ -1,8 +1,9 @@
 """Parts of a server connection, each with one purpose."""
 
-from libc.stdint cimport uint8_t, uint16_t, uint32_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from pgferry.engine.core.effects cimport UNNAMED
+from pgferry.engine.core.session_state cimport PLAIN, Restore, State
 from pgferry.engine.io.sys cimport be16, be32
 from pgferry.engine.wire.backend cimport ends_transaction, is_standalone
 from pgferry.session.settings import LIMITS
@@ -131,6 +132,31 @@ cdef class Probe:
 cdef class Replay:
     """Setting the client's parameters and state, in front of its first message."""
 
+    cdef int begin(self, Restore restore, bint anew) except -1:
+        """This restore is sent now; `anew`: with RESET ALL in front."""
+        self.replaying_to = restore.session_state
+        self.restore = restore if restore.mask else None
+        self.reported = 0
+        self.pending_vars = restore.pending or None
+        self.restoring = restore.in_block
+        self.anew = anew
+        return 0
+
+    cdef bint takes_report(self, Py_ssize_t index, bytes value) except -1:
+        """Whether PostgreSQL reports what it was just sent; Server.vars then takes it with settle_reported()."""
+        cdef Restore r = self.restore
+        if index >= PLAIN or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
+            return False
+        self.reported |= <uint64_t>1 << index
+        return True
+
+    cdef State finish(self):
+        """All of it is answered: the State that the server has now; None: the restore was of none."""
+        cdef State state = self.replaying_to
+        self.replaying_to = None
+        self.restoring = self.anew = False
+        return state
+
 
 cdef class Unsure:
     """What has run while the catalog was not known (session.unsure)."""
@@ -160,6 +186,26 @@ cdef class Unsure:
 
 cdef class Injected:
     """What pgferry has put beside the client's own messages, and what is to follow."""
+
+    cdef bint ends_own(self) except -1:
+        """A statement of the Query is complete: whether it is one that pgferry has put into the client's text."""
+        if self.in_own_result:
+            self.in_own_result = False
+            return True
+        self.in_own_result = bool(self.own_after) and self.own_after[0] == self.statement_index
+        if self.in_own_result:
+            self.own_after.pop(0)
+        self.statement_index += 1
+        return False
+
+    cdef int add_failure(self, bytes name, bytes message) except -1:
+        """What was to be known by this name could not be brought: to the statement that needs it PostgreSQL would have
+        said this.
+        """
+        if self.failures is None:
+            self.failures = {}
+        self.failures[name] = message
+        return 0
 
 
 cdef class CurrentStatement:

@@ -30,7 +30,7 @@ from pgferry.engine.session.parse_settings cimport settings_shown
 from pgferry.engine.session.pending_effects cimport complete_standalone
 from pgferry.engine.session.permit cimport reset_in_session
 from pgferry.engine.session.probe cimport settle_standalone
-from pgferry.engine.session.replay cimport is_expected, settle_reported
+from pgferry.engine.session.replay cimport settle_reported
 from pgferry.engine.session.watching cimport slow_transaction
 from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
 from pgferry.engine.wire.backend cimport always_short, may_reset, must_be_whole
@@ -192,9 +192,7 @@ cdef inline bint is_held(Client c) noexcept:
 
 cdef int ask_base(Server s) except -1:
     """The RESET has succeeded: set the client's start values before anything else runs."""
-    cdef bytes text = s.injected.start_values_sql
-    s.injected.start_values_sql = b""                # the client is held until the answer
-    s.query(text, P_START_VALUES)
+    s.query(s.injected.take_start_values(), P_START_VALUES)
     return s.flush()
 
 
@@ -254,7 +252,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
         return -2
     if kind == b"C":
         if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
-            # one of the SETs of restoring.replay_state(): only the end of the Query says anything
+            # one of the SETs of replay_state(): only the end of the Query says anything
             return 0
         if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
             return s.probe.count_rows(p + 5, n - 5)         # 0: nothing of it is forwarded
@@ -284,7 +282,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
-            s.injected.described = p[5:n] if n == total and front.number else None
+            s.injected.describe(p[5:n] if n == total and front.number else None)
             return not front.flags & F_SWALLOW
     elif kind == b"G" or kind == b"W":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
@@ -358,10 +356,11 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
         if s.status:
             s.plan.begin_batch()        # it was a Query that has ended a batch
     if s.injected.own_after is not None and s.plan.head == s.plan.tail:
-        s.injected.own_after = None
+        s.injected.end_own()
     if s.injected.start_values_sql is not None and c is not None:
         if swallow:
-            s.injected.start_values_sql = None if purpose == P_START_VALUES else s.injected.start_values_sql
+            if purpose == P_START_VALUES:
+                s.injected.end_start_values()
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
@@ -375,7 +374,7 @@ cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
             and purpose != P_INTERNAL):
         lost(s, 0, "more than the answer to a query of pgferry's own")
         return -2
-    failed, s.injected.error = s.injected.error, None
+    failed = s.injected.take_error()
     if note is not None:
         ensured(s, note, failed is None)
     s.own_query_done(purpose, failed)
@@ -385,10 +384,7 @@ cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
 cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
     """ReadyForQuery that the client is to get: 1, or 0 when it gets it later, or an error in its place."""
     c.turns_here += 1
-    s.injected.failures = None
-    s.injected.discarded = False
-    if s.injected.resetting:
-        s.injected.resetting -= 1
+    s.injected.end_turn()
     if s.status:
         count_times(s, c, status)
         if s.current.notify_barrier and status == b"I" and s.plan.head == s.plan.tail:
@@ -404,7 +400,7 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
     cdef list vars = list(c.vars)
     cdef bytes message
     if status == b"E":
-        s.injected.start_values_sql = None
+        s.injected.end_start_values()
         return 0
     for index in s.injected.start_values_tracked:
         if vars[index] != c.tracker.start_vars[index]:
@@ -462,7 +458,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     value = nul + 1
     index = s.pool.engine.index_of(name)
     if own and index is not None and s.replay.restore is not None:
-        if is_expected(s, index, value):
+        if s.replay.takes_report(index, value):
             return 0
         settle_reported(s)
     if index is not None and index < len(s.vars):
@@ -561,16 +557,5 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             lost(s, n, "settings that were asked for are missing")
             return -2
         return answered(s, front, True, b"C")
-    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1 and is_own(s))
-
-
-cdef bint is_own(Server s) except -1:
-    """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
-    if s.injected.in_own_result:
-        s.injected.in_own_result = False
-        return True
-    s.injected.in_own_result = bool(s.injected.own_after) and s.injected.own_after[0] == s.injected.statement_index
-    if s.injected.in_own_result:
-        s.injected.own_after.pop(0)
-    s.injected.statement_index += 1
-    return False
+    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1
+                                         and s.injected.ends_own())

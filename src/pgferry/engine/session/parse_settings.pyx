@@ -132,7 +132,7 @@ cdef ParseSettings known_settings(Client c, Server s):
 cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
     s.probe.want_rows()
-    s.injected.asking = s.injected.under_way = True
+    s.injected.begin_asking()
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
         return s.put(b"H\0\0\0\4", 5)
@@ -144,7 +144,7 @@ cdef bint settings_shown(Server s) except -1:
     cdef Client c = s.client
     cdef list rows = s.probe.take_rows()
     cdef list values
-    s.injected.asking = False
+    s.injected.end_asking()
     if c is None:
         return True
     if not rows:
@@ -158,8 +158,7 @@ cdef bint settings_shown(Server s) except -1:
             values[PARSE_SETTINGS.index(name)] = value
     except ValueError:
         return False
-    s.injected.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
-    s.injected.shown_at = s.plan.tail
+    s.injected.show(c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values)), s.plan.tail)
     return True
 
 
