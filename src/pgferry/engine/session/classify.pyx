@@ -38,7 +38,6 @@ cdef enum:
     EXACT = 0               # in UTF-8, like the database's
     OTHER = 1               # as characters of their own, which the catalog has with other bytes
     MIXED = 2               # with bytes of ASCII in their characters, or nobody knows
-    PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
                                           UNREADABLE, LOCAL]
@@ -50,7 +49,6 @@ HARMLESS = verdicts.HARMLESS
 TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 CLIENT_ENCODING = b"client_encoding"
-ANY = b""           # in SessionTracker.preparing and CurrentStatement.local
 READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
 
 
@@ -314,16 +312,12 @@ cdef int remember_prepared(Client c, Server s, object verdict, bytes text) excep
     Which of several of one name stands in the end, nobody can say: an error may have skipped it. Nor what settings are
     in force in the midst of a text that changes some, or ends the transaction that has.
     """
-    cdef set found
     cdef ParseSettings settings = known_settings(c, s)
     cdef bint alone = b";" not in text.rstrip(b"; \t\r\n")
     if not alone and (verdict.touch & (MAY_CHANGE | LOCAL) or s.xact == b"E" or may_differ(s)):
         settings = None
-    if c.tracker.preparing is None:
-        c.tracker.preparing = {}
     for name in verdict.prepares:
-        found = c.tracker.preparing.setdefault(name, set())
-        found.add((text, settings) if len(found) < PREPARINGS else (None, None))
+        c.tracker.may_prepare(name, text, settings)
     return 0
 
 

@@ -56,7 +56,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         else:
             s.injected.undo_discard()
         if c is not None and not own:
-            c.tracker.sql = None
+            c.tracker.learn_prepared(None)
             if c.names.statements:
                 c.names.drop_all(c.engine.table)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:

@@ -37,7 +37,7 @@ cdef int ensure_prepared(Client c, Server s, bint extended) except -1:
                 c.pool.count("replays", "prepared statement")
                 if command != wanted[0]:
                     wanted = (command, wanted[1])       # what PostgreSQL will show for it from now on
-                    c.tracker.sql = {**c.tracker.sql, name: wanted}
+                    c.tracker.keep_prepared(name, wanted)
                 if not command.isascii():
                     command = do_execute(sql_text(command))
                 prepare_sql(c, s, command, extended, name, wanted)
@@ -214,8 +214,7 @@ cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
     cdef Note note
     s.probe.add(PREPARED)
-    if c.tracker.sql is not None and name in c.tracker.sql:
-        c.tracker.sql = {key: value for key, value in c.tracker.sql.items() if key != name} or None
+    c.tracker.forget_prepared(name)
     for item in s.plan.notes:
         note = <Note>item
         if note.name == name:

@@ -56,11 +56,8 @@ cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
 
 cdef ParseSettings settled_settings(Client c):
     """What the client's texts are parsed under, as far as its last transactions tell."""
-    if (c.tracker.parse_vars is not c.vars or c.tracker.parse_kept is not c.tracker.session_state
-            or c.tracker.parse_settings is None):
-        c.tracker.parse_settings = settings_of(c.pool, c.vars, c.tracker.session_state.settings)
-        c.tracker.parse_vars = c.vars
-        c.tracker.parse_kept = c.tracker.session_state
+    if not c.tracker.has_parsed_under(c.vars):
+        c.tracker.parse_under(c.vars, settings_of(c.pool, c.vars, c.tracker.session_state.settings))
     return c.tracker.parse_settings
 
 

@@ -5,8 +5,6 @@ from libc.stdint cimport uint32_t
 from pgferry.engine.core.effects cimport ASKABLE, LOCAL, PREPARED, SETTINGS, UNREADABLE
 from pgferry.engine.core.model cimport Server
 
-ANY = b""           # in SessionTracker.preparing
-
 
 cdef int add_effects(Server s, object verdict, uint32_t touch) except -1:
     """The server will be asked for these bits."""
@@ -16,9 +14,7 @@ cdef int add_effects(Server s, object verdict, uint32_t touch) except -1:
         s.current.may_notify()
     s.probe.add(touch & ~<uint32_t>LOCAL)
     if touch & PREPARED and s.current.local is not None and s.client is not None and not verdict.prepares:
-        if s.client.tracker.preparing is None:
-            s.client.tracker.preparing = {}
-        s.client.tracker.preparing[ANY] = {(None, None)}
+        s.client.tracker.may_prepare_any()
     if touch & SETTINGS:
         s.probe.add_names(verdict.names)
         s.probe.add_names(verdict.hints)

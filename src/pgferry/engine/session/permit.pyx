@@ -163,7 +163,8 @@ cdef int note_default(Client c, const char *text, size_t n) noexcept:
     """Session mode: from the first text with the word DEFAULT on, a SET may set a start value back."""
     if not c.tracker.to_default and (c.tracker.start is not c.engine.no_state
                                      or c.tracker.start_vars is not c.pool.endpoint.reset_vars):
-        c.tracker.to_default = c.engine.words.default.scan(text, n) != 0
+        if c.engine.words.default.scan(text, n) != 0:
+            c.tracker.may_set_default()
     return 0
 
 

@@ -36,7 +36,7 @@ cdef enum:
     CLEARS_NAMED = 32
 
 LARGE_STATE = 1 << 20       # bytes
-ANY = b""               # in Client.preparing
+ANY = b""               # in SessionTracker.preparing
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
 # Belong to a transaction, or are no settings.
@@ -83,7 +83,7 @@ cdef bint ask(Client c, Server s) except -1:
     c.subscription.asked_listens, c.subscription.sent_listens = c.subscription.sent_listens, None
     s.probe.begin_asking(later)
     if not later:
-        c.tracker.asked_preparing, c.tracker.preparing = c.tracker.preparing, None
+        c.tracker.begin_asking()
         s.unsure.forget_known()
     text = question(c, s)
     if not text:
@@ -142,10 +142,7 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
         return False
     if c.subscription.asked_listens:
         c.subscription.sent_listens = (c.subscription.sent_listens or set()) | c.subscription.asked_listens
-    for name, found in (c.tracker.asked_preparing or {}).items():
-        c.tracker.preparing = c.tracker.preparing or {}
-        c.tracker.preparing[name] = c.tracker.preparing.get(name, set()) | found
-    c.tracker.asked_preparing = None
+    c.tracker.ask_again()
     return True
 
 
@@ -160,7 +157,7 @@ cdef int answered_probe(Server s) except -1:
     cdef frozenset channels
     if c is None:
         return 0
-    preparing, c.tracker.asked_preparing = c.tracker.asked_preparing or {}, None
+    preparing = c.tracker.end_asking()
     if rows is None:
         return too_large(c, s, asked)
     try:
@@ -227,7 +224,7 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         if value is not None:
             kept[name] = value
     s.sql_is(there)
-    c.tracker.sql = kept or None
+    c.tracker.learn_prepared(kept or None)
     return 0
 
 
@@ -276,7 +273,7 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
     if size_of(settings, channels) > LARGE_STATE:
         settings, large = c.tracker.session_state.settings, <uint32_t>LARGE
     s.holds(engine.states.intern(settings, channels))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return large
 
 
@@ -296,7 +293,7 @@ cdef int settle_standalone(Client c, Server s, char status) except -1:
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
         return add_effects(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
     s.holds(c.engine.states.with_setting(c.tracker.session_state, name, REPLAY + text))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return 0
 
 
@@ -326,9 +323,9 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
         s.sql_is(None)
-        c.tracker.sql = None
+        c.tracker.learn_prepared(None)
     s.holds(c.engine.states.intern(settings, channels))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return 0
 
 

@@ -56,10 +56,10 @@ cdef int replay_state(Client c, Server s, bint anew) except -1:
     if s.last.sequence_cache_dirty and c.may_read_sequences():
         s.last.sequences_are_dirty(False)
         s.query(b"DISCARD SEQUENCES", P_VARS)
-    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.replaying_to is not None
-                                                                                   and r.uncertain)):
+    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.start_unchecked
+                          or (s.replay.replaying_to is not None and r.uncertain)):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
-        c.tracker.proving = True
+        c.tracker.begin_proving()
         c.pause(PAUSE_WAIT)
         s.flush()
     return 0
@@ -97,7 +97,7 @@ cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State s
     sql = sql + text if anew else text + sql        # RESET ALL comes first
     r.write(sql, stateful, stateful or (c.tracks_state and matters(c.engine, mask)))
     if sql and not anew and len(sql) <= MOST_REMEMBERED:
-        c.tracker.restore = r
+        c.tracker.remember(r)
     return r
 
 
@@ -199,12 +199,8 @@ cdef int on_replay_done(Server s, Client c, dict failed) except -1:
     state = s.replay.finish()
     if state is not None:
         s.holds(state)
-    c.tracker.retries = 0
-    c.tracker.proving = False
-    if c.tracker.start_vars is c.vars:
-        c.tracker.start_vars = s.vars           # as PostgreSQL writes them
+    c.tracker.end_proving(c.vars, s.vars)
     c.vars_are(s.vars)
-    c.tracker.vars_unchecked = c.tracker.kept_unchecked = False
     return c.unpause(PAUSE_WAIT)
 
 
@@ -219,7 +215,7 @@ cdef int take_recoded(Server s, list pending) except -1:
 
 cdef int on_replay_failed(Server s, Client c, dict failed) except -1:
     """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
-    cdef bint start = c is None or c.tracker.kept_unchecked or c.tracker.vars_unchecked
+    cdef bint start = c is None or c.tracker.start_unchecked or c.tracker.vars_unchecked
     cdef bint passing
     code = failed.get("C", "08P01")
     passing = c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.tracker.session_state)))
@@ -247,11 +243,10 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
     for i in range(s.plan.size()):
         if not (s.plan.at(i).kind == K_QUERY and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == P_VARS):
             return False
-    c.tracker.retries += 1
+    c.tracker.try_elsewhere()
     c.pool.count("replays_elsewhere", reason)
     c.unlink(s)
     c.enter(CL_IDLE)
-    c.tracker.proving = False
     s.close(reason)
     c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
     return True
