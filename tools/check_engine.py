@@ -113,6 +113,8 @@ def analyse(path: Path) -> Found:
     error, _ = Pipeline.run_pipeline([*steps, look], source)
     if error:
         raise SystemExit(f"{path}: {error}")
+    if module in context.pxds:
+        finder.visit(context.pxds[module][0])  # its inline functions
     return finder.found
 
 

@@ -348,12 +348,11 @@ cdef int welcome(Login login, Client c) except -1:
             return 0
         startup.greeting = greeting
     c.vars_are(greeting.vars)
-    c.tracker.start_vars = greeting.vars
-    c.tracker.vars_unchecked = greeting.unchecked
+    c.tracker.start_with_vars(greeting.vars, greeting.unchecked)
     if login.server is None:
-        c.tracker.session_state = c.tracker.start = start_of(pool, settings)
-        c.tracker.sql = pool.endpoint.start_sql if pool.settings.session_state != STATE_IGNORE else None
-        c.tracker.kept_unchecked = bool(settings)
+        c.tracker.start_with(
+            start_of(pool, settings),
+            pool.endpoint.start_sql if pool.settings.session_state != STATE_IGNORE else None, bool(settings))
     put_rest(c, login)
     c.put(greeting.text, len(greeting.text))
     new_key(c, startup.long_key)

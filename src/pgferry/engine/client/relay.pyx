@@ -225,7 +225,7 @@ cdef int crowded(Client c) except -1:
 cdef int running_message(Client c, Server s, Message *m, object verdict) except -1:
     """A message that runs SQL, or says what the next Execute will run."""
     cdef int outcome
-    s.current.noted = not c.tracks_state
+    s.current.begin(not c.tracks_state)
     if m.kind == b"Q":
         outcome = on_query(c, s, m, verdict)
     elif m.kind == b"B":
@@ -270,11 +270,10 @@ cdef bint must_hold(Server s) except -1:
     if s.injected.start_values_sql is not None:
         # Its batch has to end first, and the client may not have sent the Sync yet; then it is on its way (b"").
         return s.plan.turns != 0 or not s.injected.start_values_sql
-    if s.injected.shown is not None and s.injected.shown_at != s.plan.tail:
-        s.injected.shown = None
+    s.injected.forget_shown(s.plan.tail)
     if s.injected.resetting or is_ensuring(s):
         return s.plan.turns != 0
-    s.injected.under_way = s.injected.shown is not None
+    s.injected.hold_no_more()
     return False
 
 

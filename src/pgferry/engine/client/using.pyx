@@ -98,7 +98,7 @@ cdef int aborted(Client c, Server s, Message *m) except -1:
     cdef bytes message = framed(b"P", b"PGFERRY_OWN\0SELECT 1\0\0\0")
     s.put(<const char *>message, len(message))
     s.expect(K_PARSE, 0, 0)
-    s.current.noted = True
+    s.current.note()
     return skip(c, m)
 
 
@@ -120,7 +120,7 @@ cdef int verify(Client c, Server s, Statement st, ParseSettings present, Message
     s.expect(K_DESCRIBE_S, F_SWALLOW, st.number)
     if not s.plan.begun:
         end_own(s, P_ENSURE)
-    s.injected.verifying = s.injected.under_way = True
+    s.injected.begin_verifying()
     return stall(c)
 
 

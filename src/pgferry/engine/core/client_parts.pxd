@@ -32,14 +32,14 @@ cdef class ClientPeer:
 cdef class SessionTracker:
     # What the client's session holds, wherever its server is.
     cdef bint vars_unchecked         # the server has not seen some of vars yet
-    cdef ParseSettings parse_settings  # what its texts are parsed under, with parse_vars and parse_kept
+    cdef ParseSettings parse_settings  # what its texts are parsed under, with parse_vars and parse_state
     cdef tuple parse_vars
-    cdef State parse_kept
-    cdef State session_state                  # what its session holds, apart from tracked parameters
+    cdef State parse_state
+    cdef State session_state         # what its session holds, apart from tracked parameters
     cdef Restore restore             # what it needed last; None: nothing yet
     cdef State start                 # what its startup packet asked for
     cdef tuple start_vars            # tracked parameters as its session began
-    cdef bint kept_unchecked         # no server has accepted `start` yet
+    cdef bint start_unchecked        # no server has accepted `start` yet
     cdef bint proving                # nothing of it may be sent before its server has told that all is set
     cdef int retries                 # servers closed in a row that its restore has failed on
     # SQL-level prepared statements: name -> (text of the PREPARE, ParseSettings it was executed under; None: nobody
@@ -50,6 +50,72 @@ cdef class SessionTracker:
     # by code that prepares under settings that nobody knows. None: none.
     cdef dict preparing
     cdef dict asked_preparing        # the same, of the probe under way
+
+    cdef int may_prepare(self, bytes name, bytes text, ParseSettings settings) except -1
+    cdef int may_prepare_any(self) except -1
+    cdef int keep_prepared(self, bytes name, tuple value) except -1
+    cdef int forget_prepared(self, bytes name) except -1
+    cdef dict end_asking(self)
+    cdef int ask_again(self) except -1
+
+    cdef inline void start_with_vars(self, tuple vars, bint unchecked) noexcept:
+        # Tracked parameters as its session begins; `unchecked`: PostgreSQL has not accepted all of them yet.
+        self.start_vars = vars
+        self.vars_unchecked = unchecked
+
+    cdef inline void start_with(self, State state, dict sql, bint unchecked) noexcept:
+        # The State that its session begins with, and SQL-level prepared statements; `unchecked`: as above.
+        self.start = self.session_state = state
+        self.sql = sql
+        self.start_unchecked = unchecked
+
+    cdef inline void learn_state(self, State state) noexcept:
+        # PostgreSQL has told what its session holds now.
+        self.session_state = state
+
+    cdef inline void learn_prepared(self, dict sql) noexcept:
+        # These SQL-level prepared statements are its own now; None: there are none.
+        self.sql = sql
+
+    cdef inline bint has_parsed_under(self, tuple vars) noexcept:
+        # Whether what its texts are parsed under with these tracked parameters is worked out: parse_settings.
+        return (self.parse_vars is vars and self.parse_state is self.session_state
+                and self.parse_settings is not None)
+
+    cdef inline void parse_under(self, tuple vars, ParseSettings settings) noexcept:
+        # What its texts are parsed under with these tracked parameters.
+        self.parse_settings = settings
+        self.parse_vars = vars
+        self.parse_state = self.session_state
+
+    cdef inline void remember(self, Restore restore) noexcept:
+        # The next server may need the same.
+        self.restore = restore
+
+    cdef inline void begin_proving(self) noexcept:
+        # It is held until PostgreSQL has accepted what is set for it.
+        self.proving = True
+
+    cdef inline void end_proving(self, tuple vars, tuple written) noexcept:
+        # PostgreSQL has accepted all of it. Its tracked parameters `vars` are `written` like this.
+        if self.start_vars is vars:
+            self.start_vars = written
+        self.retries = 0
+        self.proving = self.vars_unchecked = self.start_unchecked = False
+
+    cdef inline void try_elsewhere(self) noexcept:
+        # Its restore has failed on this server, or with it.
+        self.retries += 1
+        self.proving = False
+
+    cdef inline void may_set_default(self) noexcept:
+        # Session mode: one of its texts has the word DEFAULT.
+        self.to_default = True
+
+    cdef inline void begin_asking(self) noexcept:
+        # A probe asks what has been prepared.
+        self.asked_preparing = self.preparing
+        self.preparing = None
 
 
 cdef struct Pin:

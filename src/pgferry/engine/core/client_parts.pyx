@@ -1,5 +1,10 @@
 """Parts of a client connection, each with one purpose."""
 
+cdef enum:
+    PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
+
+cdef bytes ANY = b""        # in SessionTracker.preparing
+
 
 cdef class ClientPeer:
     """Both ends of the connection, and the client's cancel key."""
@@ -7,6 +12,47 @@ cdef class ClientPeer:
 
 cdef class SessionTracker:
     """What the client's session holds, wherever its server is."""
+
+    cdef int may_prepare(self, bytes name, bytes text, ParseSettings settings) except -1:
+        """A PREPARE gives this to the name, if it succeeds; settings None: nobody knows what it is executed under."""
+        cdef set found
+        if self.preparing is None:
+            self.preparing = {}
+        found = self.preparing.setdefault(name, set())
+        found.add((text, settings) if len(found) < PREPARINGS else (None, None))
+        return 0
+
+    cdef int may_prepare_any(self) except -1:
+        """Code that nobody has read may prepare anything, under settings that nobody knows."""
+        if self.preparing is None:
+            self.preparing = {}
+        self.preparing[ANY] = {(None, None)}
+        return 0
+
+    cdef int keep_prepared(self, bytes name, tuple value) except -1:
+        """From now on PostgreSQL shows another text for this statement."""
+        self.sql = {**self.sql, name: value}        # another dict: others may start with this one
+        return 0
+
+    cdef int forget_prepared(self, bytes name) except -1:
+        """It is closed."""
+        if self.sql is not None and name in self.sql:
+            self.sql = {key: value for key, value in self.sql.items() if key != name} or None
+        return 0
+
+    cdef dict end_asking(self):
+        """The probe is answered: what may have been prepared until then."""
+        cdef dict found = self.asked_preparing
+        self.asked_preparing = None
+        return {} if found is None else found
+
+    cdef int ask_again(self) except -1:
+        """The probe has failed: what may have been prepared is to be asked again."""
+        for name, found in self.end_asking().items():
+            if self.preparing is None:
+                self.preparing = {}
+            self.preparing[name] = self.preparing.get(name, set()) | found
+        return 0
 
 
 cdef class Subscription:

@@ -266,8 +266,8 @@ cdef class Client(Stream):
         self.times.accepted = self.times.idle_since = loop.now
         self.times.connect_time = realtime()
         self.vars = ()
-        self.tracker.session_state = self.tracker.start = engine.no_state
-        self.tracker.start_vars = ()
+        self.tracker.start_with_vars((), False)
+        self.tracker.start_with(engine.no_state, None, False)
 
     def remote(self):
         """(host, port) of the application's end."""

@@ -48,11 +48,20 @@ cdef class Note:
     cdef bytes refusal           # ErrorResponse in the place of PostgreSQL's: what was sent cannot be parsed; or None
     # What its DEALLOCATEs name, in order: (client's name, or None when it is that of PREPARE; number of the Statement)
     cdef list deallocates
-    # The entry is a command of pgferry's own: if it succeeds, the server has `value` (see Client.sql) under `name` as a
-    # prepared statement of SQL, or no such statement any more (None). name None: the command is DISCARD SEQUENCES.
+    # The entry is a command of pgferry's own: if it succeeds, the server has `value` (see SessionTracker.sql) under
+    # `name` as a prepared statement of SQL, or no such statement any more (None). name None: it is DISCARD SEQUENCES.
     cdef bint ensures
     cdef bytes name
     cdef tuple value
+
+    cdef int apply(self, dict statements) except -1
+    cdef int lose(self) noexcept
+
+
+# The three kinds of Note.
+cdef Note note_of_refusal(bytes error)
+cdef Note note_of_deallocates(list names)
+cdef Note note_of_ensured(bytes name, tuple value)
 
 
 cdef class Plan:

@@ -11,8 +11,47 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 
+cdef bytes GONE = b"\0"     # Note.name when that name has been taken away meanwhile; no statement is called so
+
+
 cdef class Note:
     """What belongs to one entry of a plan, and to no other."""
+
+    cdef int apply(self, dict statements) except -1:
+        """The command has succeeded: what it makes of the server's SQL-level prepared statements."""
+        if self.value is not None and self.name != GONE:
+            statements[self.name] = self.value
+        elif self.name is not None:
+            statements.pop(self.name, None)
+        return 0
+
+    cdef int lose(self) noexcept:
+        """Whatever the command brings, something that was sent behind it takes it away."""
+        self.name = GONE
+        return 0
+
+
+cdef Note note_of_refusal(bytes error):
+    """The entry is of something that PostgreSQL cannot parse."""
+    cdef Note note = Note.__new__(Note)
+    note.refusal = error
+    return note
+
+
+cdef Note note_of_deallocates(list names):
+    """The entry has these DEALLOCATEs."""
+    cdef Note note = Note.__new__(Note)
+    note.deallocates = names
+    return note
+
+
+cdef Note note_of_ensured(bytes name, tuple value):
+    """The entry is a command of pgferry's own that brings this, or takes it away."""
+    cdef Note note = Note.__new__(Note)
+    note.ensures = True
+    note.name = name
+    note.value = value
+    return note
 
 
 cdef class Plan:

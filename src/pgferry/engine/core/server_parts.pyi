@@ -2,8 +2,7 @@
 
 from typing import Any
 
-class Injected:
-    error: Any
+class Injected: ...
 
 class ConnectionEnds:
     address: Any

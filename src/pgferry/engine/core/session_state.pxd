@@ -26,14 +26,18 @@ cdef class StateTable:
     cdef State without_limits(self, State state)
 
 
+cdef enum:
+    PLAIN = 63          # tracked parameters that have a bit of their own in a mask; the last bit is for all others
+
+
 cdef class Restore:
+    # The Query that brings a server to a client's tracked parameters and State, and what it was made for.
     cdef tuple vars             # the client's tracked parameters,
     cdef uint64_t mask          # which of them the server has otherwise (bit: index),
     cdef bint exact             # and whether all others are equal
     cdef tuple base             # the tracked parameters that RESET leads to
-    cdef State session_state             # the client's state; None: the server has it
-    # what the way there depends on, see state.transition_key(); 0: there is none to go
-    cdef int64_t transition_key
+    cdef State session_state    # the client's state; None: the server has it
+    cdef int64_t transition_key     # what the way there depends on, see transition_key(); 0: there is none to go
     cdef bint stateful          # the Query goes that way
     cdef bint in_block          # if it fails, nothing is carried out that was sent behind it
     cdef bint recoded           # parameters are among them whose bytes depend on client_encoding
@@ -42,6 +46,20 @@ cdef class Restore:
     cdef bint uncertain         # one server may refuse what others accept: the client is held until the answer
     cdef bint learned           # PostgreSQL has reported all of them as they were sent
 
+    cdef int write(self, bytes sql, bint stateful, bint in_block) except -1
+    cdef int add(self, Py_ssize_t index, bytes value, bint recoded) except -1
+
+    cdef inline bint fits(self, tuple vars, uint64_t mask, bint exact, State state, int64_t key, tuple base) noexcept:
+        # Whether it is what these differences need, too. Parameters without a bit of their own cannot be told apart.
+        return (self.vars is vars and self.mask == mask and self.session_state is state and self.transition_key == key
+                and self.exact == exact and self.base is base and not mask >> PLAIN)
+
+    cdef inline void report(self, tuple vars) noexcept:
+        # PostgreSQL has reported these.
+        self.learned = vars is self.vars
+
+
+cdef Restore restore_for(tuple vars, uint64_t mask, bint exact, State state, int64_t key, tuple base)
 
 cdef bytes assignment(bytes name, bytes value)
 cdef bytes transition_sql(State old, State new, set omit)

@@ -9,10 +9,10 @@ SQL-level prepared statements are not either: they are brought only when a state
 
 from weakref import WeakValueDictionary
 
-from libc.stdint cimport int64_t
+from libc.stdint cimport int64_t, uint64_t
 from libc.string cimport memcmp
 
-from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text
+from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, simple_query, sql_text
 from pgferry.session.lists import as_literals
 from pgferry.session.replay import REPLAY
 from pgferry.session.settings import EXCLUSIVE, UNCERTAIN, is_privileged, must_not_stay
@@ -202,6 +202,38 @@ cdef State intern_state_of_channels(State old):
     found.settings = {}
     found.names = frozenset()
     found.channels = old.channels
+    return found
+
+
+cdef class Restore:
+    """The Query that brings a server to a client's tracked parameters and State."""
+
+    cdef int add(self, Py_ssize_t index, bytes value, bint recoded) except -1:
+        """It sets this tracked parameter; `recoded`: to bytes that depend on client_encoding."""
+        self.pending.append((index, value))
+        self.recoded = self.recoded or recoded
+        return 0
+
+    cdef int write(self, bytes sql, bint stateful, bint in_block) except -1:
+        """Its SQL, b"" for none; `stateful`: part of that leads to the State."""
+        self.stateful = stateful
+        self.in_block = in_block
+        if sql:
+            self.message = simple_query(in_transaction(sql) if in_block else sql)
+        return 0
+
+
+cdef Restore restore_for(tuple vars, uint64_t mask, bint exact, State state, int64_t key, tuple base):
+    """A Restore for these differences, still without the Query."""
+    cdef Restore found = Restore.__new__(Restore)
+    found.vars = vars
+    found.mask = mask
+    found.exact = exact
+    found.base = base
+    found.session_state = state
+    found.transition_key = key
+    found.pending = []
+    found.uncertain = state is not None and is_uncertain(state)
     return found
 
 

@@ -89,7 +89,7 @@ def describe_client(Client c):
         "kind": "client", "database": c.db.name, "login_user": c.user.name, "pool_user": pool.user.name,
         "vars": by_name(engine, c.vars), "start_vars": by_name(engine, c.tracker.start_vars),
         "kept": c.tracker.session_state.settings, "start": c.tracker.start.settings, "sql": sql_as_data(c.tracker.sql),
-        "vars_unchecked": bool(c.tracker.vars_unchecked), "kept_unchecked": bool(c.tracker.kept_unchecked),
+        "vars_unchecked": bool(c.tracker.vars_unchecked), "kept_unchecked": bool(c.tracker.start_unchecked),
         "statements": [[name, engine.table.describe(st)] for name, st in (c.names.statements or {}).items()],
         "unnamed": c.names.unnamed, "unnamed_settings": (
             settings_as_data(c.names.unnamed_settings) if c.names.unnamed_settings is not None else None),
@@ -205,11 +205,10 @@ cdef int describe_here(Client c, about) except -1:
     cdef ParseSettings settings = None
     c.peer.is_unix, c.peer.address, c.peer.listen_port = about["unix"], about["address"], about["port"]
     c.peer.peer_pid, c.peer.peer_uid = about["peer"]
-    c.tracker.start_vars = in_order(engine, about["start_vars"])
-    c.tracker.session_state = engine.states.intern(about["kept"], frozenset())
-    c.tracker.start = engine.states.intern(about["start"], frozenset())
-    c.tracker.sql = engine.table.described_sql(about["sql"])
-    c.tracker.vars_unchecked, c.tracker.kept_unchecked = about["vars_unchecked"], about["kept_unchecked"]
+    c.tracker.start_with_vars(in_order(engine, about["start_vars"]), about["vars_unchecked"])
+    c.tracker.start_with(engine.states.intern(about["start"], frozenset()), engine.table.described_sql(about["sql"]),
+                         about["kept_unchecked"])
+    c.tracker.learn_state(engine.states.intern(about["kept"], frozenset()))
     c.restore(in_order(engine, about["vars"]), about)
     if about["unnamed_settings"] is not None:
         settings = engine.table.described(about["unnamed_settings"])

@@ -83,7 +83,7 @@ def server_facts(Server s):
 
 def leave_unlisted(Server s):
     """The client that it serves, or has served last, may have left settings there whose names nobody knows."""
-    s.probe.unlisted = True
+    s.probe.expect_unlisted()
 
 
 def client_facts(Client c):

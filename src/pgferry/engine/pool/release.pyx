@@ -62,7 +62,7 @@ cdef int release_server(Server s) except -1:
     if c.pin.pins and not session_over:
         return stay_pinned(c)
     c.unlink(s)
-    s.unsure.known = None
+    s.unsure.forget_known()
     if c.state == CL_ACTIVE:
         c.enter(CL_IDLE)
     c.names.turn_over()
@@ -94,7 +94,7 @@ cdef int leave_dirty(Client c, Server s) except -1:
     if c.pin.pins & CANNOT_ASK or s.probe.pending_effects & CANNOT_ASK:
         return s.close("client left state that cannot be undone")
     if "scrub" in c.engine.omit:
-        s.probe.pending_effects = 0
+        s.probe.forget_pending()
         return s.make_available()
     c.pool.count("scrubs", "client left")
     return scrub(s)
@@ -254,7 +254,6 @@ cdef int probed(Server s, Client c, dict failed) except -1:
     if c is None:
         return 0
     if failed is None:
-        s.probe.tries = 0
         return answered_probe(s)
     if probe_again(c, s, failed):
         return 0

@@ -42,11 +42,11 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         demote_standalone(s)
     if s.injected.start_values_sql and s.plan.size() == 1 and front.kind == K_QUERY:
         # the RESET has not succeeded; in a batch it may have, before the Sync is here
-        s.injected.start_values_sql = None
-    s.injected.in_own_result = False
+        s.injected.end_start_values()
+    s.injected.own_failed()
     if front.kind == K_QUERY:
         if front.flags & F_SWALLOW:
-            s.injected.error = fields
+            s.injected.fail(fields)
             own_query_failed(s, front.number, fields, p[:n])
             return 0
         end_copy(s)
@@ -68,7 +68,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return 2
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         # In front of the client's message (staging.end_own).
-        s.injected.error = fields
+        s.injected.fail(fields)
         return 0
     return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
 
@@ -83,7 +83,8 @@ cdef int own_query_failed(Server s, uint32_t purpose, dict fields, bytes message
     cdef Note note
     if purpose == P_ENSURE:
         note = s.plan.front_note()
-        keep_failure(s, note.name if note is not None else None, message)
+        if note is not None and note.name is not None:
+            s.injected.add_failure(note.name, message)
         return 0
     if purpose == P_LOOKUP or purpose == P_ANNOUNCE or purpose == P_INTERNAL or (purpose == P_START_VALUES
                                                                                  and s.xact == b"E"):
@@ -99,17 +100,6 @@ cdef bytes own_name(Entry *entry, Note note):
     if entry.kind != K_PARSE or entry.number == 0 and not entry.flags & F_UNNAMED:
         return None
     return b"" if entry.flags & F_UNNAMED else b"PGFERRY_%d" % entry.number
-
-
-cdef int keep_failure(Server s, bytes name, bytes message) except -1:
-    """What was to be known by this name could not be brought: to the statement that needs it PostgreSQL would have
-    said this.
-    """
-    if name is not None:
-        if s.injected.failures is None:
-            s.injected.failures = {}
-        s.injected.failures[name] = message
-    return 0
 
 
 cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p, size_t n) except? -1:
@@ -163,11 +153,13 @@ cdef int drop_batch(Server s, bytes message) except -1:
             noted += 1
             ensured(s, note, False)
         if message is not None and s.plan.at(i).flags & F_SWALLOW:
-            keep_failure(s, own_name(s.plan.at(i), note), message)
+            name = own_name(s.plan.at(i), note)
+            if name is not None:
+                s.injected.add_failure(name, message)
         if s.plan.at(i).kind == K_DESCRIBE_S and s.plan.at(i).flags & F_SWALLOW:
-            s.injected.verifying = False
+            s.injected.end_verifying()
         elif s.plan.at(i).kind == K_EXECUTE and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == SHOWS:
-            s.injected.asking = False
+            s.injected.end_asking()
     for i in range(count, 0, -1):
         unnamed_undone |= s.plan.at(i - 1).flags & F_UNNAMED and s.plan.at(i - 1).flags & F_CLIENT_OP
         undo(s, s.plan.at(i - 1))

@@ -29,8 +29,8 @@ from pgferry.engine.session.notifications cimport hold_ready
 from pgferry.engine.session.parse_settings cimport settings_shown
 from pgferry.engine.session.pending_effects cimport complete_standalone
 from pgferry.engine.session.permit cimport reset_in_session
-from pgferry.engine.session.probe cimport count_rows, keep_row, settle_standalone
-from pgferry.engine.session.replay cimport is_expected, settle_reported
+from pgferry.engine.session.probe cimport settle_standalone
+from pgferry.engine.session.replay cimport settle_reported
 from pgferry.engine.session.watching cimport slow_transaction
 from pgferry.engine.shared.times cimport TIME_QUERY, TIME_XACT, record
 from pgferry.engine.wire.backend cimport always_short, may_reset, must_be_whole
@@ -145,8 +145,7 @@ cdef inline ssize_t data_message(Server s, Entry *front, const char *p, size_t n
         if n < total:
             s.needs(total)
             return 0
-        s.probe.rows_size += total + ROW_ITSELF
-        keep_row(s, p + 5, total - 5)
+        s.probe.keep_row(p + 5, total - 5, total + ROW_ITSELF)
         return total
     k = data_run(p, n)
     if k == 0:
@@ -181,13 +180,8 @@ cdef inline int after_feed(Server s, Client c, size_t n, bint all_read, bint hel
 
 
 cdef bint room_for_row(Server s, Entry *front, size_t total) except -1:
-    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Server.rows)."""
-    if not s.probe.rows:
-        s.probe.rows_size = 0
-    if s.probe.rows_size + total <= <size_t>(MOST_PROBED if front.number == P_PROBE else MOST_READ):
-        return True
-    s.probe.rows = None
-    return False
+    """Whether a row of an answer to pgferry itself may be kept; if not, none of that answer is (Probe.rows)."""
+    return s.probe.has_room(total, MOST_PROBED if front.number == P_PROBE else MOST_READ)
 
 
 cdef inline bint is_held(Client c) noexcept:
@@ -198,9 +192,7 @@ cdef inline bint is_held(Client c) noexcept:
 
 cdef int ask_base(Server s) except -1:
     """The RESET has succeeded: set the client's start values before anything else runs."""
-    cdef bytes text = s.injected.start_values_sql
-    s.injected.start_values_sql = b""                # the client is held until the answer
-    s.query(text, P_START_VALUES)
+    s.query(s.injected.take_start_values(), P_START_VALUES)
     return s.flush()
 
 
@@ -260,10 +252,10 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
         return -2
     if kind == b"C":
         if front.number == P_VARS and front.kind == K_QUERY and front.flags & F_SWALLOW:
-            # one of the SETs of restoring.replay_state(): only the end of the Query says anything
+            # one of the SETs of replay_state(): only the end of the Query says anything
             return 0
         if front.number == P_PROBE and front.kind == K_QUERY and front.flags & F_SWALLOW:
-            return count_rows(s, p + 5, n - 5)
+            return s.probe.count_rows(p + 5, n - 5)         # 0: nothing of it is forwarded
         return on_complete(s, front, p, n, total)
     if front.kind == K_QUERY and front.number == P_LOOKUP and front.flags & F_SWALLOW and (
             kind == b"1" or kind == b"2" or kind == b"s"):
@@ -290,7 +282,7 @@ cdef int dispatch(Server s, Entry *front, char kind, const char *p, size_t n, si
             return not front.flags & F_SWALLOW
     elif kind == b"t":
         if front.kind == K_DESCRIBE_S:
-            s.injected.described = p[5:n] if n == total and front.number else None
+            s.injected.describe(p[5:n] if n == total and front.number else None)
             return not front.flags & F_SWALLOW
     elif kind == b"G" or kind == b"W":
         if front.kind == K_EXECUTE or front.kind == K_QUERY:
@@ -360,14 +352,15 @@ cdef int on_ready_for_query(Server s, Entry *front, const char *p, size_t total)
     if s.current.standalone_set is not None and not swallow and c is not None:
         settle_standalone(c, s, status)
     if status == b"I":
-        s.current.local = None
+        s.current.end_transaction()
         if s.status:
             s.plan.begin_batch()        # it was a Query that has ended a batch
     if s.injected.own_after is not None and s.plan.head == s.plan.tail:
-        s.injected.own_after = None
+        s.injected.end_own()
     if s.injected.start_values_sql is not None and c is not None:
         if swallow:
-            s.injected.start_values_sql = None if purpose == P_START_VALUES else s.injected.start_values_sql
+            if purpose == P_START_VALUES:
+                s.injected.end_start_values()
         elif s.plan.head == s.plan.tail:
             tell_start_values(c, s, status)
     if swallow:
@@ -381,7 +374,7 @@ cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
             and purpose != P_INTERNAL):
         lost(s, 0, "more than the answer to a query of pgferry's own")
         return -2
-    failed, s.injected.error = s.injected.error, None
+    failed = s.injected.take_error()
     if note is not None:
         ensured(s, note, failed is None)
     s.own_query_done(purpose, failed)
@@ -391,14 +384,11 @@ cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
 cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
     """ReadyForQuery that the client is to get: 1, or 0 when it gets it later, or an error in its place."""
     c.turns_here += 1
-    s.injected.failures = None
-    s.injected.discarded = False
-    if s.injected.resetting:
-        s.injected.resetting -= 1
+    s.injected.end_turn()
     if s.status:
         count_times(s, c, status)
         if s.current.notify_barrier and status == b"I" and s.plan.head == s.plan.tail:
-            s.current.notify_barrier = False
+            s.current.pass_barrier()
             return not hold_ready(c)
         if status != b"I" and s.pool.settings.mode == MODE_STATEMENT:
             return 0                    # the error of finish_turn() takes its place
@@ -410,7 +400,7 @@ cdef int tell_start_values(Client c, Server s, char status) except -1:
     cdef list vars = list(c.vars)
     cdef bytes message
     if status == b"E":
-        s.injected.start_values_sql = None
+        s.injected.end_start_values()
         return 0
     for index in s.injected.start_values_tracked:
         if vars[index] != c.tracker.start_vars[index]:
@@ -468,7 +458,7 @@ cdef int on_parameter(Server s, Entry *front, const char *p, size_t n, size_t to
     value = nul + 1
     index = s.pool.engine.index_of(name)
     if own and index is not None and s.replay.restore is not None:
-        if is_expected(s, index, value):
+        if s.replay.takes_report(index, value):
             return 0
         settle_reported(s)
     if index is not None and index < len(s.vars):
@@ -567,16 +557,5 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             lost(s, n, "settings that were asked for are missing")
             return -2
         return answered(s, front, True, b"C")
-    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1 and is_own(s))
-
-
-cdef bint is_own(Server s) except -1:
-    """Whether this CommandComplete ends a statement that pgferry has put into the client's text (ensure.edited)."""
-    if s.injected.in_own_result:
-        s.injected.in_own_result = False
-        return True
-    s.injected.in_own_result = bool(s.injected.own_after) and s.injected.own_after[0] == s.injected.statement_index
-    if s.injected.in_own_result:
-        s.injected.own_after.pop(0)
-    s.injected.statement_index += 1
-    return False
+    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1
+                                         and s.injected.ends_own())

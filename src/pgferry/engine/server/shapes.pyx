@@ -6,17 +6,17 @@ from pgferry.engine.core.statements cimport Statement
 
 
 cdef int compare_shape(Server s, Entry *front, const char *p, size_t n, size_t total) except -1:
-    """Remember what a client is told of a statement; or see whether that still holds (client_statements.verify)."""
+    """Remember what a client is told of a statement; or see whether that still holds (client.using.verify)."""
     cdef Statement st = s.pool.engine.table.get(front.number)
     cdef bytes shape = None
-    if s.injected.described is not None and n == total:
-        shape = s.injected.described + columns(p[5:n] if p[0] == b"T" else b"")
-    s.injected.described = None
+    cdef bytes described = s.injected.take_described()
+    if described is not None and n == total:
+        shape = described + columns(p[5:n] if p[0] == b"T" else b"")
     if not front.flags & F_SWALLOW:
         if st is not None and st.shape is None:
             st.shape = shape
         return 0
-    s.injected.verifying = False
+    s.injected.end_verifying()
     if st is not None and shape != st.shape:
         st.changed = True
         s.pool.db.epoch += 1        # who prepares the text anew gets another statement

@@ -23,10 +23,9 @@ cdef class Lookup(Job):
 
     cdef int answered(self, Server s, dict error) except -1:
         """ReadyForQuery behind the answer; `error`: the fields of an error in it."""
-        cdef list rows = s.probe.rows
+        cdef list rows = s.probe.take_rows()
         cdef str text = None
         s.serves(None)
-        s.probe.rows = None
         if rows is None:
             text = "the answer to auth_query is too large"
         if error is not None:
@@ -44,7 +43,7 @@ cdef class Lookup(Job):
     cdef int closed(self, Server s, str reason) except -1:
         """It is asked once more on another server, unless it took too long."""
         cdef LookupPool pool = s.pool
-        s.probe.rows = None
+        s.probe.take_rows()
         if self.again or reason == "test timeout" or pool.removed or pool.db.removed:
             self.answer(None, reason)
             return 0
@@ -171,6 +170,6 @@ cdef int start_lookup(Server s) except -1:
         break
     s.enter(SV_TESTED)
     s.serves(lookup)
-    s.probe.rows = []
+    s.probe.want_rows()
     s.query_message(lookup.message, P_LOOKUP)
     return s.flush()

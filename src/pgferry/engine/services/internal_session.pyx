@@ -143,7 +143,7 @@ cdef class InternalSession(Job):
     cdef int logged_in(self, Server s) except -1:
         """The login is over: make the environment what it is to be."""
         s.enter(SV_INTERNAL)
-        s.probe.rows = []
+        s.probe.want_rows()
         self.settling = len(ENVIRONMENT)
         for text in ENVIRONMENT:
             self.send(text)
@@ -161,11 +161,11 @@ cdef class InternalSession(Job):
 
     cdef int answered(self, Server s, dict error) except -1:
         """ReadyForQuery: a query is answered; `error`: its fields, None when there was none."""
-        cdef list rows = s.probe.rows
+        cdef list rows = s.probe.take_rows()
         if rows is None:
             rows = []
             error = error or {"S": "ERROR", "C": "54000", "M": "PostgreSQL's answer is too large"}
-        s.probe.rows = []
+        s.probe.want_rows()
         self.used_at = self.engine.loop.now
         if self.up:
             self.queries.popleft()(rows, error)

@@ -27,7 +27,7 @@ cdef int announce(Client c, Server s, bint extended) except -1:
     """Stage it, in front of a message that may notify."""
     cdef int epoch
     cdef bytes text
-    s.current.notifying = False
+    s.current.announced()
     if s.xact == b"E" and s.plan.turns == 0:
         return 0                    # nothing is carried out
     if not is_due(c, s):

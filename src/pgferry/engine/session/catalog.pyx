@@ -88,7 +88,7 @@ cdef int begin_defining(Server s, bint surely) except -1:
     cdef Engine engine = s.pool.engine
     if "ddl" in engine.omit:
         return 0
-    s.unsure.ddl = True
+    s.unsure.begin_ddl()
     if surely:
         engine.reader_of(db).certain.add(s)
     if db.catalog.defining is None:
@@ -108,7 +108,7 @@ cdef int end_defining(Server s) except -1:
     cdef Database db = s.pool.db
     cdef CatalogReader reader = db.catalog.reader
     if s.xact == b"I" or s.state == SV_GONE:
-        s.unsure.ddl = False
+        s.unsure.end_ddl()
         if reader is not None and s in reader.certain:
             reader.certain.remove(s)
             reader.definitions.take(0)
@@ -151,5 +151,5 @@ cdef int keep_up(Database db, Engine engine) except -1:
 cdef int doubt_session(Server s) except -1:
     """What the server's session holds is to be asked for at the end of the transaction, whatever that does."""
     if s.unsure.known is None:
-        s.unsure.known = s.pool.db.catalog.knowledge
+        s.unsure.classified_by(s.pool.db.catalog.knowledge)
     return 0

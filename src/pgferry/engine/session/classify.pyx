@@ -25,7 +25,7 @@ from pgferry.engine.io.sys cimport be16, be32, monotonic
 from pgferry.engine.io.turn_share cimport spend
 from pgferry.engine.session.catalog cimport begin_defining
 from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
-from pgferry.engine.session.pending_effects cimport add_effects, demote_standalone, note_names
+from pgferry.engine.session.pending_effects cimport add_effects, demote_standalone
 from pgferry.engine.session.unsure cimport note_unsure
 from pgferry.engine.session.verdict_cache cimport remember_verdict
 from pgferry.session.classify import classify
@@ -38,7 +38,6 @@ cdef enum:
     EXACT = 0               # in UTF-8, like the database's
     OTHER = 1               # as characters of their own, which the catalog has with other bytes
     MIXED = 2               # with bytes of ASCII in their characters, or nobody knows
-    PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
 assert list(map(int, verdicts.Touch)) == [SETTINGS, PREPARED, LISTEN, TEMP, LOCKS, CURSORS, FOREVER, UNNAMED,
                                           UNREADABLE, LOCAL]
@@ -50,7 +49,6 @@ HARMLESS = verdicts.HARMLESS
 TEXTS = frozenset((0, 19, 25, 705, 1042, 1043))        # type oids: not told, name, text, unknown, bpchar, varchar
 RENAMED = {b"sort_mem": b"work_mem", b"vacuum_mem": b"maintenance_work_mem"}    # PostgreSQL still knows both
 CLIENT_ENCODING = b"client_encoding"
-ANY = b""           # in Client.preparing and Server.local
 READINGS = {}       # (client's encoding, database's encoding) -> EXACT, OTHER or MIXED
 
 
@@ -228,9 +226,9 @@ cdef int note(Client c, Server s, object verdict, const char *text, size_t n) ex
 
     All that runs SQL for a client comes here, or note_message() will take it for unknown.
     """
-    s.current.noted = True
+    s.current.note()
     if s.unsure.known is None:
-        s.unsure.known = c.db.catalog.knowledge
+        s.unsure.classified_by(c.db.catalog.knowledge)
     if c.db.catalog.everything or s.unsure.ddl:
         note_everything(c, s, text, n)
     if verdict is HARMLESS:
@@ -248,7 +246,7 @@ cdef int note_message(Client c, Server s) except -1:
     """A message that may run SQL has gone to the server: if nobody has noted what it may do, that is anything."""
     if not s.current.noted:
         note_unknown(c, s, "message that cannot be read")
-    s.current.noted = False
+    s.current.begin(False)
     return 0
 
 
@@ -260,8 +258,9 @@ cdef int note_everything(Client c, Server s, const char *text, size_t n) except 
         note_unsure(c, s, text, n)
     if s.current.standalone_set is not None:
         demote_standalone(s)
-    s.probe.pending_effects |= c.db.catalog.everything & ~<uint32_t>DEFINES
-    s.probe.any_name = s.probe.any_name or c.db.catalog.everything & <uint32_t>SETTINGS
+    s.probe.add(c.db.catalog.everything & ~<uint32_t>DEFINES)
+    if c.db.catalog.everything & <uint32_t>SETTINGS:
+        s.probe.add_any_name(SETTINGS)
     if c.reason is None:
         c.because("unknown functions")
     return 0
@@ -271,7 +270,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
     cdef uint32_t touch = verdict.touch & ~LOCAL
     cdef bint standalone_set
     if verdict.notifies:
-        s.current.notify_barrier = s.current.notifying = True
+        s.current.may_notify()
     if c.pin.pins or s.probe.asked_effects:
         touch |= <uint32_t>verdict.ends & (c.pin.pins | s.probe.asked_effects)
     if verdict.needs & NEED_PREPARED and verdict.edits:
@@ -283,8 +282,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
                           and s.current.standalone_set is None)
         if (standalone_set and (verdict.plain is not None or (verdict.clears and c.pin.pins == 0))
                 and not touch & CANNOT_ASK):
-            s.current.standalone_set = verdict
-            s.current.standalone_done = False
+            s.current.begin_standalone(verdict)
         else:
             if s.current.standalone_set is not None:
                 demote_standalone(s)
@@ -296,7 +294,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
 cdef int note_local(Server s, object verdict) except -1:
     """No state of the session, so nothing to ask for: it matters only to texts that are parsed meanwhile."""
     if verdict.touch & LOCAL:
-        s.current.local = (s.current.local or set()).union((ANY,) if verdict.names is None else verdict.names)
+        s.current.add_local(verdict.names)
     return 0
 
 
@@ -314,16 +312,12 @@ cdef int remember_prepared(Client c, Server s, object verdict, bytes text) excep
     Which of several of one name stands in the end, nobody can say: an error may have skipped it. Nor what settings are
     in force in the midst of a text that changes some, or ends the transaction that has.
     """
-    cdef set found
     cdef ParseSettings settings = known_settings(c, s)
     cdef bint alone = b";" not in text.rstrip(b"; \t\r\n")
     if not alone and (verdict.touch & (MAY_CHANGE | LOCAL) or s.xact == b"E" or may_differ(s)):
         settings = None
-    if c.tracker.preparing is None:
-        c.tracker.preparing = {}
     for name in verdict.prepares:
-        found = c.tracker.preparing.setdefault(name, set())
-        found.add((text, settings) if len(found) < PREPARINGS else (None, None))
+        c.tracker.may_prepare(name, text, settings)
     return 0
 
 
@@ -341,7 +335,7 @@ cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
                 begin_defining(s, False)
             if inner is not None and inner.params:
                 add_effects(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
-                s.probe.any_name = True
+                s.probe.add_names(None)
             if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
                 todo.append(inner)
     return 0
@@ -363,7 +357,7 @@ cdef int note_text(Client c, Server s, object verdict) except -1:
     if verdict is None:
         return note_anything(c, s, "EXECUTE", False)
     if verdict.notifies:
-        s.current.notify_barrier = s.current.notifying = True
+        s.current.may_notify()
     note_local(s, verdict)
     if verdict.touch & ~LOCAL:
         c.because(verdict.reason or "EXECUTE")
@@ -427,7 +421,7 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
     cdef uint32_t number
     cdef list names = []
     cdef set wanted = set(verdict.params)
-    s.probe.any_name = True
+    s.probe.add_names(None)
     if n < 4 or not all_plain(verdict, body):
         return note_anything(c, s, verdict.reason)
     pos += 2 * <size_t>be16(p) + 2
@@ -443,12 +437,12 @@ cdef int note_parameters(Client c, Server s, object verdict, bytes body, const c
         if number in wanted:
             name = p[pos:pos + size].rstrip(b" ").lower()           # the binary form of text is the same
             if name == b"seed":
-                s.probe.pending_effects |= FOREVER
+                s.probe.add(FOREVER)
             if not name.isascii():
                 return note_anything(c, s, verdict.reason)           # in which encoding, PostgreSQL knows
             names.append(RENAMED.get(name, name))
         pos += size
-    return note_names(s, names)
+    return s.probe.add_names(names)
 
 
 cdef size_t names_end(object verdict, const char *p, size_t n) except -1:
@@ -498,15 +492,15 @@ cdef int note_anything(Client c, Server s, str reason, bint pins=True) except -1
     `pins`: that holds its client to the server. Else the client loses it, as with code that cannot be read; so in
     statement mode, where nobody is held.
     """
-    s.current.noted = True
+    s.current.note()
     if "unknown" in c.engine.omit:
         return 0
     c.because(reason)
     if s.current.standalone_set is not None:
         demote_standalone(s)
     if pins and c.pool.settings.mode != MODE_STATEMENT:
-        s.probe.pending_effects |= ANYTHING
+        s.probe.add_any_name(ANYTHING)
     else:
-        s.probe.pending_effects |= (ANYTHING & ~UNNAMED) | UNREADABLE
-    s.probe.any_name = s.current.notify_barrier = s.current.notifying = True
+        s.probe.add_any_name((ANYTHING & ~UNNAMED) | UNREADABLE)
+    s.current.may_notify()
     return 0

@@ -51,9 +51,12 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
         s.sql_is(None)
-        s.injected.discarded = s.injected.resetting and tag[1] == b"I" and not own
+        if tag[1] == b"I" and not own:
+            s.injected.discard()
+        else:
+            s.injected.undo_discard()
         if c is not None and not own:
-            c.tracker.sql = None
+            c.tracker.learn_prepared(None)
             if c.names.statements:
                 c.names.drop_all(c.engine.table)
     elif strncmp(tag, b"DEALLOCATE", 11) == 0:

@@ -35,7 +35,7 @@ cdef bint ask_start(Server s, bytes connect_query) except -1:
     if verdict is not None:
         names += [name for name in (*(verdict.names or ()), *verdict.hints)
                   if b"." in name and name.isascii() and b"'" not in name and b"\\" not in name]
-    s.probe.rows = []
+    s.probe.want_rows()
     s.query(QUESTION % b",".join([b"('" + name + b"')" for name in dict.fromkeys(names)]), P_START)
     s.flush()
     return True
@@ -48,8 +48,7 @@ cdef bint start_answered(Server s, dict failed) except -1:
     """
     cdef Pool pool = s.pool
     cdef dict settings = {}, statements = {}
-    cdef list rows = s.probe.rows
-    s.probe.rows = None
+    cdef list rows = s.probe.take_rows()
     if failed is not None or not all([len(row) == 3 and None not in row[:2] for row in rows]):
         pool.hold_off()          # as after any login that fails
         pool.endpoint.connect_failed()

@@ -9,7 +9,7 @@ from libc.stdint cimport uint64_t
 from pgferry.engine.core.effects cimport PREPARED
 from pgferry.engine.core.enums cimport P_ENSURE
 from pgferry.engine.core.model cimport Client, Server
-from pgferry.engine.core.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note
+from pgferry.engine.core.plan cimport F_SWALLOW, K_CLOSE, K_SYNC, Note, note_of_deallocates, note_of_ensured
 from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.session.parse_settings cimport known_settings, settings_now, settings_switch
 from pgferry.engine.session.preparing cimport is_here, prepare_on
@@ -21,8 +21,6 @@ from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE,
 
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
-
-cdef bytes GONE = b"\0"     # Note.name when that name has been taken away meanwhile; no statement is called so
 
 
 # --- prepared statements ----------------------------------------------------------------------------------------
@@ -39,7 +37,7 @@ cdef int ensure_prepared(Client c, Server s, bint extended) except -1:
                 c.pool.count("replays", "prepared statement")
                 if command != wanted[0]:
                     wanted = (command, wanted[1])       # what PostgreSQL will show for it from now on
-                    c.tracker.sql = {**c.tracker.sql, name: wanted}
+                    c.tracker.keep_prepared(name, wanted)
                 if not command.isascii():
                     command = do_execute(sql_text(command))
                 prepare_sql(c, s, command, extended, name, wanted)
@@ -81,19 +79,11 @@ cdef dict clear_sql(Client c, Server s):
     for item in s.plan.notes:
         note = <Note>item
         if note.ensures:        # in front of the same message, or answered before the next one goes (must_hold)
-            keep(there, note.name, note.value if note.name != GONE else None)
+            note.apply(there)
     for name in [name for name, value in there.items() if wanted.get(name) != value]:
         ensure_gone(s, name)
         del there[name]
     return there
-
-
-cdef int keep(dict statements, bytes name, tuple value) except -1:
-    if value is not None:
-        statements[name] = value
-    elif name is not None:
-        statements.pop(name, None)
-    return 0
 
 
 cdef int ensure(Server s, bytes command, bint extended, bytes name, tuple value) except -1:
@@ -111,12 +101,8 @@ cdef int ensure_gone(Server s, bytes name) except -1:
 
 cdef Note ensuring(Server s, bytes name, tuple value):
     """The Note of a command of ensure()."""
-    cdef Note note = Note.__new__(Note)
-    note.ensures = True
-    note.name = name
-    note.value = value
-    s.injected.under_way = True
-    return note
+    s.injected.may_hold()
+    return note_of_ensured(name, value)
 
 
 cdef bint is_ensuring(Server s) except -1:
@@ -138,7 +124,7 @@ cdef int ensured(Server s, Note note, bint succeeded) except -1:
         s.last.sequences_are_dirty(s.last.sequence_cache_dirty or not succeeded)
     elif succeeded:
         statements = dict(s.sql or {})
-        keep(statements, note.name, note.value if note.name != GONE else None)
+        note.apply(statements)
         s.sql_is(statements)
     return 0
 
@@ -227,20 +213,19 @@ cdef bint may_be_over(Server s) noexcept:
 cdef int forget_sql(Client c, Server s, bytes name) except -1:
     """A Close of a statement of PREPARE; the probe will tell if it was skipped."""
     cdef Note note
-    s.probe.pending_effects |= PREPARED
-    if c.tracker.sql is not None and name in c.tracker.sql:
-        c.tracker.sql = {key: value for key, value in c.tracker.sql.items() if key != name} or None
+    s.probe.add(PREPARED)
+    c.tracker.forget_prepared(name)
     for item in s.plan.notes:
         note = <Note>item
         if note.name == name:
-            note.name = GONE
+            note.lose()
     if s.sql is not None and name in s.sql:
         s.sql_is({key: value for key, value in s.sql.items() if key != name})
     return 0
 
 
 cdef tuple start_values(Client c, Server s, object verdict):
-    """What rewrite_sql() has to insert; the server's answers to it are dropped, see server_relay.is_own()."""
+    """What rewrite_sql() has to insert; the server's answers to it are dropped (Injected.ends_own)."""
     cdef list found = [], numbers = []
     for end, number, names in verdict.resets_at:
         text = base_script(c, True if names is None else names, [])
@@ -249,10 +234,7 @@ cdef tuple start_values(Client c, Server s, object verdict):
             numbers.append(number)
     if found:
         c.names.reset_is_seen_to()
-        s.injected.own_after = numbers
-        s.injected.statement_index = 0
-        s.injected.in_own_result = False
-        s.injected.under_way = True
+        s.injected.begin_own(numbers)
     return tuple(found)
 
 
@@ -279,18 +261,17 @@ cdef bytes own_view(Client c, Server s, bint extended):
 cdef bint note_deallocated(Client c, Server s) except -1:
     """The entry pushed last is of the text with c.names.deallocating, or of the portal bound last that has it.
 
-    Whether names depend on its answer: the client is held until that has come (client_relay.must_hold).
+    Whether names depend on its answer: the client is held until that has come (client.relay.must_hold).
     """
     cdef Note note
     if c.names.deallocating is None:
         return False
-    note = Note.__new__(Note)
-    note.deallocates = c.names.deallocating
+    note = note_of_deallocates(c.names.deallocating)
     c.names.deallocates(None)
     if not any([name for name, _number in note.deallocates]):
         return False
     s.plan.note(note)
-    s.injected.under_way = True
+    s.injected.may_hold()
     return True
 
 

@@ -17,9 +17,8 @@ cdef inline bint may_differ(Server s) noexcept:
 
 
 cdef inline bint is_settled(Client c, Server s) noexcept:
-    # Whether Client.parse_settings holds.
-    return (c.tracker.parse_vars is c.vars and c.tracker.parse_kept is c.tracker.session_state
-            and c.tracker.parse_settings is not None and not may_differ(s))
+    # Whether SessionTracker.parse_settings holds.
+    return c.tracker.has_parsed_under(c.vars) and not may_differ(s)
 
 
 cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings)

@@ -19,7 +19,7 @@ from pgferry.engine.wire.messages cimport as_hex, quote_identifier, quote_litera
 from pgferry.engine.core.statements import LEXER_SETTINGS, NAME_SETTINGS, PARSE_SETTINGS
 from pgferry.session.replay import REPLAY
 
-cdef bytes ANY = b""                        # in Server.local
+cdef bytes ANY = b""                        # in CurrentStatement.local
 cdef bytes AUTHORIZATION = b"session_authorization"
 cdef bytes ROLE = b"role"
 cdef bytes SEARCH_PATH = b"search_path"
@@ -56,11 +56,8 @@ cdef ParseSettings settings_of(Pool pool, tuple tracked, dict settings):
 
 cdef ParseSettings settled_settings(Client c):
     """What the client's texts are parsed under, as far as its last transactions tell."""
-    if (c.tracker.parse_vars is not c.vars or c.tracker.parse_kept is not c.tracker.session_state
-            or c.tracker.parse_settings is None):
-        c.tracker.parse_settings = settings_of(c.pool, c.vars, c.tracker.session_state.settings)
-        c.tracker.parse_vars = c.vars
-        c.tracker.parse_kept = c.tracker.session_state
+    if not c.tracker.has_parsed_under(c.vars):
+        c.tracker.parse_under(c.vars, settings_of(c.pool, c.vars, c.tracker.session_state.settings))
     return c.tracker.parse_settings
 
 
@@ -131,8 +128,8 @@ cdef ParseSettings known_settings(Client c, Server s):
 
 cdef int ask_settings(Server s, names) except -1:
     """Ask what these settings are now."""
-    s.probe.rows = []
-    s.injected.asking = s.injected.under_way = True
+    s.probe.want_rows()
+    s.injected.begin_asking()
     stage_in_batch(s, SHOW % b"),(".join([quote_literal(name) for name in names]), SHOWS, None)
     if s.plan.begun:
         return s.put(b"H\0\0\0\4", 5)
@@ -142,10 +139,9 @@ cdef int ask_settings(Server s, names) except -1:
 cdef bint settings_shown(Server s) except -1:
     """They are known. False: the answer makes no sense."""
     cdef Client c = s.client
-    cdef list rows = s.probe.rows
+    cdef list rows = s.probe.take_rows()
     cdef list values
-    s.probe.rows = None
-    s.injected.asking = False
+    s.injected.end_asking()
     if c is None:
         return True
     if not rows:
@@ -159,8 +155,7 @@ cdef bint settings_shown(Server s) except -1:
             values[PARSE_SETTINGS.index(name)] = value
     except ValueError:
         return False
-    s.injected.shown = c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values))
-    s.injected.shown_at = s.plan.tail
+    s.injected.show(c.engine.table.settings(c.db.name, c.pool.user.name, tuple(values)), s.plan.tail)
     return True
 
 

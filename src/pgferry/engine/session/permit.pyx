@@ -35,24 +35,21 @@ cdef int replay_start_values(Client c, Server s, bint extended) except -1:
     text = base_script(c, c.names.reset_due, tracked)
     if text and extended:
         if c.names.reset_due is True:
-            s.injected.resetting = s.plan.turns + 1
-            s.injected.under_way = True
+            s.injected.reset_in_batch(s.plan.turns + 1)
         c.names.reset_is_seen_to()
         return stage_in_batch(s, text, 0, None)
     c.names.reset_is_seen_to()
     if text:
-        s.injected.start_values_sql = text
-        s.injected.start_values_tracked = tracked
-        s.injected.under_way = True
+        s.injected.hold_for_start_values(text, tracked)
     return 0
 
 
 cdef int replay_start_values_later(Client c, Server s) except -1:
     """A batch has failed behind its DISCARD ALL, and with it the start values: they are set when it is over."""
-    s.injected.discarded = False
-    s.injected.start_values_tracked = []
-    s.injected.start_values_sql = base_script(c, True, s.injected.start_values_tracked) or None
-    s.injected.under_way = True
+    cdef list tracked = []
+    cdef bytes text = base_script(c, True, tracked)
+    s.injected.undo_discard()
+    s.injected.hold_for_start_values(text or None, tracked)
     return 0
 
 
@@ -60,9 +57,8 @@ cdef int reset_in_session(Client c, Server s) except -1:
     """Session mode: a RESET has led to the server's own values; those of the client's startup packet come back."""
     cdef bytes text = base_again(c) if c.pool.settings.session_state != STATE_IGNORE else b""
     if text:
-        s.injected.start_values_sql = text
-        s.injected.start_values_tracked = []         # PostgreSQL itself tells of them, see server_relay.on_parameter()
-        s.injected.under_way = True
+        # PostgreSQL itself tells of the tracked parameters among them, see server.relay.on_parameter()
+        s.injected.hold_for_start_values(text, [])
     return 0
 
 
@@ -167,7 +163,8 @@ cdef int note_default(Client c, const char *text, size_t n) noexcept:
     """Session mode: from the first text with the word DEFAULT on, a SET may set a start value back."""
     if not c.tracker.to_default and (c.tracker.start is not c.engine.no_state
                                      or c.tracker.start_vars is not c.pool.endpoint.reset_vars):
-        c.tracker.to_default = c.engine.words.default.scan(text, n) != 0
+        if c.engine.words.default.scan(text, n) != 0:
+            c.tracker.may_set_default()
     return 0
 
 

@@ -30,7 +30,7 @@ cdef int pin(Client c, Server s, uint32_t found) except -1:
                 why = "statement pooling mode"
             text = f"session state would pin one more server connection ({why}): {pin_reasons(c)}, by {c.reason}"
             c.pins_are(0)
-            s.probe.pending_effects = found           # for the scrub
+            s.probe.add(found)          # for the scrub
             c.pool.count("pins_refused", c.reason or "")
             return c.close("max_pinned", text, "53400")
         c.begin_pin()

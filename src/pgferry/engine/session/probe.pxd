@@ -5,6 +5,4 @@ cdef bint ask(Client c, Server s) except -1
 cdef int answered_probe(Server s) except -1
 cdef bint probe_again(Client c, Server s, dict failed) except -1
 cdef int settle_standalone(Client c, Server s, char status) except -1
-cdef int keep_row(Server s, const char *p, size_t n) except -1
-cdef bint count_rows(Server s, const char *tag, size_t n) except? -1
 cdef bint limits_again(Server s, dict failed) except -1

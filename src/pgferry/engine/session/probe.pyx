@@ -8,9 +8,8 @@ where a time limit may strike, it sets that aside for itself.
 
 from binascii import unhexlify
 
-from libc.stdint cimport uint16_t, uint32_t
+from libc.stdint cimport uint32_t
 
-from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.effects cimport (
     CURSORS, FOREVER, LARGE, LISTEN, LOCKS, PREPARED, SETTINGS, TEMP, UNNAMED, UNREADABLE,
 )
@@ -18,7 +17,6 @@ from pgferry.engine.core.enums cimport P_LIMITS, P_PROBE
 from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.session_state cimport size_of, taken_off
 from pgferry.engine.core.statements cimport ParseSettings
-from pgferry.engine.io.sys cimport be16, be32
 from pgferry.engine.session.catalog cimport is_given_up
 from pgferry.engine.session.notifications cimport take_channels
 from pgferry.engine.session.parse_settings cimport MAY_CHANGE, settled_settings
@@ -38,14 +36,14 @@ cdef enum:
     CLEARS_NAMED = 32
 
 LARGE_STATE = 1 << 20       # bytes
-ANY = b""               # in Client.preparing
+ANY = b""               # in SessionTracker.preparing
 ROLE = b"role"
 AUTHORIZATION = b"session_authorization"
 # Belong to a transaction, or are no settings.
 NOT_KEPT = frozenset((b"transaction_isolation", b"transaction_read_only", b"transaction_deferrable", b"is_superuser",
                       b"seed", b"server_version", b"lc_collate", b"lc_ctype"))
 
-# The name by its place in Server.asked_order.
+# The name by its place in Probe.asked_order.
 NAMED = b"SELECT 's', i, %b FROM (VALUES %%b) v(i,n)" % as_hex(b"pg_catalog.current_setting(n,true)")
 ANY_NAME = (b"SELECT 'a', %b, %b FROM pg_catalog.pg_show_all_settings() WHERE source OPERATOR(pg_catalog.=) 'session'"
             % (as_hex(b"name"), as_hex(b"setting")))
@@ -64,8 +62,6 @@ PARTS = ((PREPARED, IN_PREPARED), (LISTEN, IN_LISTEN), (TEMP, IN_TEMP), (LOCKS, 
 # In front of a probe that a time limit of the client's own has cut short; without BEGIN it ends with the probe.
 GUARDS = ((b"statement_timeout", 0), (b"lock_timeout", 0), (b"transaction_timeout", 17))
 WAIT_FOR_NOBODY = b"SET TRANSACTION ISOLATION LEVEL READ COMMITTED;"     # a DEFERRABLE one may wait
-TRIES = 10              # of a probe that is cut short
-CUT_SHORT = frozenset(("57014", "55P03", "40001"))
 
 
 cdef bint ask(Client c, Server s) except -1:
@@ -78,38 +74,23 @@ cdef bint ask(Client c, Server s) except -1:
     elif s.unsure.unsure:
         settle_unsure(c, s)
     if "probe" in engine.omit:
-        s.probe.pending_effects = 0
-        s.probe.names = None
-        s.probe.any_name = False
+        s.probe.forget_pending()
         return False
     if s.probe.pending_effects & UNREADABLE and c.pool.settings.pin_unknown:
-        s.probe.pending_effects |= UNNAMED
+        s.probe.add(UNNAMED)
     elif s.probe.pending_effects & UNREADABLE:
-        s.probe.unlisted = True
+        s.probe.expect_unlisted()
     c.subscription.asked_listens, c.subscription.sent_listens = c.subscription.sent_listens, None
-    if later:
-        s.probe.asked_effects = s.probe.pending_effects & LISTEN
-        s.probe.asked_names, s.probe.asked_any_name = None, False
-        s.probe.pending_effects = later
-    else:
-        s.probe.asked_effects = s.probe.pending_effects
-        s.probe.asked_names, s.probe.asked_any_name = s.probe.names, s.probe.any_name
-        c.tracker.asked_preparing, c.tracker.preparing = c.tracker.preparing, None
-        s.probe.pending_effects = 0
-        s.probe.names = None
-        s.probe.any_name = False
-        s.unsure.known = None
-    if s.probe.asked_names is not None:
-        for name in [name for name in s.probe.asked_names if not name.isascii()]:
-            s.probe.asked_names.discard(name)
-            s.probe.asked_effects |= UNNAMED      # in the client's encoding, which may have been another one by then
-    s.probe.guarded = s.probe.tries != 0
+    s.probe.begin_asking(later)
+    if not later:
+        c.tracker.begin_asking()
+        s.unsure.forget_known()
     text = question(c, s)
-    s.probe.rows = []
-    s.probe.rows_told = -1 if text else 0
     if not text:
+        s.probe.expect_nothing()
         answered_probe(s)
         return False
+    s.probe.want_rows()
     c.pool.count("probes", c.reason or "")
     s.query(text, P_PROBE)
     s.flush()
@@ -120,28 +101,15 @@ cdef bytes question(Client c, Server s):
     """The probe, and with it in s.probe.asked_order the names it asks for."""
     cdef list parts = []
     cdef bytes before = b""
-    cdef Database db = c.db
+    cdef Py_ssize_t limits
     if s.probe.asked_effects & SETTINGS:
-        if s.probe.asked_names is None:
-            s.probe.asked_names = set()
         if s.probe.asked_any_name:
             parts.append(ANY_NAME)
-            s.probe.asked_names.update((ROLE, AUTHORIZATION))
-            s.probe.asked_names.update([name for name in c.tracker.session_state.settings if b"." in name])
-            if db.catalog.knowledge is not None:
-                s.probe.asked_names.update(db.catalog.knowledge.custom)
-        if AUTHORIZATION in s.probe.asked_names:
-            s.probe.asked_names.add(ROLE)
-        s.probe.asked_order = list(s.probe.asked_names)
-        limits = []
-        if s.probe.guarded:
-            limits = list(LIMITS) if s.probe.asked_any_name else [*LIMITS & s.probe.asked_names]
+        limits = s.probe.order_names(custom_names(c) if s.probe.asked_any_name else ())
         if limits:
-            # Asked for before they are set aside.
-            s.probe.asked_order = limits + [name for name in s.probe.asked_order if name not in LIMITS]
-            before = named(s.probe.asked_order, 0, len(limits)) + b";"
-        if len(s.probe.asked_order) > len(limits):
-            parts.append(named(s.probe.asked_order, len(limits), len(s.probe.asked_order)))
+            before = named(s.probe.asked_order, 0, limits) + b";"       # before they are set aside
+        if len(s.probe.asked_order) > limits:
+            parts.append(named(s.probe.asked_order, limits, len(s.probe.asked_order)))
     for bit, part in PARTS:
         if s.probe.asked_effects & <uint32_t>bit:
             parts.append(part)
@@ -150,6 +118,14 @@ cdef bytes question(Client c, Server s):
     guards = b"".join([b"SET LOCAL " + name + b"=0;" for name, version in GUARDS
                        if s.login_parameters.version >= version])
     return WAIT_FOR_NOBODY + before + guards + b" UNION ALL ".join(parts)
+
+
+cdef list custom_names(Client c):
+    """Names that PostgreSQL does not list, as far as they are known."""
+    cdef list found = [name for name in c.tracker.session_state.settings if b"." in name]
+    if c.db.catalog.knowledge is not None:
+        found += c.db.catalog.knowledge.custom
+    return found
 
 
 cdef bytes named(list names, Py_ssize_t start, Py_ssize_t end):
@@ -162,87 +138,44 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
 
     Cut short by the client's own statement_timeout, or by a cancel request of its that came late.
     """
-    s.probe.tries += 1
-    if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
+    if not s.probe.ask_again(failed):
         return False
-    s.probe.pending_effects |= s.probe.asked_effects
-    s.probe.names = (s.probe.names or set()) | (s.probe.asked_names or set())
-    s.probe.any_name = s.probe.any_name or s.probe.asked_any_name
-    s.probe.rows = None
-    s.probe.asked_effects = 0
     if c.subscription.asked_listens:
         c.subscription.sent_listens = (c.subscription.sent_listens or set()) | c.subscription.asked_listens
-    for name, found in (c.tracker.asked_preparing or {}).items():
-        c.tracker.preparing = c.tracker.preparing or {}
-        c.tracker.preparing[name] = c.tracker.preparing.get(name, set()) | found
-    c.tracker.asked_preparing = None
+    c.tracker.ask_again()
     return True
-
-
-cdef int keep_row(Server s, const char *p, size_t n) except -1:
-    """Remember a DataRow of the answer: p[:n] from its number of columns on."""
-    cdef uint16_t columns, _i
-    cdef size_t pos = 2, size
-    cdef list row = []
-    if n < 2:
-        return 0
-    columns = be16(p)
-    for _i in range(columns):
-        if n < pos + 4:
-            return 0
-        size = be32(p + pos)
-        pos += 4
-        if size == 0xFFFFFFFF:
-            row.append(None)
-            continue
-        if n < pos + size:
-            return 0
-        row.append(p[pos:pos + size])
-        pos += size
-    if s.probe.rows is not None:
-        s.probe.rows.append(tuple(row))
-    return 0
-
-
-cdef bint count_rows(Server s, const char *tag, size_t n) except? -1:
-    """CommandComplete of a probe (the tag with its NUL): how many rows it had. Nothing of it is forwarded: False."""
-    cdef bytes words = tag[:n]
-    if words.startswith(b"SELECT ") and words[7:-1].isdigit():
-        s.probe.rows_told = max(s.probe.rows_told, 0) + int(words[7:-1])
-    return False
 
 
 cdef int answered_probe(Server s) except -1:
     """The probe is answered: this is what the client's session holds."""
     cdef Client c = s.client
-    cdef uint32_t pending_effects = s.probe.asked_effects, found = 0
-    cdef list rows = s.probe.rows
+    cdef uint32_t asked = s.probe.asked_effects, found = 0
+    cdef list order = s.probe.asked_order
+    cdef list rows = s.probe.end_asking()
     cdef dict preparing
-    cdef bint any_name = s.probe.asked_any_name and pending_effects & <uint32_t>SETTINGS
+    cdef bint any_name = s.probe.asked_any_name and asked & <uint32_t>SETTINGS
     cdef frozenset channels
-    s.probe.rows = None
-    s.probe.asked_effects = 0
     if c is None:
         return 0
-    preparing, c.tracker.asked_preparing = c.tracker.asked_preparing or {}, None
+    preparing = c.tracker.end_asking()
     if rows is None:
-        return too_large(c, s, pending_effects)
+        return too_large(c, s, asked)
     try:
         if s.probe.rows_told != len(rows):
             raise ValueError("rows are missing")
-        rows = [decoded(s, row) for row in rows]
+        rows = [decoded(order, row) for row in rows]
     except (ValueError, IndexError, TypeError):
         return s.close("the answer to a probe makes no sense")
     channels = c.tracker.session_state.channels
-    if pending_effects & LISTEN:
+    if asked & LISTEN:
         channels = frozenset([row[1] for row in rows if row[0] == b"n"])
         take_channels(c, channels)
-    if pending_effects & PREPARED:
-        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, pending_effects)
+    if asked & PREPARED:
+        take_statements(c, s, {row[1]: row[2] for row in rows if row[0] == b"p"}, preparing, asked)
         if c.tracker.sql is not None and not all([name.isascii()
                                                   and value[1] is not None for name, value in c.tracker.sql.items()]):
             found |= PREPARED
-    if pending_effects & SETTINGS or channels != c.tracker.session_state.channels:
+    if asked & SETTINGS or channels != c.tracker.session_state.channels:
         found |= take_settings(c, s, rows, any_name, channels)
     for row in rows:
         if row[0] == b"t":
@@ -251,17 +184,19 @@ cdef int answered_probe(Server s) except -1:
             found |= LOCKS
         elif row[0] == b"h":
             found |= CURSORS
-    found |= pending_effects & (FOREVER | UNNAMED)
-    found |= c.pin.pins & (FOREVER | UNNAMED | ~pending_effects)
-    s.probe.asked_order = None
+    found |= asked & (FOREVER | UNNAMED)
+    found |= c.pin.pins & (FOREVER | UNNAMED | ~asked)
     return pin(c, s, found)
 
 
-cdef tuple decoded(Server s, tuple row):
-    """A row of the answer with its name and value as they are. ValueError, IndexError, TypeError: it makes no sense."""
+cdef tuple decoded(list order, tuple row):
+    """A row of the answer with its name and value as they are. ValueError, IndexError, TypeError: it makes no sense.
+
+    `order`: the names of settings that were asked for.
+    """
     kind, name, value = row
     if kind == b"s":
-        name = s.probe.asked_order[int(name)]
+        name = order[int(name)]
     elif kind == b"a" or kind == b"p" or kind == b"n":
         name = unhexlify(name)
     if value is not None or kind == b"p":
@@ -269,7 +204,7 @@ cdef tuple decoded(Server s, tuple row):
     return (kind, name, value)
 
 
-cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t pending_effects) except -1:
+cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_t asked) except -1:
     """The server has these SQL-level prepared statements now (name -> text): which are the client's?"""
     cdef dict before = s.sql or {}
     cdef dict own = c.tracker.sql or {}
@@ -280,7 +215,7 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         former = before.get(name)
         if text is not None and (
                 former is None or former[0] != text or (name in preparing and own.get(name) == former)):
-            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, pending_effects))
+            there[name] = kept[name] = (text, prepared_under(c, name, text, former, preparing, asked))
             continue
         # Unchanged: what another client left here, or nothing, says nothing of its own.
         if text is not None:
@@ -289,28 +224,26 @@ cdef int take_statements(Client c, Server s, dict found, dict preparing, uint32_
         if value is not None:
             kept[name] = value
     s.sql_is(there)
-    c.tracker.sql = kept or None
+    c.tracker.learn_prepared(kept or None)
     return 0
 
 
-cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing,
-                                  uint32_t pending_effects):
+cdef ParseSettings prepared_under(Client c, bytes name, bytes text, tuple former, dict preparing, uint32_t asked):
     """The ParseSettings that a statement of the client was prepared under; None: nobody knows."""
     cdef set settings = {each for _text, each in preparing.get(name, ())}
     if not settings:        # by a function, or a text that another executes by name
-        settings.add(None if pending_effects & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
+        settings.add(None if asked & <uint32_t>MAY_CHANGE or ANY in preparing else settled_settings(c))
     if former is not None and former[0] == text:
         settings.add(former[1])         # it may be that one still
     return settings.pop() if len(settings) == 1 else None
 
 
-cdef int too_large(Client c, Server s, uint32_t pending_effects) except -1:
+cdef int too_large(Client c, Server s, uint32_t asked) except -1:
     """The answer to a probe was too large to be kept: the server stays with the client, the rest is asked for again."""
-    s.probe.asked_order = None
-    if pending_effects & (SETTINGS | PREPARED):
-        s.probe.pending_effects |= pending_effects & ~<uint32_t>(SETTINGS | PREPARED)
+    if asked & (SETTINGS | PREPARED):
+        s.probe.add(asked & ~<uint32_t>(SETTINGS | PREPARED))
         return pin(c, s, c.pin.pins | LARGE)
-    s.probe.pending_effects |= pending_effects            # for the scrub
+    s.probe.add(asked)            # for the scrub
     return c.close("session state too large", f"too much session state, by {c.reason}", "53400")
 
 
@@ -340,16 +273,16 @@ cdef uint32_t take_settings(Client c, Server s, list rows, bint any_name, frozen
     if size_of(settings, channels) > LARGE_STATE:
         settings, large = c.tracker.session_state.settings, <uint32_t>LARGE
     s.holds(engine.states.intern(settings, channels))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return large
 
 
 cdef int settle_standalone(Client c, Server s, char status) except -1:
     """ReadyForQuery behind a lone SET, RESET or the like: it is in effect, or the server has to be asked."""
-    cdef object verdict = s.current.standalone_set
+    cdef object verdict
     if status != b"I" or not s.current.standalone_done:
         return demote_standalone(s)
-    s.current.standalone_set = None
+    verdict = s.current.take_standalone()
     if verdict.plain is None:
         return cleared(c, s, verdict)
     name, text = verdict.plain
@@ -360,7 +293,7 @@ cdef int settle_standalone(Client c, Server s, char status) except -1:
     if not text.isascii() or b"\\" in text or name in EXCLUSIVE:
         return add_effects(s, verdict, verdict.touch)   # read otherwise in another encoding, or it depends on others
     s.holds(c.engine.states.with_setting(c.tracker.session_state, name, REPLAY + text))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return 0
 
 
@@ -390,9 +323,9 @@ cdef int cleared(Client c, Server s, object verdict) except -1:
         take_channels(c, channels)
     if bits & CLEARS_PREPARED:
         s.sql_is(None)
-        c.tracker.sql = None
+        c.tracker.learn_prepared(None)
     s.holds(c.engine.states.intern(settings, channels))
-    c.tracker.session_state = s.session_state
+    c.tracker.learn_state(s.session_state)
     return 0
 
 
@@ -410,10 +343,9 @@ cdef bint limits_again(Server s, dict failed) except -1:
     """The client's time limits have been taken off, or one of them has struck once more: True, that is tried again."""
     if failed is None:
         s.holds(s.session_state.rest)
-        s.probe.tries = 0
+        s.probe.end_tries()
         return False
-    s.probe.tries += 1
-    if failed.get("C") not in CUT_SHORT or s.probe.tries > TRIES:
+    if not s.probe.may_try_again(failed):
         return False
     s.query(taken_off(s.session_state), P_LIMITS)
     s.flush()

@@ -3,7 +3,6 @@ from pgferry.engine.core.model cimport Client, Server
 
 cdef int replay_state(Client c, Server s, bint anew) except -1
 cdef bint try_elsewhere(Server s, Client c, str reason) except -1
-cdef bint is_expected(Server s, Py_ssize_t index, bytes value) except -1
 cdef int settle_reported(Server s) except -1
 cdef int on_replay_done(Server s, Client c, dict failed) except -1
 cdef int on_replay_failed(Server s, Client c, dict failed) except -1

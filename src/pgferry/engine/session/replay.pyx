@@ -10,15 +10,15 @@ from pgferry.engine.core.enums cimport CL_ACTIVE, CL_IDLE, P_VARS
 from pgferry.engine.core.model cimport Client, Engine, Server
 from pgferry.engine.core.plan cimport F_SWALLOW, K_QUERY
 from pgferry.engine.core.session_state cimport (
-    Restore, State, assignment, in_transaction, is_uncertain, transition_from_unknown, transition_key, transition_sql,
+    PLAIN, Restore, State, assignment, is_uncertain, restore_for, transition_from_unknown, transition_key,
+    transition_sql,
 )
 from pgferry.engine.io.stream cimport PAUSE_PEER, PAUSE_STALL, PAUSE_WAIT
 from pgferry.engine.session.start_values cimport reported_text
-from pgferry.engine.wire.messages cimport quote_literal, simple_query
+from pgferry.engine.wire.messages cimport quote_literal
 
 cdef enum:
     MOST_REMEMBERED = 65536     # bytes of the Queries that a client remembers
-    PLAIN = 63          # tracked parameters that have a bit of their own in a mask; the last bit is for all others
     RETRIES = 2         # so many servers more than the pool has may refuse a restore, one after the other
 
 cdef uint64_t ALL = 0xFFFFFFFFFFFFFFFF     # a mask
@@ -37,7 +37,7 @@ cdef int replay_state(Client c, Server s, bint anew) except -1:
     cdef uint64_t mask = 0
     cdef bint exact = True
     cdef Restore r = c.tracker.restore
-    cdef State kept = None
+    cdef State state = None
     cdef int64_t start = 0
     if c.vars is not s.vars:
         exact = compare(c.vars, s.vars, &mask)
@@ -45,24 +45,21 @@ cdef int replay_state(Client c, Server s, bint anew) except -1:
             c.vars_are(s.vars)
     if anew:
         r = make_restore(c, s, ALL, False, c.tracker.session_state, 0, True)
-        send(c, s, r)
-        s.replay.anew = True
+        send(c, s, r, True)
     elif c.tracker.session_state is not s.session_state:
-        kept = c.tracker.session_state
-        start = transition_key(s.session_state, kept)
-    if not anew and (mask or kept is not None):
-        if (r is None or r.vars is not c.vars or r.mask != mask or r.session_state is not kept
-                or r.transition_key != start
-                or r.exact != exact or r.base is not c.pool.endpoint.reset_vars or mask >> PLAIN):
-            r = make_restore(c, s, mask, exact, kept, start, False)
-        send(c, s, r)
+        state = c.tracker.session_state
+        start = transition_key(s.session_state, state)
+    if not anew and (mask or state is not None):
+        if r is None or not r.fits(c.vars, mask, exact, state, start, c.pool.endpoint.reset_vars):
+            r = make_restore(c, s, mask, exact, state, start, False)
+        send(c, s, r, False)
     if s.last.sequence_cache_dirty and c.may_read_sequences():
         s.last.sequences_are_dirty(False)
         s.query(b"DISCARD SEQUENCES", P_VARS)
-    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.kept_unchecked or (s.replay.replaying_to is not None
-                                                                                   and r.uncertain)):
+    if s.plan.size() and (c.tracker.vars_unchecked or c.tracker.start_unchecked
+                          or (s.replay.replaying_to is not None and r.uncertain)):
         # Nothing of the client may run before PostgreSQL has accepted what its startup packet asked for.
-        c.tracker.proving = True
+        c.tracker.begin_proving()
         c.pause(PAUSE_WAIT)
         s.flush()
     return 0
@@ -86,30 +83,21 @@ cdef bint compare(tuple wanted, tuple present, uint64_t *mask) except -1:
     return exact
 
 
-cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State kept, int64_t start, bint anew):
+cdef Restore make_restore(Client c, Server s, uint64_t mask, bint exact, State state, int64_t start, bint anew):
     """The Query for these differences; the client remembers it. `anew`: there is nothing to compare with."""
-    cdef Restore r = Restore.__new__(Restore)
-    cdef bytes text, sql = b""
-    r.vars = c.vars
-    r.mask = mask
-    r.exact = exact
-    r.base = c.pool.endpoint.reset_vars
-    r.session_state = kept
-    r.transition_key = start
-    r.pending = []
-    r.uncertain = kept is not None and is_uncertain(kept)
-    text = set_vars(c, s, mask, r)
-    if kept is not None and anew:
-        sql = transition_from_unknown(s.session_state, kept, c.engine.omit)
-    elif kept is not None:
-        sql = transition_sql(s.session_state, kept, c.engine.omit)
-    r.stateful = bool(sql)
-    r.in_block = r.stateful or (c.tracks_state and matters(c.engine, mask))
+    cdef Restore r = restore_for(c.vars, mask, exact, state, start, c.pool.endpoint.reset_vars)
+    cdef bytes text = set_vars(c, s, mask, r)
+    cdef bytes sql = b""
+    cdef bint stateful
+    if state is not None and anew:
+        sql = transition_from_unknown(s.session_state, state, c.engine.omit)
+    elif state is not None:
+        sql = transition_sql(s.session_state, state, c.engine.omit)
+    stateful = bool(sql)
     sql = sql + text if anew else text + sql        # RESET ALL comes first
-    if sql:
-        r.message = simple_query(in_transaction(sql) if r.in_block else sql)
-        if not anew and len(sql) <= MOST_REMEMBERED:
-            c.tracker.restore = r
+    r.write(sql, stateful, stateful or (c.tracks_state and matters(c.engine, mask)))
+    if sql and not anew and len(sql) <= MOST_REMEMBERED:
+        c.tracker.remember(r)
     return r
 
 
@@ -120,7 +108,7 @@ cdef bint matters(Engine engine, uint64_t mask) except -1:
 
 
 cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
-    """The SETs of the tracked parameters in `mask`; (index, value) of each goes to r.pending.
+    """The SETs of the tracked parameters in `mask`; each is added to the Restore.
 
     Where client_encoding changes, the same bytes are not the same value any more.
     """
@@ -136,7 +124,6 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
                 continue
         name = engine.parameters.names[i].lower()
         if not value.isascii():
-            r.recoded |= name != "application_name"
             parts.append(b"SELECT pg_catalog.set_config(%b,%b,false) IS NULL;" % (
                 quote_literal(name.encode()), reported_text(engine, c.vars, i, s.login_parameters.version)))
         elif name == "search_path":
@@ -147,37 +134,23 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
         if name == "datestyle" and b"," not in value and own is not None and own.isascii():
             # Half of it comes from the value before: that is to be the server's own.
             parts.insert(len(parts) - 1, b'SET "DateStyle"=%b;' % quote_literal(own))
-        r.pending.append((i, value))
+        r.add(i, value, not value.isascii() and name != "application_name")
     return b"".join(parts)
 
 
-cdef int send(Client c, Server s, Restore r) except -1:
-    s.replay.replaying_to = r.session_state
-    s.replay.restore = r if r.mask else None
-    s.replay.reported = 0
-    s.replay.pending_vars = r.pending or None
+cdef int send(Client c, Server s, Restore r, bint anew) except -1:
+    s.replay.begin(r, anew)
     if r.stateful:
         c.pool.restores += 1
-    s.replay.restoring = r.in_block
     if r.message is not None:
         return s.query_message(r.message, P_VARS)
     if s.replay.replaying_to is not None:
         # nothing to do, so nothing to wait for
-        s.holds(s.replay.replaying_to)
-        s.replay.replaying_to = None
+        s.holds(s.replay.finish())
     return 0
 
 
 # --- answers ----------------------------------------------------------------------------------------------------
-
-cdef bint is_expected(Server s, Py_ssize_t index, bytes value) except -1:
-    """Whether PostgreSQL reports what it was just sent; Server.vars then takes it with settle_reported()."""
-    cdef Restore r = s.replay.restore
-    if index >= PLAIN or not r.mask >> <uint64_t>index & 1 or r.vars[index] != value:
-        return False
-    s.replay.reported |= <uint64_t>1 << index
-    return True
-
 
 cdef int settle_reported(Server s) except -1:
     """Let Server.vars say what has been reported."""
@@ -191,7 +164,7 @@ cdef int settle_reported(Server s) except -1:
             if s.replay.reported >> <uint64_t>i & 1:
                 values[i] = value
         s.vars_are(s.pool.engine.same_vars(tuple(values)))
-    s.replay.restore = None
+    s.replay.end_reports()
     return 0
 
 
@@ -201,43 +174,40 @@ cdef int on_replay_done(Server s, Client c, dict failed) except -1:
     What the server holds is noted only now. `failed`: the fields of an error.
     """
     cdef Restore r = s.replay.restore
+    cdef State state
+    cdef list pending
     if c is None:
         return s.close("client went away while its parameters were set")
     if failed is not None or s.xact != b"I":
         return on_replay_failed(s, c, failed or {})
     if r is not None:
         settle_reported(s)
-    if s.replay.pending_vars is not None:
+    pending = s.replay.take_vars()
+    if pending is not None:
         if r is None or r.recoded:
-            take_recoded(s)
+            take_recoded(s, pending)
         if r is None or s.vars is not r.vars or not r.learned:
-            for i, value in s.replay.pending_vars:
+            for i, value in pending:
                 s.pool.endpoint.learn_canonical(i, value, s.vars[i])
             if r is not None:
-                r.learned = s.vars is r.vars
-        s.replay.pending_vars = None
+                r.report(s.vars)
     if s.plan.size() and s.plan.front().kind == K_QUERY and s.plan.front().flags & F_SWALLOW:
         if s.plan.front().number == P_VARS:
             return 0                    # DISCARD SEQUENCES is still to come
-    if s.replay.replaying_to is not None:
-        s.holds(s.replay.replaying_to)
-        s.replay.replaying_to = None
     if s.replay.anew:
-        s.replay.anew = s.probe.unlisted = False
-    c.tracker.retries = 0
-    c.tracker.proving = False
-    s.replay.restoring = False
-    if c.tracker.start_vars is c.vars:
-        c.tracker.start_vars = s.vars           # as PostgreSQL writes them
+        s.probe.all_reset()
+    state = s.replay.finish()
+    if state is not None:
+        s.holds(state)
+    c.tracker.end_proving(c.vars, s.vars)
     c.vars_are(s.vars)
-    c.tracker.vars_unchecked = c.tracker.kept_unchecked = False
     return c.unpause(PAUSE_WAIT)
 
 
-cdef int take_recoded(Server s) except -1:
+cdef int take_recoded(Server s, list pending) except -1:
     """PostgreSQL does not report a value again that is the same in another encoding: it is as the client wrote it."""
     cdef list values = list(s.vars)
-    for i, value in s.replay.pending_vars:
+    for i, value in pending:
         if not value.isascii() and s.pool.engine.parameters.names[i].lower() != "application_name":
             values[i] = value
     return s.vars_are(s.pool.engine.same_vars(tuple(values)))
@@ -245,7 +215,7 @@ cdef int take_recoded(Server s) except -1:
 
 cdef int on_replay_failed(Server s, Client c, dict failed) except -1:
     """PostgreSQL has refused the client's parameters or state: it must not go on without them."""
-    cdef bint start = c is None or c.tracker.kept_unchecked or c.tracker.vars_unchecked
+    cdef bint start = c is None or c.tracker.start_unchecked or c.tracker.vars_unchecked
     cdef bint passing
     code = failed.get("C", "08P01")
     passing = c is not None and (code in PASSING or (code == "22023" and is_uncertain(c.tracker.session_state)))
@@ -273,11 +243,10 @@ cdef bint try_elsewhere(Server s, Client c, str reason) except -1:
     for i in range(s.plan.size()):
         if not (s.plan.at(i).kind == K_QUERY and s.plan.at(i).flags & F_SWALLOW and s.plan.at(i).number == P_VARS):
             return False
-    c.tracker.retries += 1
+    c.tracker.try_elsewhere()
     c.pool.count("replays_elsewhere", reason)
     c.unlink(s)
     c.enter(CL_IDLE)
-    c.tracker.proving = False
     s.close(reason)
     c.unpause(PAUSE_WAIT | PAUSE_STALL | PAUSE_PEER)
     return True

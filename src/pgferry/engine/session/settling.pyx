@@ -19,7 +19,7 @@ cdef bint hold(Client c, Server s) except -1:
     if s.unsure.awaits == 0:
         # What is being read is as new as all that can have been called, unless something has changed since it began.
         # To read once more for each transaction of a busy client would keep its server from everybody else.
-        s.unsure.awaits = db.catalog.readings + (0 if db.catalog.scanning and not db.catalog.stale else 1)
+        s.unsure.wait_for(db.catalog.readings + (0 if db.catalog.scanning and not db.catalog.stale else 1))
         db.catalog.stale = db.catalog.stale or not db.catalog.scanning
     if db.catalog.held is None:
         db.catalog.held = set()
@@ -42,17 +42,16 @@ cdef int settle_unsure(Client c, Server s) except -1:
     cdef bytes text
     forget_unsure(s)
     unhold(c)
-    s.probe.pending_effects |= ASKABLE
-    s.probe.any_name = True
+    s.probe.add_any_name(ASKABLE)
     if is_given_up(db, c.loop.now):
-        s.probe.pending_effects |= UNREADABLE
+        s.probe.add(UNREADABLE)
     for text in texts:
         note_inner(c, s, classify_sql(c, text, len(text)))
     if lost:
         may_have_called(s, news(known, db.catalog.knowledge))
-    s.current.notifying = False         # what may have notified has been sent long ago
+    s.current.announced()               # what may have notified has been sent long ago
     if defined:
-        s.probe.unlisted = True       # what was made may be gone again, and with it the names of the settings it knew
+        s.probe.expect_unlisted()     # what was made may be gone again, and with it the names of the settings it knew
     return 0
 
 
@@ -64,7 +63,7 @@ cdef int may_have_called(Server s, uint32_t bits) except -1:
     if bits & FOREVER:
         s.close_when_free("state that cannot be asked for may be left")
     if bits & (UNNAMED | UNREADABLE):
-        s.probe.pending_effects |= UNREADABLE
+        s.probe.add(UNREADABLE)
     return 0
 
 
@@ -98,5 +97,5 @@ cdef int settle_held(Database db, int reading) except -1:
             settle_unsure(c, s)
             s.release()
         else:
-            s.unsure.awaits = 0        # its next transaction has begun, at whose end it is looked at again
+            s.unsure.wait_for(0)       # its next transaction has begun, at whose end it is looked at again
     return 0

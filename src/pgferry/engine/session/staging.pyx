@@ -9,7 +9,9 @@ its own: behind an Execute, PostgreSQL would take the client's first statement f
 from libc.stdint cimport uint8_t, uint32_t
 
 from pgferry.engine.core.model cimport Client, Server
-from pgferry.engine.core.plan cimport F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, TEXTS, Note
+from pgferry.engine.core.plan cimport (
+    F_SWALLOW, K_BIND, K_CLOSE, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, TEXTS, Note, note_of_refusal,
+)
 from pgferry.engine.io.sys cimport put32
 from pgferry.engine.wire.messages cimport error_message
 
@@ -73,17 +75,15 @@ cdef int refuse(Client c, Server s, bint parse, str text, str sqlstate) except -
 
 cdef int send_refused(Client c, Server s, bint parse, bytes error) except -1:
     """Stage a statement that PostgreSQL cannot parse; `error` (an ErrorResponse) takes the place of what it says."""
-    cdef Note note = Note.__new__(Note)
     cdef bytes text = b"pgferry has refused a statement of its client\0"
     cdef bytes message
     cdef char size[4]
-    s.current.noted = True              # nothing of it is run
+    s.current.note()                    # nothing of it is run
     if parse:
         text = b"PGFERRY_REFUSED\0" + text + b"\0\0"
     put32(size, <uint32_t>(4 + len(text)))
     message = (b"P" if parse else b"Q") + size[:4] + text
     s.put(<const char *>message, len(message))
     s.expect(K_PARSE if parse else K_QUERY, 0, 0)
-    note.refusal = error
-    s.plan.note(note)
+    s.plan.note(note_of_refusal(error))
     return 0

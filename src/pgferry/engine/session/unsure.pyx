@@ -14,32 +14,19 @@ from pgferry.engine.core.effects cimport ASKABLE
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.session.pending_effects cimport demote_standalone
 
-cdef enum:
-    KEPT_TEXT = 262144      # bytes of texts kept for a transaction
-
 
 cdef int note_unsure(Client c, Server s, const char *text, size_t n) except -1:
     """This text runs while the catalog is not known."""
-    cdef bytes kept
     begin_unsure(s)
-    if s.unsure.unclassified_size + n > KEPT_TEXT:
-        s.unsure.unclassified_lost = True
-        return 0
-    kept = text[:n]
-    if s.unsure.unclassified is None:
-        s.unsure.unclassified = []
-    s.unsure.unclassified.append(kept)
-    s.unsure.unclassified_size += n + 64
-    return 0
+    return s.unsure.keep_text(text, n)
 
 
 cdef int begin_unsure(Server s) except -1:
-    s.unsure.unsure = True
-    s.unsure.awaits = 0
+    s.unsure.begin()
     if s.current.standalone_set is not None:
         demote_standalone(s)
-    s.probe.pending_effects |= ASKABLE
-    s.probe.any_name = s.current.notify_barrier = True
+    s.probe.add_any_name(ASKABLE)
+    s.current.may_have_notified()
     return 0
 
 
@@ -48,16 +35,16 @@ cdef int note_definition(Server s) except -1:
     if s.client is None or not s.client.tracks_state:
         return 0
     begin_unsure(s)
-    s.unsure.unclassified_lost = s.unsure.defined = True
+    s.unsure.define()
     if s.client.reason is None:
         s.client.because("unknown functions")
     return 0
 
 
 cdef int note_outdated(Client c, Server s) except -1:
-    """The transaction that is over was judged by what was known before the catalog changed."""
+    """The transaction that is over was classified by what was known before the catalog changed."""
     begin_unsure(s)
-    s.unsure.unclassified_lost = True
+    s.unsure.lose_texts()
     if c.reason is None:
         c.because("unknown functions")
     return 0
@@ -66,11 +53,7 @@ cdef int note_outdated(Client c, Server s) except -1:
 cdef int forget_unsure(Server s) except -1:
     """Nothing is to be settled any more."""
     cdef Database db = s.pool.db
-    s.unsure.unsure = s.unsure.unclassified_lost = s.unsure.defined = False
-    s.unsure.unclassified = None
-    s.unsure.unclassified_size = 0
-    s.unsure.awaits = 0
-    s.unsure.known = None
+    s.unsure.forget()
     if db.catalog.held is not None:
         db.catalog.held.discard(s)
     return 0

@@ -7,8 +7,7 @@ from pgferry.engine.session.unsure cimport forget_unsure
 
 cdef int scrub(Server s) except -1:
     """Its client has left with state in the session: wipe it before anybody else comes."""
-    s.probe.rows = None
-    s.probe.asked_effects = 0                 # whose probe that was is gone
+    s.probe.abandon()
     s.enter(SV_TESTED)
     s.last.scrub_begins()
     forget_unsure(s)
@@ -19,11 +18,7 @@ cdef int scrub(Server s) except -1:
 cdef int scrubbed(Server s) except -1:
     """DISCARD ALL has succeeded."""
     s.last.scrubbed()
-    s.probe.pending_effects = 0
-    s.probe.names = None
-    s.probe.any_name = False
-    s.current.standalone_set = None
+    s.probe.wiped()
+    s.current.take_standalone()
     s.sql_is(None)
-    s.probe.unlisted = False
-    s.probe.tries = 0
     return s.holds(s.pool.engine.no_state)
