@@ -78,6 +78,14 @@ cpdef enum PoolKind:
     POOL_REPLICATION = 2  # of replication connections (services.replication)
 
 
+cdef enum Fate:
+    # Of a message of the server.
+    CLOSED = -2         # it was the end of the server
+    DROP = 0            # the client does not get it,
+    PASS = 1            # it does,
+    PUT = 2             # or has already, in whatever form
+
+
 cdef enum Outcome:
     # Of a step in serving a client's message.
     GO = 0                # on to the next step

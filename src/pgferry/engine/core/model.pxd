@@ -61,12 +61,15 @@ cdef class Pool:
     cdef int64_t restores            # one of them, counted apart: it may be every transaction
     cdef int blocked                 # the limit that forbade the last new server (sharing.BLOCKED_BY_...), 0: none
 
+    cdef inline bint may_start(self) noexcept:
+        # Whether clients may get servers, and connections be opened for them: it is not paused.
+        return not (self.engine.phase.paused or self.db.paused)
+
     cdef int server_count(self) noexcept
     cdef Stats counted(self)
     cdef int count(self, str counter, str reason) except -1
     cdef bint reports(self, bytes name) except -1
     cdef int hold_off(self) noexcept
-    cdef bint may_start(self) noexcept
     cdef int want_servers(self) except -1                           # above: start what waiting clients need
     cdef bint start_server(self, bint only_free) except -1          # above: one more; only_free: nobody is evicted
     cdef int serve_waiting(self) except -1                          # above: idle servers to waiting clients
@@ -282,7 +285,14 @@ cdef class Server(Stream):
         return 0
 
     cdef int restore(self, tuple values, State state, dict sql, double since) noexcept
-    cdef bint is_clean(self) noexcept
+
+    cdef inline bint is_clean(self) noexcept:
+        # The proof that it owes nothing and holds nothing of a client's unfinished work.
+        return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0
+                and self.relay.passing == 0
+                and self.unsent() == 0 and not self.broken and not self.closed and not self.relay.copy_in
+                and self.injected.start_values_sql is None and self.injected.own_after is None)
+
     cdef int query(self, bytes text, int purpose) except -1
     cdef int query_message(self, bytes message, int purpose) except -1
     cdef int close(self, str reason) except -1                      # above: it has no client, or loses it

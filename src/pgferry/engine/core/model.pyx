@@ -117,10 +117,6 @@ cdef class Pool:
         return self.endpoint.hold_off(
             self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6))
 
-    cdef bint may_start(self) noexcept:
-        """Whether clients may get servers, and connections be opened for them: it is not paused."""
-        return not (self.engine.phase.paused or self.db.paused)
-
     cdef int want_servers(self) except -1:
         raise NotImplementedError
 
@@ -207,13 +203,6 @@ cdef class Server(Stream):
         self.ends.connect_time = realtime()
         self.vars = ()
         self.session_state = pool.engine.no_state
-
-    cdef bint is_clean(self) noexcept:
-        """The proof that it owes nothing and holds nothing of a client's unfinished work."""
-        return (self.status == b"I" and self.plan.head == self.plan.tail and self.held.size == 0
-                and self.relay.passing == 0
-                and self.unsent() == 0 and not self.broken and not self.closed and not self.relay.copy_in
-                and self.injected.start_values_sql is None and self.injected.own_after is None)
 
     cdef int restore(self, tuple values, State state, dict sql, double since) noexcept:
         """What another process has known of it: it is idle."""

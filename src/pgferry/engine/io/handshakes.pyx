@@ -25,9 +25,11 @@ cdef int start_tls(Stream s, object context, bint server_side, object hostname=N
 cdef int shake_hands(Reactor loop) except -1:
     """A turn's share of the handshakes."""
     cdef Stream s
+    cdef Py_ssize_t served = 0
     cdef double until = share_end()
-    while loop.handshakes:
-        s = <Stream>loop.handshakes.popleft()
+    while served < len(loop.handshakes):
+        s = <Stream>loop.handshakes[served]
+        served += 1
         if s.closed or s.tls is None or not s.tls.queued:
             continue            # it has another socket since, or none
         s.tls.queued = False
@@ -37,6 +39,7 @@ cdef int shake_hands(Reactor loop) except -1:
             loop.failed(s, error)
         if monotonic() >= until:
             break
+    del loop.handshakes[:served]
     return 0
 
 

@@ -19,7 +19,7 @@ cpdef enum Pause:
 
 cdef class TurnShare:
     # What one stream may take of the present turn of the loop; see turn_share.
-    cdef object unfinished          # deque of streams with PAUSE_TURN
+    cdef list unfinished            # streams with PAUSE_TURN
     cdef Stream timed               # the stream whose share ends at timed_until
     cdef uint64_t timed_turn        # the turn in which it began
     cdef double timed_until         # monotonic
@@ -32,8 +32,8 @@ cdef class Reactor:
     cdef list slots                 # by descriptor: the stream registered with it
     cdef uint32_t generation
     cdef list ready                 # streams to run again in this turn, whatever epoll says
-    cdef object handshakes          # deque of streams whose TLS handshake can go on
-    cdef object unauthenticated     # deque of streams with deferred_events
+    cdef list handshakes            # streams whose TLS handshake can go on
+    cdef list unauthenticated       # streams with deferred_events
     cdef TurnShare share
     cdef Channel channel            # for TLS; None until it is needed
     cdef int[2] pipe                # of splice; -1: none

@@ -14,7 +14,6 @@ All input goes through one buffer of the loop. A stream keeps bytes of its own o
 ends within a message (held) and output that the kernel did not take (unsent). An idle connection has neither.
 """
 
-from collections import deque
 
 cimport cython
 from libc.errno cimport EAGAIN, EINTR, errno
@@ -40,7 +39,7 @@ cdef class TurnShare:
     """What one stream may take of the present turn of the loop; see turn_share."""
 
     def __cinit__(self):
-        self.unfinished = deque()
+        self.unfinished = []
 
 
 cdef class Reactor:
@@ -49,8 +48,8 @@ cdef class Reactor:
     def __cinit__(self):
         self.slots = []
         self.ready = []
-        self.handshakes = deque()
-        self.unauthenticated = deque()
+        self.handshakes = []
+        self.unauthenticated = []
         self.share = TurnShare()
         self.out = Output()
         self.memory = Memory()

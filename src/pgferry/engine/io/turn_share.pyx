@@ -38,11 +38,13 @@ cdef int end_turn(Stream s) except -1:
 cdef int serve_unfinished(Reactor loop) except -1:
     """The share of those that did not get ready in earlier turns."""
     cdef Stream s
+    cdef Py_ssize_t served = 0
     cdef double until = monotonic() + SHARE
     loop.share.classified_enough = False
     loop.share.classifying = 0
     for _ in range(len(loop.share.unfinished)):
-        s = <Stream>loop.share.unfinished.popleft()
+        s = <Stream>loop.share.unfinished[served]
+        served += 1
         s.paused &= ~PAUSE_TURN
         loop.share.timed = None
         try:
@@ -51,6 +53,7 @@ cdef int serve_unfinished(Reactor loop) except -1:
             loop.failed(s, error)
         if loop.share.classified_enough or monotonic() >= until:
             break
+    del loop.share.unfinished[:served]
     loop.share.timed = None
     return 0
 

@@ -29,9 +29,11 @@ cdef int serve_unauthenticated(Reactor loop) except -1:
     """A turn's share of the logins."""
     cdef Stream s
     cdef uint32_t events
+    cdef Py_ssize_t served = 0
     cdef double until = share_end()
-    while loop.unauthenticated:
-        s = <Stream>loop.unauthenticated.popleft()
+    while served < len(loop.unauthenticated):
+        s = <Stream>loop.unauthenticated[served]
+        served += 1
         events = s.deferred_events
         s.deferred_events = 0
         if s.closed:
@@ -42,4 +44,5 @@ cdef int serve_unauthenticated(Reactor loop) except -1:
             loop.failed(s, error)
         if monotonic() >= until:
             break
+    del loop.unauthenticated[:served]
     return 0

@@ -5,7 +5,9 @@ import struct
 from libc.stdint cimport uint32_t
 from libc.string cimport memchr
 
-from pgferry.engine.core.enums cimport P_ANNOUNCE, P_ENSURE, P_INTERNAL, P_LOOKUP, P_START_VALUES
+from pgferry.engine.core.enums cimport (
+    CLOSED, DROP, PASS, PUT, P_ANNOUNCE, P_ENSURE, P_INTERNAL, P_LOOKUP, P_START_VALUES,
+)
 from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_NOTED, F_SERVER_OP, F_SWALLOW, F_UNNAMED, K_BIND, K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC,
@@ -30,13 +32,13 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     cdef bint own
     if c is None and (front == NULL or not front.flags & F_SWALLOW):
         s.close("idle server got an error: " + fields.get("M", "?"))
-        return -2
+        return CLOSED
     if front == NULL:
         s.close_when_free(None)     # the server speaks for itself: it is about to end the connection
         if c.session or c.pin.pins or c.passing or s.probe.pending_effects or s.relay.skipping or not s.is_clean():
-            return 1
+            return PASS
         s.close_when_free("idle server got an error: " + fields.get("M", "?"))
-        return 0                    # the client has had its answer, and needs this server no more
+        return DROP                 # the client has had its answer, and needs this server no more
     if s.current.standalone_set is not None:
         # rolled back as a rule; but DISCARD ALL is not, when a later one of its batch fails
         demote_standalone(s)
@@ -48,13 +50,13 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         if front.flags & F_SWALLOW:
             s.injected.fail(fields)
             own_query_failed(s, front.number, fields, p[:n])
-            return 0
+            return DROP
         end_copy(s)
-        if own_error(s, c, front, fields, p, n) == 2:
-            return 2
-        return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
+        if own_error(s, c, front, fields, p, n) == PUT:
+            return PUT
+        return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else PASS
     if front.kind == K_SYNC:
-        return 1
+        return PASS
     if code == "0A000" and "cached plan" in fields.get("M", ""):
         # DDL that did not pass through here: whoever prepares anew must get a new plan.
         s.pool.db.epoch += 1
@@ -64,13 +66,13 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
     drop_batch(s, p[:n] if own else None)
     if s.injected.discarded and c is not None:
         replay_start_values_later(c, s)
-    if instead == 2:
-        return 2
+    if instead == PUT:
+        return PUT
     if own and s.plan.head != s.plan.tail and s.plan.front().flags & F_SWALLOW:
         # In front of the client's message (staging.end_own).
         s.injected.fail(fields)
-        return 0
-    return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else 1
+        return DROP
+    return rename_in_error(s, c, p[5:n]) if names_ours(c, p, n, total) else PASS
 
 
 cdef bint names_ours(Client c, const char *p, size_t n, size_t total) noexcept:
@@ -103,7 +105,7 @@ cdef bytes own_name(Entry *entry, Note note):
 
 
 cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p, size_t n) except? -1:
-    """Put an error of ours in the place of PostgreSQL's where that is the truth: 2 if so, 1 to forward it."""
+    """Put an error of ours in the place of PostgreSQL's where that is the truth: PUT if so, PASS to forward it."""
     cdef bytes instead = None
     cdef bytes body
     cdef Note note = s.plan.front_note()
@@ -118,9 +120,9 @@ cdef int own_error(Server s, Client c, Entry *front, dict fields, const char *p,
         body = p[5:n - 1] + SEQUENCE_HINT
         instead = b"E" + struct.pack("!I", len(body) + 4) + body
     if instead is None:
-        return 1
+        return PASS
     s.loop.out.emit(<const char *>instead, len(instead))
-    return 2
+    return PUT
 
 
 cdef bint is_unnamed(Entry *front) noexcept:
@@ -203,7 +205,7 @@ cdef int rename_in_error(Server s, Client c, bytes body) except? -1:
         body = body.replace(own_after, theirs)
     message = b"E" + struct.pack("!I", len(body) + 4) + body
     s.loop.out.emit(<const char *>message, len(message))
-    return 2
+    return PUT
 
 
 cdef int undo(Server s, Entry *entry) except -1:
