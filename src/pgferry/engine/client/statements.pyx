@@ -1,7 +1,7 @@
 """A client's messages about prepared statements: Parse, Bind, Describe and Close.
 
 Names are looked up at once, as if everything sent before succeeds; what depends on an answer that has not come is
-undone by server_relay when it fails. One case cannot be decided early: a name used in a later batch (behind a Sync)
+undone by server.errors when it fails. One case cannot be decided early: a name used in a later batch (behind a Sync)
 than the unanswered one that defines it. The client is then held until the answer is there (PAUSE_STALL), which costs a
 round trip and happens only to clients that pipeline that way.
 """

@@ -17,7 +17,7 @@ cdef class CatalogReader:
 
 cdef class CatalogState:
     # What is known of what a database may do to sessions, and how old that is.
-    # What may change a session (see judge and catalog)
+    # What may change a session (see classify and catalog)
     cdef WordSet words               # the words a text is scanned for
     cdef readonly object knowledge   # session.catalog.Knowledge; None: not known yet
     cdef int64_t words_version       # unique; changes with what verdicts depend on

@@ -132,10 +132,10 @@ cdef class Subscription:
     cdef set sent_listens            # those of them whose LISTEN has been sent since the last probe
     cdef set asked_listens           # the same, of the probe under way
     cdef bint chained                # COMMIT AND CHAIN has made its LISTEN count, so that what is EARLY does
-    cdef list deferred                  # (hub.Notification, SURE, LISTENED or EARLY) as they came; None: none
+    cdef list deferred               # (Notification, SURE, LISTENED or EARLY) as they came; None: none
     cdef size_t held_size            # bytes of the messages in it, at least
     cdef int early                   # those of them that are EARLY
-    cdef bint barrier_passed           # ReadyForQuery is due once the inbox is settled (listening)
+    cdef bint barrier_passed         # ReadyForQuery is due once `deferred` is settled (session.notifications)
 
 
 # What clients have that have never listened: nothing is ever put into it.

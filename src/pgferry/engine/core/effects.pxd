@@ -1,4 +1,4 @@
-# session.verdict's Touch and Need, as numbers for the engine (judge.pyx compares them when it is loaded).
+# session.verdict's Touch and Need, as numbers for the engine (session.classify compares them when it is loaded).
 
 cdef enum:
     SETTINGS = 1
@@ -11,8 +11,8 @@ cdef enum:
     UNNAMED = 128
     UNREADABLE = 256
     LOCAL = 512
-    LARGE = 1024            # of Client.pins only: more than may be kept of a session and moved with it
-    HELD = 2048             # in Client.pins only: the catalog is being read (unsure)
+    LARGE = 1024            # of Pin.pins only: more than may be kept of a session and moved with it
+    HELD = 2048             # in Pin.pins only: the catalog is being read (unsure)
     ASKABLE = 63            # what a probe can ask for
     PINNING = 120           # what keeps a server with its client: TEMP, LOCKS, CURSORS, FOREVER
     ANYTHING = 191          # all but FOREVER: SQL that cannot be read beforehand

@@ -40,7 +40,7 @@ cpdef enum Purpose:
     P_INTERNAL = 11   # of an InternalSession
     P_LOOKUP = 12     # auth_query
     P_SCRUB = 13      # DISCARD ALL in front of a client of another user
-    P_START = 14      # what connect_query has left (session_start)
+    P_START = 14      # what connect_query has left (connect_state)
     P_LIMITS = 15     # time limits of the client that has left it are taken off
     P_ANNOUNCE = 16   # which client uses the server (announcing)
 

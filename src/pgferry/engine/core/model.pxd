@@ -178,10 +178,10 @@ cdef class Server(Stream):
     cdef readonly int cancels            # cancel requests on their way to it
     cdef public object login             # server_login.ServerLogin, None when done
     cdef public double since             # monotonic, of the last change of state
-    # Session state (see state, judge, probe)
+    # Session state (see session_state and the room session)
     # what the session holds, as far as PostgreSQL has said so; None: not known
     cdef State session_state
-    cdef dict sql                        # SQL-level prepared statements, as Client.sql; None: none
+    cdef dict sql                        # SQL-level prepared statements, as SessionTracker.sql; None: none
     cdef readonly uint8_t replication    # a Replication
     cdef Job job                         # None: it serves clients
     cdef bint internal                   # of pgferry's own, outside the limits of the pool
@@ -329,7 +329,7 @@ cdef class Client(Stream):
     cdef bytes text                      # first bytes of the statement it sent last, as far as they may be shown
     cdef bint wait_notified
     cdef bint counted                    # holds places in the ledger
-    # Session state (see state, judge, probe)
+    # Session state (see session_state and the room session)
     cdef bint tracks_state                   # statements are looked at: not in session mode, not with `ignore`
     cdef public str reason               # the statement that last touched the session
     cdef int64_t last_server             # id of the server that serves it, or served it last

@@ -35,8 +35,8 @@ cdef class Endpoint:
     cdef readonly bytes server_parameters  # untracked ParameterStatus messages; None until a server has logged in
     cdef public tuple base_vars      # tracked parameters as the server reports them at login, connect_query included
     cdef public tuple reset_vars     # the same without connect_query: what RESET leads to
-    cdef public dict start_settings  # what connect_query has left, see session_start
-    cdef public dict start_sql       # and its prepared statements, as Client.sql; None: none
+    cdef public dict start_settings  # what connect_query has left, see connect_state
+    cdef public dict start_sql       # and its prepared statements, as SessionTracker.sql; None: none
     cdef object greeting_version              # another object whenever a client would be greeted differently
     cdef readonly dict canonical_values         # (index, value as a client gave it) -> value as the server reports it
     cdef public bint last_connect_failed

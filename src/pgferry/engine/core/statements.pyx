@@ -53,7 +53,7 @@ cdef dict settings_as_data(ParseSettings settings):
 
 
 cdef list sql_as_data(dict statements):
-    """The statements of SQL's PREPARE (Client.sql) as data."""
+    """The statements of SQL's PREPARE (SessionTracker.sql) as data."""
     return [[name, text, settings_as_data(settings) if settings is not None else None]
             for name, (text, settings) in (statements or {}).items()]
 

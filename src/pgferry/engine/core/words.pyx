@@ -1,7 +1,7 @@
 """A set of words with bits, and the scan of a statement's text for them.
 
 The scan knows no SQL: words in strings and comments count like others, case does not. It may say too much, which
-costs a closer look (judge), but never too little. A place where a statement may begin is the start of the text,
+costs a closer look (classify), but never too little. A place where a statement may begin is the start of the text,
 behind a semicolon, behind the end of a comment, and the start of a line in a text that has a `--` before it. (A line
 ends at CR as well as at LF.)
 

@@ -390,8 +390,9 @@ cdef int on_complete(Server s, Entry *front, const char *p, size_t n, size_t tot
             lost(s, "settings that were asked for are missing")
             return CLOSED
         return answered(s, front, p, n, total)
-    return not front.flags & F_SWALLOW and not (s.injected.own_after is not None and s.plan.size() == 1
-                                         and s.injected.ends_own())
+    if front.flags & F_SWALLOW:
+        return DROP
+    return s.injected.own_after is None or s.plan.size() != 1 or not s.injected.ends_own()
 
 
 cdef int fill() except -1:

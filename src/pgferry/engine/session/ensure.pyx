@@ -302,7 +302,6 @@ cdef list bound_deallocates(Client c, object verdict):
 cdef int on_deallocated(Client c, Server s) except -1:
     """A DEALLOCATE of one statement has succeeded: it is of the oldest entry."""
     cdef Note note = s.plan.front_note()
-    cdef Statement st
     if note is None or not note.deallocates:
         return 0
     name, number = note.deallocates.pop(0)

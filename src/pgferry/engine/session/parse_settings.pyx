@@ -148,7 +148,7 @@ cdef bint settings_shown(Server s) except -1:
         return False
     values = list(settled_settings(c).values)
     try:
-        for name, value, own in rows:       # of nothing else: see server_feed()
+        for name, value, own in rows:       # of nothing else: see data_message()
             value = None if value is None else unhexlify(value)
             if own is not None and not c.pool.reports(name) or is_nobody(c, name, value):
                 value = None
