@@ -66,6 +66,10 @@ class Finder(TreeVisitor):  # type: ignore[misc]
         self.assigned(node.lhs)
         self.visitchildren(node)
 
+    def visit_InPlaceAssignmentNode(self, node: Any) -> None:
+        self.assigned(node.lhs)
+        self.visitchildren(node)
+
     def visit_CascadedAssignmentNode(self, node: Any) -> None:
         for each in node.lhs_list:
             self.assigned(each)

@@ -17,7 +17,7 @@ from pgferry.engine.ops import harness, maintenance, show
 from pgferry.engine.ops.worker_engine import WorkerEngine
 from pgferry.engine.shared.ledger import Ledger, create
 from pgferry.worker import configure
-from pgferry.worker.host import Host
+from pgferry.worker.engine_services import EngineServices
 from pgferry.worker.slow import SlowWork
 from support.fake_backend import FakeBackend
 from support.wire import startup
@@ -40,7 +40,7 @@ class Now(SlowWork):
             done(result, None)
 
 
-class RigHost(Host):
+class RigServices(EngineServices):
     """A worker without threads, without a supervisor and without a network."""
 
     def resolve(self, host: str, done: Callable[..., None]) -> None:
@@ -57,7 +57,7 @@ class Port:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.inbox = bytearray()
+        self.to_deliver = bytearray()
         self.got = bytearray()
         self.room: int | None = None  # what the kernel takes before it is full; None: everything
 
@@ -80,10 +80,10 @@ class Rig:
         self.loop.sink = self._sink
         self.ledger_fd = create(1)
         self.ledger = Ledger(self.ledger_fd, 1, 0)
-        self.host = RigHost(SaltSource(self.ledger.secret))
-        self.engine = WorkerEngine(self.loop, self.ledger, 0, 1, self.host, self.log)
-        self.host.engine = self.engine
-        self.host.slow = Now()
+        self.services = RigServices(SaltSource(self.ledger.secret))
+        self.engine = WorkerEngine(self.loop, self.ledger, 0, 1, self.services, self.log)
+        self.services.engine = self.engine
+        self.services.slow = Now()
         self.bugs: list[BaseException] = []
         self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
         base = {
@@ -99,7 +99,7 @@ class Rig:
             databases={"db": Database(name="db", dbname="db", hosts=("far",), user="app", **database)},
             users={"app": User(name="app", secret="secret")},
         )
-        self.host.config = self.config
+        self.services.config = self.config
         configure.apply(self.engine, self.config, first=True)
         self.ports: dict[Stream, Port] = {}
         self.backends: dict[Server, FakeBackend] = {}
@@ -131,7 +131,7 @@ class Rig:
     def connect(self, packet: bytes | None = None) -> Port:
         """A client that sends this startup packet (default: user app, database db)."""
         port = self.port(harness.new_client(self.engine))
-        port.inbox += startup("app", "db") if packet is None else packet
+        port.to_deliver += startup("app", "db") if packet is None else packet
         self.pump()
         return port
 
@@ -144,7 +144,7 @@ class Rig:
 
     def feed(self, port: Port, data: bytes) -> None:
         """Let the far end of a stream send."""
-        port.inbox += data
+        port.to_deliver += data
         self.pump()
 
     def pump(self) -> None:
@@ -162,16 +162,18 @@ class Rig:
 
     def _goes_on(self, port: Port) -> bool:
         """Whether the loop will come back to it by itself."""
-        return bool(harness.facts(port.stream)["queued"] or (port.inbox and port.stream.paused == PAUSE_BULK))
+        return bool(
+            harness.facts(port.stream)["queued"] or (port.to_deliver and port.stream.paused == PAUSE_BULK)
+        )
 
     def take(self, port: Port) -> bool:
         """Give the engine what it takes of the bytes that wait for it."""
         moved = False
-        while port.inbox and not port.stream.closed:
-            n = harness.inject(port.stream, bytes(port.inbox))
+        while port.to_deliver and not port.stream.closed:
+            n = harness.inject(port.stream, bytes(port.to_deliver))
             if n == 0:
                 break
-            del port.inbox[:n]
+            del port.to_deliver[:n]
             moved = True
         return moved
 
@@ -181,7 +183,7 @@ class Rig:
         for server, backend in list(self.backends.items()):
             port = self.port(server)
             if port.got:
-                port.inbox += backend.receive(port.read())
+                port.to_deliver += backend.receive(port.read())
                 moved = True
         return moved
 
@@ -193,7 +195,7 @@ class Rig:
         """Change auth_type for the logins to come."""
         settings = msgspec.structs.replace(self.config.settings, auth_type=auth_type)
         self.config = msgspec.structs.replace(self.config, settings=settings)
-        self.engine.config = self.host.config = self.config
+        self.engine.config = self.services.config = self.config
 
     def _new_servers(self) -> bool:
         moved = False
@@ -263,7 +265,7 @@ class Rig:
         if (
             server.pool.settings.mode != 0
             and not len(server.plan)
-            and not self.port(server).inbox
+            and not self.port(server).to_deliver
             and not self.port(server).got
         ):
             has = {b"PGFERRY_%d" % n for n in seen["prepared"]}

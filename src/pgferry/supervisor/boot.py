@@ -117,7 +117,7 @@ def _take_over(settings: Settings, log: Log) -> Taken | None:
     """The sockets of the running process; None when there is none, then this is a normal start."""
     taken = take_over(settings.unix_socket_dir, settings.listen_port, settings.workers, log)
     if taken is not None:
-        taken.open_doors(settings.workers)
+        taken.open_handover_sockets(settings.workers)
     elif settings.pidfile and (note := pidfile.check(settings.pidfile)):
         log.log(note)
     return taken
@@ -139,23 +139,31 @@ async def _supervise(
             # removes it at its end, if it is still its own.
             if config.settings.pidfile:
                 pidfile.replace(config.settings.pidfile)
-            taken.go()
+            try:
+                taken.go()
+            except StartError:
+                if config.settings.pidfile:
+                    pidfile.replace(config.settings.pidfile, taken.pid)
+                raise
             systemd.notify(f"MAINPID={os.getpid()}")
         if options.daemon:
             log.stop_stderr()
         leave_terminal()
 
-    supervisor = Supervisor(
-        Pooler(config, log),
-        listeners,
-        SharedLedger(config.settings.workers),
-        manage,
-        verbose=options.verbose,
-        stderr=not options.daemon,
-        http=http,
-        on_up=up,
-        predecessor=taken,
-    )
+    try:
+        supervisor = Supervisor(
+            Pooler(config, log),
+            listeners,
+            SharedLedger(config.settings.workers),
+            manage,
+            verbose=options.verbose,
+            stderr=not options.daemon,
+            http=http,
+            on_up=up,
+            predecessor=taken,
+        )
+    except OSError as error:  # no descriptors, no shared memory
+        raise StartError(f"cannot start: {error}") from error
     await supervisor.run()
 
 

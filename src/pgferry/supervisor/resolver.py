@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgferry.supervisor.dns_lookup import Addresses, DnsLookup, NoAnswer, NoName
 from pgferry.supervisor.errors import WorkerRefused
 from pgferry.supervisor.log import Log
-from pgferry.supervisor.names import Addresses, Names, NoAnswer, NoName
 
 _MAX_NAMES = 10_000
 _FORGET_SECONDS = 3600.0
@@ -49,12 +49,12 @@ class Resolver:
         self,
         limits: Callable[[], Limits],
         log: Log,
-        names: Names | None = None,
+        lookup: DnsLookup | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._log = log
-        self._names = names or Names()
+        self._lookup = lookup or DnsLookup()
         self._clock = clock
         self._cache: dict[str, _Entry] = {}
         self._zones: dict[str, _Zone] = {}
@@ -105,17 +105,22 @@ class Resolver:
 
     async def _fresh(self, host: str) -> _Entry:
         task = self._running.get(host)
-        if task is None:
+        # One that has just ended tells what was asked before: it may be in the way until the loop's next turn.
+        if task is None or task.done():
             task = asyncio.get_running_loop().create_task(self._fetch(host))
             self._running[host] = task
-            task.add_done_callback(lambda _task: self._running.pop(host, None))
+            task.add_done_callback(lambda done: self._ended(host, done))
         return await asyncio.shield(task)
+
+    def _ended(self, host: str, task: asyncio.Task[_Entry]) -> None:
+        if self._running.get(host) is task:
+            del self._running[host]
 
     async def _fetch(self, host: str) -> _Entry:
         limits, former = self._limits(), self._cache.get(host)
         entry: _Entry
         try:
-            found = await self._names.addresses(host)
+            found = await self._lookup.addresses(host)
         except NoName as error:
             entry = _Entry([], str(error), self._clock() + limits.failed_ttl)
         except NoAnswer as error:
@@ -160,7 +165,7 @@ class Resolver:
             if not zone.names:
                 del self._zones[name]
                 continue
-            serial = await self._names.serial(name)
+            serial = await self._lookup.serial(name)
             if serial is None:
                 continue
             if zone.serial is not None and serial != zone.serial:
@@ -196,4 +201,4 @@ class Resolver:
         for task in list(self._running.values()):
             with contextlib.suppress(RuntimeError):
                 task.cancel()
-        self._names.close()
+        self._lookup.close()

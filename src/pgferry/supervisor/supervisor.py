@@ -16,18 +16,18 @@ from pgferry.frames import Message
 from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
+from pgferry.supervisor.external_auth import ExternalAuth
 from pgferry.supervisor.fleet import Fleet, Ledger, Predecessor
 from pgferry.supervisor.handover import Handover
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.log import Log
 from pgferry.supervisor.operations import Operations
-from pgferry.supervisor.outside import Outside
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
 
 _CANCEL_SECONDS = 60.0
-_WELCOME_SECONDS = 5.0
+_PARAMETERS_SECONDS = 5.0
 
 
 class Management(Protocol):
@@ -86,7 +86,7 @@ class Supervisor:
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self._accounts = Accounts()
-        self._outside = Outside()
+        self._external_auth = ExternalAuth()
         self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
         self._management = manage(pooler, self.operations, self.reloader)
         self.operations.on_takeover = Handover(pooler, self._http, self._management.close_http).begin
@@ -116,7 +116,7 @@ class Supervisor:
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
             self._accounts.close()
-            self._outside.close()
+            self._external_auth.close()
 
     async def _start(self) -> bool:
         """Start the workers; False when a signal ended the start."""
@@ -183,6 +183,8 @@ class Supervisor:
 
     async def _serve_worker(self, _index: int, message: Message, fd: int | None) -> Message | None:
         op = message.get("op")
+        if fd is not None and op != "console":
+            os.close(fd)
         if op == "console":
             self._open_console(message, fd)
         elif op == "console_cancel":
@@ -190,7 +192,7 @@ class Supervisor:
         elif op == "resolve":
             return await self._pooler.resolver.resolve(str(message["host"]))
         elif op == "verify":
-            return {"why": await self._outside.verify(message)}
+            return {"why": await self._external_auth.verify(message)}
         elif op == "system_user":
             return {"name": await self._accounts.name_of(int(message["uid"]))}
         elif op == "cancel":
@@ -198,11 +200,9 @@ class Supervisor:
         elif op == "host_down":
             text = f"{message['db']}: the other hosts of its list are tried instead of {message['host']}: "
             self._pooler.events.note(text + str(message["reason"]), "error")
-        elif op == "welcome":
-            return await self._find_welcome(message)
+        elif op == "login_parameters":
+            return await self._find_login_parameters(message)
         else:
-            if fd is not None:
-                os.close(fd)
             raise WorkerRefused(f"unknown operation {op!r}")
         return None
 
@@ -222,15 +222,15 @@ class Supervisor:
         except (WorkerGone, TimeoutError) as error:
             raise WorkerRefused(str(error) or "no answer in time") from error
 
-    async def _find_welcome(self, message: Message) -> Message:
-        """How PostgreSQL greets the users of a pool, from a worker that has logged in there already."""
+    async def _find_login_parameters(self, message: Message) -> Message:
+        """What a client of a pool is told at its login, from a worker that has logged in there already."""
         answers = await self._pooler.fleet.ask_all(
-            "welcome", _WELCOME_SECONDS, db=message["db"], user=message["user"]
+            "login_parameters", _PARAMETERS_SECONDS, db=message["db"], user=message["user"]
         )
         for answer in answers.values():
-            if answer["welcome"] is not None:
-                return {"welcome": answer["welcome"]}
-        return {"welcome": None}
+            if answer["parameters"] is not None:
+                return {"parameters": answer["parameters"]}
+        return {"parameters": None}
 
     # Signals (COMPAT 2.9); asyncio runs these in the loop, not inside the interrupted code
 
@@ -252,10 +252,11 @@ class Supervisor:
 
     async def _reload_by_signal(self) -> None:
         systemd.reloading()
-        # The reasons are in the log already.
-        with contextlib.suppress(CommandError):
-            await self.reloader.reload()
-        systemd.notify("READY=1")
+        try:
+            with contextlib.suppress(CommandError):  # the reasons are in the log already
+                await self.reloader.reload()
+        finally:
+            systemd.notify("READY=1")
 
     def _on_shutdown(self, name: str, mode: str) -> None:
         if self._pooler.state.shutdown or not self._pooler.fleet.running:

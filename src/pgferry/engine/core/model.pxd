@@ -74,6 +74,10 @@ cdef class Pool:
     cdef bint start_server(self, bint only_free) except -1          # above: one more; only_free: nobody is evicted
     cdef int serve_waiting(self) except -1                          # above: idle servers to waiting clients
 
+    cdef inline int count_restore(self) noexcept:
+        self.restores += 1
+        return 0
+
     cdef inline int blocked_by(self, int limit) noexcept:
         # This limit forbids one more server (sharing.BLOCKED_BY_...); 0: none, as far as has been seen.
         self.blocked = limit
@@ -273,6 +277,15 @@ cdef class Server(Stream):
         self.replication = replication
         return 0
 
+    cdef inline int cancel_begins(self) noexcept:
+        # A cancel request is on its way to it.
+        self.cancels += 1
+        return 0
+
+    cdef inline int cancel_ends(self) noexcept:
+        self.cancels -= 1
+        return 0
+
     cdef inline int close_when_free(self, str reason) noexcept:
         # It must not be used again.
         self.close_needed = True
@@ -378,6 +391,10 @@ cdef class Client(Stream):
         self.names.linked()
         self.former_server = self.last_server
         self.last_server = server
+        return 0
+
+    cdef inline int turn_answered(self) noexcept:
+        self.turns_here += 1
         return 0
 
     cdef inline int pass_on(self, size_t rest) noexcept:
@@ -564,7 +581,7 @@ cdef class Engine:
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS
     cdef public object server_tls        # tls.contexts.Connect
-    # What the worker around the engine provides (worker.host.Host).
+    # What the worker around the engine provides (worker.engine_services.EngineServices).
     cdef public object host
     cdef public Log log
 

@@ -118,7 +118,7 @@ cdef class Cancel(Request):
             self.connect_to(family, address)
         except OSError as error:
             return self.failed(error.strerror)
-        self.server.cancels += 1
+        self.server.cancel_begins()
         return 0
 
     # The key goes the same way as the queries: with TLS if the server's connection has it.
@@ -183,7 +183,7 @@ cdef class Cancel(Request):
         if self.sent and pool.engine.settings.log_connections:
             pool.engine.log_about(s, "LOG", "successfully sent cancel request")
         if under_way:
-            s.cancels -= 1
+            s.cancel_ends()
             if s.cancels == 0 and s.state == SV_BEING_CANCELED:
                 s.make_available()
         return start_waiting(pool)

@@ -216,7 +216,7 @@ cdef int own_is_answered(Server s, uint32_t purpose, Note note) except? -1:
 
 cdef inline int client_is_answered(Server s, Client c, char status) except? -1:
     """ReadyForQuery that the client is to get: 1, or 0 when it gets it later, or an error in its place."""
-    c.turns_here += 1
+    c.turn_answered()
     s.injected.end_turn()
     if s.status:
         count_times(s, c, status)

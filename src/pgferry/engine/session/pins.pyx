@@ -50,7 +50,7 @@ cdef int unpin(Client c) except -1:
 
 cdef int unhold(Client c) except -1:
     """The client keeps its server for the catalog's sake no longer; other pins stay."""
-    c.pin.pins &= ~<uint32_t>HELD
+    c.pins_are(c.pin.pins & ~<uint32_t>HELD)
     return 0
 
 

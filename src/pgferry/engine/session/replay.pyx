@@ -141,7 +141,7 @@ cdef bytes set_vars(Client c, Server s, uint64_t mask, Restore r):
 cdef int send(Client c, Server s, Restore r, bint anew) except -1:
     s.replay.begin(r, anew)
     if r.stateful:
-        c.pool.restores += 1
+        c.pool.count_restore()
     if r.message is not None:
         return s.query_message(r.message, P_VARS)
     if s.replay.replaying_to is not None:
