@@ -105,11 +105,16 @@ class Resolver:
 
     async def _fresh(self, host: str) -> _Entry:
         task = self._running.get(host)
-        if task is None:
+        # One that has just ended tells what was asked before: it may be in the way until the loop's next turn.
+        if task is None or task.done():
             task = asyncio.get_running_loop().create_task(self._fetch(host))
             self._running[host] = task
-            task.add_done_callback(lambda _task: self._running.pop(host, None))
+            task.add_done_callback(lambda done: self._ended(host, done))
         return await asyncio.shield(task)
+
+    def _ended(self, host: str, task: asyncio.Task[_Entry]) -> None:
+        if self._running.get(host) is task:
+            del self._running[host]
 
     async def _fetch(self, host: str) -> _Entry:
         limits, former = self._limits(), self._cache.get(host)

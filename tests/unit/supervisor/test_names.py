@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pgferry.supervisor.errors import WorkerRefused
-from pgferry.supervisor.names import Names, NoAnswer, NoName
+from pgferry.supervisor.names import Found, Names, NoAnswer, NoName
 from pgferry.supervisor.resolver import Limits, Resolver
 from support.dns_server import DnsServer
 
@@ -182,7 +182,7 @@ def test_ttl_of_the_answer_up_to_dns_max_ttl(server: DnsServer, tmp_path: Path) 
     with_resolver(server, tmp_path, work)
 
 
-def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path) -> None:
+def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names in use are kept fresh; who has lost an address is told; a dead name server changes nothing."""
     server.set("db.example", "10.0.0.1", "10.0.0.2", ttl=5)
     news: list[tuple[str, list[tuple[int, str]], list[str]]] = []
@@ -204,6 +204,7 @@ def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path) -> None:
         assert any("db.example has moved from 10.0.0.1 to 10.0.0.2,10.0.0.3" in line for line in log.lines)
         keeping.cancel()
         server.silent = True
+        monkeypatch.setattr("pgferry.supervisor.names._SECONDS", 0.5)
         async with asyncio.timeout(30):
             while not any("last known addresses" in line for line in log.lines):
                 clock.now += 6
@@ -211,6 +212,42 @@ def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path) -> None:
         assert made.rows() == [("db.example", 3, "10.0.0.2,10.0.0.3")]
 
     with_resolver(server, tmp_path, work)
+
+
+def test_a_look_up_that_has_just_ended_is_not_asked_again() -> None:
+    """Whoever asks in the turn of the loop in which one ends, with other expectations, starts one of their own."""
+
+    class Ended(Names):
+        """Each look-up takes one turn; a test goes on before anybody has heard of its end."""
+
+        asked = 0
+        on_end: Callable[[], Any] = staticmethod(lambda: None)
+
+        async def addresses(self, name: str) -> Found:  # noqa: ARG002
+            self.asked += 1
+            await asyncio.sleep(0)
+            self.on_end()
+            return Found([(2, f"10.0.0.{self.asked}")], 5.0)
+
+    async def main() -> None:
+        clock, known = Clock(), Ended("/nonexistent")
+        made = Resolver(lambda: Limits(15.0, 3.0, 0.0), Lines(), known, clock)  # type: ignore[arg-type]
+        woken = asyncio.Event()
+        known.on_end = woken.set  # scheduled before what the end of the look-up schedules
+
+        async def waiter() -> dict[str, Any]:
+            await woken.wait()
+            clock.now += 6
+            return await made.resolve("db.example")
+
+        late = asyncio.create_task(waiter())
+        await asyncio.sleep(0)
+        await made.resolve("db.example")
+        assert (await late)["addrs"] == [[2, "10.0.0.2"]]
+        assert made.pending == 0
+        made.close()
+
+    asyncio.run(main())
 
 
 def test_zone_serial(server: DnsServer, tmp_path: Path) -> None:
