@@ -1,6 +1,8 @@
 """The worker processes: starting, greeting, asking, restarting after a death, and stopping them."""
 
 import asyncio
+import contextlib
+import errno
 import os
 import re
 import socket
@@ -28,6 +30,9 @@ _MAX_LOG_LINE = 65536
 _UNFINISHED = re.compile(rb"^(?![0-9\t])", re.M)
 """Begins a line that is not the worker's own log: what an interpreter or a library printed."""
 
+Outcome = Message | WorkerRefused | WorkerGone | TimeoutError
+"""Of a question: the answer, or why there is none."""
+_FAILURES = (WorkerRefused, WorkerGone, TimeoutError)
 WorkerHandler = Callable[[int, Message, int | None], Awaitable[Message | None]]
 
 
@@ -105,7 +110,10 @@ class Fleet:
 
     async def start(self, timeout: float = START_SECONDS) -> None:
         """Start all workers and wait until they listen. Raises StartError when one dies or takes too long."""
-        workers = [self._spawn(index) for index in range(self.size)]
+        try:
+            workers = [self._spawn(index) for index in range(self.size)]
+        except OSError as error:
+            raise StartError(f"a worker could not be started: {error}") from error
         ready = [asyncio.ensure_future(worker.ready.wait()) for worker in workers]
         deaths = [asyncio.ensure_future(worker.exited.wait()) for worker in workers]
         everybody = asyncio.ensure_future(asyncio.gather(*ready))
@@ -127,15 +135,36 @@ class Fleet:
         self._running = True
 
     def _spawn(self, index: int) -> Worker:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
-        log_read, log_write = os.pipe()
+        """Start the worker of this index. Raises OSError; then nothing is left of it."""
+        with contextlib.ExitStack() as kept, contextlib.ExitStack() as given:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
+            kept.callback(ours.close)
+            given.callback(theirs.close)
+            log_read, log_write = os.pipe()
+            kept.callback(os.close, log_read)
+            given.callback(os.close, log_write)
+            worker = Worker(index, self._start_process(index, theirs.fileno(), log_write), log_read)
+            try:
+                self._watch(worker, ours)
+            except BaseException:
+                # Nobody would notice its end.
+                asyncio.get_running_loop().remove_reader(log_read)
+                worker.process.kill()
+                worker.process.wait()
+                raise
+            kept.pop_all()
+        self.workers[index] = worker
+        self._task(self._greet(worker))
+        return worker
+
+    def _start_process(self, index: int, control: int, log_fd: int) -> subprocess.Popen[bytes]:
         tcp = [sock.fileno() for sock in self._listeners.tcp[index]]
         unix = [sock.fileno() for sock in self._listeners.unix]
         arguments = {
             "--index": index,
             "--workers": self.size,
-            "--control-fd": theirs.fileno(),
-            "--log-fd": log_write,
+            "--control-fd": control,
+            "--log-fd": log_fd,
             "--ledger-fd": self._ledger.fd,
             "--tcp-fds": ",".join(map(str, tcp)),
             "--unix-fds": ",".join(map(str, unix)),
@@ -146,32 +175,19 @@ class Fleet:
             doors.append(self.predecessor.doors[index].fileno())
             arguments |= {"--door-fd": doors[0], "--first-statement": self.predecessor.statements}
         command = WORKER_COMMAND + [str(part) for pair in arguments.items() for part in pair]
-        try:
-            # A process group of its own keeps a terminal's Ctrl-C away: only we decide when workers end.
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log_write,
-                stderr=log_write,
-                pass_fds=[theirs.fileno(), log_write, self._ledger.fd, *tcp, *unix, *self._wakes, *doors],
-                process_group=0,
-            )
-        except BaseException:
-            ours.close()
-            os.close(log_read)
-            raise
-        finally:
-            theirs.close()
-            os.close(log_write)
-        worker = Worker(index, process, log_read)
-        self.workers[index] = worker
-        self._watch(worker, ours)
-        return worker
+        # A process group of its own keeps a terminal's Ctrl-C away: only we decide when workers end.
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log_fd,
+            stderr=log_fd,
+            pass_fds=[control, log_fd, self._ledger.fd, *tcp, *unix, *self._wakes, *doors],
+            process_group=0,
+        )
 
     def _watch(self, worker: Worker, control: socket.socket) -> None:
+        """Hear the worker's messages, its log and its end. Raises OSError."""
         loop = asyncio.get_running_loop()
-        os.set_blocking(worker.log_fd, False)
-        loop.add_reader(worker.log_fd, self._read_log, worker)
 
         def wait() -> None:
             worker.process.wait()
@@ -180,8 +196,6 @@ class Fleet:
             except RuntimeError:
                 # The loop is closed: the supervisor is at its end and nobody counts workers any more.
                 return
-
-        threading.Thread(target=wait, name=f"wait-worker-{worker.index}", daemon=True).start()
 
         async def serve(message: Message, fd: int | None) -> Message | None:
             if message.get("op") == "ready":
@@ -193,8 +207,15 @@ class Fleet:
             # A worker that closes its channel but goes on would serve clients that nobody can control.
             loop.call_later(2.0, self._kill, worker)
 
-        worker.channel = Channel(control, serve, closed)
-        self._task(self._greet(worker))
+        os.set_blocking(worker.log_fd, False)
+        loop.add_reader(worker.log_fd, self._read_log, worker)
+        channel = Channel(control, serve, closed)
+        try:
+            threading.Thread(target=wait, name=f"wait-worker-{worker.index}", daemon=True).start()
+        except RuntimeError as error:
+            channel.close()
+            raise OSError(errno.EAGAIN, str(error)) from error
+        worker.channel = channel
 
     async def watch(self) -> None:
         """Kill workers that do not answer any more, for as long as this runs: each is started anew.
@@ -221,6 +242,7 @@ class Fleet:
     async def _greet(self, worker: Worker) -> None:
         assert worker.channel is not None
         try:
+            # Without a limit: one that does not answer is killed by `start` or `watch`.
             await worker.channel.request(**self._greeting())
         except WorkerRefused as error:
             self._log.error(f"worker {worker.index} refused the configuration: {error}")
@@ -322,25 +344,34 @@ class Fleet:
         )
         return [index for index, answer in enumerate(answers) if isinstance(answer, TimeoutError)]
 
+    async def ask_each(self, op: str, timeout: float | None, **fields: Any) -> dict[int, Outcome]:
+        """Ask all workers that are there at once: what each has answered, or why it has not."""
+        there = [
+            w.index for w in self.workers if w is not None and w.channel is not None and not w.channel.closed
+        ]
+        answers = await asyncio.gather(
+            *(self.ask(index, op, timeout, **fields) for index in there), return_exceptions=True
+        )
+        found: dict[int, Outcome] = {}
+        for index, answer in zip(there, answers, strict=True):
+            if isinstance(answer, BaseException) and not isinstance(answer, _FAILURES):
+                raise answer
+            found[index] = answer
+        return found
+
     async def ask_all(self, op: str, timeout: float | None = None, **fields: Any) -> dict[int, Message]:
         """Ask all workers at once; dead ones and ones that do not answer in time are left out.
 
         Raises the WorkerRefused of the first worker that refused, after all have answered.
         """
-        answers = await asyncio.gather(
-            *(self.ask(index, op, timeout, **fields) for index in range(self.size)), return_exceptions=True
-        )
         good: dict[int, Message] = {}
         refused: WorkerRefused | None = None
-        for index, answer in enumerate(answers):
+        for index, answer in (await self.ask_each(op, timeout, **fields)).items():
             if isinstance(answer, WorkerRefused):
                 refused = refused or answer
             elif isinstance(answer, TimeoutError):
                 self._log.warning(f"worker {index} did not answer '{op}' within {timeout} s")
-            elif isinstance(answer, BaseException):
-                if not isinstance(answer, WorkerGone):
-                    raise answer
-            else:
+            elif not isinstance(answer, WorkerGone):
                 good[index] = answer
         if refused is not None:
             raise refused

@@ -1,5 +1,6 @@
 """The log: PgBouncer's line format and levels, written to stderr, a file and syslog."""
 
+import errno
 import os
 import time
 from dataclasses import dataclass
@@ -46,10 +47,25 @@ class Log:
 
         Raises OSError when the file cannot be opened; then nothing has changed.
         """
-        fd = open_logfile(destinations.logfile) if destinations.logfile else -1
+        self.use(destinations, self.open_file(destinations))
+
+    @staticmethod
+    def open_file(destinations: Destinations) -> Sink | None:
+        """The log file of `destinations`, for `use` or to be closed. Raises OSError."""
+        if not destinations.logfile:
+            return None
+        fd = open_logfile(destinations.logfile)
+        try:
+            return FileSink("file", fd, own=True)
+        except RuntimeError as error:  # no thread can be started
+            os.close(fd)
+            raise OSError(errno.EAGAIN, str(error)) from error
+
+    def use(self, destinations: Destinations, file: Sink | None) -> None:
+        """Write to `destinations` from now on, whose log file is open already."""
         old = self._sinks.pop("file", None)
-        if fd >= 0:
-            self._sinks["file"] = FileSink("file", fd, own=True)
+        if file is not None:
+            self._sinks["file"] = file
         if old is not None:
             old.close(0.2)
         self._switch("stderr", destinations.stderr and not self._quiet)

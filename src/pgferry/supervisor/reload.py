@@ -2,17 +2,23 @@
 
 import asyncio
 import contextlib
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 import msgspec
 
 from pgferry.config import Config, ConfigError, Settings, load, settings_by_name, with_overrides
 from pgferry.config.load import TLS_KEPT, with_new_users
 from pgferry.config.problems import nearest_name
-from pgferry.supervisor.errors import CommandError, WorkerRefused
+from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.log import Destinations, Log
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
+"""For the answer of a worker to a new configuration."""
+_RESTORE_SECONDS = 10.0
+"""For its answer to the configuration of before, when others have not taken the new one."""
+T = TypeVar("T")
 _FAILED = "RELOAD failed, see logs for additional details"
 
 
@@ -47,25 +53,46 @@ class Reloader:
         self._verbose = verbose
         self._stderr = stderr
         self._lock = asyncio.Lock()
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    async def _whole(self, change: Coroutine[Any, Any, T]) -> T:
+        """Carry out a change to its end, even if whoever asked for it gives up: half of one is none."""
+        task = asyncio.get_running_loop().create_task(change)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())  # seen, whoever waits
+        return await asyncio.shield(task)
 
     async def reload(self) -> None:
         """Read the file again and put it into effect everywhere, or change nothing.
 
+        The log file is opened again in any case: who has moved it away will soon remove it.
         Raises CommandError (F0000) with all problems as its detail; they are in the log, too.
         """
+        await self._whole(self._reload())
+
+    async def _reload(self) -> None:
         async with self._lock:
             pooler = self._pooler
             old = pooler.config
-            new = await self._load(old)
-            new = with_verbosity(new, self._verbose)
+            with contextlib.suppress(OSError):  # tried again below, and reported there
+                pooler.log.open(destinations(old.settings, stderr=self._stderr))
+            new = with_verbosity(await self._load(old), self._verbose)
+            log_to = destinations(new.settings, stderr=self._stderr)
             try:
-                pooler.log.open(destinations(new.settings, stderr=self._stderr))
+                logfile = pooler.log.open_file(log_to)
             except OSError as error:
                 raise self._failure(
                     [f"cannot open logfile '{new.settings.logfile}': {error.strerror}"]
                 ) from error
+            try:
+                await self._apply(new, old)
+            except BaseException:
+                if logfile is not None:
+                    logfile.close()
+                raise
+            pooler.log.use(log_to, logfile)
             log_warnings(new, pooler.log)
-            await self._apply(new, old)
             pooler.state.forget_missing(lambda name: new.autodb is not None or name in new.databases)
             pooler.listeners.defer_accept(new.settings.tcp_defer_accept)
             pooler.events.note("configuration reloaded")
@@ -88,27 +115,38 @@ class Reloader:
         return CommandError(_FAILED, "F0000", "\n".join(problems))
 
     async def _apply(self, new: Config, old: Config) -> None:
-        """Give `new` to all workers; when one refuses, all get `old` back. Raises CommandError."""
-        pooler = self._pooler
-        try:
-            await self._distribute(new)
-        except WorkerRefused as error:
-            with contextlib.suppress(OSError):  # else the new destinations are better than none
-                pooler.log.open(destinations(old.settings, stderr=self._stderr))
-            try:
-                await self._distribute(old)
-            except WorkerRefused as second:
-                pooler.log.error(f"a worker refused its old configuration: {second}")
-            raise self._failure([str(error)]) from error
-        pooler.log.verbose = new.settings.verbose or 0
+        """Give `new` to all workers; unless all have taken it, all get `old` back. Raises CommandError."""
+        problems = await self._distribute(new, _SECONDS)
+        if problems:
+            for problem in await self._distribute(old, _RESTORE_SECONDS):
+                self._pooler.log.error(f"not back to the configuration of before: {problem}")
+            raise self._failure(problems)
+        self._pooler.log.verbose = new.settings.verbose or 0
 
-    async def _distribute(self, config: Config) -> None:
-        # Set first: a worker that starts meanwhile is greeted with it.
+    async def _distribute(self, config: Config, seconds: float) -> list[str]:
+        """Make `config` that of the pooler and of every worker; the reasons why some have not taken it."""
+        # Set first: a worker that starts meanwhile is configured with it.
         self._pooler.config = config
-        await self._pooler.fleet.ask_all(timeout=_SECONDS, **self._pooler.config_message(reload=True))
+        answers = await self._pooler.fleet.ask_each(
+            timeout=seconds, **self._pooler.config_message(reload=True)
+        )
+        problems = []
+        for index, answer in answers.items():
+            if isinstance(answer, WorkerRefused):
+                problems.append(f"worker {index} refused the configuration: {answer}")
+            elif isinstance(answer, TimeoutError):
+                # It gets all its messages in order: if it ever goes on, it ends with the last one.
+                problems.append(f"worker {index} did not answer within {seconds:g} s")
+            elif isinstance(answer, WorkerGone):
+                # Of the new configuration, maybe. Its successor begins with the one that is right by then.
+                problems.append(f"worker {index} ended before it had answered")
+        return problems
 
     async def renew_users(self) -> None:
         """Read auth_file again, which has changed; everything else stays as it is."""
+        await self._whole(self._renew_users())
+
+    async def _renew_users(self) -> None:
         async with self._lock:
             old = self._pooler.config
             new = await asyncio.to_thread(with_new_users, old)
@@ -137,13 +175,16 @@ class Reloader:
                 "55P02",
                 "It decides what pgferry's account opens, runs or believes, which is not for the console to say.",
             )
+        return await self._whole(self._set_value(key, text, reload=setting.reload))
+
+    async def _set_value(self, key: str, text: str, *, reload: bool) -> str | None:
         async with self._lock:
             old = self._pooler.config
             try:
                 new = await asyncio.to_thread(with_overrides, old, {key: text})
             except ConfigError as error:
                 raise CommandError("SET failed", detail="\n".join(map(str, error.problems))) from error
-            if not setting.reload:
+            if not reload:
                 return f"{key} is only used at start; the running value stays"
             await self._apply(new, old)
         faults = [str(problem) for problem in new.warnings if TLS_KEPT in problem.message]

@@ -183,6 +183,8 @@ class Supervisor:
 
     async def _serve_worker(self, _index: int, message: Message, fd: int | None) -> Message | None:
         op = message.get("op")
+        if fd is not None and op != "console":
+            os.close(fd)
         if op == "console":
             self._open_console(message, fd)
         elif op == "console_cancel":
@@ -201,8 +203,6 @@ class Supervisor:
         elif op == "welcome":
             return await self._find_welcome(message)
         else:
-            if fd is not None:
-                os.close(fd)
             raise WorkerRefused(f"unknown operation {op!r}")
         return None
 
@@ -252,10 +252,11 @@ class Supervisor:
 
     async def _reload_by_signal(self) -> None:
         systemd.reloading()
-        # The reasons are in the log already.
-        with contextlib.suppress(CommandError):
-            await self.reloader.reload()
-        systemd.notify("READY=1")
+        try:
+            with contextlib.suppress(CommandError):  # the reasons are in the log already
+                await self.reloader.reload()
+        finally:
+            systemd.notify("READY=1")
 
     def _on_shutdown(self, name: str, mode: str) -> None:
         if self._pooler.state.shutdown or not self._pooler.fleet.running:

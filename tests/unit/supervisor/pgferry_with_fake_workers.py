@@ -4,9 +4,10 @@ import os
 import sys
 from pathlib import Path
 
-from pgferry.supervisor import boot, fleet
+from pgferry.supervisor import boot, fleet, reload
 
 fleet.SILENT_SECONDS, fleet._PING_SECONDS = 1.0, 0.2
+reload._SECONDS = float(os.environ.get("FAKE_RELOAD_SECONDS", reload._SECONDS))
 fleet.WORKER_COMMAND[:] = [sys.executable, str(Path(__file__).with_name("fake_worker.py"))]
 
 
