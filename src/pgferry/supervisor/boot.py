@@ -139,23 +139,31 @@ async def _supervise(
             # removes it at its end, if it is still its own.
             if config.settings.pidfile:
                 pidfile.replace(config.settings.pidfile)
-            taken.go()
+            try:
+                taken.go()
+            except StartError:
+                if config.settings.pidfile:
+                    pidfile.replace(config.settings.pidfile, taken.pid)
+                raise
             systemd.notify(f"MAINPID={os.getpid()}")
         if options.daemon:
             log.stop_stderr()
         leave_terminal()
 
-    supervisor = Supervisor(
-        Pooler(config, log),
-        listeners,
-        SharedLedger(config.settings.workers),
-        manage,
-        verbose=options.verbose,
-        stderr=not options.daemon,
-        http=http,
-        on_up=up,
-        predecessor=taken,
-    )
+    try:
+        supervisor = Supervisor(
+            Pooler(config, log),
+            listeners,
+            SharedLedger(config.settings.workers),
+            manage,
+            verbose=options.verbose,
+            stderr=not options.daemon,
+            http=http,
+            on_up=up,
+            predecessor=taken,
+        )
+    except OSError as error:  # no descriptors, no shared memory
+        raise StartError(f"cannot start: {error}") from error
     await supervisor.run()
 
 

@@ -2,6 +2,7 @@
 
 import array
 import asyncio
+import errno
 import os
 import socket
 from collections import deque
@@ -15,6 +16,8 @@ Handler = Callable[[Message, int | None], Awaitable[Message | None]]
 """Gets a message of the worker and its descriptor; for a request it returns the fields of the answer.
 It raises CommandError-like exceptions never: a refusal is WorkerRefused(text)."""
 
+_NO_MEMORY = (errno.ENOBUFS, errno.ENOMEM)
+"""Of the kernel, for the moment: no reason to give up a worker."""
 _ANCILLARY = socket.CMSG_SPACE(16 * array.array("i").itemsize)
 
 
@@ -28,7 +31,8 @@ class Channel:
         self._on_close = on_close
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
-        self._fds: deque[int] = deque()
+        # In the order of their messages; None: it came, but this process may not have more descriptors.
+        self._fds: deque[int | None] = deque()
         self._out = bytearray()
         self._next_id = 1
         self._waiting: dict[int, asyncio.Future[Message]] = {}
@@ -73,7 +77,9 @@ class Channel:
         self._loop.remove_writer(self._sock)
         self._sock.close()
         while self._fds:
-            os.close(self._fds.popleft())
+            fd = self._fds.popleft()
+            if fd is not None:
+                os.close(fd)
         for future in self._waiting.values():
             if not future.done():
                 future.set_exception(WorkerGone("worker ended"))
@@ -91,9 +97,11 @@ class Channel:
             sent = self._sock.send(self._out)
         except BlockingIOError:
             sent = 0
-        except OSError:
-            self.close()
-            return
+        except OSError as error:
+            if error.errno not in _NO_MEMORY:
+                self.close()
+                return
+            sent = 0
         del self._out[:sent]
         if self._out:
             self._loop.add_writer(self._sock, self._flush)
@@ -102,16 +110,21 @@ class Channel:
 
     def _readable(self) -> None:
         try:
-            data, ancillary, _flags, _addr = self._sock.recvmsg(262144, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
+            data, ancillary, flags, _addr = self._sock.recvmsg(262144, _ANCILLARY, socket.MSG_CMSG_CLOEXEC)
         except BlockingIOError:
             return
-        except OSError:
-            data, ancillary = b"", []
+        except OSError as error:
+            if error.errno in _NO_MEMORY:
+                return
+            data, ancillary, flags = b"", [], 0
+        before = len(self._fds)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 fds = array.array("i")
                 fds.frombytes(payload[: len(payload) - len(payload) % fds.itemsize])
                 self._fds.extend(fds)
+        if flags & socket.MSG_CTRUNC and len(self._fds) == before:
+            self._fds.append(None)  # or the message would take the descriptor of the next one
         if not data:
             self.close()
             return
@@ -120,7 +133,7 @@ class Channel:
                 self._take(message)
                 if self.closed:
                     return
-        except ValueError:
+        except (ValueError, KeyError, TypeError):  # nobody knows any more what it means
             self.close()
 
     def _take(self, message: Message) -> None:

@@ -10,6 +10,7 @@ the wait for the right one goes on.
 """
 
 import asyncio
+import contextlib
 import os
 import secrets
 import socket
@@ -23,16 +24,38 @@ from dataclasses import dataclass, field
 import msgspec
 
 from pgferry.client import ClientError, Connection, ConnectionFailed, QueryError, Target
-from pgferry.supervisor.errors import CommandError, StartError, WorkerRefused
+from pgferry.supervisor.errors import CommandError, StartError, WorkerGone, WorkerRefused
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.log import Log
 from pgferry.supervisor.pooler import Pooler
 
 _SECONDS = 30.0
+_ANSWER_SECONDS = 10.0
+"""For a worker's answer, well before the new process gives up waiting for the console's."""
+_GO_SECONDS = 90.0
+"""For the start of the new workers; then the new process does not have the old one's place any more."""
 _CONSOLE = "pgbouncer"
 _CONNECT_SECONDS = 10.0
 _MAX_FDS = 250
 _GAP = 1_000_000
+
+
+class _Go(msgspec.Struct):
+    """The new workers listen, on abstract sockets with these names."""
+
+    go: list[str]
+
+
+class _Header(msgspec.Struct):
+    """What comes with the sockets, in this order: TCP for each worker, unix, HTTP."""
+
+    workers: int
+    tcp: list[int]
+    unix: int
+    unix_path: str | None
+    pid: int
+    statements: int
+    """The highest number that a prepared statement has on the servers."""
 
 
 @dataclass(slots=True)
@@ -56,16 +79,34 @@ class Taken:
         return self.http or None
 
     def open_doors(self, workers: int) -> None:
-        """A listening socket for each new worker, on which the old one will call."""
-        for _ in range(workers):
-            self.doors.append(_abstract_listener())
+        """A listening socket for each new worker, on which the old one will call. Raises StartError."""
+        try:
+            for _ in range(workers):
+                self.doors.append(_abstract_listener())
+        except OSError as error:
+            self.close()
+            raise StartError(f"cannot take over: {error}") from error
 
     def go(self) -> None:
-        """The new workers listen: the old process may begin."""
+        """The new workers listen: the old process may begin. Raises StartError when it waits no more."""
         names = [os.fsdecode(door.getsockname()[1:]) for door in self.doors]
-        self.sock.sendall(msgspec.msgpack.encode({"go": names}))
-        self.sock.close()
+        try:
+            self.sock.sendall(msgspec.msgpack.encode({"go": names}))
+        except OSError as error:
+            raise StartError(f"cannot take over: pid {self.pid} does not wait any more: {error}") from error
+        finally:
+            self._leave()
         self.listeners.unix_path = self.unix_path
+
+    def close(self) -> None:
+        """Give up: the old process goes on as before."""
+        self.listeners.close()
+        for sock in self.http:
+            sock.close()
+        self._leave()
+
+    def _leave(self) -> None:
+        self.sock.close()
         for door in self.doors:
             door.close()
 
@@ -95,22 +136,46 @@ def take_over(unix_dir: str, port: int, workers: int, log: Log) -> Taken | None:
             ended.set()
     if sock is None:
         raise StartError(f"cannot take over from the process at unix:{path}: it did not connect in time")
+    try:
+        taken = _receive(sock, workers)
+    except BaseException:
+        sock.close()
+        raise
+    log.log(f"taking over from pid {taken.pid}")
+    return taken
+
+
+def _receive(sock: socket.socket, workers: int) -> Taken:
+    """What the old process sends on this connection. Raises StartError; then no descriptor is left."""
     sock.settimeout(_SECONDS)
-    data, fds, _flags, _peer = socket.recv_fds(sock, 65536, _MAX_FDS)
-    header = msgspec.msgpack.decode(data)
-    sockets = [socket.socket(fileno=fd) for fd in fds]
-    for each in sockets:
-        each.set_inheritable(False)
-    if header["workers"] != workers:
-        raise StartError(
-            f"cannot take over: the running process has workers = {header['workers']}, not {workers}"
-        )
+    try:
+        data, fds, flags, _peer = socket.recv_fds(sock, 65536, _MAX_FDS)
+    except OSError as error:
+        raise StartError(f"cannot take over: nothing came from the running process: {error}") from error
+    with contextlib.ExitStack() as until_complete:
+        for fd in fds:
+            until_complete.callback(os.close, fd)
+        try:
+            header = msgspec.msgpack.decode(data, type=_Header)
+        except msgspec.MsgspecError as error:
+            raise StartError(
+                f"cannot take over: the running process sends something else: {error}"
+            ) from error
+        if header.workers != workers:
+            raise StartError(
+                f"cannot take over: the running process has workers = {header.workers}, not {workers}"
+            )
+        if flags & socket.MSG_CTRUNC or len(fds) < sum(header.tcp) + header.unix:
+            raise StartError("cannot take over: not all sockets have come, more files may have to be open")
+        for fd in fds:
+            os.set_inheritable(fd, False)
+        until_complete.pop_all()
+        sockets = [socket.socket(fileno=fd) for fd in fds]
     listeners = Listeners()
-    for count in header["tcp"]:
+    for count in header.tcp:
         listeners.tcp.append([sockets.pop(0) for _ in range(count)])
-    listeners.unix = [sockets.pop(0) for _ in range(header["unix"])]
-    log.log(f"taking over from pid {header['pid']}")
-    return Taken(sock, listeners, sockets, header["statements"] + _GAP, header["pid"], header["unix_path"])
+    listeners.unix = [sockets.pop(0) for _ in range(header.unix)]
+    return Taken(sock, listeners, sockets, header.statements + _GAP, header.pid, header.unix_path)
 
 
 def accept_own(
@@ -190,50 +255,88 @@ class Handover:
         self._http = http
         self._stop_web = stop_web
         self._task: asyncio.Task[None] | None = None
+        self._busy = False
+        """From TAKEOVER until the other process has given up."""
 
     async def begin(self, name: str) -> None:
         """Send what we listen on to the process that waits under this name. Raises CommandError."""
-        if self._pooler.state.shutdown or (self._task is not None and not self._task.done()):
+        if self._pooler.state.shutdown or self._busy:
             raise CommandError("shutting down or handing over already")
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self._busy = True
+        sock: socket.socket | None = None
         try:
+            sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             await _connect(sock, name)
             if not _is_own(sock):
                 raise PermissionError("the other process belongs to another account")
             await self._send_listeners(sock)
-        except (OSError, WorkerRefused) as error:
-            sock.close()
-            raise CommandError(f"cannot hand over: {error}") from error
+        except BaseException as error:
+            self._busy = False
+            if sock is not None:
+                sock.close()
+            if isinstance(error, (OSError, WorkerRefused)):
+                raise CommandError(f"cannot hand over: {error}") from error
+            raise
         self._task = asyncio.get_running_loop().create_task(self._wait_for_go(sock))
 
     async def _send_listeners(self, sock: socket.socket) -> None:
+        """Raises OSError, WorkerRefused."""
         listeners = self._pooler.listeners
-        numbers = await self._pooler.fleet.ask_all("last_statement", _SECONDS)
-        header = {
-            "workers": len(listeners.tcp),
-            "tcp": [len(group) for group in listeners.tcp],
-            "unix": len(listeners.unix),
-            "unix_path": listeners.unix_path,
-            "pid": os.getpid(),
-            "statements": max((int(answer["number"]) for answer in numbers.values()), default=0),
-        }
+        header = _Header(
+            workers=len(listeners.tcp),
+            tcp=[len(group) for group in listeners.tcp],
+            unix=len(listeners.unix),
+            unix_path=listeners.unix_path,
+            pid=os.getpid(),
+            statements=await self._last_statement(),
+        )
         sockets = [each for group in listeners.tcp for each in group] + listeners.unix + list(self._http)
         socket.send_fds(sock, [msgspec.msgpack.encode(header)], [each.fileno() for each in sockets])
+
+    async def _last_statement(self) -> int:
+        """The highest number of a prepared statement. Raises WorkerRefused: one cannot tell, or hand over."""
+        last = 0
+        for index, answer in (await self._pooler.fleet.ask_each("last_statement", _ANSWER_SECONDS)).items():
+            if isinstance(answer, WorkerRefused):
+                raise answer
+            if isinstance(answer, TimeoutError):
+                raise WorkerRefused(f"worker {index} does not answer")
+            if not isinstance(answer, WorkerGone):
+                last = max(last, int(answer["number"]))
+        return last
 
     async def _wait_for_go(self, sock: socket.socket) -> None:
         pooler = self._pooler
         sock.setblocking(False)
-        data = await asyncio.get_running_loop().sock_recv(sock, 65536)
-        sock.close()
-        if not data:
-            pooler.log.warning("the process that wanted to take over is gone; going on as before")
+        names: list[str] = []
+        reason = "is gone"
+        try:
+            async with asyncio.timeout(_GO_SECONDS):
+                data = await asyncio.get_running_loop().sock_recv(sock, 65536)
+            if data:
+                names = msgspec.msgpack.decode(data, type=_Go).go
+        except TimeoutError:
+            reason = f"was not ready within {_GO_SECONDS:g} s"
+        except (OSError, msgspec.MsgspecError) as error:
+            reason = f"is gone: {error}"
+        finally:
+            sock.close()
+        if not names:
+            self._busy = False
+            pooler.log.warning(f"the process that wanted to take over {reason}; going on as before")
             return
-        names = msgspec.msgpack.decode(data)["go"]
+        await self._hand_over(names)
+
+    async def _hand_over(self, names: list[str]) -> None:
+        pooler = self._pooler
         pooler.log.log("handing over to a new process")
         pooler.state.shutdown = "handover"
         pooler.fleet.draining = True
         pooler.listeners.leave()
-        await self._stop_web()
+        try:
+            await self._stop_web()
+        except Exception as error:  # its clients come again, those of the database are waited for
+            pooler.log.error(f"the HTTP port was not closed in good order: {error}")
         answers = await asyncio.gather(
             *(pooler.fleet.ask(index, "hand_over", None, name=name) for index, name in enumerate(names)),
             return_exceptions=True,

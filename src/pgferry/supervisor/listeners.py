@@ -81,8 +81,10 @@ def open_listeners(plan: ListenPlan, log: Log) -> Listeners:
             _open_tcp(plan, result, log)
         if plan.unix_dir:
             _open_unix(plan, result, log)
-    except StartError:
+    except BaseException as error:
         result.close()
+        if isinstance(error, OSError):
+            raise StartError(f"cannot listen: {error.strerror}") from error
         raise
     if not plan.addresses and not plan.unix_dir:
         raise StartError("nowhere to listen on: listen_addr and unix_socket_dir are both empty")
@@ -187,9 +189,13 @@ def _open_address(plan: ListenPlan, family: int, address: tuple[str, int], resul
 
 def _tcp_socket(family: int) -> socket.socket:
     sock = socket.socket(family, socket.SOCK_STREAM)
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    if family == socket.AF_INET6:
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

@@ -35,12 +35,15 @@ def write(path: str) -> None:
         raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
 
 
-def replace(path: str) -> None:
-    """Put our pid in the place of the process we have taken over from. Raises StartError."""
+def replace(path: str, pid: int | None = None) -> None:
+    """Put our pid in the place of the process we have taken over from, or give it back its `pid`.
+
+    Raises StartError.
+    """
     # In a directory that others may write to, too, nobody can have put a link there before.
     fresh = f"{path}.{secrets.token_hex(8)}"
     try:
-        _create(fresh)
+        _create(fresh, pid)
         Path(fresh).replace(path)
     except OSError as error:
         raise StartError(f"could not write pidfile '{path}': {error.strerror}") from error
@@ -56,11 +59,11 @@ def remove(path: str) -> None:
         return
 
 
-def _create(path: str) -> None:
+def _create(path: str, pid: int | None = None) -> None:
     """Raises OSError when there is anything of that name, a link too."""
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
     try:
-        os.write(fd, f"{os.getpid()}\n".encode())
+        os.write(fd, f"{pid or os.getpid()}\n".encode())
     finally:
         os.close(fd)
 

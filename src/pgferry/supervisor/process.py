@@ -47,16 +47,20 @@ def daemonize() -> Callable[[], None]:
 
     Only the daemon returns from here, with a function to call once it is up: that function releases the
     waiting process (exit 0) and leaves the terminal. A daemon that ends without it makes the wait end with 1.
+    Raises StartError.
     """
-    reader, writer = os.pipe()
-    if os.fork() > 0:
-        os.close(writer)
-        os._exit(0 if os.read(reader, 1) == b"1" else 1)
-    os.close(reader)
-    os.setsid()
-    if os.fork() > 0:
-        os._exit(0)
-    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        null = os.open(os.devnull, os.O_RDWR)
+        reader, writer = os.pipe()
+        if os.fork() > 0:
+            os.close(writer)
+            os._exit(0 if os.read(reader, 1) == b"1" else 1)
+        os.close(reader)
+        os.setsid()
+        if os.fork() > 0:
+            os._exit(0)
+    except OSError as error:
+        raise StartError(f"cannot become a daemon: {error.strerror}") from error
     os.dup2(null, 0)
     os.dup2(null, 1)
 

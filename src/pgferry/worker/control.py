@@ -1,6 +1,7 @@
 """The worker's end of the control channel: framed msgpack maps, requests and answers both ways."""
 
 import array
+import errno
 import os
 import socket
 from collections.abc import Callable
@@ -14,6 +15,10 @@ Answer = Callable[[Message], None]
 
 PATIENCE = 120.0
 """Seconds that the supervisor has for a request of ours."""
+
+
+_FOR_THE_MOMENT = (errno.ENOBUFS, errno.ENOMEM, errno.ETOOMANYREFS)
+"""No memory, or too many descriptors on their way: sent again at the next tick."""
 
 
 class Refusal(Exception):
@@ -55,6 +60,15 @@ class Control:
         late = [number for number, (limit, _) in self._waiting.items() if limit < self._loop.now]
         for number in late:
             self._finish(number, {"ok": False, "error": f"not answered within {PATIENCE:g} s"})
+
+        self._flush()
+
+    def _drop(self) -> None:
+        """The supervisor is gone, and nobody hears what was to be sent."""
+        for _, fd in self._out:
+            if fd is not None:
+                os.close(fd)
+        self._out.clear()
 
     def _finish(self, number: int, answer: Message) -> None:
         _, done = self._waiting.pop(number, (0.0, None))
@@ -119,8 +133,10 @@ class Control:
                 sent = self._sock.sendmsg([data], rights)
             except BlockingIOError:
                 return
-            except OSError:
-                self._out.clear()
+            except OSError as error:
+                if error.errno in _FOR_THE_MOMENT:
+                    return
+                self._drop()
                 return
             if fd is not None:
                 os.close(fd)
