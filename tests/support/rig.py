@@ -17,7 +17,7 @@ from pgferry.engine.ops import harness, maintenance, show
 from pgferry.engine.ops.worker_engine import WorkerEngine
 from pgferry.engine.shared.ledger import Ledger, create
 from pgferry.worker import configure
-from pgferry.worker.host import Host
+from pgferry.worker.engine_services import EngineServices
 from pgferry.worker.slow import SlowWork
 from support.fake_backend import FakeBackend
 from support.wire import startup
@@ -40,7 +40,7 @@ class Now(SlowWork):
             done(result, None)
 
 
-class RigHost(Host):
+class RigServices(EngineServices):
     """A worker without threads, without a supervisor and without a network."""
 
     def resolve(self, host: str, done: Callable[..., None]) -> None:
@@ -80,10 +80,10 @@ class Rig:
         self.loop.sink = self._sink
         self.ledger_fd = create(1)
         self.ledger = Ledger(self.ledger_fd, 1, 0)
-        self.host = RigHost(SaltSource(self.ledger.secret))
-        self.engine = WorkerEngine(self.loop, self.ledger, 0, 1, self.host, self.log)
-        self.host.engine = self.engine
-        self.host.slow = Now()
+        self.services = RigServices(SaltSource(self.ledger.secret))
+        self.engine = WorkerEngine(self.loop, self.ledger, 0, 1, self.services, self.log)
+        self.services.engine = self.engine
+        self.services.slow = Now()
         self.bugs: list[BaseException] = []
         self.loop.on_bug = lambda _stream, error: self.bugs.append(error)
         base = {
@@ -99,7 +99,7 @@ class Rig:
             databases={"db": Database(name="db", dbname="db", hosts=("far",), user="app", **database)},
             users={"app": User(name="app", secret="secret")},
         )
-        self.host.config = self.config
+        self.services.config = self.config
         configure.apply(self.engine, self.config, first=True)
         self.ports: dict[Stream, Port] = {}
         self.backends: dict[Server, FakeBackend] = {}
@@ -193,7 +193,7 @@ class Rig:
         """Change auth_type for the logins to come."""
         settings = msgspec.structs.replace(self.config.settings, auth_type=auth_type)
         self.config = msgspec.structs.replace(self.config, settings=settings)
-        self.engine.config = self.host.config = self.config
+        self.engine.config = self.services.config = self.config
 
     def _new_servers(self) -> bool:
         moved = False

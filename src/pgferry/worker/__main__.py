@@ -19,8 +19,8 @@ from pgferry.engine.pool import peers, waking
 from pgferry.engine.shared.ledger import Ledger
 from pgferry.worker import shared_port
 from pgferry.worker.control import Control
+from pgferry.worker.engine_services import EngineServices
 from pgferry.worker.handover import Door
-from pgferry.worker.host import Host
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
 from pgferry.worker.understanding import Understanding
@@ -51,22 +51,22 @@ class Worker:
         self._log = Log(args.log_fd)
         self._loop = Loop()
         ledger = Ledger(args.ledger_fd, args.workers, args.index)
-        self._host = Host(SaltSource(ledger.secret))
-        self._engine = WorkerEngine(self._loop, ledger, args.index, args.workers, self._host, self._log)
-        self._host.engine = self._engine
+        self._services = EngineServices(SaltSource(ledger.secret))
+        self._engine = WorkerEngine(self._loop, ledger, args.index, args.workers, self._services, self._log)
+        self._services.engine = self._engine
         if args.workers > 1:
             self._engine.wakes = args.wake_fds
             self._woken = Watch(self._loop, os.dup(args.wake_fds[args.index]), self._wake)
-        self._host.slow = SlowWork(self._loop)
-        self._host.understanding = Understanding(self._loop)
-        self._requests = Requests(self._engine, self._host, self._listen)
+        self._services.slow = SlowWork(self._loop)
+        self._services.understanding = Understanding(self._loop)
+        self._requests = Requests(self._engine, self._services, self._listen)
         self._requests.on_stop_listening(self._stop_tcp, self._leave_listeners)
         self._control = Control(self._loop, args.control_fd, self._requests.handle, self._lost)
-        self._host.control = self._control
+        self._services.control = self._control
         if args.first_statement > 0:
             handover.number_from(self._engine, args.first_statement)
         if args.door_fd >= 0:
-            self._host.door = Door(self._engine, args.door_fd)
+            self._services.door = Door(self._engine, args.door_fd)
         self._tcp: list[Listener] = []
         self._unix: list[Listener] = []
         self._close_tcp_at = float("inf")
@@ -78,10 +78,10 @@ class Worker:
 
     def _listen(self) -> None:
         """The first configuration is in effect: accept clients."""
-        port = self._host.config.settings.listen_port
+        port = self._services.config.settings.listen_port
         for fd in self._args.tcp_fds:
             with socket.socket(fileno=fd) as sock:
-                self._host.set_tcp_options(sock)
+                self._services.set_tcp_options(sock)
                 sock.setblocking(False)
                 sock.detach()
             self._tcp.append(Listener(self._loop, self._engine, fd, False, port))
@@ -97,7 +97,7 @@ class Worker:
         self._control.notice("ready")
 
     def _stop_tcp(self) -> None:
-        if self._host.config.settings.so_reuseport:
+        if self._services.config.settings.so_reuseport:
             for listener in self._tcp:
                 shared_port.prepare(listener.fd, self._args.workers)
             self._close_tcp_at = self._loop.now + shared_port.LINGER_SECONDS

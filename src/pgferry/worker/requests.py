@@ -19,8 +19,8 @@ from pgferry.frames import Message
 from pgferry.tls.files import TlsFault
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Refusal
+from pgferry.worker.engine_services import EngineServices
 from pgferry.worker.handover import Giver
-from pgferry.worker.host import Host
 
 Row = dict[str, Any]
 
@@ -38,9 +38,9 @@ class Wait:
 class Requests:
     """Serves the control channel's requests."""
 
-    def __init__(self, engine: Engine, host: Host, on_configured: Callable[[], None]) -> None:
+    def __init__(self, engine: Engine, services: EngineServices, on_configured: Callable[[], None]) -> None:
         self._engine = engine
-        self._host = host
+        self._services = services
         self._on_configured = on_configured
         self._configured = False
         self._drain_seconds = 0.0
@@ -125,14 +125,14 @@ class Requests:
         name = message.get("db")
         if name is None:
             return None
-        db = self._engine.databases.get(name) or self._host.auto_database(name)
+        db = self._engine.databases.get(name) or self._services.auto_database(name)
         if db is None:
             raise Refusal(f"no such database: {name}")
         return db
 
     def _config(self, message: Message, answer: Answer) -> None:
         config = msgspec.convert(message["config"], Config)
-        self._host.config = config
+        self._services.config = config
         try:
             configure.apply(self._engine, config, first=not self._configured)
         except TlsFault as fault:
@@ -150,7 +150,7 @@ class Requests:
         disabled = set(state.get("disabled_dbs", ()))
         for name in stopped | disabled:
             if name not in engine.databases:
-                self._host.auto_database(name)
+                self._services.auto_database(name)
         for name, db in engine.databases.items():
             db.paused = name in stopped
             db.disabled = name in disabled
@@ -191,7 +191,9 @@ class Requests:
         self._leave_listeners()
         engine = self._engine
         try:
-            giver = Giver(engine, str(message["name"]), lambda key: self._host.cancel_here(key, lambda: None))
+            giver = Giver(
+                engine, str(message["name"]), lambda key: self._services.cancel_here(key, lambda: None)
+            )
         except OSError as error:
             raise Refusal(f"the new process cannot be reached: {error}") from error
         self._giver = giver
@@ -207,12 +209,12 @@ class Requests:
         """A host name has lost addresses."""
         host = str(message["host"])
         addresses = [(int(family), str(address)) for family, address in message["addrs"]]
-        self._host.take_addresses(host, addresses, float(message["ttl"]))
+        self._services.take_addresses(host, addresses, float(message["ttl"]))
         operations.leave_addresses(self._engine, host, [str(address) for address in message["gone"]])
         answer({})
 
     def _reconnect(self, message: Message, answer: Answer) -> None:
-        self._host.forget_names()
+        self._services.forget_names()
         operations.reconnect(self._engine, self._database(message))
         answer({})
 
@@ -259,11 +261,11 @@ class Requests:
             self._waits.append(Wait(db, kind, holds, answer))
 
     def _cancel(self, message: Message, answer: Answer) -> None:
-        self._host.cancel_here(message["key"], lambda: answer({}))
+        self._services.cancel_here(message["key"], lambda: answer({}))
 
     def _find_db(self, message: Message, answer: Answer) -> None:
         name = message["db"]
-        found = name in self._engine.databases or self._host.auto_database(name) is not None
+        found = name in self._engine.databases or self._services.auto_database(name) is not None
         answer({"found": found})
 
     def _welcome(self, message: Message, answer: Answer) -> None:
@@ -302,7 +304,7 @@ class Requests:
         return bool(self._sliced)
 
     def _database_row(self, db: Database) -> Row:
-        config, conf = self._host.config, db.conf
+        config, conf = self._services.config, db.conf
         clients, servers = show.current(db)
         return {
             "name": db.name,

@@ -31,7 +31,7 @@ def reconfigure(rig: Rig, **settings: Any) -> None:
     rig.config = msgspec.structs.replace(
         rig.config, settings=msgspec.structs.replace(rig.config.settings, **settings)
     )
-    rig.host.config = rig.config
+    rig.services.config = rig.config
     configure.apply(rig.engine, rig.config, first=False)
 
 

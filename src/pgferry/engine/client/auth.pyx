@@ -34,7 +34,7 @@ cdef int authenticate(Client c, Login login) except -1:
 cdef bint look_up(Client c, Login login) except -1:
     """Ask auth_query for this user; False: there is none to ask."""
     c.pause(PAUSE_WAIT)
-    if c.engine.host.gate.look_up(login,
+    if c.engine.host.client_auth.look_up(login,
                                   lambda found, failure: looked_up(c, login, found, failure)):
         return True
     c.unpause(PAUSE_WAIT)
@@ -45,7 +45,7 @@ cdef int choose(Client c, Login login, str name) except -1:
     """Find the HBA rule for the client as this user. Raises Refused."""
     cdef bytes address = b"" if c.peer.is_unix else packed_address(c.remote()[0])
     cdef bint physical = login.startup.replication == REPL_PHYSICAL
-    login.rule = c.engine.host.gate.rule(Seen(login.database, name, address, c.tls is not None, physical))
+    login.rule = c.engine.host.client_auth.rule(Seen(login.database, name, address, c.tls is not None, physical))
     login.kind = "plain" if login.rule.method == "password" else login.rule.method
     return 0
 
@@ -95,7 +95,7 @@ cdef int challenge(Client c, Login login) except -1:
         return login.proceed(c)
     login.secret = secret
     login.method, login.possible = client_method(Method(login.kind), secret)
-    if login.method is Method.MD5 and not login.possible and c.engine.host.gate.usual is SecretKind.SCRAM:
+    if login.method is Method.MD5 and not login.possible and c.engine.host.client_auth.last_kind is SecretKind.SCRAM:
         login.method = Method.SCRAM     # what a user that exists would be asked for
     if login.method is Method.PLAIN:
         return ask(c, login, b"\0\0\0\x03")
@@ -110,7 +110,7 @@ cdef bint shown_own_certificate(Client c, Login login) except -1:
     certificate = c.certificate()
     name = login.username if login.found is None else login.found[0]
     map_name = login.rule.map if login.rule is not None else ""
-    return certificate is not None and c.engine.host.gate.check_certificate(certificate, map_name, name)
+    return certificate is not None and c.engine.host.client_auth.check_certificate(certificate, map_name, name)
 
 
 cdef bytes end_point(Client c):
@@ -124,7 +124,7 @@ cdef int ask_for_account(Client c, Login login, bint known) except -1:
         raise Refused(login.failure or PEER_FAILED)
     name = login.username if login.found is None else login.found[0]
     c.pause(PAUSE_WAIT)
-    c.engine.host.gate.check_peer(c.peer.peer_uid, login.rule.map, name,
+    c.engine.host.client_auth.check_peer(c.peer.peer_uid, login.rule.map, name,
                                   lambda right: decided(c, login, right, PEER_FAILED))
     return 0
 
@@ -135,7 +135,7 @@ cdef int ask_outside(Client c, Login login, bytes password) except -1:
     options = c.engine.config.ldap if login.rule is None else login.rule.ldap
     login.method = None
     c.pause(PAUSE_WAIT)
-    c.engine.host.gate.verify(login.kind, options, login.username, password, host,
+    c.engine.host.client_auth.verify(login.kind, options, login.username, password, host,
                               lambda why: verified(c, login, password, why))
     return 0
 

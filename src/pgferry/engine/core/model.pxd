@@ -564,7 +564,7 @@ cdef class Engine:
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS
     cdef public object server_tls        # tls.contexts.Connect
-    # What the worker around the engine provides (worker.host.Host).
+    # What the worker around the engine provides (worker.engine_services.EngineServices).
     cdef public object host
     cdef public Log log
 

@@ -18,8 +18,8 @@ from pgferry.engine.pool import cancel, peers
 from pgferry.frames import Message
 from pgferry.session.catalog import Row
 from pgferry.worker import configure
+from pgferry.worker.client_auth_service import ClientAuthService
 from pgferry.worker.control import Control
-from pgferry.worker.gate import Gate
 from pgferry.worker.handover import Door
 from pgferry.worker.slow import SlowWork
 from pgferry.worker.understanding import Understanding
@@ -29,7 +29,7 @@ WORKER_BYTE = 3
 """The byte of a cancel key that holds the worker's index."""
 
 
-class Host:
+class EngineServices:
     """One per worker. `engine` and `control` are set once, while starting."""
 
     engine: Engine
@@ -41,7 +41,7 @@ class Host:
     """Where the worker that we take over from may call."""
 
     def __init__(self, salts: scram.SaltSource) -> None:
-        self.gate = Gate(self)
+        self.client_auth = ClientAuthService(self)
         self._salts = salts
         self._verifiers = VerifierCache()
         self._keys = KeyCache()

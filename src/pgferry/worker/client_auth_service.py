@@ -27,12 +27,12 @@ LookedUp = Callable[[Found | None, str | None], None]
 Verified = Callable[[str], None]
 """Gets why the user may not log in; empty: it may."""
 
-_MAX_STRANGERS = 4000
+_MAX_UNVERIFIED_DATABASES = 4000
 """Names that made an entry from `*` for somebody who had proved nothing, and that PostgreSQL never answered for."""
 _LOG_SECONDS = 1.0
 
 
-class Host(Protocol):
+class WorkerServices(Protocol):
     """The worker, as far as logins need it."""
 
     config: Config
@@ -46,13 +46,13 @@ class Host(Protocol):
         """An entry made from `*`."""
 
 
-class Gate:
-    """One per worker. `usual` is the kind of secret that auth_query found last."""
+class ClientAuthService:
+    """One per worker. `last_kind` is the kind of secret that auth_query found last."""
 
-    def __init__(self, host: Host) -> None:
-        self._host = host
-        self.usual = SecretKind.NONE
-        self._strangers: set[str] = set()
+    def __init__(self, services: WorkerServices) -> None:
+        self._services = services
+        self.last_kind = SecretKind.NONE
+        self._unverified_databases: set[str] = set()
         self._next_line = 0.0
 
     def look_up(self, login: Login, done: LookedUp) -> bool:
@@ -60,7 +60,7 @@ class Gate:
 
         Raises Refused when the database that would be asked is disabled.
         """
-        config = self._host.config
+        config = self._services.config
         settings = config.settings
         database, user = login.database, login.username
         entry = config.database(database)
@@ -72,9 +72,9 @@ class Gate:
         if name is None:
             done(None, None)  # there is no such database; said to those who know a password only
             return True
-        db = self._host.engine.databases.get(name) or self._new_database(name)
+        db = self._services.engine.databases.get(name) or self._new_database(name)
         if db is None:
-            self._complain(f"auth_query for {database}/{user}: there is no database {name}")
+            self._warn(f"auth_query for {database}/{user}: there is no database {name}")
             done(None, CONFIG_ERROR)
             return True
         if db.disabled:
@@ -86,22 +86,22 @@ class Gate:
                     raise BadAnswer(error or "no answer")
                 found = understand(rows)
             except BadAnswer as problem:
-                self._complain(f"auth_query for {database}/{user} in {name} as {auth_user}: {problem}")
+                self._warn(f"auth_query for {database}/{user} in {name} as {auth_user}: {problem}")
                 done(None, CONFIG_ERROR)
                 return
-            self._strangers.discard(name)
+            self._unverified_databases.discard(name)
             if found is not None and found.secret.kind is not SecretKind.NONE:
-                self.usual = found.secret.kind
+                self.last_kind = found.secret.kind
             done(found, None)
 
         query = (entry.auth_query if entry is not None else None) or settings.auth_query
-        pool = lookup_pool(self._host.engine, db, self._host.user(auth_user))
+        pool = lookup_pool(self._services.engine, db, self._services.user(auth_user))
         look_up(pool, text_to_send(query), user.encode("utf-8", "surrogateescape"), login, answered)
         return True
 
     def rule(self, login: hba.Login) -> HbaRule:
         """The HBA rule that decides about this login. Raises Refused."""
-        found = hba.find_rule(self._host.config.hba, login)
+        found = hba.find_rule(self._services.config.hba, login)
         if found is None:
             raise Refused(hba.NO_RULE)
         if found.method == "reject":
@@ -110,14 +110,14 @@ class Gate:
 
     def check_peer(self, uid: int, map_name: str, user: str, done: Callable[[bool], None]) -> None:
         """Whether the account at the other end of a unix socket may be this user."""
-        lines = self._host.config.ident.get(map_name, ()) if map_name else None
+        lines = self._services.config.ident.get(map_name, ()) if map_name else None
 
         def answered(answer: Message) -> None:
             if not answer.get("ok"):
-                self._complain(f"peer: {answer.get('error')}")
+                self._warn(f"peer: {answer.get('error')}")
             done(bool(answer.get("ok")) and hba.may_be(lines, str(answer["name"]), user))
 
-        self._host.control.request("system_user", answered, uid=uid)
+        self._services.control.request("system_user", answered, uid=uid)
 
     def verify(
         self, method: str, options: LdapOptions | None, user: str, password: bytes, host: str, done: Verified
@@ -127,7 +127,7 @@ class Gate:
         def answered(answer: Message) -> None:
             done(str(answer["why"] if answer.get("ok") else answer.get("error")))
 
-        self._host.control.request(
+        self._services.control.request(
             "verify",
             answered,
             method=method,
@@ -141,23 +141,21 @@ class Gate:
         """Whether who has shown this (valid) certificate may be this user."""
         if not map_name:
             return certificate.fits(user)
-        lines = self._host.config.ident.get(map_name, ())
+        lines = self._services.config.ident.get(map_name, ())
         return any(hba.may_be(lines, name, user) for name in certificate.names())
 
     def _new_database(self, name: str) -> Database | None:
         """An entry made from `*` for somebody who has proved nothing yet: there is a limit to those."""
-        if name not in self._strangers:
-            if len(self._strangers) >= _MAX_STRANGERS:
-                self._complain(
-                    f"too many names of databases were tried: {name} is not asked; set auth_dbname"
-                )
+        if name not in self._unverified_databases:
+            if len(self._unverified_databases) >= _MAX_UNVERIFIED_DATABASES:
+                self._warn(f"too many names of databases were tried: {name} is not asked; set auth_dbname")
                 return None
-            self._strangers.add(name)
-        return self._host.auto_database(name)
+            self._unverified_databases.add(name)
+        return self._services.auto_database(name)
 
-    def _complain(self, text: str) -> None:
+    def _warn(self, text: str) -> None:
         """A line of the log, at most one in a second: anybody can cause them."""
-        now = self._host.engine.loop.now
+        now = self._services.engine.loop.now
         if now >= self._next_line:
             self._next_line = now + _LOG_SECONDS
-            self._host.engine.log.write("WARNING", text)
+            self._services.engine.log.write("WARNING", text)
