@@ -117,7 +117,7 @@ def _take_over(settings: Settings, log: Log) -> Taken | None:
     """The sockets of the running process; None when there is none, then this is a normal start."""
     taken = take_over(settings.unix_socket_dir, settings.listen_port, settings.workers, log)
     if taken is not None:
-        taken.open_doors(settings.workers)
+        taken.open_handover_sockets(settings.workers)
     elif settings.pidfile and (note := pidfile.check(settings.pidfile)):
         log.log(note)
     return taken

@@ -48,7 +48,7 @@ class Ledger(Protocol):
 class Predecessor(Protocol):
     """A process whose place we take (see handover)."""
 
-    doors: list[socket.socket]
+    handover_sockets: list[socket.socket]
     statements: int
 
 
@@ -170,10 +170,10 @@ class Fleet:
             "--unix-fds": ",".join(map(str, unix)),
             "--wake-fds": ",".join(map(str, self._wakes)),
         }
-        doors: list[int] = []
+        handover: list[int] = []
         if self.predecessor is not None and not self._running:
-            doors.append(self.predecessor.doors[index].fileno())
-            arguments |= {"--door-fd": doors[0], "--first-statement": self.predecessor.statements}
+            handover.append(self.predecessor.handover_sockets[index].fileno())
+            arguments |= {"--handover-fd": handover[0], "--first-statement": self.predecessor.statements}
         command = WORKER_COMMAND + [str(part) for pair in arguments.items() for part in pair]
         # A process group of its own keeps a terminal's Ctrl-C away: only we decide when workers end.
         return subprocess.Popen(
@@ -181,7 +181,7 @@ class Fleet:
             stdin=subprocess.DEVNULL,
             stdout=log_fd,
             stderr=log_fd,
-            pass_fds=[control, log_fd, self._ledger.fd, *tcp, *unix, *self._wakes, *doors],
+            pass_fds=[control, log_fd, self._ledger.fd, *tcp, *unix, *self._wakes, *handover],
             process_group=0,
         )
 

@@ -68,7 +68,7 @@ class Taken:
     statements: int
     pid: int
     unix_path: str | None = None
-    doors: list[socket.socket] = field(default_factory=list)
+    handover_sockets: list[socket.socket] = field(default_factory=list)
 
     def http_for(self, wanted: object) -> list[socket.socket] | None:
         """The sockets of the HTTP port, when there were any; closed when the port is not `wanted` any more."""
@@ -78,18 +78,18 @@ class Taken:
             self.http.clear()
         return self.http or None
 
-    def open_doors(self, workers: int) -> None:
+    def open_handover_sockets(self, workers: int) -> None:
         """A listening socket for each new worker, on which the old one will call. Raises StartError."""
         try:
             for _ in range(workers):
-                self.doors.append(_abstract_listener())
+                self.handover_sockets.append(_abstract_listener())
         except OSError as error:
             self.close()
             raise StartError(f"cannot take over: {error}") from error
 
     def go(self) -> None:
         """The new workers listen: the old process may begin. Raises StartError when it waits no more."""
-        names = [os.fsdecode(door.getsockname()[1:]) for door in self.doors]
+        names = [os.fsdecode(sock.getsockname()[1:]) for sock in self.handover_sockets]
         try:
             self.sock.sendall(msgspec.msgpack.encode({"go": names}))
         except OSError as error:
@@ -107,8 +107,8 @@ class Taken:
 
     def _leave(self) -> None:
         self.sock.close()
-        for door in self.doors:
-            door.close()
+        for sock in self.handover_sockets:
+            sock.close()
 
 
 # --- the new process

@@ -20,7 +20,7 @@ from pgferry.engine.shared.ledger import Ledger
 from pgferry.worker import shared_port
 from pgferry.worker.control import Control
 from pgferry.worker.engine_services import EngineServices
-from pgferry.worker.handover import Door
+from pgferry.worker.handover import HandoverListener
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
 from pgferry.worker.understanding import Understanding
@@ -36,7 +36,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="pgferry.worker")
     for name in ("index", "workers", "control-fd", "log-fd", "ledger-fd"):
         parser.add_argument(f"--{name}", type=int, required=True)
-    for name in ("door-fd", "first-statement"):
+    for name in ("handover-fd", "first-statement"):
         parser.add_argument(f"--{name}", type=int, default=-1)
     for name in ("tcp-fds", "unix-fds", "wake-fds"):
         parser.add_argument(f"--{name}", type=fd_list, default=[])
@@ -65,8 +65,8 @@ class Worker:
         self._services.control = self._control
         if args.first_statement > 0:
             handover.number_from(self._engine, args.first_statement)
-        if args.door_fd >= 0:
-            self._services.door = Door(self._engine, args.door_fd)
+        if args.handover_fd >= 0:
+            self._services.handover_listener = HandoverListener(self._engine, args.handover_fd)
         self._tcp: list[Listener] = []
         self._unix: list[Listener] = []
         self._close_tcp_at = float("inf")

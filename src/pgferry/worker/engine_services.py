@@ -20,7 +20,7 @@ from pgferry.session.catalog import Row
 from pgferry.worker import configure
 from pgferry.worker.client_auth_service import ClientAuthService
 from pgferry.worker.control import Control
-from pgferry.worker.handover import Door
+from pgferry.worker.handover import HandoverListener
 from pgferry.worker.slow import SlowWork
 from pgferry.worker.understanding import Understanding
 
@@ -37,8 +37,8 @@ class EngineServices:
     config: Config
     slow: SlowWork
     understanding: Understanding
-    door: Door | None = None
-    """Where the worker that we take over from may call."""
+    handover_listener: HandoverListener | None = None
+    """Where the worker that we take over from connects."""
 
     def __init__(self, salts: scram.SaltSource) -> None:
         self.client_auth = ClientAuthService(self)
@@ -236,8 +236,12 @@ class EngineServices:
     def cancel_here(self, key: bytes, done: Callable[[], None]) -> None:
         """Cancel the query of one of our own clients."""
         client = self.engine.client_of(key)
-        if client is None and self.door is not None and self.door.taker is not None:
-            self.door.taker.cancel(key)
+        if (
+            client is None
+            and self.handover_listener is not None
+            and self.handover_listener.receiver is not None
+        ):
+            self.handover_listener.receiver.cancel(key)
         if client is not None and client.tunnel is not None:
             self.control.notice("console_cancel", client_id=client.id)
             done()

@@ -23,7 +23,7 @@ WINDOW = 200
 """How many may be on their way at the same time."""
 
 
-class Link:
+class HandoverConnection:
     """One end of the connection between the two workers."""
 
     def __init__(self, engine: Engine, sock: socket.socket) -> None:
@@ -103,12 +103,16 @@ class Link:
                 self._out[0] = (data[sent:], None)
 
 
-class Giver(Link):
-    """The old worker's end: gives away what is at rest, again and again, until nothing is left."""
+class HandoverSender(HandoverConnection):
+    """The old worker's end: sends each client and server that is between two transactions, until nothing is left."""
 
     def __init__(self, engine: Engine, name: str, cancel: Callable[[bytes], None]) -> None:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.connect("\0" + name)
+        try:
+            sock.connect("\0" + name)
+        except OSError:
+            sock.close()
+            raise
         self._cancel = cancel
         self._next = 0
         self._moving: dict[int, Stream] = {}
@@ -117,20 +121,20 @@ class Giver(Link):
         super().__init__(engine, sock)
 
     def go_on(self) -> None:
-        """Give away what has come to rest. Servers first, so that clients find them there."""
+        """Send what is between transactions now. Servers first, so that clients find them there."""
         if self.closed:
             return
         for server in handover.movable_servers(self._engine, self._room() + len(self._refused)):
             if server not in self._refused and self._room() > 0:
-                self._give(server, handover.describe_server)
+                self._send(server, handover.describe_server)
         for client in handover.movable_clients(self._engine, self._room() + len(self._refused)):
             if client not in self._refused and self._room() > 0:
-                self._give(client, handover.describe_client)
+                self._send(client, handover.describe_client)
 
     def _room(self) -> int:
         return max(0, WINDOW - len(self._moving))
 
-    def _give(self, stream: Any, describe: Callable[[Any], Message]) -> None:
+    def _send(self, stream: Any, describe: Callable[[Any], Message]) -> None:
         try:
             about = describe(stream)
         except Exception as error:  # it stays here, as one does that the new process refuses
@@ -165,7 +169,7 @@ class Giver(Link):
         self._moving.clear()
 
 
-class Taker(Link):
+class HandoverReceiver(HandoverConnection):
     """The new worker's end."""
 
     def on_message(self, message: Message, _fd: int | None) -> None:
@@ -197,7 +201,7 @@ class Taker(Link):
             self.send({"op": "cancel", "key": key})
 
 
-class Door:
+class HandoverListener:
     """Where the old worker finds the new one: a listening socket that the supervisor has made."""
 
     def __init__(self, engine: Engine, fd: int) -> None:
@@ -205,7 +209,7 @@ class Door:
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(False)
         self._watch = Watch(engine.loop, os.dup(fd), self._accept)
-        self.taker: Taker | None = None
+        self.receiver: HandoverReceiver | None = None
 
     def _accept(self) -> None:
         try:
@@ -213,7 +217,7 @@ class Door:
         except BlockingIOError:
             return
         try:
-            self.taker = Taker(self._engine, sock)
+            self.receiver = HandoverReceiver(self._engine, sock)
         except PermissionError as error:
             sock.close()
             self._engine.log.write("WARNING", f"hand-over refused: {error}")

@@ -20,7 +20,7 @@ from pgferry.tls.files import TlsFault
 from pgferry.worker import configure
 from pgferry.worker.control import Answer, Refusal
 from pgferry.worker.engine_services import EngineServices
-from pgferry.worker.handover import Giver
+from pgferry.worker.handover import HandoverSender
 
 Row = dict[str, Any]
 
@@ -44,7 +44,7 @@ class Requests:
         self._on_configured = on_configured
         self._configured = False
         self._drain_seconds = 0.0
-        self._giver: Giver | None = None
+        self._handover: HandoverSender | None = None
         self._waits: list[Wait] = []
         self._stop_listening: Callable[[], None] = lambda: None
         self._leave_listeners: Callable[[], None] = lambda: None
@@ -105,8 +105,8 @@ class Requests:
 
     def check_waits(self) -> None:
         """Answer what has come true; called every tick."""
-        if self._giver is not None:
-            self._giver.go_on()
+        if self._handover is not None:
+            self._handover.go_on()
         if self._engine.phase.shutdown >= Shutdown.DRAINING:
             draining.go_on(self._engine, self._drain_seconds)
         for wait in list(self._waits):
@@ -191,18 +191,18 @@ class Requests:
         self._leave_listeners()
         engine = self._engine
         try:
-            giver = Giver(
+            sender = HandoverSender(
                 engine, str(message["name"]), lambda key: self._services.cancel_here(key, lambda: None)
             )
         except OSError as error:
             raise Refusal(f"the new process cannot be reached: {error}") from error
-        self._giver = giver
-        giver.go_on()
+        self._handover = sender
+        sender.go_on()
         self._wait(
             "hand_over",
             None,
             lambda: operations.client_total(engine) == 0,
-            lambda _fields: answer({"clients": giver.clients, "servers": giver.servers}),
+            lambda _fields: answer({"clients": sender.clients, "servers": sender.servers}),
         )
 
     def _moved(self, message: Message, answer: Answer) -> None:

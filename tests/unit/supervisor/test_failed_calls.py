@@ -402,7 +402,7 @@ def test_an_old_process_that_waits_no_more() -> None:
     ours, theirs = socket.socketpair()
     taken = handover.Taken(ours, Listeners(), [], 0, 77)
     with nothing_left():
-        taken.open_doors(2)
+        taken.open_handover_sockets(2)
         theirs.close()
         with pytest.raises(StartError, match="pid 77 does not wait any more"):
             taken.go()
@@ -413,7 +413,7 @@ def test_not_enough_descriptors_for_the_new_workers(monkeypatch: pytest.MonkeyPa
     taken = handover.Taken(ours, Listeners(tcp=[[socket.socket()]]), [socket.socket()], 0, 77)
     fail(monkeypatch, handover, "_abstract_listener", FULL, after=1)
     with pytest.raises(StartError, match="Too many open files"):
-        taken.open_doors(2)
+        taken.open_handover_sockets(2)
     assert theirs.recv(1) == b""  # the old process hears of it
     assert taken.listeners.tcp == [[]]
     theirs.close()
