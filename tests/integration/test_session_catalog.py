@@ -7,7 +7,7 @@ import pytest
 
 from pgferry.client import Connection, Target
 from pgferry.embedded import Cluster
-from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
+from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, analyze_catalog
 from pgferry.session.verdict import DEFINES, NEED_SHIFT, NOTIFIES, Need, Touch
 
 SETTINGS = int(Touch.SETTINGS)
@@ -173,7 +173,7 @@ def scan(client: Connection) -> Knowledge:
     client.query("SET client_encoding = 'SQL_ASCII'; SET search_path = app, trap, pg_catalog")
     rows = client.query(SCAN_QUERY.decode()).rows
     assert all(len(row) == 6 for row in rows)
-    return understand([tuple(None if c is None else c.encode() for c in row) for row in rows])
+    return analyze_catalog([tuple(None if c is None else c.encode() for c in row) for row in rows])
 
 
 def check(client: Connection, statements: str, suspect: str, harmless: str) -> None:

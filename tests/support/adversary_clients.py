@@ -323,7 +323,7 @@ class Asker(Client):
         """What it has asked last, for people."""
         return ""
 
-    def judge(self, answer: list[Message]) -> None:
+    def analyze(self, answer: list[Message]) -> None:
         """Difference when that is not what is right."""
         raise NotImplementedError
 

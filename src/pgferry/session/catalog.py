@@ -7,11 +7,11 @@ import msgspec
 
 from pgferry.session.catalog_queries import SCAN_QUERY, VERSION_QUERY
 from pgferry.session.graph import Graph
-from pgferry.session.source import READABLE, UNKNOWN, Finding, judge, judge_expression
+from pgferry.session.source import READABLE, UNKNOWN, Finding, analyze, analyze_expression
 from pgferry.session.verdict import DEFINES, MAKES, NEED_SHIFT, NOTIFIES, Need, Touch
 from pgferry.session.words import DDL, MAINTENANCE, SELECT_INTO
 
-__all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "understand"]
+__all__ = ["SCAN_QUERY", "SELECT_INTO", "VERSION_QUERY", "Knowledge", "analyze_catalog"]
 
 Row = Sequence[bytes | None]
 
@@ -60,27 +60,27 @@ class Knowledge(msgspec.Struct, frozen=True):
     encoding: str = ""  # the database's
 
 
-def understand(
-    rows: Iterable[Row], breathe: Callable[[], object] = bool, vouched: Collection[bytes] = ()
+def analyze_catalog(
+    rows: Iterable[Row], pause: Callable[[], object] = bool, harmless: Collection[bytes] = ()
 ) -> Knowledge:
-    """The answer to SCAN_QUERY, thought through.
+    """What the answer to SCAN_QUERY says of the database's functions and of what calls them.
 
-    In a side thread, `breathe` lets the others run now and then. `vouched`: lower-case names of functions, with or
+    In a side thread, `pause` lets the others run now and then. `harmless`: lower-case names of functions, with or
     without their schema (and a dot), that do no harm whatever is in them.
     """
-    reading = _Reading(frozenset(vouched))
+    reading = _Reading(frozenset(harmless))
     for number, row in enumerate(rows):
         reading.take(*(column or b"" for column in row))
         if number % _MANY == 0:
-            breathe()
-    return reading.knowledge(breathe)
+            pause()
+    return reading.knowledge(pause)
 
 
 class _Reading:
     """What has been read of a catalog so far."""
 
-    def __init__(self, vouched: frozenset[bytes]) -> None:
-        self._vouched = vouched
+    def __init__(self, harmless: frozenset[bytes]) -> None:
+        self._harmless = harmless
         self._graph = Graph()
         self._named: list[tuple[bytes, bytes]] = []  # (lower-case name, node)
         self._findings: dict[bytes, Finding] = {}
@@ -94,7 +94,7 @@ class _Reading:
             if not a.startswith(_NAMELESS) or b.startswith(_FUNCTION):
                 self._graph.uses(a, b)
         elif kind == b"text":  # nothing in it: dropped meanwhile, and nobody knows what it was
-            self._own(a, judge_expression(b) if b else Finding(bits=UNKNOWN))
+            self._own(a, analyze_expression(b) if b else Finding(bits=UNKNOWN))
         elif kind == b"name":
             self._named.append((b.lower(), a))
         elif kind == b"function":
@@ -106,10 +106,10 @@ class _Reading:
             self._encoding = a.decode("ascii", "replace")
 
     def _function(self, node: bytes, name: bytes, language: bytes, source: bytes, schema: bytes) -> None:
-        if not self._vouched.isdisjoint((name.lower(), (schema + b"." + name).lower())):
+        if not self._harmless.isdisjoint((name.lower(), (schema + b"." + name).lower())):
             self._findings[node] = Finding()
             return
-        self._findings[node] = judge(name, language, source)
+        self._findings[node] = analyze(name, language, source)
         if self._findings[node].bits & Touch.UNREADABLE and language not in READABLE:
             self._unreadable[node] = (
                 f"{name.decode('utf-8', 'replace')} ({language.decode('utf-8', 'replace')})"
@@ -121,7 +121,7 @@ class _Reading:
         if finding.any_object:
             self._graph.uses(node, _ANY_OBJECT)
 
-    def knowledge(self, breathe: Callable[[], object]) -> Knowledge:
+    def knowledge(self, pause: Callable[[], object]) -> Knowledge:
         """What comes of all rows."""
         graph, named = self._graph, self._named
         for event in self._events:
@@ -131,9 +131,9 @@ class _Reading:
             self._own(node, finding)
         lasting = [names for node, names in graph.names.items() if graph.bits[node] & Touch.SETTINGS]
         custom = sorted({n for names in lasting for n in names or () if b"." in n})
-        breathe()
+        pause()
         graph.settle(_ANY_OBJECT)
-        breathe()
+        pause()
         if len(custom) > _CUSTOM:
             for node, bits in graph.bits.items():
                 if bits & Touch.SETTINGS:

@@ -60,7 +60,7 @@ def classify(
     mixed: bool = False,
     doubt: int = 0,
 ) -> Verdict:
-    """Judge a text.
+    """Classify a text.
 
     `words`: names from the catalog whose use may change state; `settings`: the settings that some of them change, where
     they change no others; `known`: word_set(words), if the caller has it; `mixed`: the client's encoding has ASCII

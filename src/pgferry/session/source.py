@@ -1,4 +1,4 @@
-"""What a function's source may do to a session, judged by its text alone, before it ever runs.
+"""What a function's source may do to a session, found in its text alone, before it ever runs.
 
 SQL and PL/pgSQL are read exactly; dynamic SQL counts as ANYTHING unless it is put together from literals, names and
 quoted values only. Other languages are not read: a function in one of them may do anything, unless an operator vouches
@@ -115,7 +115,7 @@ _EXTENSIONS: dict[bytes, int] = {
 }
 
 
-def judge(name: bytes, language: bytes, source: bytes) -> Finding:
+def analyze(name: bytes, language: bytes, source: bytes) -> Finding:
     """What a function may do itself."""
     if language == b"c":
         if name in _REFERENCES:
@@ -132,7 +132,7 @@ def judge(name: bytes, language: bytes, source: bytes) -> Finding:
     return found
 
 
-def judge_expression(text: bytes) -> Finding:
+def analyze_expression(text: bytes) -> Finding:
     """What a default, check, policy, view or rule may do itself, as PostgreSQL writes it out."""
     found = Finding()
     all_tokens = tokens(text)

@@ -147,7 +147,7 @@ def lasting(text: bytes) -> int:
 
 
 def may_define(text: bytes) -> bool:
-    """Whether a text that is not read may make or change what has code, judged by its words."""
+    """Whether a text that is not read may make or change what has code, as far as its words tell."""
     return _DEFINING_WORDS.bits(text) != 0
 
 

@@ -1,4 +1,4 @@
-"""The worker processes: starting, greeting, asking, restarting after a death, and stopping them."""
+"""The worker processes: starting, configuring, asking, restarting after a death, and stopping them."""
 
 import asyncio
 import contextlib
@@ -67,7 +67,7 @@ class Worker:
 
 
 class Fleet:
-    """All workers. `greeting` gives the config message for a new one; `handler` serves what workers ask."""
+    """All workers. `first_config` gives the config message of a new one; `handler` serves what workers ask."""
 
     def __init__(
         self,
@@ -75,14 +75,14 @@ class Fleet:
         ledger: Ledger,
         log: Log,
         handler: WorkerHandler,
-        greeting: Callable[[], Message],
+        first_config: Callable[[], Message],
         on_death: Callable[[int], None],
     ) -> None:
         self._listeners = listeners
         self._ledger = ledger
         self._log = log
         self._handler = handler
-        self._greeting = greeting
+        self._first_config = first_config
         self._on_death = on_death
         self.workers: list[Worker | None] = [None] * len(listeners.tcp)
         self._failures = [0] * len(listeners.tcp)
@@ -154,7 +154,7 @@ class Fleet:
                 raise
             kept.pop_all()
         self.workers[index] = worker
-        self._task(self._greet(worker))
+        self._task(self._configure(worker))
         return worker
 
     def _start_process(self, index: int, control: int, log_fd: int) -> subprocess.Popen[bytes]:
@@ -239,11 +239,11 @@ class Fleet:
                     )
                     self._kill(worker)
 
-    async def _greet(self, worker: Worker) -> None:
+    async def _configure(self, worker: Worker) -> None:
         assert worker.channel is not None
         try:
             # Without a limit: one that does not answer is killed by `start` or `watch`.
-            await worker.channel.request(**self._greeting())
+            await worker.channel.request(**self._first_config())
         except WorkerRefused as error:
             self._log.error(f"worker {worker.index} refused the configuration: {error}")
             self._kill(worker)

@@ -27,7 +27,7 @@ from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
 
 _CANCEL_SECONDS = 60.0
-_WELCOME_SECONDS = 5.0
+_PARAMETERS_SECONDS = 5.0
 
 
 class Management(Protocol):
@@ -200,8 +200,8 @@ class Supervisor:
         elif op == "host_down":
             text = f"{message['db']}: the other hosts of its list are tried instead of {message['host']}: "
             self._pooler.events.note(text + str(message["reason"]), "error")
-        elif op == "welcome":
-            return await self._find_welcome(message)
+        elif op == "login_parameters":
+            return await self._find_login_parameters(message)
         else:
             raise WorkerRefused(f"unknown operation {op!r}")
         return None
@@ -222,15 +222,15 @@ class Supervisor:
         except (WorkerGone, TimeoutError) as error:
             raise WorkerRefused(str(error) or "no answer in time") from error
 
-    async def _find_welcome(self, message: Message) -> Message:
-        """How PostgreSQL greets the users of a pool, from a worker that has logged in there already."""
+    async def _find_login_parameters(self, message: Message) -> Message:
+        """What a client of a pool is told at its login, from a worker that has logged in there already."""
         answers = await self._pooler.fleet.ask_all(
-            "welcome", _WELCOME_SECONDS, db=message["db"], user=message["user"]
+            "login_parameters", _PARAMETERS_SECONDS, db=message["db"], user=message["user"]
         )
         for answer in answers.values():
-            if answer["welcome"] is not None:
-                return {"welcome": answer["welcome"]}
-        return {"welcome": None}
+            if answer["parameters"] is not None:
+                return {"parameters": answer["parameters"]}
+        return {"parameters": None}
 
     # Signals (COMPAT 2.9); asyncio runs these in the loop, not inside the interrupted code
 

@@ -18,12 +18,12 @@ from pgferry.engine.ops.worker_loop import Watch
 from pgferry.engine.pool import peers, waking
 from pgferry.engine.shared.ledger import Ledger
 from pgferry.worker import shared_port
+from pgferry.worker.catalog_analysis import CatalogAnalysis
 from pgferry.worker.control import Control
 from pgferry.worker.engine_services import EngineServices
 from pgferry.worker.handover import HandoverListener
 from pgferry.worker.requests import Requests
 from pgferry.worker.slow import SlowWork
-from pgferry.worker.understanding import Understanding
 
 
 def fd_list(text: str) -> list[int]:
@@ -58,7 +58,7 @@ class Worker:
             self._engine.wakes = args.wake_fds
             self._woken = Watch(self._loop, os.dup(args.wake_fds[args.index]), self._wake)
         self._services.slow = SlowWork(self._loop)
-        self._services.understanding = Understanding(self._loop)
+        self._services.catalog_analysis = CatalogAnalysis(self._loop)
         self._requests = Requests(self._engine, self._services, self._listen)
         self._requests.on_stop_listening(self._stop_tcp, self._leave_listeners)
         self._control = Control(self._loop, args.control_fd, self._requests.handle, self._lost)

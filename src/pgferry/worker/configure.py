@@ -22,7 +22,7 @@ def apply(engine: Engine, config: Config, *, first: bool) -> None:
         track_parameters(engine, config)
     users(engine, config)
     databases(engine, config)
-    vouched(engine, config)
+    harmless(engine, config)
     for pool in engine.pools():
         pool_settings(pool, config)
     configure_peers(engine, config)
@@ -190,7 +190,7 @@ def pool_settings(pool: Pool, config: Config) -> None:
         operations.replace_servers(pool, "pool_mode or session_state changed")
 
 
-def vouched(engine: Engine, config: Config) -> None:
+def harmless(engine: Engine, config: Config) -> None:
     """harmless_functions; what is known of the databases' functions is worked out anew when they change."""
     names = frozenset(name.lower().encode() for name in config.settings.harmless_functions)
     if names != engine.settings.harmless_functions:

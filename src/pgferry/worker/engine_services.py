@@ -18,11 +18,11 @@ from pgferry.engine.pool import cancel, peers
 from pgferry.frames import Message
 from pgferry.session.catalog import Row
 from pgferry.worker import configure
+from pgferry.worker.catalog_analysis import CatalogAnalysis
 from pgferry.worker.client_auth_service import ClientAuthService
 from pgferry.worker.control import Control
 from pgferry.worker.handover import HandoverListener
 from pgferry.worker.slow import SlowWork
-from pgferry.worker.understanding import Understanding
 
 Done = Callable[[Any, Exception | None], None]
 WORKER_BYTE = 3
@@ -36,7 +36,7 @@ class EngineServices:
     control: Control
     config: Config
     slow: SlowWork
-    understanding: Understanding
+    catalog_analysis: CatalogAnalysis
     handover_listener: HandoverListener | None = None
     """Where the worker that we take over from connects."""
 
@@ -94,12 +94,12 @@ class EngineServices:
         """Run job() in the thread."""
         self.slow.run(object(), job, done)
 
-    def understand(self, rows: Sequence[Row], vouched: frozenset[bytes], done: Done) -> None:
+    def analyze_catalog(self, rows: Sequence[Row], harmless: frozenset[bytes], done: Done) -> None:
         """Work out what the answer to session.catalog.SCAN_QUERY means: done(Knowledge, None), or (None, error).
 
-        `vouched`: functions that do no harm, see session.catalog.understand.
+        `harmless`: functions that do no harm, see session.catalog.analyze_catalog.
         """
-        self.understanding.run(rows, vouched, done)
+        self.catalog_analysis.run(rows, harmless, done)
 
     def mock_verifier(self, username: str) -> scram.Verifier:
         """A verifier that no password fits."""
@@ -178,18 +178,18 @@ class EngineServices:
 
         self.control.request("resolve", answered, host=host)
 
-    def ask_welcome(self, pool: Pool) -> None:
-        """Another worker may know how PostgreSQL greets the users of this pool."""
+    def ask_login_parameters(self, pool: Pool) -> None:
+        """Another worker may know the server parameters of this pool, and what else a client starts with."""
         if pool in self._asked:
             return
         self._asked.add(pool)
 
         def answered(answer: Message) -> None:
             self._asked.discard(pool)
-            if answer.get("welcome") is not None:
-                operations.take_welcome(pool, answer["welcome"])
+            if answer.get("parameters") is not None:
+                operations.take_login_parameters(pool, answer["parameters"])
 
-        self.control.request("welcome", answered, db=pool.db.name, user=pool.user.name)
+        self.control.request("login_parameters", answered, db=pool.db.name, user=pool.user.name)
 
     def open_console(self, client: Client, rights: str, user: str, database: str) -> Tunnel:
         """Hand the other end of a new socket pair to the console and return the stream of our end."""

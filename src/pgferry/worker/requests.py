@@ -84,7 +84,7 @@ class Requests:
             "shutdown": self._shutdown,
             "cancel": self._cancel,
             "find_db": self._find_db,
-            "welcome": self._welcome,
+            "login_parameters": self._login_parameters,
             "moved": self._moved,
             "last_statement": self._last_statement,
             "hand_over": self._hand_over,
@@ -268,10 +268,10 @@ class Requests:
         found = name in self._engine.databases or self._services.auto_database(name) is not None
         answer({"found": found})
 
-    def _welcome(self, message: Message, answer: Answer) -> None:
+    def _login_parameters(self, message: Message, answer: Answer) -> None:
         db = self._engine.databases.get(message["db"])
         pool = db.pools.get(message["user"]) if db is not None else None
-        answer({"welcome": operations.welcome_of(pool) if pool is not None else None})
+        answer({"parameters": operations.login_parameters(pool) if pool is not None else None})
 
     # SHOW
 

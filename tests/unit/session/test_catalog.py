@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, understand
+from pgferry.session.catalog import SCAN_QUERY, SELECT_INTO, VERSION_QUERY, Knowledge, analyze_catalog
 from pgferry.session.classify import classify
 from pgferry.session.graph import Graph
 from pgferry.session.verdict import HARMLESS, NEED_SHIFT, NOTIFIES, Need, Touch
@@ -28,11 +28,11 @@ def edge(user: str, used: str) -> Row:
 
 
 def test_nothing() -> None:
-    assert understand([]) == Knowledge()
+    assert analyze_catalog([]) == Knowledge()
 
 
 def test_a_chain_of_mentions_in_any_order() -> None:
-    known = understand(
+    known = analyze_catalog(
         [
             function(1, "outer", b"SELECT Middle()", "sql"),
             function(2, "middle", b'BEGIN PERFORM "Inner"(); END'),
@@ -46,7 +46,7 @@ def test_a_chain_of_mentions_in_any_order() -> None:
 
 
 def test_circles_end() -> None:
-    known = understand(
+    known = analyze_catalog(
         [
             function(1, "a", b"SELECT b()", "sql"),
             function(2, "b", b"SELECT a(), c()", "sql"),
@@ -58,12 +58,12 @@ def test_circles_end() -> None:
 
 
 def test_names_that_are_no_words_are_found_by_a_piece_too() -> None:
-    known = understand([function(1, "set the Tenant-x", SETTER)])
+    known = analyze_catalog([function(1, "set the Tenant-x", SETTER)])
     assert known.words.keys() == {b"set the tenant-x", b"tenant"}
 
 
 def test_names_of_settings_are_not_told_when_one_is_unknown() -> None:
-    known = understand(
+    known = analyze_catalog(
         [
             function(1, "a", SETTER),
             function(2, "b", b"BEGIN PERFORM a(), set_config(x, y, false); END"),
@@ -74,7 +74,7 @@ def test_names_of_settings_are_not_told_when_one_is_unknown() -> None:
 
 
 def test_same_name_in_two_schemas() -> None:
-    known = understand(
+    known = analyze_catalog(
         [function(1, "a", SETTER), function(2, "a", b"BEGIN PERFORM pg_advisory_lock(1); END")]
     )
     assert known.words == {b"a": Touch.SETTINGS | Touch.LOCKS}
@@ -82,13 +82,13 @@ def test_same_name_in_two_schemas() -> None:
 
 def test_operators_and_casts_show_no_word() -> None:
     rows = [function(1, "f", SETTER), edge("2617:5", "1255:1")]
-    assert understand(rows).everything == Touch.SETTINGS
+    assert analyze_catalog(rows).everything == Touch.SETTINGS
     rows = [function(1, "f", SETTER), edge("2606:5", "1255:1")]
-    assert understand(rows).everything == 0
+    assert analyze_catalog(rows).everything == 0
 
 
 def test_event_triggers_are_met_by_words_of_ddl() -> None:
-    known = understand(
+    known = analyze_catalog(
         [function(1, "f", SETTER), (b"event", b"3466:1", b"1255:1", b"ddl_command_end", None, None)]
     )
     assert known.everything == 0
@@ -98,13 +98,13 @@ def test_event_triggers_are_met_by_words_of_ddl() -> None:
 
 def test_dynamic_names_reach_whatever_is_suspect() -> None:
     mover = function(1, "mover", b"BEGIN EXECUTE format('DELETE FROM %I', x); END")
-    assert understand([mover]).words == {}
-    known = understand([mover, function(2, "f", SETTER), edge("1259:3", "1255:2"), relation(3, "t")])
+    assert analyze_catalog([mover]).words == {}
+    known = analyze_catalog([mover, function(2, "f", SETTER), edge("1259:3", "1255:2"), relation(3, "t")])
     assert known.words == dict.fromkeys((b"mover", b"f", b"t"), 1)
 
 
 def test_needs_and_notifications_climb_as_well() -> None:
-    known = understand(
+    known = analyze_catalog(
         [
             function(1, "last_id", b"SELECT lastval()", "sql"),
             function(2, "tell", b"BEGIN NOTIFY a; RETURN NULL; END"),
@@ -118,7 +118,7 @@ def test_needs_and_notifications_climb_as_well() -> None:
 
 
 def test_the_classifier_makes_use_of_it() -> None:
-    known = understand(
+    known = analyze_catalog(
         [
             function(1, "set_tenant", SETTER),
             function(2, "any_setting", b"BEGIN PERFORM set_config(x, y, false); END"),
@@ -144,12 +144,12 @@ def test_the_classifier_makes_use_of_it() -> None:
 
 def test_it_takes_breath() -> None:
     breaths: list[None] = []
-    understand([function(n, f"f{n}", SETTER) for n in range(100)], lambda: breaths.append(None))
+    analyze_catalog([function(n, f"f{n}", SETTER) for n in range(100)], lambda: breaths.append(None))
     assert len(breaths) >= 10
 
 
 def test_values_are_plain_numbers() -> None:
-    known = understand([function(1, "f", SETTER), edge("2617:5", "1255:1")])
+    known = analyze_catalog([function(1, "f", SETTER), edge("2617:5", "1255:1")])
     assert type(known.everything) is int and {type(v) for v in known.words.values()} == {int}
 
 
@@ -167,27 +167,27 @@ def test_a_chain_through_a_thousand_functions() -> None:
         for n in range(1, 1500)
     ]
     rows += [function(1500, "f_1500", SETTER), *(relation(n, f"t_{n}") for n in range(1500))]
-    assert len(understand(rows).words) == 1500
+    assert len(analyze_catalog(rows).words) == 1500
 
 
 def test_functions_that_cannot_be_read_are_told_by_name_and_language() -> None:
     rows = [function(1, "F", b"return 1", "plpython3u"), function(2, "g", b"SELECT f()", "sql")]
-    known = understand(rows)
+    known = analyze_catalog(rows)
     assert known.words[b"f"] & Touch.UNREADABLE and known.words[b"g"] & Touch.UNREADABLE
     assert known.unreadable == {b"f": "F (plpython3u)"}
     assert known.names == {}
 
 
-@pytest.mark.parametrize("vouched", [b"f", b"app.f"])
-def test_functions_that_somebody_vouches_for_do_no_harm(vouched: bytes) -> None:
+@pytest.mark.parametrize("harmless", [b"f", b"app.f"])
+def test_functions_that_somebody_vouches_for_do_no_harm(harmless: bytes) -> None:
     rows = [function(1, "F", b"return 1", "plpython3u", "App"), function(2, "g", SETTER)]
-    assert understand(rows, vouched=[vouched]).words.keys() == {b"g"}
-    assert understand(rows, vouched=[b"other.f"]).words.keys() == {b"f", b"g"}
+    assert analyze_catalog(rows, harmless=[harmless]).words.keys() == {b"g"}
+    assert analyze_catalog(rows, harmless=[b"other.f"]).words.keys() == {b"f", b"g"}
 
 
 @pytest.mark.parametrize("name", ["!", "9$9", "$", "1"])
 def test_names_that_no_scan_finds_count_for_any_statement(name: str) -> None:
-    assert understand([function(1, name, SETTER)]).everything == Touch.SETTINGS
+    assert analyze_catalog([function(1, name, SETTER)]).everything == Touch.SETTINGS
 
 
 @pytest.mark.parametrize(
@@ -200,25 +200,25 @@ def test_names_that_no_scan_finds_count_for_any_statement(name: str) -> None:
     ],
 )
 def test_the_scan_finds_the_names_of_the_catalog(name: str, text: str) -> None:
-    known = understand([function(1, name, SETTER)])
+    known = analyze_catalog([function(1, name, SETTER)])
     assert known.everything == 0
     assert word_set(known.words).bits(text.encode()) & Touch.SETTINGS
     assert classify(text.encode(), known.words, known.names).touch & Touch.SETTINGS
 
 
 def test_names_with_other_characters_than_ascii() -> None:
-    known = understand([function(1, "\u00e9t\u00e9", SETTER), (b"encoding", b"UTF8", *[None] * 4)])
+    known = analyze_catalog([function(1, "\u00e9t\u00e9", SETTER), (b"encoding", b"UTF8", *[None] * 4)])
     assert (known.non_ascii, known.encoding) == (Touch.SETTINGS, "UTF8")
 
 
 def test_types_of_parameters() -> None:
-    known = understand([function(1, "f", SETTER), edge("1247:9", "1255:1"), edge("1247:10", "1247:9")])
+    known = analyze_catalog([function(1, "f", SETTER), edge("1247:9", "1255:1"), edge("1247:10", "1247:9")])
     assert known.types == {9: Touch.SETTINGS, 10: Touch.SETTINGS}
 
 
 def test_maintenance_runs_functions_of_tables() -> None:
     lock = b"BEGIN PERFORM pg_advisory_lock(1); PERFORM set_config('a.b', x, false); END"
-    known = understand([function(1, "f", lock), relation(2, "t"), edge("1259:2", "1255:1")])
+    known = analyze_catalog([function(1, "f", lock), relation(2, "t"), edge("1259:2", "1255:1")])
     assert known.words[b"analyze"] == known.words[b"vacuum"] == Touch.LOCKS
     assert classify(b"VACUUM", known.words, known.names).reason == "functions that run with VACUUM"
 
@@ -245,7 +245,7 @@ def test_the_cost_grows_with_the_number_of_calls() -> None:
 
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Graph, "settle", counted)
-            known = understand(catalog(size))
+            known = analyze_catalog(catalog(size))
         steps.append(graph_steps[0])
         assert len(known.words) == size
         assert len(known.custom) == min(size, 1000)

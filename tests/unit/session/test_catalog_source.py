@@ -2,7 +2,7 @@
 
 import pytest
 
-from pgferry.session.source import UNKNOWN, judge, judge_expression
+from pgferry.session.source import UNKNOWN, analyze, analyze_expression
 from pgferry.session.source_lexer import STRING, tokens, uncommented
 from pgferry.session.verdict import DEFINES, MAKES, NEED_SHIFT, NOTIFIES, Need, Touch
 
@@ -14,7 +14,7 @@ PREPARED = int(Touch.PREPARED | Need.PREPARED << NEED_SHIFT)
 
 
 def bits(source: str, language: str = "plpgsql") -> int:
-    return int(judge(b"f", language.encode(), source.encode()).bits)
+    return int(analyze(b"f", language.encode(), source.encode()).bits)
 
 
 def body(statements: str) -> str:
@@ -188,7 +188,7 @@ def test_other_languages(language: str, source: str, expected: int) -> None:
 
 
 def test_names_of_settings() -> None:
-    found = judge(
+    found = analyze(
         b"f",
         b"plpgsql",
         b"BEGIN SET App.One TO 1; PERFORM set_config('app.two', '', false), set_config('app.three', '', true);"
@@ -207,7 +207,7 @@ def test_names_of_settings() -> None:
     ],
 )
 def test_settings_of_a_transaction(statements: str, names: set[bytes]) -> None:
-    found = judge(b"f", b"plpgsql", body(statements).encode())
+    found = analyze(b"f", b"plpgsql", body(statements).encode())
     assert (found.bits, found.names) == (LOCAL, names)
 
 
@@ -221,13 +221,13 @@ def test_input_functions_called_by_name_check_domains(name: bytes) -> None:
 
 
 def test_names_are_gathered_from_what_cannot_be_read() -> None:
-    found = judge(b"f", b"plpgsql", b"BEGIN q := 'SET app.one = '; EXECUTE q || quote_literal(x) || y; END")
+    found = analyze(b"f", b"plpgsql", b"BEGIN q := 'SET app.one = '; EXECUTE q || quote_literal(x) || y; END")
     assert found.bits & Touch.UNNAMED and found.names == {b"app.one"}
 
 
 def test_computed_relations_may_be_any() -> None:
-    assert judge(b"f", b"plpgsql", b"BEGIN EXECUTE format('DELETE FROM %I', x); END").any_object
-    assert not judge(
+    assert analyze(b"f", b"plpgsql", b"BEGIN EXECUTE format('DELETE FROM %I', x); END").any_object
+    assert not analyze(
         b"f", b"plpgsql", b"BEGIN EXECUTE format('DELETE FROM a WHERE b = %L', x); END"
     ).any_object
 
@@ -250,7 +250,7 @@ def test_strings_that_depend_on_standard_conforming_strings_are_read_both_ways()
     ],
 )
 def test_expressions(text: str, expected: int) -> None:
-    assert judge_expression(text.encode()).bits == expected
+    assert analyze_expression(text.encode()).bits == expected
 
 
 def test_tokens_know_strings_and_comments() -> None:

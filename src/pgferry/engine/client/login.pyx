@@ -296,7 +296,7 @@ cdef int enter_pool(Client c, Login login, Pool pool) except -1:
         return welcome(login, c)
     wait_for_welcome(c)
     if engine.workers > 1:
-        engine.host.ask_welcome(pool)
+        engine.host.ask_login_parameters(pool)
     if (pool.endpoint.last_login_failed and pool.endpoint.last_error is not None
             and pool.server_count() == pool.endpoint.fresh.count):
         if engine.loop.now < pool.endpoint.retry_at:

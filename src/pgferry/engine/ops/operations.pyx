@@ -159,7 +159,7 @@ def kill_client(Engine engine, long long number):
     return False
 
 
-def welcome_of(Pool pool):
+def login_parameters(Pool pool):
     """What a new client of this pool starts with, as a message: ParameterStatus messages, tracked values as a login
     and as RESET leads to them, what connect_query has left. None: no server has logged in yet.
     """
@@ -170,8 +170,8 @@ def welcome_of(Pool pool):
             "settings": list(pool.endpoint.start_settings.items()), "prepared": sql_as_data(pool.endpoint.start_sql)}
 
 
-def take_welcome(Pool pool, message):
-    """Another worker's welcome_of(): clients of a full pool need not wait for a server just to log in."""
+def take_login_parameters(Pool pool, message):
+    """Another worker's login_parameters(): clients of a full pool need not wait for a server just to log in."""
     if (pool.endpoint.server_parameters is not None or pool.removed
             or len(message["values"]) != len(pool.engine.parameters.names)):
         return

@@ -172,7 +172,7 @@ cdef class InternalCatalogReader(CatalogReader):
         else:
             if self.db.catalog.knowledge is not None and not self.forgotten:
                 doubt_sessions(self.db)
-            self.engine.host.understand(rows, self.engine.settings.harmless_functions, self.understood)
+            self.engine.host.analyze_catalog(rows, self.engine.settings.harmless_functions, self.understood)
 
     def understood(self, knowledge, error):
         if error is not None:

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from pgferry.session.catalog import understand
-from pgferry.worker.understanding import SMALL, in_process, worked_out
+from pgferry.session.catalog import analyze_catalog
+from pgferry.worker.catalog_analysis import SMALL, analyzed, in_process
 
 Row = tuple[bytes | None, ...]
 
@@ -19,14 +19,14 @@ def catalog(size: int) -> list[Row]:
 def test_a_process_knows_the_same() -> None:
     rows = catalog(50)
     assert sum(len(column or b"") for row in rows for column in row) > SMALL
-    assert worked_out(rows) == in_process(rows) == understand(rows)
-    vouched = frozenset((b"f1", b"public.f2"))
-    assert worked_out(rows, vouched) == understand(rows, vouched=vouched) != understand(rows)
+    assert analyzed(rows) == in_process(rows) == analyze_catalog(rows)
+    harmless = frozenset((b"f1", b"public.f2"))
+    assert analyzed(rows, harmless) == analyze_catalog(rows, harmless=harmless) != analyze_catalog(rows)
 
 
 def test_a_small_catalog_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgferry.worker.understanding.in_process", None)
-    assert worked_out(catalog(3)) == understand(catalog(3))
+    monkeypatch.setattr("pgferry.worker.catalog_analysis.in_process", None)
+    assert analyzed(catalog(3)) == analyze_catalog(catalog(3))
 
 
 def test_a_process_that_fails_is_an_error() -> None:
