@@ -81,7 +81,7 @@ def _read_code(body: bytes, catalog: Mapping[bytes, int], findings: Findings) ->
     code = lex(body)
     if code.doubtful or code.ambiguous or sum(word in _BY_TOKEN for word in code.words) > _MOST:
         return WORDS[b"set_config"]
-    Calls(code, catalog, findings, program=True).scan(0, len(code), edits=False, params=False)
+    Calls(code, catalog, findings, program=True).scan(0, len(code), rewrites=False, params=False)
     for at in range(len(code)):
         if code.words[at] in (b"set", b"reset") and at and code.words[at - 1] in _BEFORE_STATEMENT:
             reader = read_set if code.words[at] == b"set" else read_reset

@@ -8,8 +8,8 @@ from pgferry.session.lexer import GAP, IDENT, NAMES, PARAM, STRINGS, Tokens
 from pgferry.session.verdict import (
     ANYTHING,
     DEFINES,
-    EDIT_RELATION,
-    EDIT_RELATION_WITH_ALIAS,
+    REWRITE_RELATION,
+    REWRITE_RELATION_WITH_ALIAS,
     Need,
     Touch,
 )
@@ -59,7 +59,7 @@ class Calls:
             found = sorted({*found, *(i for i in tokens.quoted if names[i].lower() in catalog)})
         self._found = [i for i in found if names[i] != b"into"] if program else found
 
-    def scan(self, start: int, end: int, *, edits: bool = True, params: bool = True) -> None:
+    def scan(self, start: int, end: int, *, rewrites: bool = True, params: bool = True) -> None:
         """Find them between two tokens. `params`: $1 is what the client binds (and not an argument of EXECUTE)."""
         found = self._found
         for k in range(bisect_left(found, start), len(found)):
@@ -69,7 +69,7 @@ class Calls:
             name = self._tokens.names[at]
             reader = _BUILT_IN.get(name)
             if reader is not None:
-                reader(self, at, edits, params)
+                reader(self, at, rewrites, params)
             value = self._catalog.get(name)
             if value is None and self._tokens.kinds[at] != IDENT:
                 name = name.lower()
@@ -175,10 +175,10 @@ class Calls:
         if at >= 0 and words[at] == b"update":
             self._findings.any_setting("UPDATE pg_settings", unnamed=True)
 
-    def _prepared_view(self, at: int, edits: bool, _params: bool) -> None:
+    def _prepared_view(self, at: int, rewrites: bool, _params: bool) -> None:
         self._findings.needs |= Need.PREPARED
         self._findings.because("pg_prepared_statements")
-        if not edits:
+        if not rewrites:
             return
         tokens = self._tokens
         words = tokens.words
@@ -189,9 +189,9 @@ class Calls:
         if behind in (b".", b"(", b"*", b"tablesample") or not self._in_from(first):
             return
         alias = behind not in _NO_ALIAS and tokens.kinds[at + 1] in NAMES
-        kind = EDIT_RELATION_WITH_ALIAS if alias else EDIT_RELATION
-        edit = (tokens.starts[first], tokens.ends[at], kind, tokens.names[at])
-        self._findings.edits.append(edit)
+        kind = REWRITE_RELATION_WITH_ALIAS if alias else REWRITE_RELATION
+        rewrite = (tokens.starts[first], tokens.ends[at], kind, tokens.names[at])
+        self._findings.rewrites.append(rewrite)
 
     def _prepared_function(self, at: int, _edits: bool, _params: bool) -> None:
         if self._called(at):

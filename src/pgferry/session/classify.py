@@ -22,11 +22,11 @@ from pgferry.session.verdict import (
     DISCARD_ALL,
     DISCARD_SEQUENCES,
     DISCARD_TEMP,
-    EDIT_DEALLOCATE,
-    EDIT_EXECUTE,
-    EDIT_PREPARE,
     HARMLESS,
     PINNING,
+    REWRITE_DEALLOCATE,
+    REWRITE_EXECUTE,
+    REWRITE_PREPARE,
     Need,
     Touch,
     Verdict,
@@ -86,7 +86,7 @@ def classify(
             value = known.bits(text) if reading.bits & ANYTHING == ANYTHING else reading.bits
             return _worst(text, value | doubt)
     if readings[0].ambiguous:
-        findings.edits = list(dict.fromkeys(findings.edits))
+        findings.rewrites = list(dict.fromkeys(findings.rewrites))
         findings.plain = None
         findings.clears = 0
         findings.resets_at.clear()
@@ -158,14 +158,14 @@ class _Statement:
             reader(self, start, end)
 
     def _scan(self, start: int, end: int, params: bool = True) -> None:
-        self._calls.scan(start, end, edits=not self._in_body, params=params)
+        self._calls.scan(start, end, rewrites=not self._in_body, params=params)
 
     def _edit(self, kind: int, at: int) -> None:
         """The name of a prepared statement stands here."""
         tokens = self._tokens
         if tokens.names[at] and not self._in_body:
-            edit = (tokens.starts[at], tokens.ends[at], kind, tokens.names[at])
-            self._findings.edits.append(edit)
+            rewrite = (tokens.starts[at], tokens.ends[at], kind, tokens.names[at])
+            self._findings.rewrites.append(rewrite)
 
     # One method for each first word.
 
@@ -203,11 +203,11 @@ class _Statement:
         findings.needs |= Need.PREPARED
         if tokens.names[start + 1]:
             findings.prepares.append(tokens.names[start + 1])
-            self._edit(EDIT_PREPARE, start + 1)
+            self._edit(REWRITE_PREPARE, start + 1)
         self._scan(start + 2, end, params=False)
 
     def _execute(self, start: int, end: int) -> None:
-        self._edit(EDIT_EXECUTE, start + 1)
+        self._edit(REWRITE_EXECUTE, start + 1)
         self._findings.needs |= Need.PREPARED
         self._findings.because("EXECUTE")
         self._scan(start + 2, end)
@@ -223,7 +223,7 @@ class _Statement:
         if self._words[at] == b"all":
             findings.discards |= DEALLOCATE_ALL
         else:
-            self._edit(EDIT_DEALLOCATE, at)
+            self._edit(REWRITE_DEALLOCATE, at)
 
     def _listen(self, start: int, _end: int) -> None:
         self._findings.add(Touch.LISTEN, "LISTEN")
@@ -269,7 +269,7 @@ class _Statement:
         if kind in _KEPT_CODE:
             return
         if kind == b"materialized":
-            self._calls.scan(at, end, edits=False)
+            self._calls.scan(at, end, rewrites=False)
             return
         if kind in (b"table", b"foreign"):
             self._create_as_execute(at, end)

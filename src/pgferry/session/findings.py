@@ -40,7 +40,6 @@ class Findings:
         "clears",
         "defines",
         "discards",
-        "edits",
         "ends",
         "ends_transaction",
         "listens",
@@ -52,6 +51,7 @@ class Findings:
         "prepares",
         "reason",
         "resets_at",
+        "rewrites",
         "touch",
     )
 
@@ -70,7 +70,7 @@ class Findings:
         self.params: list[int] = []
         self.listens: list[bytes] = []
         self.prepares: list[bytes] = []
-        self.edits: list[tuple[int, int, int, bytes]] = []
+        self.rewrites: list[tuple[int, int, int, bytes]] = []
         self.reason = ""
         self.resets_at: list[tuple[int, int, tuple[bytes, ...] | None]] = []
         self._rank = 0
@@ -189,7 +189,13 @@ class Findings:
         """What is known now."""
         defines = self.defines or (self.makes and bool(self.touch & ~Touch.TEMP))
         if not (
-            self.touch or self.ends or self.needs or self.notifies or self.discards or self.edits or defines
+            self.touch
+            or self.ends
+            or self.needs
+            or self.notifies
+            or self.discards
+            or self.rewrites
+            or defines
         ):
             return HARMLESS
         names = tuple(dict.fromkeys(self._names)) if self.touch & (Touch.SETTINGS | Touch.LOCAL) else ()
@@ -206,7 +212,7 @@ class Findings:
             listens=tuple(dict.fromkeys(self.listens)),
             notifies=self.notifies,
             prepares=tuple(dict.fromkeys(self.prepares)),
-            edits=tuple(sorted(self.edits)),
+            rewrites=tuple(sorted(self.rewrites)),
             discards=int(self.discards),
             clears=self.clears if not self._unclear() else 0,
             ends_transaction=self.ends_transaction,

@@ -44,12 +44,12 @@ ANYTHING = (
 # What pins a server, and so is asked for again when it may have ended.
 PINNING = Touch.TEMP | Touch.LOCKS | Touch.CURSORS
 
-# Kinds of Verdict.edits.
-EDIT_EXECUTE = 1
-EDIT_DEALLOCATE = 2
-EDIT_RELATION_WITH_ALIAS = 3
-EDIT_RELATION = 4
-EDIT_PREPARE = 5
+# Kinds of Verdict.rewrites: places that name a prepared statement, which has another name on the server.
+REWRITE_EXECUTE = 1
+REWRITE_DEALLOCATE = 2
+REWRITE_RELATION_WITH_ALIAS = 3
+REWRITE_RELATION = 4
+REWRITE_PREPARE = 5
 
 # Bits of Verdict.discards.
 DEALLOCATE_ALL = 1
@@ -76,7 +76,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     listens: tuple[bytes, ...] = ()  # channels of plain LISTEN statements
     notifies: bool = True  # NOTIFY or pg_notify
     prepares: tuple[bytes, ...] = ()  # names of SQL PREPARE
-    edits: tuple[tuple[int, int, int, bytes], ...] = ()  # (start, end, kind, name), kinds above
+    rewrites: tuple[tuple[int, int, int, bytes], ...] = ()  # (start, end, kind, name), kinds above
     discards: int = 0  # bits above
     clears: int = 0  # bits of session.clears: what is gone after the text, which does nothing else
     ends_transaction: bool = True  # COMMIT, END, ROLLBACK, ABORT or PREPARE TRANSACTION is in it

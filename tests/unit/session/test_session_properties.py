@@ -47,10 +47,10 @@ def test_never_raises_on_what_is_nearly_sql(soup: str, statement: str) -> None:
 
 def essence(verdict: Verdict) -> object:
     """A verdict without places in the text."""
-    edits = tuple((kind, name) for _, _, kind, name in verdict.edits)
+    rewrites = tuple((kind, name) for _, _, kind, name in verdict.rewrites)
     plain = verdict.plain and verdict.plain[0]
     resets_at = tuple((number, names) for _, number, names in verdict.resets_at)
-    return {**msgspec.structs.asdict(verdict), "edits": edits, "plain": plain, "resets_at": resets_at}
+    return {**msgspec.structs.asdict(verdict), "rewrites": rewrites, "plain": plain, "resets_at": resets_at}
 
 
 def relaid(text: bytes, separators: list[str], upper: bool) -> bytes:

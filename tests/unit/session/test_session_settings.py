@@ -10,7 +10,7 @@ UNNAMED = int(Touch.SETTINGS | Touch.UNNAMED)
 FOREVER = int(Touch.SETTINGS | Touch.FOREVER)
 
 
-def judged(text: str) -> Verdict:
+def classified(text: str) -> Verdict:
     verdict = classify(text.encode())
     assert verdict is not HARMLESS
     return verdict
@@ -66,7 +66,7 @@ def judged(text: str) -> Verdict:
     ],
 )
 def test_named_settings(text: str, names: str, plain: str | None) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert verdict.touch == SETTINGS
     assert verdict.names == tuple(names.encode().split())
     assert (verdict.plain[1].decode() if verdict.plain else None) == plain
@@ -94,7 +94,7 @@ def test_named_settings(text: str, names: str, plain: str | None) -> None:
     ],
 )
 def test_resets(text: str, resets: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert verdict.touch == SETTINGS
     assert verdict.resets == tuple(resets.encode().split())
     assert verdict.plain is None
@@ -102,7 +102,7 @@ def test_resets(text: str, resets: str) -> None:
 
 @pytest.mark.parametrize("text", ["RESET ALL", "SET a.b = 1; RESET ALL"])
 def test_reset_all(text: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (verdict.touch, verdict.names, verdict.resets) == (SETTINGS, None, None)
     assert verdict.hints == ((b"a.b",) if "a.b" in text else ())
 
@@ -144,18 +144,18 @@ def test_harmless(text: str) -> None:
     ],
 )
 def test_settings_of_a_transaction_are_no_session_state(text: str, names: str | None) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (verdict.touch, verdict.ends, verdict.needs) == (Touch.LOCAL, 0, 0)
     assert verdict.names == (None if names is None else tuple(names.encode().split()))
 
 
 def test_the_encoding_of_a_transaction_is_asked_for() -> None:
-    verdict = judged("SET LOCAL client_encoding = 'SJIS'")
+    verdict = classified("SET LOCAL client_encoding = 'SJIS'")
     assert (verdict.touch, verdict.names) == (Touch.SETTINGS | Touch.LOCAL, (b"client_encoding",))
 
 
 def test_names_in_other_characters_than_ascii_are_unknown() -> None:
-    verdict = judged('SET "\u00e9".x = 1')
+    verdict = classified('SET "\u00e9".x = 1')
     assert (verdict.touch, verdict.names) == (Touch.SETTINGS | Touch.UNNAMED, None)
 
 
@@ -164,7 +164,7 @@ def test_names_in_other_characters_than_ascii_are_unknown() -> None:
     ["SET SEED TO 0.5", "SET seed = 0.5", "SET LOCAL seed = 0.5", "SELECT set_config('seed', '0.5', true)"],
 )
 def test_the_seed_does_not_go_back(text: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (verdict.touch, verdict.names, verdict.plain) == (FOREVER, (b"seed",), None)
 
 
@@ -189,7 +189,7 @@ def test_the_seed_does_not_go_back(text: str) -> None:
     ],
 )  # fmt: skip
 def test_set_config(text: str, names: str, params: tuple[int, ...]) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (verdict.touch & ~Touch.LOCAL, verdict.names) == (SETTINGS, tuple(names.encode().split()))
     assert (verdict.params, verdict.plain) == (params, None)
 
@@ -217,14 +217,14 @@ def test_set_config(text: str, names: str, params: tuple[int, ...]) -> None:
     ],
 )
 def test_names_that_the_text_does_not_tell(text: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert verdict.touch & ~Touch.PREPARED == UNNAMED
     assert verdict.names is None
     assert verdict.plain is None
 
 
 def test_known_names_are_hints_where_others_are_unknown() -> None:
-    verdict = judged("SELECT set_config('a.b', 'x', false), set_config(n, 'x', false) FROM t")
+    verdict = classified("SELECT set_config('a.b', 'x', false), set_config(n, 'x', false) FROM t")
     assert (verdict.names, verdict.hints) == (None, (b"a.b",))
 
 
@@ -240,4 +240,4 @@ def test_known_names_are_hints_where_others_are_unknown() -> None:
     ],
 )
 def test_reasons(text: str, reason: str) -> None:
-    assert judged(text).reason == reason
+    assert classified(text).reason == reason

@@ -9,7 +9,7 @@ from pgferry.session.words import DDL, SELECT_INTO
 P, S = int(Need.PREPARED), int(Need.SEQUENCES)
 
 
-def judged(text: str, words: dict[bytes, int] | None = None) -> Verdict:
+def classified(text: str, words: dict[bytes, int] | None = None) -> Verdict:
     verdict = classify(text.encode(), words or {})
     assert verdict is not HARMLESS
     return verdict
@@ -68,7 +68,7 @@ def judged(text: str, words: dict[bytes, int] | None = None) -> Verdict:
     ],
 )  # fmt: skip
 def test_bits(text: str, touch: int, ends: int, needs: int, reason: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (Touch(verdict.touch), verdict.ends, verdict.needs, verdict.reason) == (touch, ends, needs, reason)
 
 
@@ -130,18 +130,18 @@ def test_what_may_define_functions_and_the_like(text: str, defines: bool) -> Non
 
 
 def test_discards() -> None:
-    verdict = judged("DISCARD ALL")
+    verdict = classified("DISCARD ALL")
     everything = Touch.SETTINGS | Touch.PREPARED | Touch.LISTEN | Touch.TEMP | Touch.LOCKS | Touch.CURSORS
     assert (verdict.touch, verdict.ends, verdict.discards) == (everything, everything, 2)
     assert (verdict.names, verdict.resets) == (None, None)
-    assert judged("DEALLOCATE ALL").discards == judged("DEALLOCATE PREPARE ALL").discards == 1
-    assert judged("DISCARD SEQUENCES").discards == 4
-    assert judged("DISCARD TEMP").discards == judged("DISCARD TEMPORARY").discards == 8
-    assert judged("DISCARD TEMP; DISCARD SEQUENCES").discards == 12
+    assert classified("DEALLOCATE ALL").discards == classified("DEALLOCATE PREPARE ALL").discards == 1
+    assert classified("DISCARD SEQUENCES").discards == 4
+    assert classified("DISCARD TEMP").discards == classified("DISCARD TEMPORARY").discards == 8
+    assert classified("DISCARD TEMP; DISCARD SEQUENCES").discards == 12
 
 
 @pytest.mark.parametrize(
-    ("text", "edits"),
+    ("text", "rewrites"),
     [
         ("EXECUTE foo(1)", [(1, b"foo", "foo")]),
         ('EXECUTE "Foo"', [(1, b"Foo", '"Foo"')]),
@@ -185,18 +185,18 @@ def test_discards() -> None:
         ),
     ],
 )
-def test_edits(text: str, edits: list[tuple[int, bytes, str]]) -> None:
+def test_rewrites(text: str, rewrites: list[tuple[int, bytes, str]]) -> None:
     verdict = classify(text.encode())
     assert [
-        (kind, name, text.encode()[start:end].decode()) for start, end, kind, name in verdict.edits
-    ] == edits
+        (kind, name, text.encode()[start:end].decode()) for start, end, kind, name in verdict.rewrites
+    ] == rewrites
 
 
 def test_names_of_channels_and_statements() -> None:
-    verdict = judged('LISTEN Abc; LISTEN "Abc"; UNLISTEN x; LISTEN Abc')
+    verdict = classified('LISTEN Abc; LISTEN "Abc"; UNLISTEN x; LISTEN Abc')
     assert verdict.listens == (b"abc", b"Abc")
-    assert judged("LISTEN " + "é" * 40).listens == ("é".encode() * 31,)
-    assert judged('PREPARE "P q"(int) AS SELECT $1; PREPARE transaction AS SELECT 1').prepares == (
+    assert classified("LISTEN " + "é" * 40).listens == ("é".encode() * 31,)
+    assert classified('PREPARE "P q"(int) AS SELECT $1; PREPARE transaction AS SELECT 1').prepares == (
         b"P q",
         b"transaction",
     )
@@ -212,7 +212,7 @@ def test_names_of_channels_and_statements() -> None:
     ],
 )
 def test_notifies(text: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert (verdict.notifies, verdict.touch) == (True, 0)
 
 
@@ -234,7 +234,7 @@ def test_notifies(text: str) -> None:
     ],
 )
 def test_ends_of_transactions(end: str, ends: bool) -> None:
-    assert judged(f"SET a = 1; {end}").ends_transaction == ends
+    assert classified(f"SET a = 1; {end}").ends_transaction == ends
 
 
 ANY = int(ANYTHING)
@@ -276,14 +276,14 @@ def test_do(body: str, touch: int | None, names: tuple[bytes, ...] | None) -> No
     "text", ["DO U&'x'", "DO 'a'\n'b'", "DO $$x$$ LANGUAGE plpython3u", "DO LANGUAGE 'plperl' $$x$$", "DO"]
 )
 def test_bodies_that_cannot_be_read_do_anything(text: str) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert verdict.touch & ANY == ANY
     assert verdict.names is None
     assert verdict.notifies
 
 
 def test_dynamic_code_gives_hints() -> None:
-    verdict = judged(
+    verdict = classified(
         "DO $$BEGIN EXECUTE 'SET App.Tenant = ' || x; PERFORM set_config('a.b', 'x', false); END$$"
     )
     assert verdict.names is None
@@ -305,7 +305,7 @@ WORDS = {b"set_tenant": int(Touch.SETTINGS), b"lock_it": int(Touch.LOCKS) | Need
     ],
 )
 def test_words_of_the_catalog(text: str, touch: int, needs: int) -> None:
-    verdict = judged(text, WORDS)
+    verdict = classified(text, WORDS)
     assert (Touch(verdict.touch), verdict.needs) == (touch, needs)
     assert verdict.names == (None if touch & Touch.SETTINGS else ())
 
@@ -333,7 +333,7 @@ def test_words_of_the_catalog_that_do_not_count(text: str) -> None:
     ],
 )
 def test_event_triggers_of_the_catalog(text: str) -> None:
-    verdict = judged(text, dict.fromkeys((*DDL, SELECT_INTO), int(Touch.SETTINGS)))
+    verdict = classified(text, dict.fromkeys((*DDL, SELECT_INTO), int(Touch.SETTINGS)))
     assert verdict.touch & Touch.SETTINGS
     assert verdict.names is None
 
@@ -346,7 +346,7 @@ def test_a_function_whose_settings_are_known_does_what_else_it_does() -> None:
 
 
 def test_reason_of_a_word_of_the_catalog() -> None:
-    assert judged("SELECT set_tenant(1)", WORDS).reason == "function set_tenant"
+    assert classified("SELECT set_tenant(1)", WORDS).reason == "function set_tenant"
 
 
 @pytest.mark.parametrize(
@@ -360,10 +360,10 @@ def test_reason_of_a_word_of_the_catalog() -> None:
     ],
 )
 def test_what_may_be_read_in_two_ways_or_none_is_taken_at_its_worst(text: str, touch: int) -> None:
-    verdict = judged(text)
+    verdict = classified(text)
     assert verdict.touch & touch == touch
     assert verdict.plain is None
-    assert verdict.edits == ()
+    assert verdict.rewrites == ()
 
 
 @pytest.mark.parametrize(

@@ -297,7 +297,7 @@ cdef int hold_query(Client c, Server s, Message *m, object verdict) except -1:
         return refused(c, s, False, verdict)
     if lacks_settings(c, s, verdict):
         return stall(c)
-    if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
+    if verdict.rewrites and (s.plan.unsettled() or settings_now(c, s) is None):
         return stall(c)
     if verdict.needs & NEED_PREPARED and may_be_over(s):
         return stall(c)
@@ -353,7 +353,7 @@ cdef int classified_query(Client c, Server s, Message *m, object verdict, uint8_
     """Pass a Query on that touches the session or needs something of it; it is there as a whole."""
     cdef bytes text
     cdef char head[5]
-    if not verdict.edits and not verdict.resets_at:
+    if not verdict.rewrites and not verdict.resets_at:
         expect(c, s, K_QUERY, flags, m)
     else:
         text = rewrite_sql(c, s, verdict, m.p[5:m.total], False)

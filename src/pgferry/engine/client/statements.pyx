@@ -55,7 +55,7 @@ cdef int on_parse(Client c, Server s, Message *m, object verdict) except -1:
         if verdict is not HARMLESS and verdict is not None:
             if is_refused(c, verdict):
                 return refused(c, s, True, verdict)
-            if verdict.edits and (s.plan.unsettled() or settings_now(c, s) is None):
+            if verdict.rewrites and (s.plan.unsettled() or settings_now(c, s) is None):
                 return stall(c)
             if verdict.needs & NEED_PREPARED:
                 if may_be_over(s):
@@ -157,7 +157,7 @@ cdef bytes edited_parse(Client c, Server s, Message *m, object verdict):
     cdef size_t text_end
     cdef bytes text
     cdef char size[4]
-    if verdict is None or not verdict.edits:
+    if verdict is None or not verdict.rewrites:
         return None
     nul = <const char *>memchr(m.p + m.name_end + 1, 0, m.total - m.name_end - 1)
     text_end = nul - m.p
@@ -315,7 +315,7 @@ cdef int note_bind(Client c, Server s, verdict, bytes body, Message *m) except -
         return 0
     if s.current.notifying:
         announce(c, s, True)
-    if verdict.edits:
+    if verdict.rewrites:
         c.names.deallocates(bound_deallocates(c, verdict))
     if verdict.params:
         note_parameters(c, s, verdict, body, m.p + m.name_end + 1, m.have - m.name_end - 1)

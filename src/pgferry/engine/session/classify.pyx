@@ -31,7 +31,7 @@ from pgferry.engine.session.verdict_cache cimport remember_verdict
 from pgferry.session.classify import classify
 from pgferry.session.encodings import is_separate, is_utf8
 from pgferry.session import verdict as verdicts
-from pgferry.session.verdict import EDIT_EXECUTE
+from pgferry.session.verdict import REWRITE_EXECUTE
 
 cdef enum:
     # How the bytes of a text above 127 are to be read.
@@ -273,7 +273,7 @@ cdef int note_verdict(Client c, Server s, object verdict) except -1:
         s.current.may_notify()
     if c.pin.pins or s.probe.asked_effects:
         touch |= <uint32_t>verdict.ends & (c.pin.pins | s.probe.asked_effects)
-    if verdict.needs & NEED_PREPARED and verdict.edits:
+    if verdict.needs & NEED_PREPARED and verdict.rewrites:
         note_executed(c, s, verdict, True)
     note_local(s, verdict)
     if touch:
@@ -336,7 +336,7 @@ cdef int note_executed(Client c, Server s, object verdict, bint sent) except -1:
             if inner is not None and inner.params:
                 add_effects(s, inner, SETTINGS | UNNAMED)       # the parameters of an EXECUTE are not read
                 s.probe.add_names(None)
-            if inner is not None and inner.needs & NEED_PREPARED and inner.edits:
+            if inner is not None and inner.needs & NEED_PREPARED and inner.rewrites:
                 todo.append(inner)
     return 0
 
@@ -347,7 +347,7 @@ cdef int note_inner(Client c, Server s, object verdict) except -1:
     What it has defined is in the catalog that has been read meanwhile.
     """
     note_text(c, s, verdict)
-    if verdict is not None and verdict.needs & NEED_PREPARED and verdict.edits:
+    if verdict is not None and verdict.needs & NEED_PREPARED and verdict.rewrites:
         note_executed(c, s, verdict, False)
     return 0
 
@@ -373,8 +373,8 @@ cdef list executed(Client c, Server s, object verdict, set followed):
     `followed`: the names that have been looked at, which are not looked at again.
     """
     cdef list found = []
-    for _start, _end, kind, name in verdict.edits:
-        if kind != EDIT_EXECUTE or name in followed:
+    for _start, _end, kind, name in verdict.rewrites:
+        if kind != REWRITE_EXECUTE or name in followed:
             continue
         followed.add(name)
         st = c.names.statements.get(name) if c.tracking and c.names.statements is not None else None
@@ -404,7 +404,7 @@ cdef list prepared_as(Client c, Server s, bytes name):
 cdef int needs_of(Client c, Server s, object verdict) except -1:
     """The Need bits of a statement and of what it executes by name."""
     cdef int needs = verdict.needs
-    if needs & NEED_PREPARED and verdict.edits:
+    if needs & NEED_PREPARED and verdict.rewrites:
         for inner in executed(c, s, verdict, set()):
             if inner is not None:
                 needs |= <int>inner.needs

@@ -17,7 +17,8 @@ from pgferry.engine.session.staging cimport end_own, framed, stage, stage_in_bat
 from pgferry.engine.session.start_values cimport base_script
 from pgferry.engine.wire.messages cimport do_execute, quote_identifier, quote_literal, sql_text, sql_text_in
 from pgferry.session.replay import prepared_statement
-from pgferry.session.verdict import EDIT_DEALLOCATE, EDIT_EXECUTE, EDIT_PREPARE, EDIT_RELATION, EDIT_RELATION_WITH_ALIAS
+from pgferry.session.verdict import (
+    REWRITE_DEALLOCATE, REWRITE_EXECUTE, REWRITE_PREPARE, REWRITE_RELATION, REWRITE_RELATION_WITH_ALIAS)
 
 cdef enum:
     INSERT = 0              # kind of an edit: its name is a text to insert
@@ -139,20 +140,20 @@ cdef bytes rewrite_sql(Client c, Server s, object verdict, bytes text, bint exte
     cdef int at = 0
     cdef list deallocates = []
     cdef Statement st
-    for start, end, kind, name in sorted(verdict.edits + start_values(c, s, verdict)):
+    for start, end, kind, name in sorted(verdict.rewrites + start_values(c, s, verdict)):
         new = None
         if kind == INSERT:
             new = name
-        elif kind == EDIT_EXECUTE or kind == EDIT_DEALLOCATE or kind == EDIT_PREPARE:
+        elif kind == REWRITE_EXECUTE or kind == REWRITE_DEALLOCATE or kind == REWRITE_PREPARE:
             st = c.names.statements.get(name) if c.names.statements is not None else None
             if st is not None and c.tracking:
                 ensure_statement(c, s, st, extended)
                 new = quote_identifier(st.wire_name[:-1])
-            if kind == EDIT_DEALLOCATE:
+            if kind == REWRITE_DEALLOCATE:
                 deallocates.append((None, 0) if new is None else (name, st.number))
-        elif kind == EDIT_RELATION or kind == EDIT_RELATION_WITH_ALIAS:
+        elif kind == REWRITE_RELATION or kind == REWRITE_RELATION_WITH_ALIAS:
             new = own_view(c, s, extended)
-            if kind == EDIT_RELATION:
+            if kind == REWRITE_RELATION:
                 new += b" AS pg_prepared_statements"
         if new is not None:
             parts.append(text[at:start])
@@ -181,7 +182,7 @@ cdef int ensure_statement(Client c, Server s, Statement st, bint extended) excep
 cdef int ensure_named(Client c, Server s, verdict) except -1:
     """The statements of the protocol that a text names, as servers know them (ensure.edited)."""
     cdef Statement st
-    for _start, _end, _kind, name in verdict.edits:
+    for _start, _end, _kind, name in verdict.rewrites:
         if name.startswith(b"PGFERRY_") and c.names.statements is not None:
             for statement in c.names.statements.values():
                 st = statement
@@ -289,8 +290,8 @@ cdef list bound_deallocates(Client c, object verdict):
     """What the DEALLOCATE names that was bound: its text has names as servers know them; None: none."""
     cdef list found = []
     cdef Statement st
-    for _start, _end, kind, name in verdict.edits:
-        if kind == EDIT_DEALLOCATE:
+    for _start, _end, kind, name in verdict.rewrites:
+        if kind == REWRITE_DEALLOCATE:
             found.append((None, 0))
             for own, statement in (c.names.statements or {}).items():
                 st = statement
