@@ -80,7 +80,7 @@ def metrics() -> set[str]:
         *own.durations({}),
         *own.session_state([], []),
         *own.holders([]),
-        *own.ends({}),
+        *own.close_reasons({}),
         *own.state(False, False, 0, 0),
         *own.processes({}),
         *own.workers([]),

@@ -34,8 +34,8 @@ async def _longest(context: Context) -> list[Sequence[Value]]:
 
 
 async def _closes(context: Context) -> list[Sequence[Value]]:
-    await context.pooler.refresh_ends()
-    return [(kind, reason, count) for (kind, reason), count in context.pooler.ends.totals().items()]
+    await context.pooler.refresh_close_reasons()
+    return [(kind, reason, count) for (kind, reason), count in context.pooler.close_reasons.totals().items()]
 
 
 SHOWS = {"LONGEST": Show(_LONGEST, _longest), "CLOSES": Show(_CLOSES, _closes)}

@@ -1,4 +1,4 @@
-"""LDAP: is this a user's password in the directory? Blocks; runs in a helper process (supervisor.helper) only.
+"""LDAP: is this a user's password in the directory? Blocks; in a helper process (supervisor.external_auth_helper) only.
 
 bonsai is the binding to the system's libldap, so that ldap.conf, its certificates and TLS settings count as they do for
 PgBouncer and every other client on the machine.

@@ -1,7 +1,7 @@
 """PAM: is this a user's password for the system's service `pgbouncer`? Blocks; runs in a helper process only.
 
 PAM modules are C libraries that may hang, fork, leak or crash. So they are called, by way of ctypes, where only a
-helper process (supervisor.helper) can come to harm, which is ended when it takes too long.
+helper process (supervisor.external_auth_helper) can come to harm, which is ended when it takes too long.
 """
 
 from __future__ import annotations

@@ -14,12 +14,12 @@ Counts = dict[str, tuple[int, int]]
 """Logins and transactions by database."""
 
 
-def is_crowded(reason: str) -> bool:
+def is_client_limit(reason: str) -> bool:
     """Whether a login was refused because too many clients are there already."""
     return "client_conn" in reason
 
 
-def crowd(clients: Iterable[Row]) -> tuple[str, int, int]:
+def most_clients(clients: Iterable[Row]) -> tuple[str, int, int]:
     """(who has most clients, how many, of how many); `clients`: counts by application_name, database and user."""
     counts: Counter[str] = Counter()
     for row in clients:

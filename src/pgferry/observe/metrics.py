@@ -75,7 +75,7 @@ class Metrics:
         pins = await pooler.show("pins")
         await pooler.refresh_stats()
         await pooler.refresh_times()
-        await pooler.refresh_ends()
+        await pooler.refresh_close_reasons()
         await pooler.refresh_state_counters()
         workers = await pooler.show("worker")
         longest = await pooler.show("longest")
@@ -92,7 +92,7 @@ class Metrics:
                 *own.durations(pooler.times.pools()),
                 *own.session_state(pooler.state_counters.rows(), pins),
                 *own.holders(longest),
-                *own.ends(pooler.ends.totals()),
+                *own.close_reasons(pooler.close_reasons.totals()),
                 *own.state(state.paused, state.shutdown is not None, len(workers), pooler.fleet.restarts),
                 *own.processes(used),
                 *own.workers(workers),

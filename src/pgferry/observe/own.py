@@ -103,7 +103,7 @@ def holders(rows: Sequence[Row]) -> Iterable[Metric]:
     yield sitting
 
 
-def ends(totals: Mapping[tuple[str, str], int]) -> Iterable[Metric]:
+def close_reasons(totals: Mapping[tuple[str, str], int]) -> Iterable[Metric]:
     """Why connections ended."""
     family = CounterMetricFamily(
         "pgferry_connections_closed",

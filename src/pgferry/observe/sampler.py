@@ -72,14 +72,14 @@ class Sampler:
         pools = [row for row in await overview.pools(pooler) if row["database"] != overview.CONSOLE]
         sizes = {str(row["name"]): row for row in await overview.databases(pooler)}
         await pooler.refresh_times()
-        await pooler.refresh_ends()
+        await pooler.refresh_close_reasons()
         longest = await pooler.show("longest")
         workers = await pooler.show("worker")
         used = await asyncio.to_thread(process_usage, pooler)
         await pooler.refresh_stats()
         self._look_at_logins(causes.logins(pooler.stats.databases()))
-        if self._look_at_ends():
-            self._look_at_crowd(await pooler.show("crowd"))
+        if self._look_at_close_reasons():
+            self._look_at_client_counts(await pooler.show("client_counts"))
 
         def compute() -> dict[Key, dict[str, float]]:
             self._window.append((time.monotonic(), pooler.times.pools()))
@@ -175,10 +175,10 @@ class Sampler:
             self._window[0][1].get(key, {}).get(kind) if len(self._window) > 1 else None
         )
 
-    def _look_at_ends(self) -> bool:
+    def _look_at_close_reasons(self) -> bool:
         """Refusals, and servers that failed, become events. Whether clients were too many for others."""
         crowded = False
-        totals = self._pooler.ends.totals()
+        totals = self._pooler.close_reasons.totals()
         before, self._ends = self._ends, totals
         for (kind, reason), count in totals.items():
             new = count - before.get((kind, reason), 0)
@@ -186,13 +186,13 @@ class Sampler:
                 continue
             if kind == "refused":
                 self._events.note(f"login refused: {reason}", "warning", new)
-                crowded |= causes.is_crowded(reason)
+                crowded |= causes.is_client_limit(reason)
             elif kind == "server" and reason in _SERVER_TROUBLE:
                 self._events.note(f"server connection failed: {reason}", "error", new)
         return crowded
 
-    def _look_at_crowd(self, clients: list[Row]) -> None:
-        who, count, of = causes.crowd(clients)
+    def _look_at_client_counts(self, clients: list[Row]) -> None:
+        who, count, of = causes.most_clients(clients)
         self._events.note(f"no room for more clients: most are {who}", "warning")
         self._pooler.log.warning(f"no room for more clients: {count} of {of} are {who}")
 

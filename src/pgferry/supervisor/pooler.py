@@ -8,13 +8,13 @@ import msgspec
 from pgferry.config.model import Config
 from pgferry.frames import Message
 from pgferry.supervisor import merge
-from pgferry.supervisor.ends import Ends
+from pgferry.supervisor.close_reasons import CloseReasons
+from pgferry.supervisor.dns_lookup import Addresses, DnsLookup
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
 from pgferry.supervisor.events import Events
 from pgferry.supervisor.fleet import Fleet
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.log import Log
-from pgferry.supervisor.names import Addresses, Names
 from pgferry.supervisor.resolver import Limits, Resolver
 from pgferry.supervisor.state import PoolerState
 from pgferry.supervisor.state_counters import StateCounters
@@ -40,9 +40,9 @@ class Pooler:
         """How many there are now; the console counts them."""
         self.state_counters = StateCounters()
         self.times = TimesKeeper()
-        self.ends = Ends()
+        self.close_reasons = CloseReasons()
         self.events = Events()
-        self.resolver = Resolver(self._dns_limits, log, Names(config.settings.resolv_conf))
+        self.resolver = Resolver(self._dns_limits, log, DnsLookup(config.settings.resolv_conf))
         self.resolver.on_change(self._name_moved)
         self.done = asyncio.Event()
         """Set when the process has to end."""
@@ -113,17 +113,17 @@ class Pooler:
         for index, rows in (await self.show_by_worker("times")).items():
             self.times.update(index, rows)
 
-    async def refresh_ends(self) -> None:
+    async def refresh_close_reasons(self) -> None:
         """Ask all workers why connections ended."""
         for index, rows in (await self.show_by_worker("ends")).items():
-            self.ends.update(index, rows)
+            self.close_reasons.update(index, rows)
 
     async def refresh(self) -> None:
         """Ask all workers for everything that is counted."""
         await self.refresh_stats()
         await self.refresh_state_counters()
         await self.refresh_times()
-        await self.refresh_ends()
+        await self.refresh_close_reasons()
 
     def retire(self, worker: int) -> None:
         """A worker has died: its counters stay in the totals."""
@@ -132,7 +132,7 @@ class Pooler:
         self.times.retire(worker)
         if not self.done.is_set() and self.state.shutdown is None:
             self.events.note(f"worker {worker} died and is started again, its clients are cut off", "error")
-        self.ends.retire(worker)
+        self.close_reasons.retire(worker)
 
     async def client_state(self, number: int) -> list[dict[str, Any]]:
         """What the client with this id of SHOW CLIENTS keeps between transactions. Raises CommandError."""

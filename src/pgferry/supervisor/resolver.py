@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from pgferry.supervisor.dns_lookup import Addresses, DnsLookup, NoAnswer, NoName
 from pgferry.supervisor.errors import WorkerRefused
 from pgferry.supervisor.log import Log
-from pgferry.supervisor.names import Addresses, Names, NoAnswer, NoName
 
 _MAX_NAMES = 10_000
 _FORGET_SECONDS = 3600.0
@@ -49,12 +49,12 @@ class Resolver:
         self,
         limits: Callable[[], Limits],
         log: Log,
-        names: Names | None = None,
+        lookup: DnsLookup | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._limits = limits
         self._log = log
-        self._names = names or Names()
+        self._lookup = lookup or DnsLookup()
         self._clock = clock
         self._cache: dict[str, _Entry] = {}
         self._zones: dict[str, _Zone] = {}
@@ -120,7 +120,7 @@ class Resolver:
         limits, former = self._limits(), self._cache.get(host)
         entry: _Entry
         try:
-            found = await self._names.addresses(host)
+            found = await self._lookup.addresses(host)
         except NoName as error:
             entry = _Entry([], str(error), self._clock() + limits.failed_ttl)
         except NoAnswer as error:
@@ -165,7 +165,7 @@ class Resolver:
             if not zone.names:
                 del self._zones[name]
                 continue
-            serial = await self._names.serial(name)
+            serial = await self._lookup.serial(name)
             if serial is None:
                 continue
             if zone.serial is not None and serial != zone.serial:
@@ -201,4 +201,4 @@ class Resolver:
         for task in list(self._running.values()):
             with contextlib.suppress(RuntimeError):
                 task.cancel()
-        self._names.close()
+        self._lookup.close()

@@ -16,12 +16,12 @@ from pgferry.frames import Message
 from pgferry.supervisor import systemd
 from pgferry.supervisor.accounts import Accounts
 from pgferry.supervisor.errors import CommandError, WorkerGone, WorkerRefused
+from pgferry.supervisor.external_auth import ExternalAuth
 from pgferry.supervisor.fleet import Fleet, Ledger, Predecessor
 from pgferry.supervisor.handover import Handover
 from pgferry.supervisor.listeners import Listeners
 from pgferry.supervisor.log import Log
 from pgferry.supervisor.operations import Operations
-from pgferry.supervisor.outside import Outside
 from pgferry.supervisor.pooler import Pooler
 from pgferry.supervisor.reload import Reloader
 from pgferry.supervisor.watch import FileWatch
@@ -86,7 +86,7 @@ class Supervisor:
         self.operations = Operations(pooler)
         self.reloader = Reloader(pooler, verbose=verbose, stderr=stderr)
         self._accounts = Accounts()
-        self._outside = Outside()
+        self._external_auth = ExternalAuth()
         self._auth_file = FileWatch(lambda: pooler.config.settings.auth_file, self.reloader.renew_users)
         self._management = manage(pooler, self.operations, self.reloader)
         self.operations.on_takeover = Handover(pooler, self._http, self._management.close_http).begin
@@ -116,7 +116,7 @@ class Supervisor:
             await pooler.fleet.stop(pooler.grace)
             pooler.resolver.close()
             self._accounts.close()
-            self._outside.close()
+            self._external_auth.close()
 
     async def _start(self) -> bool:
         """Start the workers; False when a signal ended the start."""
@@ -192,7 +192,7 @@ class Supervisor:
         elif op == "resolve":
             return await self._pooler.resolver.resolve(str(message["host"]))
         elif op == "verify":
-            return {"why": await self._outside.verify(message)}
+            return {"why": await self._external_auth.verify(message)}
         elif op == "system_user":
             return {"name": await self._accounts.name_of(int(message["uid"]))}
         elif op == "cancel":

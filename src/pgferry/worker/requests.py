@@ -53,7 +53,7 @@ class Requests:
             "clients": lambda: show.clients(engine, False),
             "servers": lambda: show.servers(engine),
             "sockets": lambda: itertools.chain(show.clients(engine, True), show.servers(engine)),
-            "crowd": lambda: show.crowd(engine),
+            "client_counts": lambda: show.crowd(engine),
             "pools": lambda: show.pools(engine),
             "databases": lambda: [self._database_row(db) for db in engine.databases.values()],
             "users": self._user_rows,

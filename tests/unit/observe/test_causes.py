@@ -9,9 +9,9 @@ def row(application: str, database: str = "shop", count: int = 1) -> dict[str, o
 
 def test_who_has_the_most_clients() -> None:
     clients = [row("api"), row("greedy", count=2), row("psql", "pgbouncer", 9), row("")]
-    assert causes.crowd(clients) == ("greedy (shop/web)", 2, 4)
-    assert causes.crowd([row("")])[0] == "clients without application_name (shop/web)"
-    assert causes.crowd([]) == ("nobody", 0, 0)
+    assert causes.most_clients(clients) == ("greedy (shop/web)", 2, 4)
+    assert causes.most_clients([row("")])[0] == "clients without application_name (shop/web)"
+    assert causes.most_clients([]) == ("nobody", 0, 0)
 
 
 def test_storms_are_logins_without_work() -> None:
@@ -27,6 +27,6 @@ def test_the_console_is_no_database() -> None:
 
 
 def test_reasons_for_which_there_is_no_room() -> None:
-    assert causes.is_crowded("no more connections allowed (max_client_conn)")
-    assert causes.is_crowded("client connections exceeded (max_user_client_connections)")
-    assert not causes.is_crowded("no such database")
+    assert causes.is_client_limit("no more connections allowed (max_client_conn)")
+    assert causes.is_client_limit("client connections exceeded (max_user_client_connections)")
+    assert not causes.is_client_limit("no such database")

@@ -56,7 +56,11 @@ def test_numbers(value: float) -> None:
 def test_our_own_families() -> None:
     made = Histogram(3, [1, 0, 7], 0.25)
     times = {("shop", "web"): dict.fromkeys(("query", "xact", "wait", "connect"), made)}
-    families = [*own.durations(times), *own.ends({("client", "left"): 3}), *own.state(True, False, 2, 0)]
+    families = [
+        *own.durations(times),
+        *own.close_reasons({("client", "left"): 3}),
+        *own.state(True, False, 2, 0),
+    ]
     for accept in ACCEPTS:
         same(families, accept)
 

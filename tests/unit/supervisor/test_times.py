@@ -6,7 +6,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pgferry.supervisor.ends import Ends
+from pgferry.supervisor.close_reasons import CloseReasons
 from pgferry.supervisor.times import BUCKETS, KINDS, Histogram, TimesKeeper, lower_bound
 
 COUNTS = st.dictionaries(st.integers(0, BUCKETS - 1), st.integers(1, 1000), max_size=8)
@@ -83,7 +83,7 @@ def test_a_count_that_went_down_began_anew() -> None:
 
 
 def test_ends_are_summed_by_reason() -> None:
-    ends = Ends()
+    ends = CloseReasons()
     ends.update(0, [{"kind": "client", "reason": "x", "count": 2}])
     ends.update(
         1, [{"kind": "client", "reason": "x", "count": 1}, {"kind": "server", "reason": "y", "count": 4}]

@@ -1,7 +1,7 @@
-"""A helper process, `python -m pgferry.supervisor.helper`: answers one question about a password at a time.
+"""Process `python -m pgferry.supervisor.external_auth_helper`: answers one question at a time.
 
 Questions and answers are frames as on the control channel, on the two pipes that were standard input and output.
-Started and, when it takes too long, ended by supervisor.outside.
+Started and, when it takes too long, ended by supervisor.external_auth.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""Passwords that LDAP or PAM judge: helper processes ask, a bounded number of them, each for a bounded time."""
+"""Passwords that LDAP or PAM verify: helper processes ask, a bounded number of them, each for a bounded time."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ import msgspec
 
 from pgferry.supervisor.errors import WorkerRefused
 
-HELPER_COMMAND: list[str] = [sys.executable, "-P", "-m", "pgferry.supervisor.helper"]
+HELPER_COMMAND: list[str] = [sys.executable, "-P", "-m", "pgferry.supervisor.external_auth_helper"]
 HELPERS = 8
 """Questions asked at a time."""
 WAITING = 200
@@ -29,7 +29,7 @@ class _Helper:
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         self.process = process
-        self.farewell: asyncio.TimerHandle | None = None
+        self.idle_timer: asyncio.TimerHandle | None = None
 
     async def ask(self, question: bytes) -> dict[str, Any]:
         """Send a question and wait. Raises OSError or EOFError when the process is gone."""
@@ -46,15 +46,15 @@ class _Helper:
 
     def kill(self) -> None:
         """End it at once, with what a PAM module may have started; asyncio reaps it."""
-        if self.farewell is not None:
-            self.farewell.cancel()
+        if self.idle_timer is not None:
+            self.idle_timer.cancel()
         if self.process.returncode is not None:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)  # it leads a group of its own
 
 
-class Outside:
+class ExternalAuth:
     """The helpers. Started when needed, ended after a minute without work."""
 
     def __init__(self, helpers: int = HELPERS, waiting: int = WAITING, seconds: float = SECONDS) -> None:
@@ -99,8 +99,8 @@ class Outside:
     async def _take(self) -> _Helper:
         if self._idle:
             helper = self._idle.pop()
-            if helper.farewell is not None:
-                helper.farewell.cancel()
+            if helper.idle_timer is not None:
+                helper.idle_timer.cancel()
             return helper
         try:
             process = await asyncio.create_subprocess_exec(
@@ -118,7 +118,7 @@ class Outside:
 
     def _put_back(self, helper: _Helper) -> None:
         self._idle.append(helper)
-        helper.farewell = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end, helper)
+        helper.idle_timer = asyncio.get_running_loop().call_later(_IDLE_SECONDS, self._end, helper)
 
     def _end(self, helper: _Helper) -> None:
         if helper in self._idle:

@@ -37,7 +37,7 @@ class Found:
     ttl: float | None = None
 
 
-class Names:
+class DnsLookup:
     """One question at a time for each caller; no cache."""
 
     def __init__(

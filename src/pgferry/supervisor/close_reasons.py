@@ -1,4 +1,4 @@
-"""Ends of connections by kind and reason, over all workers and their deaths."""
+"""Why connections were closed: by kind and reason, over all workers and their deaths."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -8,7 +8,7 @@ Key = tuple[str, str]
 """Kind (refused: a client before it was logged in; client; server) and reason."""
 
 
-class Ends:
+class CloseReasons:
     """Totals. `update` takes a worker's, `retire` keeps a dead one's."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""Names: the hosts file, name servers with TTL, search lists, a changed resolv.conf, zones, failures."""
+"""DNS: the hosts file, name servers with TTL, search lists, a changed resolv.conf, zones, failures."""
 
 import asyncio
 import socket
@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from pgferry.supervisor.dns_lookup import DnsLookup, Found, NoAnswer, NoName
 from pgferry.supervisor.errors import WorkerRefused
-from pgferry.supervisor.names import Found, Names, NoAnswer, NoName
 from pgferry.supervisor.resolver import Limits, Resolver
 from support.dns_server import DnsServer
 
@@ -48,10 +48,10 @@ def nobody(*_: Any, **__: Any) -> Any:
     raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
 
-def names(server: DnsServer, tmp_path: Path, **more: Any) -> Names:
+def names(server: DnsServer, tmp_path: Path, **more: Any) -> DnsLookup:
     hosts = tmp_path / "hosts"
     hosts.touch()
-    return Names(
+    return DnsLookup(
         str(server.write_resolv_conf(tmp_path / "resolv.conf", "search shop.example")),
         hosts_file=str(hosts),
         **more,
@@ -77,7 +77,7 @@ def test_both_families_and_the_smallest_ttl(server: DnsServer, tmp_path: Path) -
 
 
 def test_no_name_and_no_answer(server: DnsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pgferry.supervisor.names._SECONDS", 0.3)
+    monkeypatch.setattr("pgferry.supervisor.dns_lookup._SECONDS", 0.3)
     asked = names(server, tmp_path)
     with pytest.raises(NoName, match="does not exist"):
         run(asked.addresses("nobody.example"))
@@ -114,15 +114,15 @@ def test_the_system_knows_more_than_dns(
 ) -> None:
     """Without a resolv_conf of its own."""
     conf = server.write_resolv_conf(tmp_path / "system.conf")
-    monkeypatch.setattr("pgferry.supervisor.names.SYSTEM_RESOLV_CONF", str(conf))
+    monkeypatch.setattr("pgferry.supervisor.dns_lookup.SYSTEM_RESOLV_CONF", str(conf))
 
     def lookup(*_: Any, **__: Any) -> Any:
         return [(socket.AF_INET, 1, 6, "", ("10.3.3.3", 0))] * 2
 
-    asked = Names(lookup=lookup, hosts_file="/nonexistent")
+    asked = DnsLookup(lookup=lookup, hosts_file="/nonexistent")
     assert run(asked.addresses("machine")).addresses == [(2, "10.3.3.3")]
     with pytest.raises(NoName, match="does not exist"):
-        run(Names(lookup=nobody, hosts_file="/nonexistent").addresses("machine"))
+        run(DnsLookup(lookup=nobody, hosts_file="/nonexistent").addresses("machine"))
 
 
 class Clock:
@@ -204,7 +204,7 @@ def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path, monkeypatch: 
         assert any("db.example has moved from 10.0.0.1 to 10.0.0.2,10.0.0.3" in line for line in log.lines)
         keeping.cancel()
         server.silent = True
-        monkeypatch.setattr("pgferry.supervisor.names._SECONDS", 0.5)
+        monkeypatch.setattr("pgferry.supervisor.dns_lookup._SECONDS", 0.5)
         async with asyncio.timeout(30):
             while not any("last known addresses" in line for line in log.lines):
                 clock.now += 6
@@ -217,7 +217,7 @@ def test_news_of_lost_addresses(server: DnsServer, tmp_path: Path, monkeypatch: 
 def test_a_look_up_that_has_just_ended_is_not_asked_again() -> None:
     """Whoever asks in the turn of the loop in which one ends, with other expectations, starts one of their own."""
 
-    class Ended(Names):
+    class Ended(DnsLookup):
         """Each look-up takes one turn; a test goes on before anybody has heard of its end."""
 
         asked = 0
