@@ -86,7 +86,9 @@ def _unnamed(line: str) -> str:
     return re.sub(r"^([A-Z]+ C: )[^@]*@", r"\1", line)
 
 
-def judge(theirs: Record, ours: Record, known: Iterable[Known], test: str, version: str) -> str:
+def unexpected_differences(
+    theirs: Record, ours: Record, known: Iterable[Known], test: str, version: str
+) -> str:
     """What is wrong: differences that nobody knows of, known ones that are none. Empty when nothing is."""
     expected = [entry for entry in known if entry.counts(test, version)]
     found = differences(theirs, ours)

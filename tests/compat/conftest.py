@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from compat.compare import judge
+from compat.compare import unexpected_differences
 from compat.known import KNOWN
 from compat.twins import Twin, original
 from compat.witness import Record, Witness
@@ -95,7 +95,7 @@ def compare(suite: str, guarded: Cluster) -> Iterator[Compare]:
         scenario(ours)
         ours.twin.finish()
         _keep(f"{name}-{short}", {"theirs": theirs.record, "ours": ours.record})
-        wrong = judge(theirs.record, ours.record, KNOWN, name, short)
+        wrong = unexpected_differences(theirs.record, ours.record, KNOWN, name, short)
         assert not wrong, f"PgBouncer {short} and pgferry differ:\n{wrong}"
 
     yield run

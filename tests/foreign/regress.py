@@ -89,7 +89,7 @@ class Regress(Suite):
 
 
 def compare(direct: Sequence[Mapping[str, Outcome]], pooled: Mapping[str, Outcome]) -> dict[str, Outcome]:
-    """Judge the files of a run through pgferry by two direct runs; lines that differ between those do not count."""
+    """Check the files of a run through pgferry by two direct runs; lines that differ between those do not count."""
     judged: dict[str, Outcome] = {}
     for name, outcome in pooled.items():
         texts = [UNSTABLE.sub("~", run[name].why).splitlines() for run in direct if name in run]

@@ -167,7 +167,7 @@ def everybody_is_served_and_nothing_is_left(rig: Arena) -> None:
     assert not rig.bugs, rig.bugs
 
 
-def judged(rig: Arena, body: Callable[[], None]) -> None:
+def checked(rig: Arena, body: Callable[[], None]) -> None:
     try:
         body()
         everybody_is_served_and_nothing_is_left(rig)
@@ -188,7 +188,7 @@ def test_clients() -> None:
                     rig.feed(client, piece)
                 assert bystander.read() == b""
 
-        judged(rig, body)
+        checked(rig, body)
 
     tries(one)
 
@@ -210,7 +210,7 @@ def test_servers() -> None:
                 rig.pump()
             assert bystander.read() == b""
 
-        judged(rig, body)
+        checked(rig, body)
 
     tries(one)
 
@@ -230,7 +230,7 @@ def test_servers_from_their_first_byte() -> None:
                     rig.pool.endpoint.retry_at = 0
                 rig.tick()
 
-        judged(rig, body)
+        checked(rig, body)
 
     tries(one)
 
@@ -282,6 +282,6 @@ def test_logins_of_clients() -> None:
             rig.set_auth_type("any")
             rig.login()
 
-        judged(rig, body)
+        checked(rig, body)
 
     tries(one)

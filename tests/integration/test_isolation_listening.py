@@ -8,7 +8,7 @@ from contextlib import ExitStack
 import pytest
 
 from pgferry.embedded import Cluster
-from support.gate import AnswerGate
+from support.answer_proxy import AnswerProxy
 from support.pooler import SECRETS, Pooler, eventually
 from support.wire import Message, Wire, bind, execute, parse, query, sync, types
 
@@ -362,10 +362,10 @@ def test_the_listening_connection_answers_while_a_server_is_scrubbed_for_its_cli
     """Bob's server is taken from him while he waits for that connection: its answer does not stand for PostgreSQL's
     to the DISCARD ALL that another one needs, and what was his comes behind that.
     """
-    with AnswerGate(("127.0.0.1", cluster.port)) as gate, ExitStack() as stack:
+    with AnswerProxy(("127.0.0.1", cluster.port)) as proxy, ExitStack() as stack:
         pooler = make_pooler(
             settings={"default_pool_size": 1, "server_tls_sslmode": "disable"},
-            databases={"shared": f"host=127.0.0.1 port={gate.port} dbname={database} user=postgres"},
+            databases={"shared": f"host=127.0.0.1 port={proxy.port} dbname={database} user=postgres"},
             userlist={**SECRETS, "alice": "", "bob": ""},
         )
 
@@ -388,14 +388,14 @@ def test_the_listening_connection_answers_while_a_server_is_scrubbed_for_its_cli
             waiting(2)
             alice.query("COMMIT")  # bob's turn, who has to wait for that connection, and so the other one's
             other.until()
-            gate.hold(b"DISCARD ALL")
+            proxy.hold(b"DISCARD ALL")
             other.query("COMMIT")
-            gate.held.wait(0.5)
+            proxy.held.wait(0.5)
         finally:
             os.kill(pid, signal.SIGCONT)
-        assert gate.held.wait(10)
+        assert proxy.held.wait(10)
         bob.silent(0.2)
-        gate.release()
+        proxy.release()
         assert types(bob.until()) == "CZ"
         for wire, memory in ((bob, b"2MB"), (alice, b"4MB"), (bob, b"2MB")):
             assert wire.rows("SHOW work_mem") == [[memory]]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from pgferry.embedded import Cluster
+from support.answer_proxy import AnswerProxy
 from support.clients import pid_of, raw
-from support.gate import AnswerGate
 from support.pooler import Pooler
 from support.wire import Wire, bind, execute, flush, last_words, parse, query, said, sync, types
 
@@ -19,8 +19,8 @@ ONE: dict[str, Any] = {"default_pool_size": 1, "server_tls_sslmode": "disable"}
 
 
 @pytest.fixture
-def gate(cluster: Cluster) -> Iterator[AnswerGate]:
-    with AnswerGate(("127.0.0.1", cluster.port)) as found:
+def proxy(cluster: Cluster) -> Iterator[AnswerProxy]:
+    with AnswerProxy(("127.0.0.1", cluster.port)) as found:
         yield found
 
 
@@ -31,9 +31,9 @@ def one(cluster: Cluster, database: str, make_pooler: Make) -> Callable[..., Wir
 
 
 @pytest.fixture
-def behind(cluster: Cluster, gate: AnswerGate, database: str, make_pooler: Make) -> Callable[..., Wire]:
-    """The same, with the gate between pgferry and PostgreSQL."""
-    line = f"host=127.0.0.1 port={gate.port}"
+def behind(cluster: Cluster, proxy: AnswerProxy, database: str, make_pooler: Make) -> Callable[..., Wire]:
+    """The same, with the proxy between pgferry and PostgreSQL."""
+    line = f"host=127.0.0.1 port={proxy.port}"
     return clients_of(make_pooler(cluster, settings=ONE, workers=1, databases={"*": line}), database)
 
 
@@ -66,7 +66,7 @@ def failed(wire: Wire, sql: str) -> str:
 
 
 def test_a_failed_restore_is_not_forgotten(
-    cluster: Cluster, gate: AnswerGate, behind: Callable[..., Wire]
+    cluster: Cluster, proxy: AnswerProxy, behind: Callable[..., Wire]
 ) -> None:
     """Its error comes, then a message of the client's, which needs something; then ReadyForQuery."""
     cluster.sql("CREATE ROLE goes")
@@ -76,12 +76,12 @@ def test_a_failed_restore_is_not_forgotten(
     wire.query("SET ROLE goes")
     assert setting(other, "app.tenant") == b"other"
     cluster.sql("DROP ROLE goes")
-    gate.hold_after_error()
+    proxy.hold_after_error()
     wire.send(flush())
-    assert gate.held.wait(10)
+    assert proxy.held.wait(10)
     wire.send(query("EXECUTE p"))
     wire.silent(0.2)
-    gate.release()
+    proxy.release()
     (words,) = said(last_words(wire))
     assert words[:2] == ("FATAL", "22023") and "session state could not be restored" in words[2]
     witness = behind()
@@ -89,17 +89,17 @@ def test_a_failed_restore_is_not_forgotten(
     assert setting(other, "app.tenant") == b"other"
 
 
-def test_a_failed_question_is_not_forgotten(gate: AnswerGate, behind: Callable[..., Wire]) -> None:
+def test_a_failed_question_is_not_forgotten(proxy: AnswerProxy, behind: Callable[..., Wire]) -> None:
     """Its error comes, then a statement that needs something of pgferry's, then ReadyForQuery."""
     wire, other = behind(), behind()
     wire.query("PREPARE p AS SELECT 1")
     other.query("PREPARE p AS SELECT 2")
-    gate.fail(b"current_setting(n", "57014")
+    proxy.fail(b"current_setting(n", "57014")
     wire.query("SET app.tenant = 'own'; SELECT 1")
-    assert gate.held.wait(10)
+    assert proxy.held.wait(10)
     wire.send(query("EXECUTE p"))
     wire.silent(0.2)
-    gate.release()
+    proxy.release()
     assert [m.row for m in wire.until() if m.type == "D"] == [[b"1"]]
     assert setting(other, "app.tenant") in (None, b"")
     assert setting(wire, "app.tenant") == b"own"
@@ -362,14 +362,14 @@ def test_a_question_under_a_short_time_limit(one: Callable[..., Wire]) -> None:
 
 
 def test_a_question_that_is_cut_short_is_asked_with_limits_set_aside(
-    gate: AnswerGate, behind: Callable[..., Wire]
+    proxy: AnswerProxy, behind: Callable[..., Wire]
 ) -> None:
     wire, witness = behind(), behind()
-    gate.fail(b"current_setting(n", "57014")
-    gate.release()
+    proxy.fail(b"current_setting(n", "57014")
+    proxy.release()
     wire.query("SET statement_timeout = '20s'; SET app.x = 'own'; SET work_mem = '1MB'")
     assert setting(witness, "work_mem") != b"1MB"
-    assert any(b"SET LOCAL statement_timeout=0" in text for text in gate.queries)
+    assert any(b"SET LOCAL statement_timeout=0" in text for text in proxy.queries)
     assert setting(witness, "statement_timeout") == b"0"
     assert setting(wire, "statement_timeout") == b"20s"
     assert setting(wire, "work_mem") == b"1MB"
@@ -378,29 +378,29 @@ def test_a_question_that_is_cut_short_is_asked_with_limits_set_aside(
 
 @pytest.mark.pg(14, 15, 16, 17, 18)
 def test_idle_session_timeout_is_not_in_force_while_the_server_waits(
-    gate: AnswerGate, behind: Callable[..., Wire]
+    proxy: AnswerProxy, behind: Callable[..., Wire]
 ) -> None:
     wire, witness = behind(), behind()
     wire.query("SET idle_session_timeout = '1h'")
     assert setting(wire, "idle_session_timeout") == b"1h"
     assert setting(witness, "idle_session_timeout") == b"0"
-    assert [text for text in gate.queries if text.startswith(b'RESET "idle_session_timeout"')]
+    assert [text for text in proxy.queries if text.startswith(b'RESET "idle_session_timeout"')]
     assert setting(wire, "idle_session_timeout") == b"1h"
 
 
 def test_short_time_limits_do_not_wait_for_the_next_client(
-    gate: AnswerGate, behind: Callable[..., Wire]
+    proxy: AnswerProxy, behind: Callable[..., Wire]
 ) -> None:
     """Ordinary ones cost nothing."""
     wire = behind()
     wire.query("SET statement_timeout = '30s'")
     assert setting(wire, "statement_timeout") == b"30s"
-    assert not [text for text in gate.queries if text.startswith(b"RESET")]
+    assert not [text for text in proxy.queries if text.startswith(b"RESET")]
     wire.query("SET statement_timeout = '20ms'")
     pid_of(wire)
     witness = behind()
     assert setting(witness, "statement_timeout") == b"0"
-    assert [text for text in gate.queries if text.startswith(b'RESET "statement_timeout"')]
+    assert [text for text in proxy.queries if text.startswith(b'RESET "statement_timeout"')]
 
 
 # --- Restores that PostgreSQL refuses -------------------------------------------------------------------------
@@ -455,16 +455,16 @@ def test_long_names_of_settings(one: Callable[..., Wire], name: str) -> None:
         assert setting(wire, name) == b"own"
 
 
-def test_a_restore_waits_for_nothing_of_the_client(gate: AnswerGate, behind: Callable[..., Wire]) -> None:
+def test_a_restore_waits_for_nothing_of_the_client(proxy: AnswerProxy, behind: Callable[..., Wire]) -> None:
     """It is cut short before anything of the client's was sent: another server serves it."""
     wire, other = behind(), behind()
     wire.query("SET app.x = 'own'")
     other.query("SET app.x = 'other'")
-    gate.fail(b"'own'", "57014")
+    proxy.fail(b"'own'", "57014")
     wire.send(flush())
-    assert gate.held.wait(10)
-    gate.release()
-    assert gate.ended.wait(10)
+    assert proxy.held.wait(10)
+    proxy.release()
+    assert proxy.ended.wait(10)
     wire.send(query("SELECT current_setting('app.x')"))
     assert [m.row for m in wire.until() if m.type == "D"] == [[b"own"]]
     assert setting(other, "app.x") == b"other"
@@ -495,18 +495,18 @@ def test_databases_in_other_encodings(
 
 
 def test_a_time_limit_that_strikes_while_it_is_taken_off(
-    gate: AnswerGate, behind: Callable[..., Wire]
+    proxy: AnswerProxy, behind: Callable[..., Wire]
 ) -> None:
     """It is taken off all the same, and the server stays."""
     wire, witness = behind(), behind()
     wire.query("SET statement_timeout = '200ms'")
     pid = pid_of(witness)
-    gate.fail(b'RESET "statement_timeout"', "57014")
-    gate.release()
+    proxy.fail(b'RESET "statement_timeout"', "57014")
+    proxy.release()
     pid_of(wire)
     assert setting(witness, "statement_timeout") == b"0"
     assert pid_of(witness) == pid
-    assert sum(text.startswith(b'RESET "statement_timeout"') for text in gate.queries) >= 2
+    assert sum(text.startswith(b'RESET "statement_timeout"') for text in proxy.queries) >= 2
 
 
 def test_deallocate_and_the_name_given_anew_in_one_batch(one: Callable[..., Wire]) -> None:

@@ -14,7 +14,7 @@ from pgferry.embedded import Cluster
 from support import state_schema
 from support.differential import Difference, Hang, fixed_seed
 from support.pooler import SECRETS, Pooler
-from support.state_differential import Judge, shrunk
+from support.state_differential import Comparison, shrunk
 from support.state_programs import make_programs
 
 pytestmark = pytest.mark.usefixtures("tenants")
@@ -38,15 +38,15 @@ RESET = "SET work_mem = '77MB'; SELECT set_config('app.x', 'reset', false); SET 
 
 
 @pytest.fixture
-def judge(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]) -> Judge:
+def comparison(cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]) -> Comparison:
     return made(cluster, database, make_pooler, SETTINGS)
 
 
 def made(
     cluster: Cluster, database: str, make_pooler: Callable[..., Pooler], settings: dict[str, object]
-) -> Judge:
+) -> Comparison:
     pooler = make_pooler(settings=settings, userlist={**SECRETS, state_schema.APP: ""})
-    return Judge(cluster, database, (pooler.host, pooler.port))
+    return Comparison(cluster, database, (pooler.host, pooler.port))
 
 
 def rounds(seconds: float, one: Callable[[int], None]) -> None:
@@ -61,27 +61,27 @@ def rounds(seconds: float, one: Callable[[int], None]) -> None:
     return None
 
 
-def one_round(judge: Judge, seed: int) -> None:
+def one_round(comparison: Comparison, seed: int) -> None:
     """Difference or Hang, with the seed, when the runs are not alike."""
     programs = make_programs(seed, CLIENTS)
     try:
-        judge.check(programs, seed)
+        comparison.check(programs, seed)
     except (Difference, Hang) as e:
         text = f"seed {seed}: {e}"
         if os.environ.get("PGFERRY_DIFF_SHRINK"):
-            text += "\nshrunk to:\n" + shrunk(judge, programs, seed)
+            text += "\nshrunk to:\n" + shrunk(comparison, programs, seed)
         raise type(e)(text) from None
 
 
-def one_deadly_round(judge: Judge, seed: int) -> None:
+def one_deadly_round(comparison: Comparison, seed: int) -> None:
     try:
-        judge.check_deaths(make_programs(seed, CLIENTS), seed)
+        comparison.check_deaths(make_programs(seed, CLIENTS), seed)
     except (Difference, Hang) as e:
         raise type(e)(f"seed {seed}, with deaths: {e}") from None
 
 
-def test_same_answers(judge: Judge) -> None:
-    rounds(SECONDS, lambda seed: one_round(judge, seed))
+def test_same_answers(comparison: Comparison) -> None:
+    rounds(SECONDS, lambda seed: one_round(comparison, seed))
 
 
 @pytest.mark.workers(1)
@@ -89,17 +89,17 @@ def test_same_answers_with_a_reset_query_that_sets(
     cluster: Cluster, database: str, make_pooler: Callable[..., Pooler]
 ) -> None:
     settings = SETTINGS | {"server_reset_query_always": 1, "server_reset_query": RESET}
-    judge = made(cluster, database, make_pooler, settings)
-    rounds(SECONDS / 2, lambda seed: one_round(judge, seed))
+    comparison = made(cluster, database, make_pooler, settings)
+    rounds(SECONDS / 2, lambda seed: one_round(comparison, seed))
 
 
-def test_never_wrong_when_servers_die(judge: Judge) -> None:
-    rounds(DEATHS, lambda seed: one_deadly_round(judge, seed))
+def test_never_wrong_when_servers_die(comparison: Comparison) -> None:
+    rounds(DEATHS, lambda seed: one_deadly_round(comparison, seed))
 
 
 @pytest.mark.soak
 @pytest.mark.skipif("PGFERRY_SOAK_SECONDS" not in os.environ, reason="make soak")
-def test_soak(judge: Judge) -> None:
+def test_soak(comparison: Comparison) -> None:
     seconds = float(os.environ["PGFERRY_SOAK_SECONDS"]) / 4
-    rounds(seconds, lambda seed: one_round(judge, seed))
-    rounds(seconds / 3, lambda seed: one_deadly_round(judge, seed))
+    rounds(seconds, lambda seed: one_round(comparison, seed))
+    rounds(seconds / 3, lambda seed: one_deadly_round(comparison, seed))

@@ -12,7 +12,7 @@ from pgferry.embedded import Cluster
 from support import state_schema
 from support.differential import Difference, Hang
 from support.pooler import SECRETS, Pooler
-from support.state_differential import Judge
+from support.state_differential import Comparison
 from support.state_programs import make_programs
 
 pytestmark = [pytest.mark.usefixtures("tenants"), pytest.mark.pg(18), pytest.mark.workers(1)]
@@ -36,15 +36,15 @@ MUTANTS = {
 
 
 @pytest.fixture
-def judge_of(
+def comparison_of(
     cluster: Cluster, database: str, make_pooler: Callable[..., Pooler], monkeypatch: pytest.MonkeyPatch
-) -> Callable[[str], Judge]:
-    """A judge of a pgferry that leaves something out."""
+) -> Callable[[str], Comparison]:
+    """A comparison of a pgferry that leaves something out."""
     monkeypatch.setattr(
         "support.differential.STALLED", 3.0
     )  # who waits for a lock left behind waits for ever
 
-    def make(omitted: str) -> Judge:
+    def make(omitted: str) -> Comparison:
         pooler = make_pooler(
             settings={
                 "session_state": "track",
@@ -55,24 +55,24 @@ def judge_of(
             userlist={**SECRETS, state_schema.APP: ""},
             environment={"PGFERRY_TEST_OMIT": omitted},
         )
-        return Judge(cluster, database, (pooler.host, pooler.port))
+        return Comparison(cluster, database, (pooler.host, pooler.port))
 
     return make
 
 
 @pytest.mark.parametrize("omitted", MUTANTS)
-def test_noticed(judge_of: Callable[[str], Judge], omitted: str) -> None:
-    judge = judge_of(omitted)
+def test_noticed(comparison_of: Callable[[str], Comparison], omitted: str) -> None:
+    comparison = comparison_of(omitted)
     for seed in range(ROUNDS):
         try:
-            judge.check(make_programs(seed, CLIENTS, MUTANTS[omitted]), seed)
+            comparison.check(make_programs(seed, CLIENTS, MUTANTS[omitted]), seed)
         except (Difference, Hang):
             return
     pytest.fail(f"nobody noticed in {ROUNDS} rounds that {omitted} was left out")
 
 
-def test_nothing_left_out(judge_of: Callable[[str], Judge]) -> None:
+def test_nothing_left_out(comparison_of: Callable[[str], Comparison]) -> None:
     """The same programs, when all the work is done."""
-    judge = judge_of("")
+    comparison = comparison_of("")
     for kinds in MUTANTS.values():
-        judge.check(make_programs(0, CLIENTS, kinds), 0)
+        comparison.check(make_programs(0, CLIENTS, kinds), 0)

@@ -137,7 +137,7 @@ class Witness(Asker):
         self.known.add(name)
         return first + wire.bind((), name) + rest, 1
 
-    def analyze(self, answer: list[Message]) -> None:
+    def check_answer(self, answer: list[Message]) -> None:
         got = essence(answer)
         if self.block:
             got = got[2:-2]
@@ -335,7 +335,7 @@ class Keeper(Asker):
         if got.type != "S":
             super().unasked(got)
 
-    def analyze(self, answer: list[Message]) -> None:
+    def check_answer(self, answer: list[Message]) -> None:
         failed = [m.fields for m in answer if m.type == "E"]
         if self.asked.endswith("and an error"):
             failed = [fields for fields in failed if fields["C"] != "22012"]

@@ -323,7 +323,7 @@ class Asker(Client):
         """What it has asked last, for people."""
         return ""
 
-    def analyze(self, answer: list[Message]) -> None:
+    def check_answer(self, answer: list[Message]) -> None:
         """Difference when that is not what is right."""
         raise NotImplementedError
 
@@ -363,7 +363,7 @@ class Asker(Client):
             batch, self.batch, self.asking = self.batch, [], False
             self.next_at = time.monotonic() + self.rng.uniform(0, self.pause)
             if not any(m.type == "E" and m.sqlstate.startswith(DEATH) for m in batch):
-                self.judge([m for m in batch if m.type != "N"])
+                self.check_answer([m for m in batch if m.type != "N"])
                 self.checked += 1
 
     def died(self, got: Message) -> None:

@@ -34,7 +34,7 @@ class Notifier(Asker):
             return wire.query(f"BEGIN; {lost}; ROLLBACK; " + "; ".join(texts)), 1
         return wire.query("; ".join(texts)), 1
 
-    def analyze(self, answer: list[Message]) -> None:
+    def check_answer(self, answer: list[Message]) -> None:
         if errors := [m.fields for m in answer if m.type == "E"]:
             raise Difference(f"{self.name} could not notify: {errors}")
 
@@ -59,7 +59,7 @@ class Listener(Asker):
         texts = rng.choice([["SELECT 1"], ["SELECT 1"], [again], ["BEGIN", again, "SELECT 1", "COMMIT"]])
         return b"".join(wire.query(t) for t in texts), len(texts)
 
-    def analyze(self, answer: list[Message]) -> None:
+    def check_answer(self, answer: list[Message]) -> None:
         if errors := [m.fields for m in answer if m.type == "E"]:
             raise Difference(f"{self.name} could not listen: {errors}")
         self.listening = True

@@ -241,7 +241,7 @@ def plain_noise(number: int) -> Script:
     return Script(tag, {"application_name": tag}, [step])
 
 
-# --- judging
+# --- comparing
 
 
 def own_only(script: Script, heard: Transcript) -> None:

@@ -57,7 +57,7 @@ class Port:
 
     def __init__(self, stream: Stream) -> None:
         self.stream = stream
-        self.inbox = bytearray()
+        self.to_deliver = bytearray()
         self.got = bytearray()
         self.room: int | None = None  # what the kernel takes before it is full; None: everything
 
@@ -131,7 +131,7 @@ class Rig:
     def connect(self, packet: bytes | None = None) -> Port:
         """A client that sends this startup packet (default: user app, database db)."""
         port = self.port(harness.new_client(self.engine))
-        port.inbox += startup("app", "db") if packet is None else packet
+        port.to_deliver += startup("app", "db") if packet is None else packet
         self.pump()
         return port
 
@@ -144,7 +144,7 @@ class Rig:
 
     def feed(self, port: Port, data: bytes) -> None:
         """Let the far end of a stream send."""
-        port.inbox += data
+        port.to_deliver += data
         self.pump()
 
     def pump(self) -> None:
@@ -162,16 +162,18 @@ class Rig:
 
     def _goes_on(self, port: Port) -> bool:
         """Whether the loop will come back to it by itself."""
-        return bool(harness.facts(port.stream)["queued"] or (port.inbox and port.stream.paused == PAUSE_BULK))
+        return bool(
+            harness.facts(port.stream)["queued"] or (port.to_deliver and port.stream.paused == PAUSE_BULK)
+        )
 
     def take(self, port: Port) -> bool:
         """Give the engine what it takes of the bytes that wait for it."""
         moved = False
-        while port.inbox and not port.stream.closed:
-            n = harness.inject(port.stream, bytes(port.inbox))
+        while port.to_deliver and not port.stream.closed:
+            n = harness.inject(port.stream, bytes(port.to_deliver))
             if n == 0:
                 break
-            del port.inbox[:n]
+            del port.to_deliver[:n]
             moved = True
         return moved
 
@@ -181,7 +183,7 @@ class Rig:
         for server, backend in list(self.backends.items()):
             port = self.port(server)
             if port.got:
-                port.inbox += backend.receive(port.read())
+                port.to_deliver += backend.receive(port.read())
                 moved = True
         return moved
 
@@ -263,7 +265,7 @@ class Rig:
         if (
             server.pool.settings.mode != 0
             and not len(server.plan)
-            and not self.port(server).inbox
+            and not self.port(server).to_deliver
             and not self.port(server).got
         ):
             has = {b"PGFERRY_%d" % n for n in seen["prepared"]}

@@ -167,7 +167,7 @@ def quiet_answers(address: Address, database: str) -> dict[str, list[Message]]:
     return answers
 
 
-# --- judging
+# --- comparing
 
 
 def same(script: Script, direct: Transcript, pooled: Transcript) -> None:
@@ -376,7 +376,7 @@ class Killer:
         self.thread.join()
 
 
-class Judge:
+class Comparison:
     """Compares rounds on one database of one cluster, directly and through one pooler."""
 
     def __init__(self, cluster: Cluster, database: str, pooled: Address) -> None:
@@ -441,13 +441,13 @@ class Judge:
             time.sleep(0.02)
 
 
-def shrunk(judge: Judge, scripts: Sequence[Script], seed: int, tries: int = 3) -> str:
+def shrunk(comparison: Comparison, scripts: Sequence[Script], seed: int, tries: int = 3) -> str:
     """The programs and steps that the difference needs, as far as taking parts away finds out."""
 
     def differs(some: Sequence[Script]) -> str:
         for n in range(tries):
             try:
-                judge.check(some, seed + n)
+                comparison.check(some, seed + n)
             except (Difference, Hang) as e:
                 return str(e)
         return ""

@@ -15,8 +15,8 @@ from pgferry.admin.commands import execute
 from pgferry.admin.context import Context
 from pgferry.admin.grammar import Command, parse
 from pgferry.observe.http import Handler, HttpError, Request, Response, split_url
+from pgferry.observe.http_slots import owner_of
 from pgferry.observe.login import LoginRefused, Rate, Session, Sessions, is_near, rights
-from pgferry.observe.places import owner_of
 from pgferry.observe.sampler import Sampler
 from pgferry.supervisor.errors import CommandError
 

@@ -2,7 +2,7 @@
 
 Not a web framework: a dozen routes for a few people and a scraper, in a process whose signals, log and end belong
 to the supervisor. Nobody can hold it up: heads and bodies are small and have to come soon, and who does nothing makes
-room for others (observe/places.py). What cannot be read as a request is answered with 400, whatever reads it.
+room for others (observe/http_slots.py). What cannot be read as a request is answered with 400, whatever reads it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 import h11
 
-from pgferry.observe.places import Place, Places
+from pgferry.observe.http_slots import HttpSlot, HttpSlots
 from pgferry.supervisor.log import Log
 
 _MAX_HEAD = 16 * 1024
@@ -93,7 +93,7 @@ class HttpServer:
         self._log = log
         self._routes = routes
         self._health = health
-        self._places = Places()
+        self._slots = HttpSlots()
         self._servers: list[asyncio.Server] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -123,22 +123,22 @@ class HttpServer:
             writer.transport.abort()  # what the peer has not read is not kept for it
             task.cancel()
 
-        place = self._places.enter(address, drop)
+        slot = self._slots.enter(address, drop)
         self._tasks.add(task)
         try:
-            await _Connection(reader, writer, address, place, self._places, self._answer).run()
+            await _Connection(reader, writer, address, slot, self._slots, self._answer).run()
         except (ConnectionError, TimeoutError, asyncio.CancelledError):
             return
         except Exception as error:
             self._log.error(f"internal error in an HTTP connection\n{_trace(error)}")
         finally:
-            self._places.leave(place)
+            self._slots.leave(slot)
             self._tasks.discard(task)
             writer.close()
 
-    async def _answer(self, request: Request, place: Place) -> Response:
+    async def _answer(self, request: Request, slot: HttpSlot) -> Response:
         """The answer to a request; errors become one, too."""
-        if place.surplus and not request.path.startswith(self._health):
+        if slot.surplus and not request.path.startswith(self._health):
             return Response(b"too many connections\n", 503, headers=[("connection", "close")])
         handler = self._routes(request.method if request.method != "HEAD" else "GET", request.path)
         try:
@@ -167,15 +167,15 @@ class _Connection:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         peer: str,
-        place: Place,
-        places: Places,
-        answer: Callable[[Request, Place], Awaitable[Response]],
+        slot: HttpSlot,
+        slots: HttpSlots,
+        answer: Callable[[Request, HttpSlot], Awaitable[Response]],
     ) -> None:
         self._reader = reader
         self._writer = writer
         self._peer = peer
-        self._place = place
-        self._places = places
+        self._slot = slot
+        self._slots = slots
         self._answer = answer
         self._head_only = False
         self._h11 = h11.Connection(h11.SERVER, max_incomplete_event_size=_MAX_HEAD)
@@ -199,12 +199,12 @@ class _Connection:
             except HttpError as error:
                 await self._refuse(error.status)
                 return
-            self._places.moved(self._place, waits=False)
-            response = await self._answer(request, self._place)
+            self._slots.moved(self._slot, waits=False)
+            response = await self._answer(request, self._slot)
             await self._respond(response)
             if self._h11.our_state is not h11.DONE or self._h11.their_state is not h11.DONE:
                 return
-            self._places.moved(self._place, waits=True)
+            self._slots.moved(self._slot, waits=True)
             self._h11.start_next_cycle()
             patience = _IDLE_SECONDS
 
@@ -299,8 +299,8 @@ class _Connection:
         data = self._h11.send(event)
         if data:
             self._writer.write(data)
-            waits = self._place.waits
-            self._place.waits = True
+            waits = self._slot.waits
+            self._slot.waits = True
             async with asyncio.timeout(_SEND_SECONDS):
                 await self._writer.drain()
-            self._places.moved(self._place, waits=waits)
+            self._slots.moved(self._slot, waits=waits)

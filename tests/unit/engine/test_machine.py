@@ -220,7 +220,7 @@ class Pool(RuleBasedStateMachine):
     def leave(self, i: int) -> None:
         client = self.pick(i)
         self.clients.remove(client)
-        client.port.inbox.clear()
+        client.port.to_deliver.clear()
         harness.end(client.port.stream)
         self.unblock(client)  # the kernel calls the socket of a peer that is gone writable
         self.rig.pump()
@@ -240,7 +240,7 @@ class Pool(RuleBasedStateMachine):
         server = alive[i % len(alive)]
         linked = [c for c in self.clients if c.port.stream.server is server]
         self.wires.pop(server, None)
-        self.rig.port(server).inbox.clear()
+        self.rig.port(server).to_deliver.clear()
         for client in linked:
             self.unblock(client)
         harness.end(server)

@@ -54,7 +54,7 @@ def through(
             while port.got:
                 said = rig.backends[server].receive(port.read())
                 for byte in range(len(said)):
-                    port.inbox += said[byte : byte + 1]
+                    port.to_deliver += said[byte : byte + 1]
                     sent += 1
                     if sent in server_cuts:
                         rig.pump()

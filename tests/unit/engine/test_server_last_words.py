@@ -26,7 +26,7 @@ def rig() -> Iterator[Rig]:
 def test_behind_the_answer(rig: Rig) -> None:
     """In the same bytes as the answer: the client gets the answer, and another server next time."""
     client = rig.login()
-    client.inbox += query("SELECT 1")
+    client.to_deliver += query("SELECT 1")
     rig.auto = False
     rig.pump()
     server = rig.servers[0]
@@ -62,7 +62,7 @@ def test_nobody_is_given_a_server_whose_end_is_known(rig: Rig) -> None:
     rig.feed(second, query("SELECT 2"))
     server = rig.servers[0]
     rig.port(server).read()
-    rig.port(server).inbox += DONE
+    rig.port(server).to_deliver += DONE
     harness.ends_behind(server)
     rig.auto = True
     rig.pump()

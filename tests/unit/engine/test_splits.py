@@ -101,13 +101,13 @@ class Run:
                 self.settle()
         self.settle()
         got = bytes(client.got)
-        assert not client.inbox, "input was left"
+        assert not client.to_deliver, "input was left"
         rig.check()
         if self.mode == "transaction":
             assert len(rig.pool.endpoint.idle) == rig.pool.total_servers, "the server did not come back"
         return got
 
-    def judge(self) -> None:
+    def check(self) -> None:
         want, got = direct(self.data), self.go()
         assert letters(got) == letters(want), (self.name, self.rig.log.lines)
         assert got == want, (self.name, self.rig.log.lines)
@@ -121,28 +121,28 @@ def everything(large: bool = False) -> list[object]:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "data"), everything() + everything(True))
 def test_whole(name: str, data: bytes, mode: str, lazy: bool) -> None:
-    Run(mode, name, data, lazy=lazy).judge()
+    Run(mode, name, data, lazy=lazy).check()
 
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize(("name", "data"), everything())
 def test_byte_by_byte(name: str, data: bytes, mode: str) -> None:
-    Run(mode, name, data, cuts=range(1, len(data))).judge()
-    Run(mode, name, data, server_cuts=range(1, len(direct(data)) + 2000), lazy=True).judge()
+    Run(mode, name, data, cuts=range(1, len(data))).check()
+    Run(mode, name, data, server_cuts=range(1, len(direct(data)) + 2000), lazy=True).check()
 
 
 @pytest.mark.parametrize(("name", "data"), everything())
 def test_every_cut_of_the_client(name: str, data: bytes) -> None:
     for cut in range(1, len(data)):
-        Run("transaction", name, data, cuts=[cut], lazy=cut % 2 == 0).judge()
+        Run("transaction", name, data, cuts=[cut], lazy=cut % 2 == 0).check()
 
 
 @pytest.mark.parametrize(("name", "data"), everything())
 def test_every_cut_of_the_server(name: str, data: bytes) -> None:
     run = Run("transaction", name, data)
-    run.judge()
+    run.check()
     for cut in range(1, run.sent):
-        Run("transaction", name, data, server_cuts=[cut], lazy=cut % 2 == 0).judge()
+        Run("transaction", name, data, server_cuts=[cut], lazy=cut % 2 == 0).check()
 
 
 @pytest.mark.parametrize(("name", "data"), everything(True))
@@ -152,7 +152,7 @@ def test_large_messages_in_random_pieces(name: str, data: bytes) -> None:
         cuts = {pick.randrange(1, len(data)) for _ in range(20)}
         size = len(direct(data))
         server_cuts = {pick.randrange(1, size) for _ in range(20)}
-        Run(MODES[seed % 2], name, data, cuts=cuts, server_cuts=server_cuts, lazy=seed % 3 == 0).judge()
+        Run(MODES[seed % 2], name, data, cuts=cuts, server_cuts=server_cuts, lazy=seed % 3 == 0).check()
 
 
 @settings(max_examples=150, deadline=None)
@@ -169,4 +169,4 @@ def test_scripts_in_a_row_in_random_pieces(
     data = b"".join(SCRIPTS[n] for n in names)
     Run(
         mode, str(names), data, cuts=[c for c in cuts if c < len(data)], server_cuts=server_cuts, lazy=lazy
-    ).judge()
+    ).check()

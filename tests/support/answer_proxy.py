@@ -8,7 +8,7 @@ from pgferry.client import Address, connect
 from support.wire import Wire, message
 
 
-class AnswerGate:
+class AnswerProxy:
     """Listens on 127.0.0.1:`port` and forwards to `target`; no TLS. Use it in a with statement.
 
     hold(), hold_after_error() and fail() work once, on any connection; then wait for `held` and call release().
@@ -50,7 +50,7 @@ class AnswerGate:
         """Let the rest go."""
         self._go.set()
 
-    def __enter__(self) -> "AnswerGate":
+    def __enter__(self) -> "AnswerProxy":
         return self
 
     def __exit__(self, *_: object) -> None:
