@@ -140,7 +140,7 @@ def everybody_leaves(rig: Arena) -> None:
     """All clients hang up."""
     for stream in list(rig.ports):
         if not isinstance(stream, Server):
-            rig.port(stream).inbox.clear()
+            rig.port(stream).to_deliver.clear()
             harness.end(stream)
     rig.pump()
 

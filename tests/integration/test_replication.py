@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from signal import SIGINT, SIGTERM
 
@@ -32,10 +33,10 @@ CHANGED = "database configuration changed"
 EVICTED = "closing because: (evicted|slot given to another worker)"
 
 
-@pytest.fixture(scope="module", params=clusters.versions(), ids=lambda version: f"pg{version}")
-def source(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def source(pg_version: int) -> Iterator[Cluster]:
     """A PostgreSQL that can be replicated; user app may not."""
-    cluster = clusters.new_cluster(request.param, settings=SETTINGS)
+    cluster = clusters.new_cluster(pg_version, settings=SETTINGS)
     cluster.sql("CREATE ROLE app LOGIN; CREATE TABLE t (a text)")
     yield cluster
     cluster.close()
@@ -445,9 +446,9 @@ def test_workers_share_the_places(make_pooler: Make, source: Cluster) -> None:
             assert wire.rows("SELECT 1") == [[b"1"]]
             assert len(pooler.show("SERVERS", database="postgres")) == 1
         gone(source)
-    with subscriber(pooler):
-        for _ in range(4):
-            assert refusal(pooler, replication="database") == "FATAL 08P01 query_wait_timeout"
+    with subscriber(pooler), ThreadPoolExecutor(4) as threads:
+        refused = [threads.submit(refusal, pooler, replication="database") for _ in range(4)]
+        assert [each.result() for each in refused] == ["FATAL 08P01 query_wait_timeout"] * 4
 
 
 def test_many_at_once(make_pooler: Make, source: Cluster) -> None:

@@ -17,21 +17,28 @@ from support.replication import SETTINGS, Tool, has_tools, run_tool
 Make = Callable[..., Pooler]
 
 
-@pytest.fixture(scope="module", params=clusters.versions(), ids=lambda version: f"pg{version}")
-def source(request: pytest.FixtureRequest) -> Iterator[Cluster]:
-    """A PostgreSQL that can be replicated."""
-    cluster = clusters.new_cluster(request.param, settings=SETTINGS)
+def _replicated(version: int) -> Cluster:
+    cluster = clusters.new_cluster(version, settings=SETTINGS)
     cluster.sql("CREATE TABLE t (a text)")
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def source(pg_version: int) -> Iterator[Cluster]:
+    """A PostgreSQL that can be replicated."""
+    cluster = _replicated(pg_version)
     yield cluster
     cluster.close()
 
 
-@pytest.fixture
-def tools(source: Cluster) -> Cluster:
-    """The same, when it comes with the client programs."""
-    if not has_tools(source):
+@pytest.fixture(scope="module", params=clusters.versions(), ids=lambda version: f"tools{version}")
+def tools(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+    """The same, of each version that comes with the client programs."""
+    if not has_tools(clusters.server(request.param)):
         pytest.skip("this PostgreSQL comes without client programs")
-    return source
+    cluster = _replicated(request.param)
+    yield cluster
+    cluster.close()
 
 
 _numbers = itertools.count(1)

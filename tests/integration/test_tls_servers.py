@@ -23,10 +23,10 @@ OTHER_CA = "somebody else"
 SECRET = "correct horse"
 
 
-@pytest.fixture(scope="module", params=clusters.versions(), ids=lambda version: f"pg{version}")
-def server(request: pytest.FixtureRequest) -> Iterator[Cluster]:
+@pytest.fixture(scope="module")
+def server(pg_version: int) -> Iterator[Cluster]:
     """A PostgreSQL with TLS, to which plain connections over TCP are refused except for user app."""
-    cluster = clusters.new_cluster(request.param)
+    cluster = clusters.new_cluster(pg_version)
     made = pair()
     for name, content in (("server.pem", made.cert), ("key.pem", made.key), ("ca.pem", authority_pem())):
         cluster.account.write(cluster.directory / name, content.decode())

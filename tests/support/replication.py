@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from pgferry.embedded import Cluster
+from pgferry.embedded import Cluster, Installation
 from support.pooler import Pooler
 from support.wire import Message, Wire, copy_data, query
 
@@ -74,9 +74,9 @@ def feedback() -> bytes:
     return copy_data(b"r" + struct.pack("!QQQQB", 1, 1, 1, 0, 0))
 
 
-def has_tools(cluster: Cluster) -> bool:
+def has_tools(server: Installation) -> bool:
     """Whether PostgreSQL's client programs come with this server."""
-    return all((cluster.server.bindir / tool).exists() for tool in ("pg_basebackup", "pg_recvlogical"))
+    return all((server.bindir / tool).exists() for tool in ("pg_basebackup", "pg_recvlogical"))
 
 
 class Tool:

@@ -24,7 +24,12 @@ ENDS = {Answer.ENDS, Answer.DESCRIBES, Answer.COMPLETES, Answer.READY}
 
 def pairs() -> list[tuple[int, int, Answer]]:
     """(message type, kind of entry, what becomes of it), one by one."""
-    return [(letter, kind, Answer(answer)) for types, kinds, answer in ANSWERS for letter in types for kind in kinds]
+    return [
+        (letter, kind, Answer(answer))
+        for types, kinds, answer in ANSWERS
+        for letter in types
+        for kind in kinds
+    ]
 
 
 def test_every_message_has_a_place() -> None:

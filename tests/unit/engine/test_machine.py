@@ -5,6 +5,7 @@ clients and servers go away. Each client has an oracle, a backend of its own tha
 the client receives is a beginning of what the oracle says, always, and all of it in the end.
 """
 
+import os
 from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
@@ -302,6 +303,7 @@ def said_before_the_end(got: bytes, want: bytes) -> bool:
 
 
 TestPool = Pool.TestCase
+EXAMPLES = 150 if os.environ.get("PGFERRY_TEST_MATRIX") == "one" else 400
 TestPool.settings = settings(
-    max_examples=400, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
+    max_examples=EXAMPLES, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
 )

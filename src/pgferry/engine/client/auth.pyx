@@ -35,7 +35,7 @@ cdef bint look_up(Client c, Login login) except -1:
     """Ask auth_query for this user; False: there is none to ask."""
     c.pause(PAUSE_WAIT)
     if c.engine.host.client_auth.look_up(login,
-                                  lambda found, failure: looked_up(c, login, found, failure)):
+                                         lambda found, failure: looked_up(c, login, found, failure)):
         return True
     c.unpause(PAUSE_WAIT)
     return False
@@ -125,7 +125,7 @@ cdef int ask_for_account(Client c, Login login, bint known) except -1:
     name = login.username if login.found is None else login.found[0]
     c.pause(PAUSE_WAIT)
     c.engine.host.client_auth.check_peer(c.peer.peer_uid, login.rule.map, name,
-                                  lambda right: decided(c, login, right, PEER_FAILED))
+                                         lambda right: decided(c, login, right, PEER_FAILED))
     return 0
 
 
@@ -136,7 +136,7 @@ cdef int ask_outside(Client c, Login login, bytes password) except -1:
     login.method = None
     c.pause(PAUSE_WAIT)
     c.engine.host.client_auth.verify(login.kind, options, login.username, password, host,
-                              lambda why: verified(c, login, password, why))
+                                     lambda why: verified(c, login, password, why))
     return 0
 
 
