@@ -46,6 +46,7 @@ lint: $(VENV)/.lint build  ## ruff, mypy, cython-lint, generated files
 	cd src && MYPYPATH=. ../$(BIN)/stubtest --ignore-missing-stub --ignore-disjoint-bases \
 		$$(ls pgferry/engine/*/*.pyi | sed 's/\.pyi//; s/\//./g')
 	PATH="$(CURDIR)/$(BIN):$$PATH" cython-lint src
+	$(BIN)/python tools/check_engine.py
 	$(BIN)/python tools/gen_settings_struct.py --check
 	$(BIN)/python tools/gen_settings_doc.py --check
 	$(BIN)/python tools/gen_doctor_doc.py --check

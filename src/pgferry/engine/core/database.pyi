@@ -9,6 +9,7 @@ from pgferry.engine.core.model import Pool
 from pgferry.engine.core.stats import Stats
 
 class User:
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     name: str
     conf: UserEntry | None
     secret: Any
@@ -17,6 +18,7 @@ class User:
     max_servers: int
 
 class Database:
+    def __init__(self, *args: object, **kwargs: object) -> None: ...
     name: str
     conf: Entry
     auto: bool

@@ -5,7 +5,6 @@ from pgferry.engine.core.enums cimport COPY_BOTH
 
 
 cdef class ServerRelay:
-    # The message that is passing, and what is under way beside it.
     # The message that is passing: bytes still to come, and whether they are forwarded.
     cdef readonly size_t passing
     cdef readonly bint passing_on
