@@ -45,9 +45,9 @@ def end(Stream s):
     """The peer has closed its end."""
     if s.closed:
         return
-    s.ending = True
+    s.end_is_told()
     if s.paused:
-        s.readable = True
+        s.left_unread(True)
         s.on_hangup()
     else:
         s.on_eof()
@@ -55,7 +55,7 @@ def end(Stream s):
 
 def ends_behind(Stream s):
     """The kernel tells that the peer has closed its end behind the bytes that come next."""
-    s.ending = True
+    s.end_is_told()
 
 
 def writable(Stream s):

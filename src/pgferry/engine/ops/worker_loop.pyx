@@ -103,4 +103,4 @@ def guarded(Engine engine, work, *arguments):
 
 def stop(Engine engine):
     """Make run() return after the present turn."""
-    engine.loop.stopping = True
+    engine.loop.stop()
