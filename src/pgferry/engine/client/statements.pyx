@@ -175,7 +175,6 @@ cdef int define(Client c, Server s, bytes name, Message *m, object verdict, Pars
     cdef bint there
     if verdict is not None and verdict.needs & NEED_PREPARED:
         # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
-        table.last += 1
         st = table.make(present, c.db.epoch, body, b"", True)
     else:
         st = table.intern(present, c.db.epoch, body, b"")

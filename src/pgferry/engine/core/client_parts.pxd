@@ -28,6 +28,29 @@ cdef class ClientPeer:
     cdef public int listen_port
     cdef public bint is_unix
 
+    cdef int restore(self, object about) except -1
+    cdef bytes own_end(self, int fd)
+
+    cdef inline int came_by_unix_socket(self, int listen_port, int pid, int uid) noexcept:
+        # The process at the other end and its user; -1: the kernel does not say.
+        self.is_unix = True
+        self.address = b""
+        self.listen_port = listen_port
+        self.peer_pid = pid
+        self.peer_uid = uid
+        return 0
+
+    cdef inline int came_from(self, bytes address, int listen_port) noexcept:
+        # By TCP, from this address as accept() gives it.
+        self.address = address
+        self.listen_port = listen_port
+        return 0
+
+    cdef inline int cancel_key_is(self, bytes key) noexcept:
+        # What it is told to cancel with.
+        self.cancel_key = key
+        return 0
+
 
 cdef class SessionTracker:
     # What the client's session holds, wherever its server is.

@@ -1,5 +1,7 @@
 """Parts of a client connection, each with one purpose."""
 
+from pgferry.engine.wire.address cimport local_address
+
 cdef enum:
     PREPARINGS = 16         # texts that one name may have been prepared with since the server was asked
 
@@ -8,6 +10,19 @@ cdef bytes ANY = b""        # in SessionTracker.preparing
 
 cdef class ClientPeer:
     """Both ends of the connection, and the client's cancel key."""
+
+    cdef int restore(self, object about) except -1:
+        """What another process has known of it."""
+        self.is_unix, self.address, self.listen_port = about["unix"], about["address"], about["port"]
+        self.peer_pid, self.peer_uid = about["peer"]
+        self.cancel_key = about["key"]
+        return 0
+
+    cdef bytes own_end(self, int fd):
+        """Where the client has come to, a struct sockaddr; its socket is asked once."""
+        if self.own_address is None:
+            self.own_address = local_address(fd)
+        return self.own_address
 
 
 cdef class SessionTracker:

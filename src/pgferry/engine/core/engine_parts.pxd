@@ -1,6 +1,7 @@
 # Parts of the engine that its rooms share.
 from libc.stdint cimport uint32_t
 
+from pgferry.engine.core.enums cimport DRAINING, URGENT
 from pgferry.engine.core.words cimport WordSet
 from pgferry.engine.io.stream cimport StreamList
 
@@ -56,6 +57,14 @@ cdef class CancelKeys:
     cdef bytes random                # random bytes for cancel keys, fetched in bulk
     cdef int random_used
 
+    cdef int put_random(self, char *at, int size) except -1
+
+    cdef inline int peers_are(self, int own_id, dict peers) noexcept:
+        # The poolers that cancel requests may be for; own_id 0: there are no others.
+        self.peer_id = own_id
+        self.peers = peers
+        return 0
+
 
 cdef class SqlWords:
     # Words that texts are scanned for.
@@ -71,6 +80,28 @@ cdef class Phase:
     cdef public double drain_until   # monotonic
     cdef public bint accepting
 
+    cdef inline int pause(self) noexcept:
+        # PAUSE: clients get no servers.
+        self.paused = True
+        return 0
+
+    cdef inline int resume(self) noexcept:
+        # They do again.
+        self.paused = False
+        return 0
+
+    cdef inline int begin_draining(self, double half_time) noexcept:
+        # The end begins: until half-time (monotonic) whoever has a pause is told, and everybody else goes on.
+        self.shutdown = DRAINING
+        self.drain_until = half_time
+        return 0
+
+    cdef inline int pass_half_time(self, double seconds) noexcept:
+        # Nobody begins another transaction, and in so many seconds all is over.
+        self.shutdown = URGENT
+        self.drain_until += seconds
+        return 0
+
 
 cdef class ConnectingClients:
     # Clients that belong to no pool.
@@ -83,3 +114,5 @@ cdef class Greetings:
     # What is the same for all who log in, as long as the configuration is.
     cdef readonly dict startups      # startup packet -> what it says (startup); for this configuration
     cdef bytes ready                 # ReadyForQuery of a finished login, a notice in front of it
+
+    cdef int renew(self, str notice) except -1

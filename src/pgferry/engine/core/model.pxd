@@ -585,6 +585,11 @@ cdef class Engine:
     cdef public object host
     cdef public Log log
 
+    cdef inline int announces_on(self, bytes channel) noexcept:
+        # The channel of announcing.
+        self.announcements = channel
+        return 0
+
     cdef int64_t new_id(self) noexcept
     cdef tuple same_vars(self, tuple values)
     cdef object index_of(self, bytes name)

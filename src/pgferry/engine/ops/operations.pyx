@@ -20,9 +20,9 @@ def chosen(Engine engine, Database db):
 def pause(Engine engine, Database db):
     """Stop handing out servers (of one database, or all) and close those that are free."""
     if db is None:
-        engine.phase.paused = True
+        engine.phase.pause()
     else:
-        db.paused = True
+        db.pause()
     close_free(engine, db, "pause mode")
     rest_sessions(engine, db)
 
@@ -51,9 +51,9 @@ def close_free(Engine engine, Database db, str reason):
 def unpause(Engine engine, Database db):
     """End of PAUSE; for one database also of KILL."""
     if db is None:
-        engine.phase.paused = False
+        engine.phase.resume()
     else:
-        db.paused = False
+        db.resume()
     resume(engine, db)
 
 

@@ -5,7 +5,7 @@ from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.pool_parts cimport Endpoint
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.pool.scrubbing cimport begin_scrub, needs_scrub, scrub_due
-from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, look_for_ddl, miss_a_look
+from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, miss_a_look
 from pgferry.engine.session.replay cimport replay_state
 from pgferry.engine.shared.times cimport TIME_WAIT, record
 
@@ -115,7 +115,7 @@ cdef int link(Client c, Server s) except -1:
             overdue = True
             miss_a_look(pool.db, pool.engine)
         if pool.engine.workers > 1:
-            look_for_ddl(pool.db, pool.engine)
+            pool.db.catalog.look_for_ddl(now)
     if overdue or needs_scrub(c, s):
         due = scrub_due(c, s, overdue)
     c.served_by(s.id)

@@ -235,7 +235,7 @@ def drop_unused(_, Engine engine):
                         close_internals(<Pool>pool_)
                     del engine.databases[name]
                 else:
-                    db.used_at = now
+                    db.use(now)
     return 0
 
 
