@@ -5,9 +5,9 @@ their sessions hold goes along: tracked parameters, settings, prepared statement
 told in data stays where it is until it is over: TLS, LISTEN, pins, session mode with a server, the console.
 """
 
-
 from libc.stdint cimport uint64_t
 
+from pgferry.engine.client.login_data cimport finish_login
 from pgferry.engine.core.database cimport Database, User
 from pgferry.engine.core.enums cimport CL_GONE, CL_IDLE, POOL_CLIENTS, SV_GONE, SV_IDLE
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
@@ -265,7 +265,7 @@ def begin_server(Server s):
     """The server is ours alone now: it serves clients."""
     s.make_available()
     for c in s.pool.logging_in.items():
-        (<Client>c).login.finish(c)
+        finish_login(<Client>c)
 
 
 cdef int forget_server(Server s) except -1:
