@@ -29,7 +29,7 @@ cdef enum:
 TOO_MANY = "no more connections allowed (max_client_conn)"
 
 
-cdef class Listener(Service):
+cdef class ListenSocket(Service):
     """One listening socket, level-triggered: what one turn leaves in the backlog comes up again in the next.
 
     An accept that finds nobody costs nearly as much as one that finds a client, so the number tried in one turn
