@@ -64,7 +64,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
             on_deallocated(c, s)
     elif strncmp(tag, b"COMMIT", 7) == 0:
         if c is not None:
-            c.subscription.chained = c.subscription.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
+            c.subscription.commit()
         return 0
     if own:
         return 0
