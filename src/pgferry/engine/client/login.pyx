@@ -355,7 +355,7 @@ cdef int welcome(Login login, Client c) except -1:
     c.end_login()
     c.adopt_mode()
     pool.clients.append(c)
-    pool.stats.client_login_count += 1
+    pool.stats.count_login()
     c.unpause(PAUSE_WAIT)
     return c.flush()
 

@@ -103,7 +103,7 @@ cdef int link(Client c, Server s) except -1:
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
         pool.clients.append(c)
-        pool.stats.wait_time += now - c.times.wait_start
+        pool.stats.waited(now - c.times.wait_start)
         record(pool.times.counts[TIME_WAIT], now - c.times.wait_start)
     else:
         pool.times.counts[TIME_WAIT][0] += 1
@@ -120,7 +120,7 @@ cdef int link(Client c, Server s) except -1:
         due = scrub_due(c, s, overdue)
     c.served_by(s.id)
     s.last.used_by(c.id, c.user, s.last.last_client == c.id and s.id == c.former_server)
-    pool.stats.server_assignment_count += 1
+    pool.stats.count_assignment()
     if due is not None:
         c.pool.count("scrubs", due)
         return begin_scrub(c, s)

@@ -51,7 +51,7 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
         stage_in_batch(s, command, 0, None)
     if there and not s.plan.begun:
         end_own(s, P_ENSURE)
-    c.pool.stats.server_parse_count += 1
+    c.pool.stats.count_server_parse()
     return 0
 
 
