@@ -141,7 +141,7 @@ cdef inline int admit(Client c, Server s, Message *m) except -1:
         return stall(c) if c.state < CL_CLOSING else ENDED
     if c.times.query_start == 0 and not begin_request(c, s):
         return ENDED
-    if c.engine.settings.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
+    if c.engine.settings.statement_text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, m.p, m.have)
     if kind == b"Q" and c.engine.settings.disable_pqexec and c.pool.main_pool is None:
         c.close("PQexec disallowed", "PQexec disallowed")

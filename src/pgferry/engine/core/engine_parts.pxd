@@ -7,26 +7,23 @@ from pgferry.engine.io.stream cimport StreamList
 
 
 cdef class EngineSettings:
-    # Settings that the hot path reads; worker.configure sets them.
-    # Settings that the hot path reads.
+    # Settings that the hot path reads. A field has the name and the unit of its setting in the table (config.settings)
+    # and is filled from there, but for the last ones, which are worked out (see WORKED_OUT).
     cdef public uint32_t max_packet_size
-    cdef public int max_prepared
-    cdef public bint round_robin
+    cdef public int max_prepared_statements
+    cdef public bint server_round_robin
     cdef public bint disable_pqexec
-    cdef public bint fast_close
+    cdef public bint server_fast_close
     cdef public bint log_connections
     cdef public bint log_disconnections
     cdef public bint log_pooler_errors
-    cdef public bint reset_always
-    cdef public frozenset harmless_functions  # lower-case names, see the setting
-    cdef public bytes reset_query
-    cdef public bytes check_query    # None: no check
-    cdef public double check_delay
-    cdef public double idle_timeout
-    cdef public double connect_timeout
-    cdef public double login_retry
-    cdef public double reserve_timeout
-    cdef public double wait_notify
+    cdef public bint server_reset_query_always
+    cdef public double server_check_delay
+    cdef public double server_idle_timeout
+    cdef public double server_connect_timeout
+    cdef public double server_login_retry
+    cdef public double reserve_pool_timeout
+    cdef public double query_wait_notify
     cdef public double cancel_wait_timeout
     cdef public double client_idle_timeout
     cdef public double client_login_timeout
@@ -34,8 +31,11 @@ cdef class EngineSettings:
     cdef public double autodb_idle_timeout
     cdef public int max_client_conn
     cdef public int verbose
-    cdef public double pin_log_after  # seconds, 0: never
-    cdef public size_t text_length   # bytes of statements that may be shown, 0: none
+    cdef public double pin_log_threshold  # seconds, 0: never
+    cdef public size_t statement_text_length   # bytes of statements that may be shown, 0: none
+    cdef public frozenset harmless_functions  # lower-case names, see the setting
+    cdef public bytes reset_query
+    cdef public bytes check_query    # None: no check
 
 
 cdef class TrackedParameters:

@@ -1,6 +1,7 @@
 """Parts of the engine that its rooms share."""
 
 import os
+from types import GetSetDescriptorType
 
 from libc.stdint cimport uint32_t
 from libc.string cimport memcpy
@@ -15,6 +16,7 @@ cdef enum:
     RANDOM = 1024       # random bytes fetched at a time
 
 ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
+WORKED_OUT = ("harmless_functions", "reset_query", "check_query")     # fields of EngineSettings, see worker.configure
 ALWAYS_TRACKED = ("client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
 
 
@@ -27,11 +29,20 @@ cdef WordSet some_words(words, uint32_t bits, uint32_t begins):
 
 
 cdef class EngineSettings:
-    """Settings that the hot path reads; worker.configure sets them."""
+    """Settings that the hot path reads."""
 
     def __cinit__(self):
         self.harmless_functions = frozenset()
         self.max_packet_size = 2147483647
+
+    def take_over(self, settings):
+        """Copy every field that is a setting as it stands. Raises AttributeError for one that is none."""
+        for name in COPIED:
+            setattr(self, name, getattr(settings, name))
+
+
+COPIED = [name for name, what in vars(EngineSettings).items()
+          if isinstance(what, GetSetDescriptorType) and name not in WORKED_OUT]
 
 
 cdef class TrackedParameters:

@@ -380,7 +380,7 @@ cdef class Client(Stream):
         self.session = settings.mode == MODE_SESSION
         self.tracks_state = not self.session and settings.session_state != STATE_IGNORE
         self.tracking = self.tracks_state or (not self.session and (
-            self.engine.settings.max_prepared > 0 or self.names.statements is not None))
+            self.engine.settings.max_prepared_statements > 0 or self.names.statements is not None))
         return 0
 
     cdef inline int served_by(self, int64_t server) noexcept:

@@ -101,7 +101,7 @@ cdef class Pool:
     cdef int hold_off(self) noexcept:
         """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
         return self.endpoint.hold_off(
-            self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6))
+            self.engine.loop.now + max(self.engine.settings.server_login_retry, SHORTEST_RETRY_US * 1e-6))
 
     cdef int want_servers(self) except -1:
         raise NotImplementedError

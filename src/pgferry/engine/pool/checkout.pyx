@@ -26,7 +26,7 @@ cdef Server pick(Endpoint endpoint, Client c):
     cdef Server s, found = None
     cdef Stream at
     cdef int n = 0, fit, best = -1
-    cdef bint round_robin = c.engine.settings.round_robin
+    cdef bint round_robin = c.engine.settings.server_round_robin
     if c.db.catalog.sequences:
         at = endpoint.idle.head
         while at is not None:

@@ -57,7 +57,7 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
 
 cdef int make_room(Client c, Server s) except -1:
     """Close the statements used longest ago until one more fits (max_prepared_statements)."""
-    cdef uint32_t limit = max(c.engine.settings.max_prepared, 1)
+    cdef uint32_t limit = max(c.engine.settings.max_prepared_statements, 1)
     while s.prepared.count >= limit:
         close_on(c, s, s.prepared.oldest())
     return 0
