@@ -12,7 +12,7 @@ from pgferry.auth.scram import SaltSource
 from pgferry.engine.io.log import Log
 from pgferry.engine.io.loop import Loop
 from pgferry.engine.ops import handover, worker_loop
-from pgferry.engine.ops.listener import Listener
+from pgferry.engine.ops.listener import ListenSocket
 from pgferry.engine.ops.worker_engine import WorkerEngine
 from pgferry.engine.ops.worker_loop import Watch
 from pgferry.engine.pool import peers, waking
@@ -67,8 +67,8 @@ class Worker:
             handover.number_from(self._engine, args.first_statement)
         if args.handover_fd >= 0:
             self._services.handover_listener = HandoverListener(self._engine, args.handover_fd)
-        self._tcp: list[Listener] = []
-        self._unix: list[Listener] = []
+        self._tcp: list[ListenSocket] = []
+        self._unix: list[ListenSocket] = []
         self._close_tcp_at = float("inf")
 
     def run(self) -> None:
@@ -84,12 +84,12 @@ class Worker:
                 self._services.set_tcp_options(sock)
                 sock.setblocking(False)
                 sock.detach()
-            self._tcp.append(Listener(self._loop, self._engine, fd, False, port))
+            self._tcp.append(ListenSocket(self._loop, self._engine, fd, False, port))
         for fd in self._args.unix_fds:
             with socket.socket(fileno=fd) as sock:
                 sock.setblocking(False)
                 sock.detach()
-            self._unix.append(Listener(self._loop, self._engine, fd, True, port))
+            self._unix.append(ListenSocket(self._loop, self._engine, fd, True, port))
         # What exists now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()

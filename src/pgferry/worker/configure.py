@@ -61,45 +61,22 @@ SCRUBS = ("when_needed", "on_user_change", "always")
 
 
 def settings_into_engine(engine: Engine, config: Config, before: Config | None) -> None:
-    """Copy what the hot path reads into fields."""
+    """Copy what the hot path reads into fields: as it stands, or as it is needed there."""
     s = config.settings
+    engine.settings.take_over(s)
     engine.new_greetings(s.login_notify_message)
     engine.loop.rounds = s.sbuf_loopcnt
     engine.loop.memory.chunk = max(s.pkt_buf, 64)
-    engine.settings.max_packet_size = s.max_packet_size
-    engine.settings.max_prepared = s.max_prepared_statements
-    engine.settings.round_robin = s.server_round_robin
-    engine.settings.disable_pqexec = s.disable_pqexec
-    engine.settings.fast_close = s.server_fast_close
-    engine.settings.log_connections = s.log_connections
-    engine.settings.log_disconnections = s.log_disconnections
-    engine.settings.log_pooler_errors = s.log_pooler_errors
     reset = (s.server_reset_query, s.server_reset_query_always)
     if before is not None and reset != (
         before.settings.server_reset_query,
         before.settings.server_reset_query_always,
     ):
         operations.reconnect(engine, None, "server_reset_query changed")
-    engine.settings.reset_always = s.server_reset_query_always
     engine.settings.reset_query = s.server_reset_query.encode("utf-8", "surrogateescape")
     check = s.server_check_query
     engine.settings.check_query = None if check == "" else b"" if check == "<empty>" else check.encode()
-    engine.settings.check_delay = s.server_check_delay
-    engine.settings.idle_timeout = s.server_idle_timeout
-    engine.settings.connect_timeout = s.server_connect_timeout
-    engine.settings.login_retry = s.server_login_retry
-    engine.settings.reserve_timeout = s.reserve_pool_timeout
-    engine.settings.wait_notify = s.query_wait_notify
-    engine.settings.cancel_wait_timeout = s.cancel_wait_timeout
-    engine.settings.client_idle_timeout = s.client_idle_timeout
-    engine.settings.client_login_timeout = s.client_login_timeout
-    engine.settings.pool_idle_timeout = s.pool_idle_timeout
-    engine.settings.autodb_idle_timeout = s.autodb_idle_timeout
-    engine.settings.max_client_conn = s.max_client_conn
-    engine.settings.verbose = s.verbose
     engine.log.verbose = s.verbose
-    engine.settings.pin_log_after = s.pin_log_threshold
-    engine.settings.text_length = s.statement_text_length
 
 
 # Reported by PostgreSQL 14 and later, and 18 and later. PgBouncer tracks them from 1.26 on.

@@ -23,7 +23,7 @@ cdef tuple UNASKED = ("any", "ldap", "pam")         # a user need not be known h
 
 cdef int authenticate(Client c, Login login) except -1:
     """Choose what the client has to prove, and begin. Raises Refused."""
-    login.kind = c.engine.config.settings.auth_type
+    login.prove_by(c.engine.config.settings.auth_type, None)
     if login.kind == "hba":
         choose(c, login, login.username)
     if (c.user is None or c.user.secret is None) and login.kind not in UNASKED and look_up(c, login):
@@ -45,17 +45,15 @@ cdef int choose(Client c, Login login, str name) except -1:
     """Find the HBA rule for the client as this user. Raises Refused."""
     cdef bytes address = b"" if c.peer.is_unix else packed_address(c.remote()[0])
     cdef bint physical = login.startup.replication == REPL_PHYSICAL
-    login.rule = c.engine.host.client_auth.rule(Seen(login.database, name, address, c.tls is not None, physical))
-    login.kind = "plain" if login.rule.method == "password" else login.rule.method
-    return 0
+    rule = c.engine.host.client_auth.rule(Seen(login.database, name, address, c.tls is not None, physical))
+    return login.prove_by("plain" if rule.method == "password" else rule.method, rule)
 
 
 def looked_up(Client c, Login login, found, failure):
     """auth_query has told (name, secret) of a user that auth_file does not know, None for nobody, or has failed."""
     if c.login is not login:
         return
-    login.found = found
-    login.failure = failure
+    login.looked_up(found, failure)
     go_on(c, login, after_lookup)
 
 
@@ -85,7 +83,7 @@ cdef int challenge(Client c, Login login) except -1:
             raise Refused(login.failure or TRUST_FAILED)
         return login.proceed(c)
     if login.kind in OUTSIDE:
-        login.method = Method.PLAIN
+        login.begin_exchange(Method.PLAIN, None, False)
         return ask(c, login, b"\0\0\0\x03")
     if login.kind == "peer":
         return ask_for_account(c, login, known)
@@ -93,14 +91,14 @@ cdef int challenge(Client c, Login login) except -1:
         if not known or not shown_own_certificate(c, login):
             raise Refused(login.failure or CERT_FAILED)
         return login.proceed(c)
-    login.secret = secret
-    login.method, login.possible = client_method(Method(login.kind), secret)
-    if login.method is Method.MD5 and not login.possible and c.engine.host.client_auth.last_kind is SecretKind.SCRAM:
-        login.method = Method.SCRAM     # what a user that exists would be asked for
-    if login.method is Method.PLAIN:
+    method, possible = client_method(Method(login.kind), secret)
+    if method is Method.MD5 and not possible and c.engine.host.client_auth.last_kind is SecretKind.SCRAM:
+        method = Method.SCRAM           # what a user that exists would be asked for
+    login.begin_exchange(method, secret, possible)
+    if method is Method.PLAIN:
         return ask(c, login, b"\0\0\0\x03")
-    if login.method is Method.MD5:
-        login.salt = md5.new_salt()
+    if method is Method.MD5:
+        login.salt_is(md5.new_salt())
         return ask(c, login, b"\0\0\0\x05" + login.salt)
     return ask(c, login, b"\0\0\0\x0a" + sasl.mechanism_list(plus=end_point(c) is not None))
 
@@ -133,7 +131,7 @@ cdef int ask_outside(Client c, Login login, bytes password) except -1:
     """ldap, pam: somebody else knows whether the password is right."""
     host = "" if c.peer.is_unix else c.remote()[0]
     options = c.engine.config.ldap if login.rule is None else login.rule.ldap
-    login.method = None
+    login.end_exchange()
     c.pause(PAUSE_WAIT)
     c.engine.host.client_auth.verify(login.kind, options, login.username, password, host,
                                      lambda why: verified(c, login, password, why))
@@ -147,7 +145,7 @@ def verified(Client c, Login login, bytes password, str why):
     if why:
         c.engine.log_about(c, "LOG", f"login refused: {login.kind}: {why}")
     else:
-        login.found = (login.username, Secret(SecretKind.PLAIN, password.decode("utf-8", "surrogateescape"), None))
+        login.has_shown((login.username, Secret(SecretKind.PLAIN, password.decode("utf-8", "surrogateescape"), None)))
     decided(c, login, not why, OUTSIDE[login.kind])
 
 
@@ -163,10 +161,7 @@ def decided(Client c, Login login, right, text):
 
 cdef int ask(Client c, Login login, bytes body) except -1:
     """Send an Authentication request."""
-    cdef bytes message = b"R" + struct.pack("!I", len(body) + 4) + body
-    if login.negotiate is not None:
-        message = login.negotiate + message
-        login.negotiate = None
+    cdef bytes message = (login.take_negotiate() or b"") + b"R" + struct.pack("!I", len(body) + 4) + body
     c.put(message, len(message))
     return c.flush()
 
@@ -220,7 +215,7 @@ cdef int go_on(Client c, Login login, int (*step)(Client, Login) except -1) exce
 cdef int scram_message(Client c, Login login, bytes body) except -1:
     if login.exchange is None:
         mechanism, first = sasl.initial_response(body, plus=end_point(c) is not None)
-        login.plus = mechanism == scram.MECHANISM_PLUS
+        login.begin_scram(mechanism == scram.MECHANISM_PLUS)
         verifier = login.secret.verifier
         if not login.possible:
             verifier = c.engine.host.mock_verifier(login.username)
@@ -236,15 +231,17 @@ cdef int scram_message(Client c, Login login, bytes body) except -1:
         if login.failure is not None:
             raise Refused(login.failure) from None
         raise
+    keys = None
     if login.secret.kind is SecretKind.SCRAM:
-        login.keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
+        keys = (login.secret.text, login.exchange.client_key, login.secret.verifier.server_key)
     message = b"\0\0\0\x0c" + answer
-    login.final_sasl_message = b"R" + struct.pack("!I", len(message) + 4) + message
+    login.end_scram(b"R" + struct.pack("!I", len(message) + 4) + message, keys)
     return login.proceed(c)
 
 
 cdef int scram_first(Client c, Login login, verifier, bytes first) except -1:
-    login.exchange = scram.ServerExchange(verifier, doomed=not login.possible, cbind=end_point(c), plus=login.plus)
+    login.continue_scram(
+        scram.ServerExchange(verifier, doomed=not login.possible, cbind=end_point(c), plus=login.plus))
     return ask(c, login, b"\0\0\0\x0b" + login.exchange.client_first(first))
 
 

@@ -24,9 +24,8 @@ cdef bint ask_canonical(Client c, Login login, dict values) except -1:
     """
     cdef Pool pool = c.pool
     cdef list unknown
-    if login.asked or login.asking:
+    if not login.begin_asking():
         return login.asking > 0
-    login.asked = True
     if (pool.settings.session_state == STATE_IGNORE or pool.engine.phase.paused or c.db.paused
             or pool.engine.phase.shutdown):
         return False
@@ -45,15 +44,15 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
     cdef bytes name = quote_literal(pool.engine.parameters.names[index].encode())
 
     def answered(rows, error):
-        login.asking -= 1
+        cdef bint last = login.take_answer()
         if error is None:
             pool.endpoint.learn_canonical(index, value, unhexlify(rows[-1][0]))
         elif error.get("C", "").startswith(WRONG):
-            login.wrong = error
-        if login.asking == 0 and c.login is login and not login.over:
+            login.value_is_wrong(error)
+        if last and c.login is login and not login.over:
             answered_all(c, login)
 
-    login.asking += 1
+    login.expect_answer()
     # Half of a DateStyle comes from the value before: that is to be the server's own.
     c.engine.reader_of(c.db).ask(
         b"SELECT pg_catalog.set_config(%b,%b,true);SELECT %b" % (
@@ -66,7 +65,6 @@ cdef int ask_one(Client c, Login login, index, bytes value) except -1:
 cdef int answered_all(Client c, Login login) except -1:
     """PostgreSQL has said how it writes the values, or that one is wrong."""
     if login.wrong is None:
-        login.finish(c)
-        return 0
+        return login.finish(c)
     return c.close("invalid server parameter", login.wrong.get("M", "invalid server parameter"),
                    login.wrong.get("C", "08P01"))

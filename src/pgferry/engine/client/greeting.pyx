@@ -1,15 +1,10 @@
 """What a client is told when its login is complete: AuthenticationOk, parameters, the cancel key."""
 
-import os
-
-from libc.string cimport memcpy
-
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.io.sys cimport put32
 from pgferry.engine.wire.messages cimport parameter_status
 
 cdef enum:
-    RANDOM = 1024                # random bytes fetched at a time
     SHORT_KEY = 8                # protocol 3.0: process id and secret
     LONG_KEY = 36                # protocol 3.2
     HOPS = 3                     # the low bits of byte 7: how often peers may pass it on
@@ -71,11 +66,7 @@ cdef int new_key(Client c, bint long_key) except -1:
     cdef char raw[LONG_KEY]
     cdef int size = LONG_KEY if long_key and engine.cancel_keys.peer_id == 0 else SHORT_KEY
     while True:
-        if engine.cancel_keys.random is None or engine.cancel_keys.random_used + size > RANDOM:
-            engine.cancel_keys.random = os.urandom(RANDOM)
-            engine.cancel_keys.random_used = 0
-        memcpy(raw, <const char *>engine.cancel_keys.random + engine.cancel_keys.random_used, size)
-        engine.cancel_keys.random_used += size
+        engine.cancel_keys.put_random(raw, size)
         raw[0] &= 0x7F
         raw[3] = <char>engine.index
         if engine.cancel_keys.peer_id > 0:
@@ -86,7 +77,7 @@ cdef int new_key(Client c, bint long_key) except -1:
         if key not in engine.cancel_keys.by_key:
             break
     engine.cancel_keys.by_key[key] = c
-    c.peer.cancel_key = key
+    c.peer.cancel_key_is(key)
     return 0
 
 

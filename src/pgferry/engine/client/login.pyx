@@ -45,9 +45,9 @@ cdef tuple REPLICATION = ("no", "database", "yes")      # in the log, by model.R
 cdef class ClientLogin(Login):
     """A login, and what follows when somebody else has done their part of it."""
 
-    def finish(self, Client c):
+    cdef int finish(self, Client c) except -1:
         """The pool has its welcome: complete the login."""
-        welcome(self, c)
+        return welcome(self, c)
 
     cdef int proceed(self, Client c) except -1:
         return authenticated(c, self)
@@ -121,8 +121,7 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
         if more:
             kind = "SSL" if code == SSL_REQUEST else "GSSAPI encryption"
             raise Refused(f"received unencrypted data after {kind} request")
-        login.negotiations += 1
-        if login.negotiations > MAX_NEGOTIATIONS:
+        if login.negotiate_again() > MAX_NEGOTIATIONS:
             raise Refused(f"bad packet header: '{packet[:8].hex()}'")
         if code == SSL_REQUEST and may_have_tls(c):
             c.put(b"S", 1)
@@ -138,11 +137,7 @@ cdef int startup_packet(Client c, Login login, bytes packet, bint more) except -
         raise Refused(f"bad packet header: '{packet[:8].hex()}'")
     if c.tls is None and may_have_tls(c) and c.engine.client_tls.required:
         raise Refused("SSL required")
-    login.starting = True
-    login.startup = read_startup(c, packet, code)
-    login.username = login.startup.username
-    login.database = login.startup.database
-    login.negotiate = login.startup.negotiate
+    login.begin(read_startup(c, packet, code))
     return admit(c, login)
 
 
@@ -177,10 +172,10 @@ cdef int admit(Client c, Login login) except -1:
         raise Refused("replication connections to the console are not possible")
     if console and c.peer.is_unix and login.username == "pgbouncer" and c.peer.peer_uid == os.geteuid():
         engine.log_about(c, "LOG", "pgbouncer access from unix socket")
-        login.rights = "admin"
+        login.may_use_console("admin")
         return open_console(c, login)
     if console:
-        login.rights = console_rights(settings, login.username) or NO_RIGHTS
+        login.may_use_console(console_rights(settings, login.username) or NO_RIGHTS)
     elif engine.phase.shutdown and not (engine.phase.shutdown == WAIT_FOR_CLIENTS and settings.so_reuseport
                                         and not c.peer.is_unix):
         # Who came by a port that another process has taken over came before we closed our socket.
@@ -220,8 +215,7 @@ cdef int authenticated(Client c, Login login) except -1:
     """The client is who it says. Find its pool. Raises Refused."""
     cdef Database db
     cdef User user
-    login.authenticated = True
-    login.method = None
+    login.is_proved()
     if login.found is not None:
         become(c, login, login.found[0])
     if login.rights:
@@ -268,7 +262,7 @@ cdef int keep_secrets(Client c, Login login) except -1:
     if login.found is not None:
         c.db.found[c.user.name] = (login.found[1], login.keys)
     elif login.keys is not None:
-        c.user.keys = login.keys
+        c.user.proved_with(login.keys)
     return 0
 
 
@@ -317,7 +311,7 @@ cdef int become(Client c, Login login, str name) except -1:
     """The client is this user, whom auth_file does not know, or under another name. Raises Refused."""
     cdef User user
     if login.rights:
-        login.rights = console_rights(c.engine.config.settings, name) or NO_RIGHTS
+        login.may_use_console(console_rights(c.engine.config.settings, name) or NO_RIGHTS)
     if c.user is not None and c.user.name == name:
         return 0
     user = c.engine.host.user(name)
@@ -346,7 +340,7 @@ cdef int welcome(Login login, Client c) except -1:
         if greeting.unchecked and ask_canonical(c, login, values):
             c.pause(PAUSE_WAIT)
             return 0
-        startup.greeting = greeting
+        startup.greets_with(greeting)
     c.vars_are(greeting.vars)
     c.tracker.start_with_vars(greeting.vars, greeting.unchecked)
     if login.server is None:
@@ -361,7 +355,7 @@ cdef int welcome(Login login, Client c) except -1:
     c.end_login()
     c.adopt_mode()
     pool.clients.append(c)
-    pool.stats.client_login_count += 1
+    pool.stats.count_login()
     c.unpause(PAUSE_WAIT)
     return c.flush()
 

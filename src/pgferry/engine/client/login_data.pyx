@@ -9,6 +9,14 @@ cdef class Login:
     cdef int proceed(self, Client c) except -1:
         raise NotImplementedError
 
+    cdef int finish(self, Client c) except -1:
+        raise NotImplementedError
+
+    cdef bint take_answer(self) noexcept:
+        """One of the answers that the greeting waits for; whether it was the last one."""
+        self.asking -= 1
+        return self.asking == 0
+
     def abandon(self, Client c):
         """The client is being closed."""
         cdef Server s = self.server
@@ -18,6 +26,12 @@ cdef class Login:
             job = s.job
             job.abandoned(s)
         self.exchange = self.secret = self.found = self.keys = None
+
+
+cdef int finish_login(Client c) except -1:
+    """The client's pool knows what to greet it with: complete its login, unless the client has gone meanwhile."""
+    cdef Login login = c.login          # held: the client drops it when it is greeted
+    return login.finish(c) if login is not None else 0
 
 
 cdef int refuse(Client c, object error) except -1:

@@ -79,7 +79,7 @@ cdef ssize_t client_feed(Client c, const char *p, size_t n) except -1:
             break
     if c.state >= CL_CLOSING:
         return n
-    c.pool.stats.received += pos
+    c.pool.stats.count_received(pos)
     s = c.server
     if s is not None:
         s.flush()
@@ -141,7 +141,7 @@ cdef inline int admit(Client c, Server s, Message *m) except -1:
         return stall(c) if c.state < CL_CLOSING else ENDED
     if c.times.query_start == 0 and not begin_request(c, s):
         return ENDED
-    if c.engine.settings.text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
+    if c.engine.settings.statement_text_length and (kind == b"Q" or kind == b"P" or kind == b"B"):
         remember_text(c, kind, m.p, m.have)
     if kind == b"Q" and c.engine.settings.disable_pqexec and c.pool.main_pool is None:
         c.close("PQexec disallowed", "PQexec disallowed")
@@ -176,13 +176,13 @@ cdef inline bint begin_request(Client c, Server s) except -1:
     c.begin_request(now)
     if c.subscription.early and s is not None and not s.probe.asked_effects and not c.subscription.chained:
         drop_early(c)
-    c.pool.stats.query_count += 1
+    c.pool.stats.count_query()
     if c.times.xact_start == 0:
         if c.engine.phase.shutdown == URGENT:
             c.close("pooler is shutting down", "terminating connection due to administrator command", "57P01")
             return False
         c.begin_transaction(now)
-        c.pool.stats.xact_count += 1
+        c.pool.stats.count_transaction()
     return True
 
 

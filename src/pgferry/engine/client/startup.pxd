@@ -19,5 +19,10 @@ cdef class Startup:
     cdef bint long_key              # protocol 3.2: a cancel key of 32 bytes
     cdef Greeting greeting          # of the last login with it
 
+    cdef inline int greets_with(self, Greeting greeting) noexcept:
+        # The next login with it gets the same, as long as that holds.
+        self.greeting = greeting
+        return 0
+
 
 cdef Startup read_startup(Client c, bytes packet, uint32_t version)

@@ -175,7 +175,6 @@ cdef int define(Client c, Server s, bytes name, Message *m, object verdict, Pars
     cdef bint there
     if verdict is not None and verdict.needs & NEED_PREPARED:
         # Its columns are those of what it executes, as that was when it was parsed: nobody else's business.
-        table.last += 1
         st = table.make(present, c.db.epoch, body, b"", True)
     else:
         st = table.intern(present, c.db.epoch, body, b"")
@@ -186,7 +185,7 @@ cdef int define(Client c, Server s, bytes name, Message *m, object verdict, Pars
             c.names.name_given(st, name)
     there = is_here(c, s, st)
     c.names.define(table, name, st)
-    c.pool.stats.client_parse_count += 1
+    c.pool.stats.count_client_parse()
     if there and not s.plan.drops:
         if (s.plan.turns == 0 and s.xact != b"E"
                 and not (s.probe.pending_effects | s.probe.asked_effects | c.pin.pins) & <uint32_t>TEMP):
@@ -200,7 +199,7 @@ cdef int define(Client c, Server s, bytes name, Message *m, object verdict, Pars
         make_room(c, s)
         s.prepared.add(st.number)
     s.expect(K_PARSE, F_CLIENT_OP | F_SERVER_OP, st.number)
-    c.pool.stats.server_parse_count += 1
+    c.pool.stats.count_server_parse()
     return renamed(c, m, 5, m.name_end, st.wire_name)
 
 
@@ -246,7 +245,7 @@ cdef int bind_named(Client c, Server s, Message *m, object verdict, Statement st
             return verify(c, s, st, present, m)
         if present is not st.settings and not can_part(s):
             return stall(c)
-    c.pool.stats.bind_count += 1
+    c.pool.stats.count_bind()
     if c.tracks_state:
         if s.replay.restoring and not may_go(c, s, <const char *>st.body, len(st.body)):
             return stall(c)
@@ -261,7 +260,7 @@ cdef int bind_unknown(Client c, Server s, Message *m) except -1:
     """A Bind of a name that no Parse has defined: PREPARE may have done so, or nothing."""
     cdef int made = 0
     cdef bytes text
-    c.pool.stats.bind_count += 1
+    c.pool.stats.count_bind()
     if c.tracks_state and not s.plan.drops:
         made = made_by_sql(c, s, m.p[m.name_at:m.name_end])
     if made == 2:

@@ -11,7 +11,6 @@ from pgferry.engine.client.message cimport Message
 from pgferry.engine.core.model cimport Client
 from pgferry.engine.core.statements cimport Statement
 from pgferry.engine.io.turn_share cimport end_turn
-from pgferry.engine.session.catalog cimport look_for_ddl
 from pgferry.engine.session.classify cimport HARMLESS, classify_sql, classify_statement, classify_unnamed
 from pgferry.engine.session.verdict_cache cimport awaits_verdict
 
@@ -29,7 +28,7 @@ cdef object read_text(Client c, Message *m):
         end_turn(c)
         return INCOMPLETE
     if c.tracks_state and c.engine.workers > 1:
-        look_for_ddl(c.db, c.engine)
+        c.db.catalog.look_for_ddl(c.loop.now)
     if m.kind == b"Q":
         return read_query(c, m)
     if m.kind == b"P":

@@ -43,3 +43,41 @@ cdef class CatalogState:
     cdef set held                    # servers whose clients keep them until it is known
     cdef set defining                # servers that run what may change functions; None: none yet
     cdef Counter definers            # how many of them all workers have
+
+    cdef int use(self, WordSet base, object knowledge) except -1
+    cdef int remember_verdict(self, bytes text, object verdict) except -1
+    cdef int mark_unread(self, double now) except -1
+    cdef int mark_stale(self, double now) except -1
+    cdef int look_for_ddl(self, double now) except -1
+    cdef int count_ddl(self) except -1
+    cdef int begin_defining(self, object server, double now) except -1
+    cdef int end_defining(self, object server) except -1
+    cdef int believe(self) except -1
+    cdef int begin_reading(self, bint whole, double now) except -1
+    cdef int looked_for(self, double seconds, bint timed) except -1
+    cdef int is_another_version(self, double now) except -1
+    cdef bint end_reading(self, double begun, double now) except -1
+    cdef bint reading_failed(self, str error, double now) except -1
+    cdef int hold(self, object server) except -1
+    cdef int reading_to_await(self) except -1
+
+    cdef inline int reader_is(self, CatalogReader reader) noexcept:
+        # Something is asked for the first time.
+        self.reader = reader
+        return 0
+
+    cdef inline int version_is(self, object version) noexcept:
+        # What is known is of this version of the catalog.
+        self.version = version
+        return 0
+
+    cdef inline int can_be_read(self, double begun) noexcept:
+        # And will be again, if it is still unread: who waits for that begins to wait anew.
+        if self.unread:
+            self.unread_since = begun
+        return 0
+
+    cdef inline int uses_sequences(self) noexcept:
+        # A client has called currval or lastval.
+        self.sequences = True
+        return 0

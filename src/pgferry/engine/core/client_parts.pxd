@@ -28,6 +28,29 @@ cdef class ClientPeer:
     cdef public int listen_port
     cdef public bint is_unix
 
+    cdef int restore(self, object about) except -1
+    cdef bytes own_end(self, int fd)
+
+    cdef inline int came_by_unix_socket(self, int listen_port, int pid, int uid) noexcept:
+        # The process at the other end and its user; -1: the kernel does not say.
+        self.is_unix = True
+        self.address = b""
+        self.listen_port = listen_port
+        self.peer_pid = pid
+        self.peer_uid = uid
+        return 0
+
+    cdef inline int came_from(self, bytes address, int listen_port) noexcept:
+        # By TCP, from this address as accept() gives it.
+        self.address = address
+        self.listen_port = listen_port
+        return 0
+
+    cdef inline int cancel_key_is(self, bytes key) noexcept:
+        # What it is told to cancel with.
+        self.cancel_key = key
+        return 0
+
 
 cdef class SessionTracker:
     # What the client's session holds, wherever its server is.
@@ -126,6 +149,13 @@ cdef struct Pin:
     bint pin_logged
 
 
+cdef enum:
+    # What is known of an entry of Subscription.deferred.
+    SURE = 0            # it is for the client whatever becomes of its transaction
+    LISTENED = 1        # the client listened to the channel, as far as was known
+    EARLY = 2           # a LISTEN of the client is under way: it is for it if that has succeeded
+
+
 cdef class Subscription:
     # LISTENs under way, and notifications that wait.
     cdef set awaited                 # channels of LISTENs that are not settled; None: none
@@ -136,6 +166,47 @@ cdef class Subscription:
     cdef size_t held_size            # bytes of the messages in it, at least
     cdef int early                   # those of them that are EARLY
     cdef bint barrier_passed         # ReadyForQuery is due once `deferred` is settled (session.notifications)
+
+    cdef int listens_to(self, list channels) except -1
+    cdef set settle(self)
+    cdef int ask_again(self) except -1
+    cdef int make_sure(self) except -1
+    cdef int drop_early(self) except -1
+    cdef int defer(self, object item, int how, size_t size) except -1
+    cdef int gave(self, Py_ssize_t count) except -1
+    cdef int forget(self) except -1
+
+    cdef inline int commit(self) noexcept:
+        # Its transaction is committed: if another one has begun with that (AND CHAIN), its LISTENs count already.
+        self.chained = self.awaited is not None
+        return 0
+
+    cdef inline int begin_asking(self) noexcept:
+        # A probe asks what the client listens to.
+        self.asked_listens = self.sent_listens
+        self.sent_listens = None
+        return 0
+
+    cdef inline int keep(self, list deferred, int early) noexcept:
+        # What is left of the inbox, and how many of it are EARLY.
+        self.deferred = deferred or None
+        self.early = early
+        return 0
+
+    cdef inline int held_size_is(self, size_t size) noexcept:
+        # As it was counted.
+        self.held_size = size
+        return 0
+
+    cdef inline int pass_barrier(self) noexcept:
+        # The listening connection has answered.
+        self.barrier_passed = True
+        return 0
+
+    cdef inline int send_ready(self) noexcept:
+        # ReadyForQuery goes to the client now.
+        self.barrier_passed = False
+        return 0
 
 
 # What clients have that have never listened: nothing is ever put into it.

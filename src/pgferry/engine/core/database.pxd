@@ -18,6 +18,11 @@ cdef class User:
     cdef public int max_clients      # 0: no limit
     cdef public int max_servers
 
+    cdef inline int proved_with(self, tuple keys) noexcept:
+        # The keys of its login: with them it is logged in to servers.
+        self.keys = keys
+        return 0
+
 
 cdef class Database:
     cdef public str name
@@ -45,7 +50,52 @@ cdef class Database:
     cdef Counter listening           # workers in which clients listen
     cdef Counter listener_epoch                # counts listening connections that have come up, in all workers
 
-    cdef int use_knowledge(self, WordSet base, object knowledge) except -1
+    cdef inline int pause(self) noexcept:
+        # PAUSE: its clients get no servers.
+        self.paused = True
+        return 0
+
+    cdef inline int resume(self) noexcept:
+        # They do again.
+        self.paused = False
+        return 0
+
+    cdef inline int use(self, double now) noexcept:
+        # Somebody has needed it until now.
+        self.used_at = now
+        return 0
+
+    cdef inline int ddl_ran(self) noexcept:
+        # Plans may be out of date: whoever prepares a text anew gets another Statement.
+        self.epoch += 1
+        return 0
+
+    cdef inline int epoch_is_over(self, int64_t epoch) noexcept:
+        # Another process has come as far as this; Statements of that time are not taken for older ones.
+        self.epoch = max(self.epoch, epoch)
+        return 0
+
+    cdef inline int take_host_turn(self, int hosts, bint balance) noexcept:
+        # Which of its hosts is tried first; `balance`: the next connection begins with the next one.
+        cdef int turn = self.host_turn % hosts
+        if balance:
+            self.host_turn = turn + 1
+        return turn
+
+    cdef inline int begin_hosts_at(self, int turn) noexcept:
+        # The host in front of this one does not serve.
+        self.host_turn = turn
+        return 0
+
+    cdef inline int take_address_turn(self) noexcept:
+        # Which address of its host is tried first.
+        self.address_turn += 1
+        return self.address_turn - 1
+
+    cdef inline int listener_is(self, object listener) noexcept:
+        # Somebody listens for the first time.
+        self.listener = listener
+        return 0
 
 
 cdef class LastUse:

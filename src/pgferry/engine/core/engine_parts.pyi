@@ -2,27 +2,25 @@
 
 from typing import Any
 
+from pgferry.config.global_settings import Settings
 from pgferry.engine.io.stream import StreamList
 
 class EngineSettings:
     max_packet_size: int
-    max_prepared: int
-    round_robin: bool
+    max_prepared_statements: int
+    server_round_robin: bool
     disable_pqexec: bool
-    fast_close: bool
+    server_fast_close: bool
     log_connections: bool
     log_disconnections: bool
     log_pooler_errors: bool
-    reset_always: bool
-    harmless_functions: frozenset[bytes]
-    reset_query: bytes
-    check_query: bytes | None
-    check_delay: float
-    idle_timeout: float
-    connect_timeout: float
-    login_retry: float
-    reserve_timeout: float
-    wait_notify: float
+    server_reset_query_always: bool
+    server_check_delay: float
+    server_idle_timeout: float
+    server_connect_timeout: float
+    server_login_retry: float
+    reserve_pool_timeout: float
+    query_wait_notify: float
     cancel_wait_timeout: float
     client_idle_timeout: float
     client_login_timeout: float
@@ -30,8 +28,12 @@ class EngineSettings:
     autodb_idle_timeout: float
     max_client_conn: int
     verbose: int
-    pin_log_after: float
-    text_length: int
+    pin_log_threshold: float
+    statement_text_length: int
+    harmless_functions: frozenset[bytes]
+    reset_query: bytes
+    check_query: bytes | None
+    def take_over(self, settings: Settings) -> None: ...
 
 class TrackedParameters:
     names: list[Any]

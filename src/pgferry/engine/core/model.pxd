@@ -380,7 +380,7 @@ cdef class Client(Stream):
         self.session = settings.mode == MODE_SESSION
         self.tracks_state = not self.session and settings.session_state != STATE_IGNORE
         self.tracking = self.tracks_state or (not self.session and (
-            self.engine.settings.max_prepared > 0 or self.names.statements is not None))
+            self.engine.settings.max_prepared_statements > 0 or self.names.statements is not None))
         return 0
 
     cdef inline int served_by(self, int64_t server) noexcept:
@@ -584,6 +584,11 @@ cdef class Engine:
     # What the worker around the engine provides (worker.engine_services.EngineServices).
     cdef public object host
     cdef public Log log
+
+    cdef inline int announces_on(self, bytes channel) noexcept:
+        # The channel of announcing.
+        self.announcements = channel
+        return 0
 
     cdef int64_t new_id(self) noexcept
     cdef tuple same_vars(self, tuple values)

@@ -18,16 +18,14 @@ from pgferry.engine.core.server_relay cimport ServerRelay
 from pgferry.engine.core.session_state cimport StateTable
 from pgferry.engine.core.statements cimport ServerStatements, StatementTable
 from pgferry.engine.core.stats cimport Stats
-from pgferry.engine.core.words cimport WordSet
 from pgferry.engine.io.stream cimport Reactor, Stream, StreamList
 from pgferry.engine.io.sys cimport realtime
 from pgferry.engine.io.text cimport Text
 from pgferry.engine.shared.ledger cimport Ledger
 from pgferry.engine.shared.times cimport Times
-from pgferry.engine.wire.address cimport address_text, local_address
-from pgferry.engine.wire.messages cimport notice_message, simple_query
+from pgferry.engine.wire.address cimport address_text
+from pgferry.engine.wire.messages cimport simple_query
 
-from pgferry.session.words import word_set
 from pgferry.tls.certificate import peer_certificate
 
 from libc.stdint cimport int64_t
@@ -40,16 +38,6 @@ cdef enum:
 
 MODES = {"session": MODE_SESSION, "transaction": MODE_TRANSACTION, "statement": MODE_STATEMENT}
 MODE_NAMES = ("session", "transaction", "statement")
-ENDERS = (b"commit", b"end", b"rollback", b"abort", b"prepare")
-ALWAYS_TRACKED = ("client_encoding", "DateStyle", "TimeZone", "standard_conforming_strings", "application_name")
-
-
-cdef WordSet some_words(words, uint32_t bits, uint32_t begins):
-    """A set of these words; `bits`: where they stand anywhere, `begins`: where they begin a statement."""
-    cdef WordSet found = WordSet()
-    for word in words:
-        found.add(word, bits, begins)
-    return found
 
 
 cdef class Pool:
@@ -68,8 +56,6 @@ cdef class Pool:
         self.clients = StreamList()
         self.waiting = StreamList()
         self.logging_in = StreamList()
-        self.cancels.waiting = []
-        self.cancels.sent = []
         self.stats = Stats()
         self.times = Times()
         self.state_counts = {}
@@ -96,7 +82,7 @@ cdef class Pool:
     cdef Stats counted(self):
         """The totals for SHOW STATS: how long a replication command takes says nothing about queries."""
         if self.main_pool is not None:
-            self.stats.query_time = self.stats.xact_time = 0
+            self.stats.forget_durations()
         return self.stats
 
     cdef int count(self, str counter, str reason) except -1:
@@ -115,7 +101,7 @@ cdef class Pool:
     cdef int hold_off(self) noexcept:
         """No login of this pool begins before server_login_retry is over; with 0, not within the failure of another."""
         return self.endpoint.hold_off(
-            self.engine.loop.now + max(self.engine.settings.login_retry, SHORTEST_RETRY_US * 1e-6))
+            self.engine.loop.now + max(self.engine.settings.server_login_retry, SHORTEST_RETRY_US * 1e-6))
 
     cdef int want_servers(self) except -1:
         raise NotImplementedError
@@ -199,8 +185,8 @@ cdef class Server(Stream):
         self.plan = Plan()
         self.prepared = ServerStatements(pool.engine.table)
         self.state = SV_LOGIN
-        self.ends.created = self.since = loop.now
-        self.ends.connect_time = realtime()
+        self.since = loop.now
+        self.ends.begin(loop.now, realtime())
         self.vars = ()
         self.session_state = pool.engine.no_state
 
@@ -270,9 +256,7 @@ cdef class Client(Stream):
         """(host, port) of our end."""
         if self.peer.is_unix or self.fd < 0:
             return ("unix", self.peer.listen_port)
-        if self.peer.own_address is None:
-            self.peer.own_address = local_address(self.fd)
-        return address_text(self.peer.own_address)
+        return address_text(self.peer.own_end(self.fd))
 
     cdef int own_names(self) except -1:
         """From now on it may have statements."""
@@ -323,34 +307,14 @@ cdef class Engine:
         self.workers = workers
         self.host = host
         self.log = log
-        loop.on_bug = self.report_bug
+        loop.tell_bugs(self.report_bug)
         self.table = StatementTable()
         self.databases = {}
         self.users = {}
-        self.cancel_keys.by_key = {}
-        self.connecting.logins = StreamList()
-        self.connecting.closing = StreamList()
-        self.connecting.consoles = StreamList()
-        self.greetings.startups = {}
-        self.parameters.seen_vars = {}
-        self.new_greetings("")
-        self.cancel_keys.cancels = set()
-        self.cancel_keys.peers = {}
-        self.parameters.names = list(ALWAYS_TRACKED)
-        self.parameters.index = {name.lower(): i for i, name in enumerate(self.parameters.names)}
-        self.parameters.spelled = {}
-        self.parameters.always_tracked = len(ALWAYS_TRACKED)
-        self.parameters.reported_by_some = set()
         self.client_count = ledger.counter("clients")
-        self.words.base = word_set({})
-        self.words.end_transaction = some_words(ENDERS, 0, 1)
-        self.words.default = some_words((b"default",), 1, 0)
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
         self.states = StateTable(self.omit)
         self.no_state = self.states.intern({}, frozenset())
-        self.settings.harmless_functions = frozenset()
-        self.settings.max_packet_size = 2147483647
-        self.phase.accepting = True
         self.lag = Times()
         self.ends = {}
 
@@ -408,8 +372,16 @@ cdef class Engine:
 
     def new_greetings(self, str notice):
         """The configuration is a new one: startup packets are read again, and `notice` is told at login."""
-        self.greetings.startups.clear()
-        self.greetings.ready = (notice_message(notice) if notice else b"") + b"Z\0\0\0\x05I"
+        self.greetings.renew(notice)
+
+    def do_background(self):
+        """A slice of what is done between turns, if there is such work."""
+        cdef object work = self.background
+        if work is None:
+            return
+        self.background = None          # one that fails is not done again
+        if work():
+            self.background = work
 
     def report_bug(self, stream, error):
         """Log an exception that serving a stream, or doing something else, has raised."""

@@ -60,3 +60,14 @@ cdef class PoolCancels:
     cdef readonly list waiting
     cdef readonly list sent
     cdef bint starting
+
+    cdef inline bint begin_starting(self) noexcept:
+        # Those that wait are sent. False: they are already.
+        if self.starting:
+            return False
+        self.starting = True
+        return True
+
+    cdef inline int end_starting(self) noexcept:
+        self.starting = False
+        return 0

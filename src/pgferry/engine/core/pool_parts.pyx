@@ -87,3 +87,7 @@ cdef class Endpoint:
 
 cdef class PoolCancels:
     """Cancel requests (see pool.cancel)."""
+
+    def __cinit__(self):
+        self.waiting = []
+        self.sent = []

@@ -359,9 +359,61 @@ cdef class ConnectionEnds:
     cdef public double connect_time  # Unix time
     cdef public double created       # monotonic
 
+    cdef int restore(self, object about) except -1
+
+    cdef inline int begin(self, double now, double unix_time) noexcept:
+        # It is to be made.
+        self.created = now
+        self.connect_time = unix_time
+        return 0
+
+    cdef inline int begin_again(self, double now) noexcept:
+        # With another address: the time to connect begins anew.
+        self.created = now
+        return 0
+
+    cdef inline int host_is(self, str host, int port) noexcept:
+        # An entry of the host list is tried; its addresses are not known yet.
+        self.host = host
+        self.peer_addr = None
+        self.peer_port = port
+        return 0
+
+    cdef inline int address_is(self, object address, str peer_addr) noexcept:
+        # Where it is connected to: (family, sockaddr), and as people read it.
+        self.address = address
+        self.peer_addr = peer_addr
+        return 0
+
+    cdef inline int own_end_is(self, str own_addr, int own_port) noexcept:
+        self.own_addr = own_addr
+        self.own_port = own_port
+        return 0
+
+    cdef inline int cancel_key_is(self, bytes key) noexcept:
+        # BackendKeyData.
+        self.cancel_key = key
+        return 0
+
 
 cdef class LoginParameters:
     # What PostgreSQL has told at login.
     cdef tuple reset_vars            # vars in front of connect_query
     cdef bytes untracked              # ParameterStatus messages of the others, until the login is complete
     cdef readonly int version        # of PostgreSQL: 15; 0: not known
+
+    cdef inline int told(self, bytes untracked, int version) noexcept:
+        # What has come with its login.
+        self.untracked = untracked
+        self.version = version
+        return 0
+
+    cdef inline int before_connect_query(self, tuple values) noexcept:
+        # Tracked parameters before connect_query runs.
+        self.reset_vars = values
+        return 0
+
+    cdef inline int end_login(self) noexcept:
+        # Its pool has what its clients are greeted with.
+        self.untracked = None
+        return 0

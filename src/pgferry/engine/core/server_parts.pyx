@@ -235,6 +235,17 @@ cdef class CurrentStatement:
 cdef class ConnectionEnds:
     """Both ends of the connection, and how a cancel request reaches it."""
 
+    cdef int restore(self, object about) except -1:
+        """What another process has known of it."""
+        cdef object address = about["address"]
+        self.cancel_key = about["key"]
+        self.address = (about["family"], tuple(address) if isinstance(address, list) else address)
+        self.host = about["host"]
+        self.peer_addr, self.peer_port = about["peer"]
+        self.own_addr, self.own_port = about["own"]
+        self.connect_time, self.created = about["connected"], about["created"]
+        return 0
+
 
 cdef class LoginParameters:
     """What PostgreSQL has told at login."""

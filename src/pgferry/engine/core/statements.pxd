@@ -24,6 +24,20 @@ cdef class Statement:
     cdef bytes shape                # parameter types and columns that a client was told; None: none was
     cdef bint changed               # it has others now: what clients know of it is wrong
 
+    cdef bint still_is(self, bytes shape) except -1
+
+    cdef inline int shown(self, bytes shape) noexcept:
+        # A client is told these parameter types and columns; the first ones count.
+        if self.shape is None:
+            self.shape = shape
+        return 0
+
+    cdef inline int verdict_is(self, object verdict, int64_t version) noexcept:
+        # What it may change; version 0: that holds for this time only.
+        self.verdict = verdict
+        self.classified = version
+        return 0
+
 
 cdef class StatementTable:
     cdef dict by_key                # key_of() -> Statement
@@ -41,6 +55,11 @@ cdef class StatementTable:
     cdef ParseSettings described(self, dict about)
     cdef dict described_sql(self, statements)
     cdef Statement take_over(self, dict about)
+
+    cdef inline int number_behind(self, uint64_t last) noexcept:
+        # The next new Statement has the number behind this one.
+        self.last = last
+        return 0
 
 
 cdef struct Slot:
@@ -60,6 +79,7 @@ cdef class ServerStatements:
     # (id, whether it does so again) while the statement is being closed to be parsed anew. None: there are none.
     cdef dict strained
 
+    cdef int restore_strained(self, object numbers) except -1
     cdef bint touch(self, uint64_t number) noexcept
     cdef int add(self, uint64_t number) except -1
     cdef int discard(self, uint64_t number) except -1

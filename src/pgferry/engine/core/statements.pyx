@@ -40,6 +40,13 @@ cdef class Statement:
     def __init__(self):
         raise TypeError("made by StatementTable only")
 
+    cdef bint still_is(self, bytes shape) except -1:
+        """Whether PostgreSQL describes it as clients were told; if not, they are wrong from now on."""
+        if shape == self.shape:
+            return True
+        self.changed = True
+        return False
+
 
 cdef tuple key_of(ParseSettings settings, int64_t epoch, bytes body, bytes name):
     """What two Statements that may be one have in common."""
@@ -87,13 +94,13 @@ cdef class StatementTable:
         """The Statement of this content; made when new, with no holder yet."""
         cdef Statement st = self.by_key.get(key_of(settings, epoch, body, name))
         if st is None:
-            self.last += 1
             st = self.make(settings, epoch, body, name, False)
         return st
 
     cdef Statement make(self, ParseSettings settings, int64_t epoch, bytes body, bytes name, bint alone):
-        """A new Statement with the number `last`."""
+        """A new Statement with the next number, and no holder yet."""
         cdef Statement st = Statement.__new__(Statement)
+        self.last += 1
         st.number = self.last
         st.settings = settings
         st.epoch = epoch
@@ -133,7 +140,7 @@ cdef class StatementTable:
         cdef Statement st = self.by_number.get(about["number"])
         cdef uint64_t last = self.last
         if st is None:
-            self.last = about["number"]
+            self.last = <uint64_t>about["number"] - 1
             st = self.make(self.described(about["settings"]), about["epoch"], about["body"], about["name"],
                            about["alone"])
             st.shape, st.changed = about["shape"], about["changed"]
@@ -251,6 +258,12 @@ cdef class ServerStatements:
                 self.strained = {}
             self.strained[number] = of
         return of is None or of == client
+
+    cdef int restore_strained(self, object numbers) except -1:
+        """Another process has used these under other settings, for clients that nobody knows here."""
+        if numbers:
+            self.strained = dict.fromkeys(numbers, 0)
+        return 0
 
     cdef int renew(self, uint64_t number, int64_t client, bint strains) except -1:
         """The statement is about to be closed, and parsed anew for this client."""

@@ -7,7 +7,7 @@ new clients holds up nobody's queries for longer than that.
 
 from pgferry.engine.io.stream cimport Reactor, Stream
 from pgferry.engine.io.sys cimport monotonic
-from pgferry.engine.io.tls cimport Channel, Tls
+from pgferry.engine.io.tls cimport Tls
 from pgferry.engine.io.unauthenticated cimport share_end
 
 
@@ -16,9 +16,7 @@ cdef int start_tls(Stream s, object context, bint server_side, object hostname=N
 
     Raises ValueError for a host name that cannot be one.
     """
-    if s.loop.channel is None:
-        s.loop.channel = Channel()
-    s.tls = Tls(s.loop.channel, context, server_side, hostname, first)
+    s.speak_tls(Tls(s.loop.tls_channel(), context, server_side, hostname, first))
     return s.wait_for_handshake()
 
 
@@ -30,9 +28,8 @@ cdef int shake_hands(Reactor loop) except -1:
     while served < len(loop.handshakes):
         s = <Stream>loop.handshakes[served]
         served += 1
-        if s.closed or s.tls is None or not s.tls.queued:
+        if s.closed or s.tls is None or not s.tls.begin_turn():
             continue            # it has another socket since, or none
-        s.tls.queued = False
         try:
             step(s)
         except Exception as error:
@@ -53,7 +50,7 @@ cdef int step(Stream s) except -1:
         return 0
     if state < 0:
         return s.on_eof()
-    s.readable = tls.more or s.ending
+    s.left_unread(tls.more)
     if state == 0:
         return s.wait_for_handshake() if s.readable else 0
     s.on_secure()

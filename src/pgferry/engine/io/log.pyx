@@ -37,7 +37,7 @@ cdef class Log:
     cdef Text begin(self, str level):
         """Begin a line of a level that wants() lets through: what is put behind it is the line, until end()."""
         cdef timespec ts
-        cdef char *p
+        cdef char digits[3]
         cdef int thousandths
         cdef Text text = self.text
         clock_gettime(CLOCK_REALTIME, &ts)
@@ -46,14 +46,13 @@ cdef class Log:
             self.second = ts.tv_sec
             self.stamp = time.strftime("%Y-%m-%d %H:%M:%S.", local).encode()
             self.tail = f" {local.tm_zone} [{os.getpid()}] ".encode("utf-8", "surrogateescape")
-        text.size = self.begun              # a line that was never ended is forgotten
+        text.cut(self.begun)                # a line that was never ended is forgotten
         text.raw(self.stamp, len(self.stamp))
-        p = text.room(3)
         thousandths = ts.tv_nsec // 1000000
-        p[0] = <char>(48 + thousandths // 100)
-        p[1] = <char>(48 + thousandths // 10 % 10)
-        p[2] = <char>(48 + thousandths % 10)
-        text.size += 3
+        digits[0] = <char>(48 + thousandths // 100)
+        digits[1] = <char>(48 + thousandths // 10 % 10)
+        digits[2] = <char>(48 + thousandths % 10)
+        text.raw(digits, 3)
         text.raw(self.tail, len(self.tail))
         text.put(level)
         text.raw(b" ", 1)
@@ -67,12 +66,12 @@ cdef class Log:
         cdef size_t n = text.size - self.begun
         cdef bytes clean
         if self.begun > MAX_PENDING:
-            text.size = self.begun
+            text.cut(self.begun)
             self.dropped += 1
             return 0
         if memchr(line, b"\n", n) != NULL or memchr(line, b"\r", n) != NULL:
             clean = line[:n].replace(b"\r", b" ").replace(b"\n", b"\n\t")
-            text.size = self.begun
+            text.cut(self.begun)
             text.raw(clean, len(clean))
         text.raw(b"\n", 1)
         self.begun = text.size
@@ -97,7 +96,7 @@ cdef class Log:
         """Write what the pipe takes."""
         cdef ssize_t written
         self.waiting = self.urgent = False
-        self.text.size = self.begun
+        self.text.cut(self.begun)
         if not self.begun:
             return
         while True:

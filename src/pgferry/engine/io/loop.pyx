@@ -12,7 +12,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 
 from pgferry.engine.io.handshakes cimport shake_hands
-from pgferry.engine.io.stream cimport PAUSE_BULK, Reactor, Stream
+from pgferry.engine.io.stream cimport Reactor, Stream
 from pgferry.engine.io.sys cimport (
     EPOLL_CLOEXEC, close, epoll_create1, epoll_event, epoll_wait, epoll_wait_ns, monotonic,
 )
@@ -75,8 +75,7 @@ cdef class Loop(Reactor):
         cdef Py_ssize_t i = len(self.throttled)
         if not s.epollin_off:
             s.watch(0)
-        s.throttled_until = monotonic() + (SHORT_THROTTLE if brief else THROTTLE)
-        s.paused |= PAUSE_BULK
+        s.rest(monotonic() + (SHORT_THROTTLE if brief else THROTTLE))
         while i and (<Stream>self.throttled[i - 1]).throttled_until > s.throttled_until:
             i -= 1
         self.throttled.insert(i, s)
@@ -89,8 +88,7 @@ cdef class Loop(Reactor):
             if s.throttled_until > self.now and not s.closed:
                 return 0
             del self.throttled[0]
-            s.readable = True
-            s.unpause(PAUSE_BULK)
+            s.end_rest()
         return 0
 
     cdef int wait(self, epoll_event *events, int timeout_ms) except? -2:
@@ -129,8 +127,7 @@ cdef class Loop(Reactor):
             n = 0
         self.now = monotonic()
         self.turns += 1
-        self.share.classifying = 0
-        self.share.classified_enough = bool(self.share.unfinished)
+        self.share.begin_part(bool(self.share.unfinished))
         for i in range(n if n > 1 else 0):
             slot = self.slots[<int><uint32_t>events[i].data.u64]
             if slot is not None and (<Stream>slot).priority:
@@ -150,7 +147,7 @@ cdef class Loop(Reactor):
             self.ready = []
             for slot in ready:
                 s = <Stream>slot
-                s.queued = False
+                s.taken_from_ready()
                 try:
                     s.on_ready()
                 except Exception as error:

@@ -26,6 +26,33 @@ cdef class TurnShare:
     cdef double classifying             # seconds that verdicts have taken in this part of the turn
     cdef bint classified_enough         # no verdict that is not known yet any more
 
+    cdef inline bint used_up(self, Stream s, double now, double share) noexcept:
+        # Whether the stream has used up its share of the turn, which begins with the first look at the clock in it.
+        if self.timed is not s or self.timed_turn != s.loop.turns:
+            self.timed = s
+            self.timed_turn = s.loop.turns
+            self.timed_until = now + share
+            return False
+        return now >= self.timed_until
+
+    cdef inline int begin_anew(self) noexcept:
+        # Whoever comes next has a whole share.
+        self.timed = None
+        return 0
+
+    cdef inline int begin_part(self, bint classified_enough) noexcept:
+        # A part of the turn begins, with a share of its own for verdicts; or with none.
+        self.classifying = 0
+        self.classified_enough = classified_enough
+        return 0
+
+    cdef inline int classified_for(self, double seconds, double share) noexcept:
+        # A verdict has taken so long.
+        self.classifying += seconds
+        if self.classifying >= share:
+            self.classified_enough = True
+        return 0
+
 
 cdef class Reactor:
     cdef int epfd
@@ -51,6 +78,17 @@ cdef class Reactor:
     cdef int again(self, Stream s) except -1
     cdef int throttle(self, Stream s, bint brief) except -1
     cdef int failed(self, Stream s, error) except -1
+    cdef Channel tls_channel(self)
+
+    cdef inline int tell_bugs(self, object on_bug) noexcept:
+        # Who is told of exceptions that nobody expected.
+        self.on_bug = on_bug
+        return 0
+
+    cdef inline int stop(self) noexcept:
+        # The present turn is the last one.
+        self.stopping = True
+        return 0
 
 
 cdef class Stream:
@@ -135,6 +173,54 @@ cdef class Stream:
     cdef inline int is_urgent(self, bint priority) noexcept:
         self.priority = priority
         return 0
+
+    cdef inline int speak_tls(self, Tls tls) noexcept:
+        """From here on the socket's bytes are records."""
+        self.tls = tls
+        return 0
+
+    cdef inline bint left_unread(self, bint more) noexcept:
+        """Whether bytes may be left in the kernel, or its end, for which no edge will come."""
+        self.readable = more or self.ending
+        return self.readable
+
+    cdef inline int end_is_told(self) noexcept:
+        """The stream ends behind what is unread."""
+        self.ending = True
+        return 0
+
+    cdef inline int rest(self, double until) noexcept:
+        """It is not read before that (monotonic)."""
+        self.throttled_until = until
+        self.paused |= PAUSE_BULK
+        return 0
+
+    cdef inline int end_rest(self) except -1:
+        """What has gathered in the kernel meanwhile is read."""
+        self.readable = True
+        return self.unpause(PAUSE_BULK)
+
+    cdef inline int next_turn(self) noexcept:
+        """It goes on where its share of an earlier turn was used up; the caller runs it."""
+        self.paused &= ~PAUSE_TURN
+        return 0
+
+    cdef inline int taken_from_ready(self) noexcept:
+        """It is not in loop.ready any more."""
+        self.queued = False
+        return 0
+
+    cdef inline bint defer(self, uint32_t events) noexcept:
+        """Keep events for its turn among those that log in. Whether they are the first ones."""
+        cdef bint first = self.deferred_events == 0
+        self.deferred_events |= events
+        return first
+
+    cdef inline uint32_t take_deferred(self) noexcept:
+        """Its turn has come: the events that were kept."""
+        cdef uint32_t events = self.deferred_events
+        self.deferred_events = 0
+        return events
 
     cdef inline int forget_input(self) noexcept:
         """Nobody will read what is held."""

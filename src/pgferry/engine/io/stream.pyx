@@ -66,6 +66,12 @@ cdef class Reactor:
         """Leave a stream unread for a moment; see Loop."""
         raise NotImplementedError
 
+    cdef Channel tls_channel(self):
+        """What the TLS connections share; made when the first of them begins."""
+        if self.channel is None:
+            self.channel = Channel()
+        return self.channel
+
     def report(self, s, error):
         """Tell of an exception that nobody expected; `s`: the stream that was served, or what else was being done."""
         if self.on_bug is not None:
@@ -405,8 +411,7 @@ cdef class Stream:
 
     cdef int send_reply(self) except -1:
         """Send what TLS itself has to say."""
-        cdef bytes records = self.tls.reply
-        self.tls.reply = None
+        cdef bytes records = self.tls.take_reply()
         if self.unsent() > MAX_REPLIES:
             self.broken = True
             return self.loop.again(self)
@@ -424,8 +429,7 @@ cdef class Stream:
 
     cdef int wait_for_handshake(self) except -1:
         """The handshake can go on, or begin, when its turn comes."""
-        if not self.tls.queued:
-            self.tls.queued = True
+        if self.tls.wait_for_turn():
             self.loop.handshakes.append(self)
         return 0
 

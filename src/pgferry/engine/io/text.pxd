@@ -11,3 +11,8 @@ cdef class Text:
     cdef int hexadecimal(self, unsigned long long n) except -1
     cdef int address(self, bytes raw) except -1
     cdef int drop(self, size_t n) except -1
+
+    cdef inline int cut(self, size_t size) noexcept:
+        # What is behind that is forgotten.
+        self.size = size
+        return 0

@@ -23,6 +23,26 @@ cdef class Tls:
     cdef bint parted                # close_notify is sent
     cdef bint queued                # is in the loop's list of handshakes
 
+    cdef inline bytes take_reply(self):
+        # The records that are to be sent now; None: none.
+        cdef bytes records = self.reply
+        self.reply = None
+        return records
+
+    cdef inline bint wait_for_turn(self) noexcept:
+        # Its handshake waits for its turn. False: it did already.
+        if self.queued:
+            return False
+        self.queued = True
+        return True
+
+    cdef inline bint begin_turn(self) noexcept:
+        # The turn of its handshake has come. False: it did not wait for it.
+        if not self.queued:
+            return False
+        self.queued = False
+        return True
+
     cdef ssize_t receive(self, int fd, char *at, size_t room) except -3
     cdef bytes seal(self, const char *first, size_t n, const char *second, size_t m)
     cdef int shake(self, int fd) except -2

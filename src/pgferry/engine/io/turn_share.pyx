@@ -17,14 +17,7 @@ cdef double SHARE = 1e-3        # seconds
 
 cdef bint share_used(Stream s) except -1:
     """Whether the stream has used up its share; it begins with the first look at the clock in a turn."""
-    cdef Reactor loop = s.loop
-    cdef double now = monotonic()
-    if loop.share.timed is not s or loop.share.timed_turn != loop.turns:
-        loop.share.timed = s
-        loop.share.timed_turn = loop.turns
-        loop.share.timed_until = now + SHARE
-        return False
-    return now >= loop.share.timed_until
+    return s.loop.share.used_up(s, monotonic(), SHARE)
 
 
 cdef int end_turn(Stream s) except -1:
@@ -40,13 +33,12 @@ cdef int serve_unfinished(Reactor loop) except -1:
     cdef Stream s
     cdef Py_ssize_t served = 0
     cdef double until = monotonic() + SHARE
-    loop.share.classified_enough = False
-    loop.share.classifying = 0
+    loop.share.begin_part(False)
     for _ in range(len(loop.share.unfinished)):
         s = <Stream>loop.share.unfinished[served]
         served += 1
-        s.paused &= ~PAUSE_TURN
-        loop.share.timed = None
+        s.next_turn()
+        loop.share.begin_anew()
         try:
             s.on_ready()
         except Exception as error:
@@ -54,13 +46,10 @@ cdef int serve_unfinished(Reactor loop) except -1:
         if loop.share.classified_enough or monotonic() >= until:
             break
     del loop.share.unfinished[:served]
-    loop.share.timed = None
+    loop.share.begin_anew()
     return 0
 
 
 cdef int spend(Reactor loop, double seconds) noexcept:
     """A verdict has taken so long."""
-    loop.share.classifying += seconds
-    if loop.share.classifying >= SHARE:
-        loop.share.classified_enough = True
-    return 0
+    return loop.share.classified_for(seconds, SHARE)

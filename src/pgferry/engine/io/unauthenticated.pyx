@@ -19,9 +19,8 @@ cdef double share_end() noexcept:
 
 cdef int defer(Stream s, uint32_t events) except -1:
     """Keep the event for the stream's turn."""
-    if s.deferred_events == 0:
+    if s.defer(events):
         s.loop.unauthenticated.append(s)
-    s.deferred_events |= events
     return 0
 
 
@@ -34,8 +33,7 @@ cdef int serve_unauthenticated(Reactor loop) except -1:
     while served < len(loop.unauthenticated):
         s = <Stream>loop.unauthenticated[served]
         served += 1
-        events = s.deferred_events
-        s.deferred_events = 0
+        events = s.take_deferred()
         if s.closed:
             continue
         try:

@@ -5,9 +5,9 @@ their sessions hold goes along: tracked parameters, settings, prepared statement
 told in data stays where it is until it is over: TLS, LISTEN, pins, session mode with a server, the console.
 """
 
-
 from libc.stdint cimport uint64_t
 
+from pgferry.engine.client.login_data cimport finish_login
 from pgferry.engine.core.database cimport Database, User
 from pgferry.engine.core.enums cimport CL_GONE, CL_IDLE, POOL_CLIENTS, SV_GONE, SV_IDLE
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
@@ -175,7 +175,7 @@ def accept_client(Engine engine, about, int fd):
     cdef Pool pool = pool_of(engine, db, about["pool_user"])
     cdef Client c = ClientConnection(engine.loop, engine)
     if about["keys"] is not None and pool.user.keys is None:
-        pool.user.keys = tuple(about["keys"])
+        pool.user.proved_with(tuple(about["keys"]))
     if about["found"] is not None:
         db.found[pool.user.name] = tuple(about["found"])
     engine.client_count.take(0)
@@ -203,8 +203,7 @@ cdef int describe_here(Client c, about) except -1:
     """Take over what the other process has said of its client."""
     cdef Engine engine = c.engine
     cdef ParseSettings settings = None
-    c.peer.is_unix, c.peer.address, c.peer.listen_port = about["unix"], about["address"], about["port"]
-    c.peer.peer_pid, c.peer.peer_uid = about["peer"]
+    c.peer.restore(about)
     c.tracker.start_with_vars(in_order(engine, about["start_vars"]), about["vars_unchecked"])
     c.tracker.start_with(engine.states.intern(about["start"], frozenset()), engine.table.described_sql(about["sql"]),
                          about["kept_unchecked"])
@@ -215,7 +214,6 @@ cdef int describe_here(Client c, about) except -1:
     c.names.restore(about["unnamed"], settings)
     for name, described in about["statements"]:
         c.names.restore_statement(engine.table, name, statement(engine, c.db, described))
-    c.peer.cancel_key = about["key"]
     if c.peer.cancel_key is not None:
         engine.cancel_keys.by_key[c.peer.cancel_key] = c
     c.adopt_mode()
@@ -254,19 +252,12 @@ cdef int describe_server_here(Server s, about) except -1:
     cdef Engine engine = s.pool.engine
     s.restore(in_order(engine, about["vars"]), engine.states.intern(about["kept"], frozenset()),
               engine.table.described_sql(about["sql"]), about["since"])
-    s.login_parameters.version = about["version"]
+    s.login_parameters.told(None, about["version"])
     s.last.restore(engine.host.user(about["last_user"]) if about["last_user"] is not None else None)
     for described in about["statements"]:
         s.prepared.add(statement(engine, s.pool.db, described).number)
-    if about["strained"]:
-        s.prepared.strained = dict.fromkeys(about["strained"], 0)
-    s.ends.cancel_key = about["key"]
-    address = about["address"]
-    s.ends.address = (about["family"], tuple(address) if isinstance(address, list) else address)
-    s.ends.host = about["host"]
-    s.ends.peer_addr, s.ends.peer_port = about["peer"]
-    s.ends.own_addr, s.ends.own_port = about["own"]
-    s.ends.connect_time, s.ends.created = about["connected"], about["created"]
+    s.prepared.restore_strained(about["strained"])
+    s.ends.restore(about)
     return 0
 
 
@@ -274,7 +265,7 @@ def begin_server(Server s):
     """The server is ours alone now: it serves clients."""
     s.make_available()
     for c in s.pool.logging_in.items():
-        (<Client>c).login.finish(c)
+        finish_login(<Client>c)
 
 
 cdef int forget_server(Server s) except -1:
@@ -310,8 +301,8 @@ cdef Statement statement(Engine engine, Database db, described):
     """The Statement that the other process has described, under its number there."""
     cdef StatementTable table = engine.table
     cdef Statement st = table.take_over(described)
-    table.last = max(table.last, st.number + GAP)
-    db.epoch = max(db.epoch, st.epoch)
+    table.number_behind(max(table.last, st.number + GAP))
+    db.epoch_is_over(st.epoch)
     return st
 
 
@@ -322,4 +313,4 @@ def last_statement(Engine engine):
 
 def number_from(Engine engine, uint64_t first):
     """Give new statements numbers that no server of the former process can have."""
-    engine.table.last = first
+    engine.table.number_behind(first)

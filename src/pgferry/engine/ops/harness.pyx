@@ -23,9 +23,7 @@ from pgferry.engine.shared.ledger cimport Counter
 def new_client(Engine engine):
     """A client that has just been accepted, on a unix socket that does not exist."""
     cdef Client c = ClientConnection(engine.loop, engine)
-    c.peer.is_unix = True
-    c.peer.address = b""
-    c.peer.listen_port = 6432
+    c.peer.came_by_unix_socket(6432, 0, 0)
     new_login(c)
     engine.connecting.logins.append(c)
     return c
@@ -45,9 +43,9 @@ def end(Stream s):
     """The peer has closed its end."""
     if s.closed:
         return
-    s.ending = True
+    s.end_is_told()
     if s.paused:
-        s.readable = True
+        s.left_unread(True)
         s.on_hangup()
     else:
         s.on_eof()
@@ -55,7 +53,7 @@ def end(Stream s):
 
 def ends_behind(Stream s):
     """The kernel tells that the peer has closed its end behind the bytes that come next."""
-    s.ending = True
+    s.end_is_told()
 
 
 def writable(Stream s):
@@ -147,7 +145,6 @@ def intern(StatementTable table, int64_t epoch, bytes body, dict values=None, by
 
 def intern_alone(StatementTable table, bytes body):
     """A Statement of one client only."""
-    table.last += 1
     return table.make(table.described({"database": "d", "user": "u", "values": {}}), 0, body, b"", True)
 
 
@@ -163,7 +160,7 @@ def take_over(StatementTable table, dict about):
 
 def number_from(StatementTable table, uint64_t last):
     """The next new Statement has the number behind this one."""
-    table.last = last
+    table.number_behind(last)
 
 
 def acquire(StatementTable table, Statement st):

@@ -3,7 +3,7 @@
 from pgferry.engine.core.model import Engine
 from pgferry.engine.io.stream import Reactor, Service
 
-class Listener(Service):
+class ListenSocket(Service):
     is_unix: bool
     port: int
     starved: bool

@@ -29,7 +29,7 @@ cdef enum:
 TOO_MANY = "no more connections allowed (max_client_conn)"
 
 
-cdef class Listener(Service):
+cdef class ListenSocket(Service):
     """One listening socket, level-triggered: what one turn leaves in the backlog comes up again in the next.
 
     An accept that finds nobody costs nearly as much as one that finds a client, so the number tried in one turn
@@ -120,16 +120,12 @@ cdef class Listener(Service):
     cdef int welcome(self, Client c, int fd, bytes address) except -1:
         cdef ucred cred
         cdef socklen_t size = sizeof(cred)
-        c.peer.listen_port = self.port
-        if self.is_unix:
-            c.peer.is_unix = True
-            c.peer.address = b""
-            c.peer.peer_uid = -1
-            if getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0:
-                c.peer.peer_pid = cred.pid
-                c.peer.peer_uid = cred.uid
+        if not self.is_unix:
+            c.peer.came_from(address, self.port)
+        elif getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &cred, &size) == 0:
+            c.peer.came_by_unix_socket(self.port, cred.pid, cred.uid)
         else:
-            c.peer.address = address
+            c.peer.came_by_unix_socket(self.port, 0, -1)
         new_login(c)
         c.is_unauthenticated(True)
         self.engine.connecting.logins.append(c)

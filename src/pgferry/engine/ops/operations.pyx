@@ -1,5 +1,6 @@
 """What the console, RELOAD and the login code ask of the engine from Python."""
 
+from pgferry.engine.client.login_data cimport finish_login
 from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.enums cimport CL_CLOSING
 from pgferry.engine.core.model cimport Client, Engine, Pool, Server
@@ -20,9 +21,9 @@ def chosen(Engine engine, Database db):
 def pause(Engine engine, Database db):
     """Stop handing out servers (of one database, or all) and close those that are free."""
     if db is None:
-        engine.phase.paused = True
+        engine.phase.pause()
     else:
-        db.paused = True
+        db.pause()
     close_free(engine, db, "pause mode")
     rest_sessions(engine, db)
 
@@ -51,9 +52,9 @@ def close_free(Engine engine, Database db, str reason):
 def unpause(Engine engine, Database db):
     """End of PAUSE; for one database also of KILL."""
     if db is None:
-        engine.phase.paused = False
+        engine.phase.resume()
     else:
-        db.paused = False
+        db.resume()
     resume(engine, db)
 
 
@@ -178,7 +179,7 @@ def take_login_parameters(Pool pool, message):
     pool.endpoint.parameters_are(tuple(message["values"]), tuple(message["reset_values"]), message["untracked"])
     pool.endpoint.start_is(dict(message["settings"]), pool.engine.table.described_sql(message["prepared"]))
     for c in pool.logging_in.items():
-        (<Client>c).login.finish(c)
+        finish_login(<Client>c)
 
 
 def refuse_waiting(Engine engine, str reason):

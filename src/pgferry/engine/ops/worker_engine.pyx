@@ -24,10 +24,10 @@ cdef class WorkerEngine(Engine):
 
     cdef CatalogReader reader_of(self, Database db):
         if db.catalog.reader is None:
-            db.catalog.reader = InternalCatalogReader(self, db)
+            db.catalog.reader_is(InternalCatalogReader(self, db))
         return db.catalog.reader
 
     cdef object listener_of(self, Database db):
         if db.listener is None:
-            db.listener = NotificationListener(self, db)
+            db.listener_is(NotificationListener(self, db))
         return db.listener

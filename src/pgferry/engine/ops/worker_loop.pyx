@@ -69,7 +69,7 @@ def run(Engine engine, after_tick):
         timeout = <int>(((log_at if log_at else next_tick) - loop.now) * 1000) + 1
         loop.turn(timeout if timeout > 0 and engine.background is None else 0)
         if engine.background is not None:
-            guarded(engine, do_a_slice, engine)
+            guarded(engine, engine.do_background)
         if loop.now >= next_tick:
             record(engine.lag.counts[0], loop.now - next_tick)
             engine.lag.seconds += loop.now - next_tick
@@ -85,14 +85,6 @@ def run(Engine engine, after_tick):
             log_at = loop.now + LOG_DELAY
 
 
-def do_a_slice(Engine engine):
-    """One slice of what is done between turns."""
-    work = engine.background
-    engine.background = None
-    if work():
-        engine.background = work
-
-
 def guarded(Engine engine, work, *arguments):
     """Call work(*arguments); an exception is told, and costs what it was about."""
     try:
@@ -103,4 +95,4 @@ def guarded(Engine engine, work, *arguments):
 
 def stop(Engine engine):
     """Make run() return after the present turn."""
-    engine.loop.stopping = True
+    engine.loop.stop()

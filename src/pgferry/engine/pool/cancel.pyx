@@ -215,9 +215,8 @@ def request(Engine engine, bytes key, done):
 cdef int start_waiting(Pool pool) except -1:
     """Send the requests that wait, oldest first, at most twice pool_size at a time."""
     cdef Cancel cancel
-    if pool.cancels.starting:
+    if not pool.cancels.begin_starting():
         return 0            # called by the finish() of one that could not be sent: the loop below goes on
-    pool.cancels.starting = True
     try:
         while pool.cancels.waiting and (pool.settings.size <= 0 or len(pool.cancels.sent) < 2 * pool.settings.size):
             cancel = pool.cancels.waiting.pop(0)
@@ -227,7 +226,7 @@ cdef int start_waiting(Pool pool) except -1:
             else:
                 cancel.finish()
     finally:
-        pool.cancels.starting = False
+        pool.cancels.end_starting()
     return 0
 
 

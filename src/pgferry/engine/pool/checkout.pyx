@@ -5,7 +5,7 @@ from pgferry.engine.core.model cimport Client, Engine, Pool, Server
 from pgferry.engine.core.pool_parts cimport Endpoint
 from pgferry.engine.io.stream cimport PAUSE_WAIT, Stream
 from pgferry.engine.pool.scrubbing cimport begin_scrub, needs_scrub, scrub_due
-from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, look_for_ddl, miss_a_look
+from pgferry.engine.session.catalog cimport is_overdue, is_ready, keep_up, miss_a_look
 from pgferry.engine.session.replay cimport replay_state
 from pgferry.engine.shared.times cimport TIME_WAIT, record
 
@@ -26,7 +26,7 @@ cdef Server pick(Endpoint endpoint, Client c):
     cdef Server s, found = None
     cdef Stream at
     cdef int n = 0, fit, best = -1
-    cdef bint round_robin = c.engine.settings.round_robin
+    cdef bint round_robin = c.engine.settings.server_round_robin
     if c.db.catalog.sequences:
         at = endpoint.idle.head
         while at is not None:
@@ -103,7 +103,7 @@ cdef int link(Client c, Server s) except -1:
         raise AssertionError("link: the server is not free")
     if c.state == CL_WAITING:
         pool.clients.append(c)
-        pool.stats.wait_time += now - c.times.wait_start
+        pool.stats.waited(now - c.times.wait_start)
         record(pool.times.counts[TIME_WAIT], now - c.times.wait_start)
     else:
         pool.times.counts[TIME_WAIT][0] += 1
@@ -115,12 +115,12 @@ cdef int link(Client c, Server s) except -1:
             overdue = True
             miss_a_look(pool.db, pool.engine)
         if pool.engine.workers > 1:
-            look_for_ddl(pool.db, pool.engine)
+            pool.db.catalog.look_for_ddl(now)
     if overdue or needs_scrub(c, s):
         due = scrub_due(c, s, overdue)
     c.served_by(s.id)
     s.last.used_by(c.id, c.user, s.last.last_client == c.id and s.id == c.former_server)
-    pool.stats.server_assignment_count += 1
+    pool.stats.count_assignment()
     if due is not None:
         c.pool.count("scrubs", due)
         return begin_scrub(c, s)

@@ -49,9 +49,9 @@ cdef bint open_server(Pool pool, bint only_free) except -1:
         return False
     if pool.endpoint.fresh.count and (pool.endpoint.last_connect_failed or pool.endpoint.last_login_failed):
         return False
-    if limit > 0 and pool.settings.reserve_size > 0 and engine.settings.reserve_timeout > 0 and pool.waiting.count:
+    if limit > 0 and pool.settings.reserve_size > 0 and engine.settings.reserve_pool_timeout > 0 and pool.waiting.count:
         oldest = <Client>pool.waiting.head
-        if now - oldest.times.wait_start >= engine.settings.reserve_timeout:
+        if now - oldest.times.wait_start >= engine.settings.reserve_pool_timeout:
             reserve = pool.slots.total() >= limit
             limit += pool.settings.reserve_size
     if must_leave(engine, pool.wanting, pool.slots, limit) or not pool.slots.take(limit):

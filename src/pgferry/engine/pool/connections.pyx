@@ -9,6 +9,7 @@ it in a variable of its own.
 from libc.stdint cimport uint32_t
 
 from pgferry.engine.client.login cimport login_feed
+from pgferry.engine.client.login_data cimport finish_login
 from pgferry.engine.client.relay cimport client_feed, tunnel_feed
 from pgferry.engine.core.enums cimport CL_CLOSING
 from pgferry.engine.core.model cimport Client, Job, Pool, Server
@@ -79,7 +80,7 @@ cdef class ServerConnection(Server):
             return job.logged_in(self)
         pool.endpoint.login_succeeded()
         for c in pool.logging_in.items():
-            (<Client>c).login.finish(c)
+            finish_login(<Client>c)
         offer_server(self)
         return pool.want_servers()
 

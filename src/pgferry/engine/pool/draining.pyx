@@ -10,7 +10,7 @@ Replication: a stream of changes has no end and no pauses, but may be broken off
 is told when, over all workers, nothing but such streams is left: a base backup needs its WAL until it is complete.
 """
 
-from pgferry.engine.core.enums cimport CL_IDLE, COPY_BOTH, DRAINING, URGENT
+from pgferry.engine.core.enums cimport CL_IDLE, COPY_BOTH, DRAINING
 from pgferry.engine.core.model cimport Client, Engine, Pool
 from pgferry.engine.io.sys cimport MSG_DONTWAIT, MSG_PEEK, recv
 from pgferry.engine.shared.ledger cimport Counter
@@ -42,8 +42,7 @@ cdef bint is_streaming(Client c) noexcept:
 
 def begin(Engine engine, double seconds):
     """Let go of everybody who does nothing now; the others follow, at the latest after so many seconds."""
-    engine.phase.shutdown = DRAINING
-    engine.phase.drain_until = engine.loop.now + seconds / 2
+    engine.phase.begin_draining(engine.loop.now + seconds / 2)
     go_on(engine, seconds, True)
 
 
@@ -57,8 +56,7 @@ def go_on(Engine engine, double seconds, bint first=False):
     cdef bint over = engine.loop.now >= engine.phase.drain_until
     if over and engine.phase.shutdown == DRAINING:
         over = False
-        engine.phase.shutdown = URGENT
-        engine.phase.drain_until += seconds / 2
+        engine.phase.pass_half_time(seconds / 2)
     for item in engine.pools():
         pool = <Pool>item
         n += pool.waiting.count + pool.logging_in.count

@@ -108,7 +108,7 @@ cdef int forget_client(Client c) except -1:
         engine.client_count.give()
         if c.db is not None:
             c.db.clients.give()
-            c.db.used_at = c.loop.now
+            c.db.use(c.loop.now)
         if c.user is not None:
             c.user.clients.give()
     return 0

@@ -158,13 +158,12 @@ cdef class Forward(Request):
 def configure(Engine engine, int own_id, wanted):
     """Take over peer_id and [peers]; `wanted` gives (id, host, port, size). Requests under way go on."""
     cdef Peer peer
-    cdef dict former = engine.cancel_keys.peers
-    engine.cancel_keys.peer_id = own_id
-    engine.cancel_keys.peers = {}
+    cdef dict former = engine.cancel_keys.peers, peers = {}
     for number, host, port, size in wanted:
         peer = former.get(number) or Peer(engine, number)
         peer.host, peer.port, peer.size = host, port, size
-        engine.cancel_keys.peers[number] = peer
+        peers[number] = peer
+    engine.cancel_keys.peers_are(own_id, peers)
 
 
 def destination(Engine engine, bytes key):

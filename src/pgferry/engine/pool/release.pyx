@@ -39,7 +39,7 @@ cdef int release_server(Server s) except -1:
         return 0
     session_over = c.state >= CL_CLOSING
     if not session_over and (c.session or c.passing):
-        if not (c.session and s.close_needed and s.pool.engine.settings.fast_close and s.status == b"I"):
+        if not (c.session and s.close_needed and s.pool.engine.settings.server_fast_close and s.status == b"I"):
             return 0
         c.close("database configuration changed", "database configuration changed")
         return 0
@@ -108,7 +108,7 @@ cdef int after_use(Server s, bint session) except -1:
     if s.relay.barrier_needed:
         s.relay.reset_follows(session)
         return test(s, b"", P_BARRIER)
-    if engine.settings.reset_query and (session or engine.settings.reset_always):
+    if engine.settings.reset_query and (session or engine.settings.server_reset_query_always):
         return test(s, engine.settings.reset_query, P_RESET)
     if not session and s.session_state is not None and s.session_state.rest is not None:
         return test(s, taken_off(s.session_state), P_LIMITS)
@@ -168,7 +168,7 @@ cdef int offer_server(Server s) except -1:
         return 0
     if pool.waiting.count and pool.may_start():
         return pool.serve_waiting()
-    if pool.engine.settings.check_query is not None and pool.engine.settings.check_delay <= 0:
+    if pool.engine.settings.check_query is not None and pool.engine.settings.server_check_delay <= 0:
         return s.enter(SV_USED)
     return 0
 

@@ -79,8 +79,8 @@ cdef int check_waiting(Engine engine, Pool pool, double now) except -1:
             c.close("query_wait_timeout", "query_wait_timeout")
         elif pool.settings.query_timeout > 0 and now - c.times.wait_start > pool.settings.query_timeout:
             c.close("query_timeout", "query_timeout")
-        elif (engine.settings.wait_notify > 0 and not c.wait_notified
-              and now - c.times.wait_start > engine.settings.wait_notify):
+        elif (engine.settings.query_wait_notify > 0 and not c.wait_notified
+              and now - c.times.wait_start > engine.settings.query_wait_notify):
             c.wait_is_told()
             notice = notice_message("No server connection available in postgres backend, client being queued")
             c.put(notice, len(notice))
@@ -119,7 +119,7 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
                 reason = "transaction timeout"
             if reason is not None:
                 s.fail(reason, reason)
-            elif engine.settings.fast_close and s.close_needed and c.session:
+            elif engine.settings.server_fast_close and s.close_needed and c.session:
                 s.release()
         at = following
     return 0
@@ -128,7 +128,7 @@ cdef int check_running(Engine engine, Pool pool, double now) except -1:
 cdef bint check_pin(Engine engine, Pool pool, Client c, double now) except -1:
     """pin_log_threshold and pin_timeout, for a pinned client between transactions. True: it is closed."""
     cdef double age = now - c.pin.pinned_at
-    if engine.settings.pin_log_after > 0 and age > engine.settings.pin_log_after and not c.pin.pin_logged:
+    if engine.settings.pin_log_threshold > 0 and age > engine.settings.pin_log_threshold and not c.pin.pin_logged:
         c.pin_is_logged()
         engine.log_about(c, "WARNING", f"pinned to its server for {int(age)} s: {pin_reasons(c)}, by {c.reason}")
     if pool.settings.pin_timeout > 0 and age > pool.settings.pin_timeout:
@@ -143,14 +143,14 @@ cdef int check_servers(Engine engine, Pool pool, double now) except -1:
     cdef Server s
     for item in pool.endpoint.fresh.items():
         s = <Server>item
-        if engine.settings.connect_timeout > 0 and now - s.ends.created > engine.settings.connect_timeout:
+        if engine.settings.server_connect_timeout > 0 and now - s.ends.created > engine.settings.server_connect_timeout:
             if s.login is not None:
                 s.login.failed(s, "connect timeout", None)
             else:
                 s.close("connect timeout")
     for item in pool.endpoint.tested.items():
         s = <Server>item
-        if engine.settings.connect_timeout > 0 and now - s.since > engine.settings.connect_timeout:
+        if engine.settings.server_connect_timeout > 0 and now - s.since > engine.settings.server_connect_timeout:
             s.close("test timeout")
     for group in (pool.endpoint.idle, pool.endpoint.used):
         for item in (<StreamList>group).items():
@@ -164,7 +164,7 @@ cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) excep
         return s.close(s.close_reason or "close_needed")
     if engine.phase.paused or pool.db.paused:
         return s.close("pause mode")
-    if (engine.settings.idle_timeout > 0 and idle > engine.settings.idle_timeout
+    if (engine.settings.server_idle_timeout > 0 and idle > engine.settings.server_idle_timeout
             and pool.slots.total() > pool.settings.min_size):
         return s.close("server idle timeout")
     if pool.settings.lifetime > 0 and pool.may_end_one(now - s.ends.created):
@@ -173,9 +173,9 @@ cdef int check_idle_server(Engine engine, Pool pool, Server s, double now) excep
         return s.close("too many servers in the pool")
     if (pool.settings.size > 0 and pool.settings.reserve_size > 0 and pool.slots.total() > pool.settings.size
             and pool.waiting.count == 0):
-        if idle > engine.settings.reserve_timeout:
+        if idle > engine.settings.reserve_pool_timeout:
             return s.close("too many servers in the pool")
-    if s.state == SV_IDLE and engine.settings.check_query is not None and idle > engine.settings.check_delay:
+    if s.state == SV_IDLE and engine.settings.check_query is not None and idle > engine.settings.server_check_delay:
         s.enter(SV_USED)
     return 0
 
@@ -235,7 +235,7 @@ def drop_unused(_, Engine engine):
                         close_internals(<Pool>pool_)
                     del engine.databases[name]
                 else:
-                    db.used_at = now
+                    db.use(now)
     return 0
 
 

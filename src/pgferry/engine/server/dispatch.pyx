@@ -260,12 +260,12 @@ cdef int count_times(Server s, Client c, char status) except -1:
     s.turn_began()
     if c.times.query_start:
         took = now - c.times.query_start
-        pool.stats.query_time += took
+        pool.stats.query_took(took)
         record(pool.times.counts[TIME_QUERY], took)
         c.end_request()
     if status == b"I" and c.times.xact_start:
         took = now - c.times.xact_start
-        pool.stats.xact_time += took
+        pool.stats.transaction_took(took)
         record(pool.times.counts[TIME_XACT], took)
         if pool.settings.slow_after > 0 and took > pool.settings.slow_after:
             slow_transaction(c, took)

@@ -59,7 +59,7 @@ cdef int on_error(Server s, Entry *front, const char *p, size_t n, size_t total)
         return PASS
     if code == "0A000" and "cached plan" in fields.get("M", ""):
         # DDL that did not pass through here: whoever prepares anew must get a new plan.
-        s.pool.db.epoch += 1
+        s.pool.db.ddl_ran()
     end_copy(s)
     instead = own_error(s, c, front, fields, p, n)
     own = front.flags & F_SWALLOW

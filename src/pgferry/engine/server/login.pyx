@@ -60,8 +60,7 @@ class ServerLogin:
 
     def connect(self, s, targets):
         """Connect to one of the addresses of the present host; each new connection begins with another one."""
-        turn = (s.pool.engine.index + s.pool.db.address_turn) % len(targets)
-        s.pool.db.address_turn += 1
+        turn = (s.pool.engine.index + (<Server>s).pool.db.take_address_turn()) % len(targets)
         self.addresses = targets[turn:] + targets[:turn]
         self.next_address(s)
 
@@ -111,7 +110,6 @@ class ServerLogin:
 cdef int start_login(Server s, Job job, bint internal) except -1:
     """Begin a connection of its pool, whose places are taken already; `internal`: it takes none. job: or None."""
     cdef Pool pool = s.pool
-    s.ends.peer_port = pool.db.conf.port
     login = ServerLogin(pool.engine.host.server_secret(pool), hosts_in_turn(pool))
     s.begin_login(login, job, internal)
     return next_host(s, login)
@@ -123,9 +121,7 @@ cdef list hosts_in_turn(Pool pool):
     hosts = list(conf.hosts or (pool.engine.config.settings.unix_socket_dir,))
     if len(hosts) == 1:
         return hosts
-    turn = pool.db.host_turn % len(hosts)
-    if conf.load_balance_hosts != "disable":
-        pool.db.host_turn = turn + 1
+    turn = pool.db.take_host_turn(len(hosts), conf.load_balance_hosts != "disable")
     hosts = hosts[turn:] + hosts[:turn]
     return sorted(hosts, key=lambda host: pool.engine.host.is_down(host, conf.port))
 
@@ -135,8 +131,7 @@ cdef int next_host(Server s, login) except -1:
     cdef Engine engine = s.pool.engine
     cdef int port = s.pool.db.conf.port
     cdef str host = login.hosts.pop(0)
-    s.ends.host = host
-    s.ends.peer_addr = None
+    s.ends.host_is(host, port)
     path = unix_address(host, port)
     literal = None if path is not None else as_address(host, port)
     if path is not None or literal is not None:
@@ -163,7 +158,7 @@ cdef int given_up(Server s, str reason) except -1:
         return 0
     s.pool.engine.host.set_down(s.ends.host, conf.port, s.pool.db.name, reason)
     if conf.load_balance_hosts == "disable" and s.ends.host in conf.hosts:
-        s.pool.db.host_turn = conf.hosts.index(s.ends.host) + 1
+        s.pool.db.begin_hosts_at(conf.hosts.index(s.ends.host) + 1)
     return 0
 
 
@@ -172,7 +167,7 @@ cdef int leave_socket(Server s, str reason) except -1:
     s.pool.engine.log_about(s, "WARNING", f"{reason}; trying the next address")
     s.drop_socket()
     s.login.left += 1
-    s.ends.created = s.loop.now
+    s.ends.begin_again(s.loop.now)
     return 0
 
 
@@ -188,8 +183,7 @@ def open_socket(Server s, family, address):
     except BaseException:
         sock.close()
         raise
-    s.ends.address = (family, address)
-    s.ends.peer_addr = "unix" if family == socket.AF_UNIX else address[0]
+    (<Server>s).ends.address_is((family, address), "unix" if family == socket.AF_UNIX else address[0])
     s.login.connecting = True
     s.attach(sock.detach(), EPOLLIN | EPOLLOUT)
 
@@ -262,9 +256,10 @@ cdef int introduce(Server s) except -1:
     """Send the startup packet."""
     cdef Pool pool = s.pool
     if s.ends.peer_addr == "unix":
-        s.ends.own_addr, s.ends.own_port = "unix", s.ends.peer_port
+        s.ends.own_end_is("unix", s.ends.peer_port)
     else:
-        s.ends.own_addr, s.ends.own_port = address_text(local_address(s.fd))
+        own_addr, own_port = address_text(local_address(s.fd))
+        s.ends.own_end_is(own_addr, own_port)
     if pool.engine.settings.log_connections:
         transition_key = "" if s.ends.peer_addr == "unix" else f" (from {s.ends.own_addr}:{s.ends.own_port})"
         whose = "" if s.job is None or s.job.purpose is None else f", for pgferry itself: {s.job.purpose}"
@@ -344,7 +339,7 @@ cdef int login_message(Server s, char kind, bytes body) except -1:
             login.params.append((name, value))
         return 0
     if kind == b"K":
-        s.ends.cancel_key = body
+        s.ends.cancel_key_is(body)
         return 0
     if kind == b"E":
         fields = error_fields(body, len(body))
@@ -432,15 +427,14 @@ cdef int ready(Server s, login) except -1:
         else:
             values[index] = value
     s.end_login(engine.same_vars(tuple(values)))
-    s.login_parameters.untracked = b"".join(untracked)
-    s.login_parameters.version = major_version(login.params)
+    s.login_parameters.told(b"".join(untracked), major_version(login.params))
     if s.internal:
         return s.logged_in()
     record(pool.times.counts[TIME_CONNECT], s.since - s.ends.created)
     pool.times.seconds += s.since - s.ends.created
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
-        s.login_parameters.reset_vars = s.vars
+        s.login_parameters.before_connect_query(s.vars)
         s.query(text.encode("utf-8", "surrogateescape"), P_CONNECT)
         return s.flush()
     return connected(s)
@@ -470,7 +464,7 @@ cdef int connected(Server s) except -1:
         pool.endpoint.parameters_are(s.vars, s.login_parameters.reset_vars or s.vars, s.login_parameters.untracked)
     else:
         s.vars_are(pool.endpoint.base_vars)
-    s.login_parameters.untracked = None
+    s.login_parameters.end_login()
     return s.logged_in()
 
 

@@ -79,7 +79,7 @@ cdef ssize_t server_feed(Server s, const char *p, size_t n) except -1:
     if s.closed:
         return n
     if c is not None and s.client is c:
-        c.pool.stats.sent += pos
+        c.pool.stats.count_sent(pos)
         after_feed(s, c, n, pos == n, held)
     elif (pos < n and s.client is None and s.plan.head == s.plan.tail and p[pos] != b"A" and not s.internal
             and not s.paused & PAUSE_TURN):

@@ -13,13 +13,12 @@ cdef int compare_shape(Server s, Entry *front, const char *p, size_t n, size_t t
     if described is not None and n == total:
         shape = described + columns(p[5:n] if p[0] == b"T" else b"")
     if not front.flags & F_SWALLOW:
-        if st is not None and st.shape is None:
-            st.shape = shape
+        if st is not None:
+            st.shown(shape)
         return 0
     s.injected.end_verifying()
-    if st is not None and shape != st.shape:
-        st.changed = True
-        s.pool.db.epoch += 1        # who prepares the text anew gets another statement
+    if st is not None and not st.still_is(shape):
+        s.pool.db.ddl_ran()         # who prepares the text anew gets another statement
     return 0
 
 

@@ -38,7 +38,7 @@ cdef bint splice_on(Server s) except -1:
         return False            # the end, nothing there, an error: receive() finds out
     s.relay.passed(n)
     s.read_short(s.relay.passing == 0)
-    c.pool.stats.sent += n
+    c.pool.stats.count_sent(n)
     try:
         give(loop, c, n)
     except BaseException:

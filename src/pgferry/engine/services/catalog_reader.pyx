@@ -8,19 +8,10 @@ from pgferry.engine.core.enums cimport MODE_SESSION, STATE_IGNORE
 from pgferry.engine.core.model cimport CatalogReader, Engine, Pool, Server
 from pgferry.engine.io.stream cimport Stream, StreamList
 from pgferry.engine.services.internal_session cimport InternalSession
-from pgferry.engine.session.catalog cimport (
-    believe, doubt_session, is_given_up, keep_up, look_for_ddl, mark_unread, ran_unseen,
-)
+from pgferry.engine.session.catalog cimport doubt_session, is_given_up, keep_up, ran_unseen
 from pgferry.engine.session.settling cimport settle_held
 from pgferry.engine.session.wipe cimport scrub
 from pgferry.session.catalog import SCAN_QUERY, VERSION_QUERY, Knowledge
-
-cdef double SHORTEST_INTERVAL = 1.0     # seconds between looks at the version
-cdef double LONGEST_INTERVAL = 10.0
-cdef double SHARE = 0.05                # part of the time that looks may take: long ones are made less often
-cdef double SHORTEST_PAUSE = 0.02   # seconds between two readings, or three times what one takes
-cdef double FIRST_RETRY = 0.2       # seconds from a reading that failed to the next, doubled each time
-cdef double LONGEST_PAUSE = 5.0
 
 
 cdef int catalog_tick(Database db, Engine engine) except -1:
@@ -30,8 +21,8 @@ cdef int catalog_tick(Database db, Engine engine) except -1:
     if not db.catalog.unread:
         return keep_up(db, engine) if has_worked(db) else 0
     if engine.workers > 1:
-        look_for_ddl(db, engine)
-    believe(db)             # what other workers have begun may be over
+        db.catalog.look_for_ddl(engine.loop.now)
+    db.catalog.believe()    # what other workers have begun may be over
     if has_clients(db):     # else the next one's statements have it read
         keep_up(db, engine)
     if is_given_up(db, engine.loop.now):
@@ -113,14 +104,11 @@ cdef class InternalCatalogReader(CatalogReader):
         return self.session.query(text, on_answer)
 
     cdef int begin(self, bint whole) except -1:
-        self.db.catalog.scanning = True
         self.begun = self.engine.loop.now
         self.timed = self.session.up        # else it is the login that takes the time
-        if self.db.catalog.knowledge is None and self.db.catalog.readings == 0:
-            self.db.catalog.unread_since = self.begun
+        self.db.catalog.begin_reading(whole, self.begun)
         if whole:
-            self.db.catalog.stale = self.forgotten = False
-            self.db.catalog.readings += 1
+            self.forgotten = False
             self.definitions_due = self.definitions.total()
         self.session.query(VERSION_QUERY, self.whole_due if whole else self.version_known)
         return 0
@@ -132,9 +120,7 @@ cdef class InternalCatalogReader(CatalogReader):
             self.failed(error)
         elif rows != self.db.catalog.version:
             doubt_sessions(self.db)
-            self.db.catalog.scanning = False
-            self.db.catalog.stale = True
-            mark_unread(self.db, self.engine)
+            self.db.catalog.is_another_version(self.engine.loop.now)
             self.begin(True)
         else:
             self.ended()
@@ -154,12 +140,7 @@ cdef class InternalCatalogReader(CatalogReader):
 
     cdef int took(self) except -1:
         """The version has been asked for."""
-        cdef double seconds = self.engine.loop.now - self.begun
-        if self.timed:
-            self.db.catalog.version_every = min(max(seconds / SHARE, SHORTEST_INTERVAL), LONGEST_INTERVAL)
-        elif self.db.catalog.version_every == 0:
-            self.db.catalog.version_every = SHORTEST_INTERVAL
-        return 0
+        return self.db.catalog.looked_for(self.engine.loop.now - self.begun, self.timed)
 
     def scanned(self, rows, error):
         """The catalog has been read: have worked out what it means."""
@@ -179,31 +160,24 @@ cdef class InternalCatalogReader(CatalogReader):
             self.failed({"M": f"not understood: {error}"})
             return
         self.rows_hash = None if self.forgotten else self.found_hash
-        self.db.use_knowledge(self.engine.words.base, knowledge)
+        self.db.catalog.use(self.engine.words.base, knowledge)
         self.taken_over()
 
     cdef int taken_over(self) except -1:
         """What has been read is what is known."""
-        self.db.catalog.version = self.version
+        self.db.catalog.version_is(self.version)
         self.definitions_read = self.definitions_due
         return self.ended()
 
     cdef int ended(self) except -1:
         """All is known as it was when this reading began."""
         cdef Database db = self.db
-        cdef double now = self.engine.loop.now
-        db.catalog.scanning = False
-        db.catalog.version_at = self.begun
-        db.catalog.read_due = now + min(max(SHORTEST_PAUSE, 2 * (now - self.begun)), LONGEST_PAUSE)
-        if db.catalog.failures:
-            db.catalog.failures = 0
-            db.catalog.error = None
+        if db.catalog.end_reading(self.begun, self.engine.loop.now):
             self.engine.log.write("LOG", f"{db.name}: the catalog can be read again")
         if self.engine.workers > 1:
-            look_for_ddl(db, self.engine)
-        believe(db)
-        if db.catalog.unread:
-            db.catalog.unread_since = self.begun    # it can be read, and will be again: PATIENCE begins anew
+            db.catalog.look_for_ddl(self.engine.loop.now)
+        db.catalog.believe()
+        db.catalog.can_be_read(self.begun)
         settle_held(db, db.catalog.readings)
         for pool in list(db.pools.values()):
             (<Pool>pool).serve_waiting()
@@ -213,17 +187,12 @@ cdef class InternalCatalogReader(CatalogReader):
         """Until it can be read functions stay unknown: see Database.unread."""
         cdef Database db = self.db
         if "catalog" in self.engine.omit:
-            db.use_knowledge(self.engine.words.base, Knowledge())
+            db.catalog.use(self.engine.words.base, Knowledge())
             return self.ended()
-        db.catalog.scanning = False
-        db.catalog.stale = True
-        mark_unread(db, self.engine)
-        db.catalog.read_due = self.engine.loop.now + min(FIRST_RETRY * 2 ** min(db.catalog.failures, 10), LONGEST_PAUSE)
-        db.catalog.failures += 1
-        db.catalog.error = error.get("M", "?")
+        cdef bint first = db.catalog.reading_failed(error.get("M", "?"), self.engine.loop.now)
         if self.session.pool is not None:
             self.session.pool.count("catalog_failures", db.catalog.error)
-        if db.catalog.failures == 1:
+        if first:
             self.engine.log.write("WARNING", f"{db.name}: the catalog cannot be read, so that what statements do to "
                                   f"sessions is not known: {db.catalog.error}")
             for pool in list(db.pools.values()):

@@ -234,8 +234,8 @@ cdef int internal_tick(Database db) except -1:
             if session.used_at == now:
                 session.connect()
         elif not session.up:
-            if (session.engine.settings.connect_timeout > 0
-                    and now - session.server.ends.created > session.engine.settings.connect_timeout):
+            if (session.engine.settings.server_connect_timeout > 0
+                    and now - session.server.ends.created > session.engine.settings.server_connect_timeout):
                 session.close("connect timeout")
         elif now - session.used_at > LINGER:
             session.close("not used any more")

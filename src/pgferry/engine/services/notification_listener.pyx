@@ -12,6 +12,7 @@ from functools import partial
 
 from libc.string cimport memchr
 
+from pgferry.engine.core.client_parts cimport EARLY, LISTENED, SURE
 from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.enums cimport CL_CLOSING
 from pgferry.engine.core.model cimport Client, Engine
@@ -19,9 +20,7 @@ from pgferry.engine.io.stream cimport PAUSE_NEWS
 from pgferry.engine.io.sys cimport be32, put32
 from pgferry.engine.services.internal_session cimport InternalSession
 from pgferry.engine.session.announcing cimport announcement_channel
-from pgferry.engine.session.notifications cimport (
-    EARLY, LISTENED, SURE, Listener, Notification, flush_converted, release, send,
-)
+from pgferry.engine.session.notifications cimport Listener, Notification, flush_converted, release, send
 from pgferry.engine.wire.messages cimport quote_identifier, quote_literal
 from pgferry.engine.wire.messages import notice
 

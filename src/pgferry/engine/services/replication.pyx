@@ -10,7 +10,7 @@ what pool_size limits. Clients wait in pool.logging_in. When all places are take
 closed for them (take_places()), or the next one that comes back (ask_for_room()).
 """
 
-from pgferry.engine.client.login_data cimport Login
+from pgferry.engine.client.login_data cimport Login, finish_login
 from pgferry.engine.core.database cimport Database, User
 from pgferry.engine.core.enums cimport CL_ACTIVE, CL_IDLE, CL_LOGIN, POOL_REPLICATION, REPL_LOGICAL, WAIT_FOR_SERVERS
 from pgferry.engine.core.model cimport Client, Engine, Job, Pool, Server
@@ -45,8 +45,8 @@ cdef class ReplicationLogin(Job):
 
     cdef int reported(self, Server s, bytes parameters) except -1:
         """PostgreSQL has told its parameters: they are the client's greeting."""
-        (<Login>self.client.login).reported = parameters
-        return 0
+        cdef Login login = self.client.login
+        return login.server_reported(parameters)
 
     cdef int logged_in(self, Server s) except -1:
         """The server is ready: so is the client's login, and from here on they stay together."""
@@ -54,7 +54,7 @@ cdef class ReplicationLogin(Job):
         s.serves(None)
         c.vars_are(s.vars)
         link(c, s)
-        c.login.finish(c)
+        finish_login(c)
         if c.state == CL_IDLE:
             c.enter(CL_ACTIVE)          # unless it was found gone when it was greeted
         return s.pool.want_servers()
@@ -62,22 +62,28 @@ cdef class ReplicationLogin(Job):
     cdef int login_failed(self, Server s, str reason, object fields) except -1:
         """That is this client's affair, and nobody else's."""
         s.serves(None)
-        (<Login>self.client.login).server = None
+        lose_server(self.client)
         self.client.close(FAILED, FAILED)
         return s.close(reason)
 
     cdef int closed(self, Server s, str reason) except -1:
         """A server is closed before it was linked. By an order from outside: the client goes on waiting."""
-        (<Login>self.client.login).server = None
+        lose_server(self.client)
         if not s.close_needed and s.pool.may_start() and s.pool.engine.phase.shutdown != WAIT_FOR_SERVERS:
             self.client.close(FAILED, FAILED)
         return 0
 
     cdef int abandoned(self, Server s) except -1:
         """The client is gone before its server was ready."""
-        (<Login>self.client.login).server = None
+        lose_server(self.client)
         s.serves(None)
         return s.close("replication client was closed")
+
+
+cdef int lose_server(Client c) except -1:
+    """The server that was being connected for the client is none of its any more."""
+    cdef Login login = c.login
+    return login.server_is(None) if login is not None else 0
 
 
 cdef class ReplicationPool(ServerPool):
@@ -137,7 +143,7 @@ cdef bint start_own(Pool pool, Client c) except -1:
         return False
     s = ServerConnection(engine.loop, pool)
     s.replicates(login.startup.replication)
-    login.server = s
+    login.server_is(s)
     start_login(s, ReplicationLogin(c), False)
     return True
 

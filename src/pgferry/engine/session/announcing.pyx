@@ -18,8 +18,8 @@ from pgferry.engine.session.staging cimport stage
 cdef bytes announcement_channel(Engine engine):
     """The same in all workers, and unknown to clients."""
     if engine.announcements is None:
-        engine.announcements = b"pgferry_" + hashlib.blake2b(
-            b"notifications", key=engine.ledger.secret, digest_size=16).hexdigest().encode()
+        engine.announces_on(b"pgferry_" + hashlib.blake2b(
+            b"notifications", key=engine.ledger.secret, digest_size=16).hexdigest().encode())
     return engine.announcements
 
 

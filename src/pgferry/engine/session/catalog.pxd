@@ -8,9 +8,6 @@ cdef enum:
 
 
 cdef int keep_up(Database db, Engine engine) except -1
-cdef int mark_unread(Database db, Engine engine) except -1
-cdef int believe(Database db) except -1
-cdef int look_for_ddl(Database db, Engine engine) except -1
 cdef int begin_defining(Server s, bint surely) except -1
 cdef int end_defining(Server s) except -1
 cdef bint is_ready(Pool pool) noexcept

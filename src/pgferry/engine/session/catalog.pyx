@@ -13,7 +13,6 @@ servers that have worked since the last look are wiped, whoever gets them next.
 """
 
 from pgferry.engine.core.database cimport Database
-from pgferry.engine.core.effects cimport ASKABLE
 from pgferry.engine.core.enums cimport MODE_SESSION, STATE_IGNORE, SV_GONE
 from pgferry.engine.core.model cimport CatalogReader, Engine, Pool, Server
 from pgferry.engine.session.unsure cimport note_definition
@@ -35,29 +34,9 @@ cdef bint is_given_up(Database db, double now) noexcept:
 
 # --- signs of change --------------------------------------------------------------------------------------------
 
-cdef int mark_unread(Database db, Engine engine) except -1:
-    """What is known of functions may be out of date from now on."""
-    if not db.catalog.unread:
-        db.catalog.unread = True
-        db.catalog.unread_since = engine.loop.now
-    db.catalog.everything |= ASKABLE
-    return 0
-
-
-cdef int look_for_ddl(Database db, Engine engine) except -1:
-    """Another worker may have seen functions change."""
-    cdef int seen = db.catalog.ddl.total()
-    if seen != db.catalog.ddl_seen:
-        db.catalog.ddl_seen = seen
-        db.catalog.stale = True
-        mark_unread(db, engine)
-    return 0
-
-
 cdef int miss_a_look(Database db, Engine engine) except -1:
     """After a time without traffic nobody knows what has become of the catalog meanwhile (is_overdue)."""
-    db.catalog.stale = True
-    mark_unread(db, engine)
+    db.catalog.mark_stale(engine.loop.now)
     return keep_up(db, engine)
 
 
@@ -74,8 +53,7 @@ cdef int forget_knowledge(Database db, Engine engine) except -1:
     """What the catalog says has to be worked out again, although it may be the same."""
     if db.catalog.reader is not None:
         db.catalog.reader.forget()
-        db.catalog.stale = True
-        mark_unread(db, engine)
+        db.catalog.mark_stale(engine.loop.now)
     return 0
 
 
@@ -91,15 +69,7 @@ cdef int begin_defining(Server s, bint surely) except -1:
     s.unsure.begin_ddl()
     if surely:
         engine.reader_of(db).certain.add(s)
-    if db.catalog.defining is None:
-        db.catalog.defining = set()
-    if s not in db.catalog.defining:
-        db.catalog.defining.add(s)
-        db.catalog.definers.take(0)
-        look_for_ddl(db, engine)
-        db.catalog.ddl.take(0)
-        db.catalog.ddl_seen += 1
-    mark_unread(db, engine)
+    db.catalog.begin_defining(s, engine.loop.now)
     return note_definition(s)
 
 
@@ -112,26 +82,12 @@ cdef int end_defining(Server s) except -1:
         if reader is not None and s in reader.certain:
             reader.certain.remove(s)
             reader.definitions.take(0)
-        look_for_ddl(db, s.pool.engine)
-        db.catalog.ddl.take(0)
-        db.catalog.ddl_seen += 1
-        db.catalog.stale = True
-        mark_unread(db, s.pool.engine)
-    if db.catalog.defining is not None and s in db.catalog.defining:
-        db.catalog.defining.remove(s)
-        db.catalog.definers.give()
-    believe(db)
+        db.catalog.look_for_ddl(s.loop.now)
+        db.catalog.count_ddl()
+        db.catalog.mark_stale(s.loop.now)
+    db.catalog.end_defining(s)
+    db.catalog.believe()
     return keep_up(db, s.pool.engine) if db.catalog.reader is not None else 0
-
-
-cdef int believe(Database db) except -1:
-    """What is known holds again, if nothing is left that could have changed it."""
-    if (db.catalog.unread and db.catalog.knowledge is not None and not db.catalog.stale and not db.catalog.scanning
-            and not db.catalog.failures
-            and not db.catalog.defining and db.catalog.definers.total() <= 0):
-        db.catalog.unread = False
-        db.catalog.everything = db.catalog.knowledge.everything
-    return 0
 
 
 cdef int keep_up(Database db, Engine engine) except -1:

@@ -27,7 +27,6 @@ from pgferry.engine.session.catalog cimport begin_defining
 from pgferry.engine.session.parse_settings cimport MAY_CHANGE, known_settings, may_differ
 from pgferry.engine.session.pending_effects cimport add_effects, demote_standalone
 from pgferry.engine.session.unsure cimport note_unsure
-from pgferry.engine.session.verdict_cache cimport remember_verdict
 from pgferry.session.classify import classify
 from pgferry.session.encodings import is_separate, is_utf8
 from pgferry.session import verdict as verdicts
@@ -80,7 +79,7 @@ cdef object classify_sql(Client c, const char *text, size_t n):
             if verdict.touch & UNREADABLE:
                 verdict = with_language(known, verdict)
         spend(c.loop, monotonic() - began)
-        remember_verdict(db, key, verdict)
+        db.catalog.remember_verdict(key, verdict)
     return verdict
 
 
@@ -147,8 +146,8 @@ cdef object classify_body(Client c, bytes body):
 cdef object classify_statement(Client c, Statement st):
     """The Verdict of a named statement, remembered with it."""
     if st.classified != c.db.catalog.words_version:
-        st.verdict = classify_body(c, st.body)
-        st.classified = c.db.catalog.words_version if is_constant(c.db, st.verdict, st.body) else 0
+        verdict = classify_body(c, st.body)
+        st.verdict_is(verdict, c.db.catalog.words_version if is_constant(c.db, verdict, st.body) else 0)
     return st.verdict
 
 

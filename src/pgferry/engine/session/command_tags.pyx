@@ -47,7 +47,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
     cdef Client c = s.client
     if (strncmp(tag, b"ALTER", 5) == 0 or strncmp(tag, b"DROP", 4) == 0 or strncmp(tag, b"CREATE VIEW", 11) == 0
             or (strncmp(tag, b"CREATE", 6) == 0 and shadows(c))):
-        s.pool.db.epoch += 1
+        s.pool.db.ddl_ran()
     elif strncmp(tag, b"DISCARD ALL", 11) == 0 or strncmp(tag, b"DEALLOCATE ALL", 14) == 0:
         lose_statements(s)
         s.sql_is(None)
@@ -64,7 +64,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
             on_deallocated(c, s)
     elif strncmp(tag, b"COMMIT", 7) == 0:
         if c is not None:
-            c.subscription.chained = c.subscription.awaited is not None   # COMMIT AND CHAIN, if the transaction goes on
+            c.subscription.commit()
         return 0
     if own:
         return 0

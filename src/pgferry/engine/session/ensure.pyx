@@ -319,7 +319,7 @@ cdef bint sequences_ready(Client c, Server s, bint extended, bint unread) except
 
     `unread`: nobody knows whether they will be called, so that rather the client's own values are lost as well.
     """
-    c.db.catalog.sequences = True
+    c.db.catalog.uses_sequences()
     if s.last.sequence_cache_dirty and s.xact != b"E":
         if s.plan.turns or (c.turns_here and s.xact != b"I" and not unread):
             return False        # this transaction may have called nextval itself: it cannot be told apart any more

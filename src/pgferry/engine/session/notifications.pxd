@@ -30,12 +30,6 @@ cdef class Listener:
     cdef list channels_of(self, Client c, tuple names)
 
 
-cdef enum:
-    # What is known of an entry of Client.deferred.
-    SURE = 0            # it is for the client whatever becomes of its transaction
-    LISTENED = 1        # the client listened to the channel, as far as was known
-    EARLY = 2           # a LISTEN of the client is under way: it is for it if that has succeeded
-
 cdef bint listens(Client c) except -1
 cdef bint may_listen(Client c, tuple names) except -1
 cdef bint may_stop(Client c, Server s, bint also_listens) except -1

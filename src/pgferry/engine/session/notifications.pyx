@@ -13,7 +13,7 @@ A client that does not wait for answers is held where it would otherwise change 
 (may_stop(), client.relay.is_settled()).
 """
 
-from pgferry.engine.core.client_parts cimport Subscription
+from pgferry.engine.core.client_parts cimport EARLY, LISTENED, SURE, Subscription
 from pgferry.engine.core.effects cimport LISTEN
 from pgferry.engine.core.enums cimport CL_CLOSING
 from pgferry.engine.core.model cimport Client, Server
@@ -76,7 +76,6 @@ cdef bint may_listen(Client c, tuple names) except -1:
     cdef list channels = listener.channels_of(c, names)
     cdef list missing
     cdef bint new
-    cdef Subscription sub
     if channels is None:
         listener.wait(c)
         return False
@@ -87,9 +86,7 @@ cdef bint may_listen(Client c, tuple names) except -1:
     new = not (c.tracker.session_state.channels | (c.subscription.awaited or frozenset())).issuperset(channels)
     if not missing and (not new or 0 < listener.due.get(c, 0) <= listener.answered):
         listener.due.pop(c, None)
-        sub = c.own_subscription()
-        sub.awaited = (sub.awaited or set()) | set(channels)
-        sub.sent_listens = (sub.sent_listens or set()) | set(channels)
+        c.own_subscription().listens_to(channels)
         return True
     listener.wait(c)
     if new and c not in listener.due:
@@ -123,7 +120,7 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
     if listener is not None and not also_listens:
         listener.due.pop(c, None)        # also when the connection was lost: the next wait is for a query of its own
     if c.subscription.deferred is not None:
-        c.subscription.deferred = [(item, SURE if how == LISTENED else how) for item, how in c.subscription.deferred]
+        c.subscription.make_sure()
         if s.xact == b"I":
             flush_deferred(c)
     return True
@@ -132,16 +129,8 @@ cdef bint may_stop(Client c, Server s, bint also_listens) except -1:
 cdef int take_channels(Client c, frozenset channels) except -1:
     """A probe has told which channels the client listens to."""
     cdef Listener listener
-    cdef set settled = c.subscription.asked_listens or set()     # awaited until now; other LISTENs are still under way
-    cdef set before
-    if c.subscription.sent_listens is not None:
-        settled = settled - c.subscription.sent_listens
-    before = settled | c.tracker.session_state.channels
-    c.subscription.asked_listens = None
-    if c.subscription.awaited is not None:
-        c.subscription.awaited = (c.subscription.awaited - settled) or None
-        if c.subscription.awaited is None:
-            c.subscription.chained = False
+    cdef set settled = c.subscription.settle()
+    cdef set before = settled | c.tracker.session_state.channels
     if c.subscription.deferred is not None:
         sort_deferred(c, settled, channels)    # maybe_release() comes next
     if c.db.listener is None and not channels:
@@ -164,26 +153,23 @@ cdef int sort_deferred(Client c, set settled, frozenset channels) except -1:
     """What of the inbox is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
     cdef list kept = []
     cdef Notification item
-    c.subscription.early = 0
+    cdef int early = 0
     for entry, how in c.subscription.deferred:
         item = <Notification>entry
         if (how == EARLY and item.channel not in settled and c.subscription.awaited is not None
                 and item.channel in c.subscription.awaited):
-            c.subscription.early += 1
+            early += 1
         elif how != SURE and item.channel not in channels:
             continue
         elif how == EARLY:
             how = LISTENED
         kept.append((item, how))
-    c.subscription.deferred = kept or None
-    return 0
+    return c.subscription.keep(kept, early)
 
 
 cdef int drop_early(Client c) except -1:
     """A statement begins in the transaction of a LISTEN: what has come so far was committed before that can count."""
-    c.subscription.deferred = [(item, how) for item, how in c.subscription.deferred if how != EARLY] or None
-    c.subscription.early = 0
-    return 0
+    return c.subscription.drop_early()
 
 
 cdef int stop_listening(Client c) except -1:
@@ -199,11 +185,7 @@ cdef int stop_listening(Client c) except -1:
     if listener is not None and listener.due.pop(c, None) is not None:
         for group in listener.listeners.values():
             group.discard(c)        # what it wants to listen to is not noted anywhere else yet
-    c.subscription.awaited = c.subscription.sent_listens = c.subscription.asked_listens = None
-    c.subscription.deferred = None
-    c.subscription.early = 0
-    c.subscription.barrier_passed = False
-    return 0
+    return c.subscription.forget()
 
 
 # --- its inbox --------------------------------------------------------------------------------------------------
@@ -212,17 +194,12 @@ cdef int send(Client c, Notification item, int how) except -1:
     """Give a client a notification, now or when its transaction is over and asked about."""
     if c.state >= CL_CLOSING:
         return 0
-    if c.subscription.deferred is None:
-        c.own_subscription().deferred = []
-        c.subscription.held_size = 0
-    c.subscription.deferred.append((item, how))
-    c.subscription.early += how == EARLY
-    c.subscription.held_size += <size_t>len(item.message)
+    c.own_subscription().defer(item, how, len(item.message))
     item.bytes_for(c)           # is asked for, if need be
     if is_idle(c):
         return flush_deferred(c)
     if c.subscription.held_size > MOST_UNREAD:       # or some of them are not kept any more
-        c.subscription.held_size = sum([len((<Notification>kept).message) for kept, _how in c.subscription.deferred])
+        c.subscription.held_size_is(sum([len((<Notification>kept).message) for kept, _how in c.subscription.deferred]))
     if c.subscription.held_size > MOST_UNREAD:
         c.close("too many notifications in a transaction", "too many notifications in a transaction")
     return 0
@@ -250,14 +227,14 @@ cdef int flush_deferred(Client c) except -1:
             break
         given.append(message)
     if given:
-        c.subscription.deferred = c.subscription.deferred[len(given):] or None
+        c.subscription.gave(len(given))
         messages = b"".join(given)
         c.put(messages, len(messages))
         c.flush()
         if c.unsent() > MOST_UNREAD:
             return c.close("notifications left unread", "notifications left unread")
     if c.subscription.barrier_passed and not converting:
-        c.subscription.barrier_passed = False
+        c.subscription.send_ready()
         c.put(READY, 6)
         c.flush()
         return c.unpause(PAUSE_NEWS)
@@ -292,7 +269,7 @@ cdef int release(Client c) except -1:
     """
     if c.state >= CL_CLOSING:
         return 0
-    c.own_subscription().barrier_passed = True
+    c.own_subscription().pass_barrier()
     if c.server is not None and c.server.probe.asked_effects & <uint32_t>LISTEN:
         return 0
     return flush_deferred(c)

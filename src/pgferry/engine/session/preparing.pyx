@@ -51,13 +51,13 @@ cdef int prepare_on(Client c, Server s, Statement st, ParseSettings present) exc
         stage_in_batch(s, command, 0, None)
     if there and not s.plan.begun:
         end_own(s, P_ENSURE)
-    c.pool.stats.server_parse_count += 1
+    c.pool.stats.count_server_parse()
     return 0
 
 
 cdef int make_room(Client c, Server s) except -1:
     """Close the statements used longest ago until one more fits (max_prepared_statements)."""
-    cdef uint32_t limit = max(c.engine.settings.max_prepared, 1)
+    cdef uint32_t limit = max(c.engine.settings.max_prepared_statements, 1)
     while s.prepared.count >= limit:
         close_on(c, s, s.prepared.oldest())
     return 0

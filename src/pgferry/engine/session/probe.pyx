@@ -80,7 +80,7 @@ cdef bint ask(Client c, Server s) except -1:
         s.probe.add(UNNAMED)
     elif s.probe.pending_effects & UNREADABLE:
         s.probe.expect_unlisted()
-    c.subscription.asked_listens, c.subscription.sent_listens = c.subscription.sent_listens, None
+    c.subscription.begin_asking()
     s.probe.begin_asking(later)
     if not later:
         c.tracker.begin_asking()
@@ -140,8 +140,7 @@ cdef bint probe_again(Client c, Server s, dict failed) except -1:
     """
     if not s.probe.ask_again(failed):
         return False
-    if c.subscription.asked_listens:
-        c.subscription.sent_listens = (c.subscription.sent_listens or set()) | c.subscription.asked_listens
+    c.subscription.ask_again()
     c.tracker.ask_again()
     return True
 

@@ -17,13 +17,8 @@ cdef bint hold(Client c, Server s) except -1:
     if not db.catalog.unread or is_given_up(db, c.loop.now):
         return False
     if s.unsure.awaits == 0:
-        # What is being read is as new as all that can have been called, unless something has changed since it began.
-        # To read once more for each transaction of a busy client would keep its server from everybody else.
-        s.unsure.wait_for(db.catalog.readings + (0 if db.catalog.scanning and not db.catalog.stale else 1))
-        db.catalog.stale = db.catalog.stale or not db.catalog.scanning
-    if db.catalog.held is None:
-        db.catalog.held = set()
-    db.catalog.held.add(s)
+        s.unsure.wait_for(db.catalog.reading_to_await())
+    db.catalog.hold(s)
     if not c.pin.pins & HELD:
         if c.pin.pins == 0:
             c.begin_pin()

@@ -2,5 +2,4 @@
 from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.model cimport Client
 
-cdef int remember_verdict(Database db, bytes text, object verdict) except -1
 cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t total) except -1

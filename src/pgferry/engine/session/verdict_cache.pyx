@@ -1,30 +1,10 @@
-"""Verdicts that are remembered by text, and whether a message needs one that is not (see turns)."""
-
-from itertools import islice
+"""Whether a message needs a verdict that is not remembered (see turns)."""
 
 from libc.string cimport memchr
 
 from pgferry.engine.core.database cimport Database
 from pgferry.engine.core.model cimport Client
 from pgferry.engine.core.statements cimport Statement
-
-cdef enum:
-    MOST = 4096             # verdicts of a database
-    MOST_BYTES = 4 << 20    # of their texts
-    LONG_TEXT = 8192        # bytes; verdicts of longer texts are not remembered
-
-
-cdef int remember_verdict(Database db, bytes text, object verdict) except -1:
-    """Keep a verdict; the oldest quarter makes room when there are too many."""
-    if len(text) > LONG_TEXT:
-        return 0
-    if len(db.catalog.verdicts) >= MOST or db.catalog.verdict_bytes + len(text) > MOST_BYTES:
-        for old in list(islice(db.catalog.verdicts, max(len(db.catalog.verdicts) // 4, 1))):
-            del db.catalog.verdicts[old]
-            db.catalog.verdict_bytes -= len(<bytes>old)
-    db.catalog.verdicts[text] = verdict
-    db.catalog.verdict_bytes += len(text)
-    return 0
 
 
 cdef bint awaits_verdict(Client c, char kind, const char *p, size_t n, size_t total) except -1:

@@ -19,7 +19,7 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
     cdef const char *at = p + 5
     cdef const char *end = p + n
     cdef const char *found
-    cdef size_t limit = c.engine.settings.text_length
+    cdef size_t limit = c.engine.settings.statement_text_length
     cdef Statement st
     if kind == b"B" or kind == b"P":
         found = <const char *>memchr(at, 0, end - at) if at < end else NULL
@@ -44,7 +44,7 @@ cdef int remember_text(Client c, char kind, const char *p, size_t n) except -1:
 
 cdef str shown_text(Client c):
     """The statement, one line, for people; empty when it may not be shown."""
-    if c.text is None or c.engine.settings.text_length == 0:
+    if c.text is None or c.engine.settings.statement_text_length == 0:
         return ""
     return " ".join(c.text.decode("utf-8", "replace").split())
 
