@@ -138,8 +138,8 @@ class Reloader:
                 # It gets all its messages in order: if it ever goes on, it ends with the last one.
                 problems.append(f"worker {index} did not answer within {seconds:g} s")
             elif isinstance(answer, WorkerGone):
-                # Of the new configuration, maybe. Its successor begins with the one that is right by then.
-                problems.append(f"worker {index} ended before it had answered")
+                # No reason to go back: its successor begins with this configuration.
+                self._pooler.log.warning(f"worker {index} ended while it was given the configuration")
         return problems
 
     async def renew_users(self) -> None:

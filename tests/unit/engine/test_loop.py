@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pgferry.engine.io.loop import Loop
 from pgferry.engine.io.stream import Pause, Stream, StreamList
 from pgferry.engine.ops import harness
-from pgferry.engine.ops.harness import Probe
+from pgferry.engine.ops.harness import HookedStream
 from pgferry.engine.ops.worker_loop import Watch
 
-Feed = Callable[[Probe, bytes], int]
+Feed = Callable[[HookedStream, bytes], int]
 
 
 class Far:
@@ -28,9 +28,9 @@ class Far:
         self.fed: list[bytes] = []
         self.loop = loop
         self.feed = feed
-        self.probe = Probe(loop, ours.detach(), self._fed)
+        self.probe = HookedStream(loop, ours.detach(), self._fed)
 
-    def _fed(self, probe: Probe, data: bytes) -> int:
+    def _fed(self, probe: HookedStream, data: bytes) -> int:
         self.fed.append(data)
         return len(data) if self.feed is None else self.feed(probe, data)
 
@@ -120,7 +120,7 @@ def test_unconsumed_bytes_are_held_and_come_again_with_the_next(loop: Loop) -> N
 
 @pytest.mark.parametrize("size", [200_000, 300_000, 1_000_000])
 def test_a_message_larger_than_the_buffer_is_fed_when_complete(loop: Loop, size: int) -> None:
-    def feed(probe: Probe, data: bytes) -> int:
+    def feed(probe: HookedStream, data: bytes) -> int:
         if len(data) < size:
             probe.want(size)
             return 0
@@ -158,7 +158,7 @@ def test_a_paused_stream_is_not_read_and_goes_on_where_it_was(loop: Loop) -> Non
 
 
 def test_pausing_in_the_middle_keeps_the_rest(loop: Loop) -> None:
-    def feed(probe: Probe, _data: bytes) -> int:
+    def feed(probe: HookedStream, _data: bytes) -> int:
         probe.stop(Pause.PAUSE_WAIT)
         return 1
 
@@ -234,7 +234,7 @@ def test_an_exception_costs_only_its_stream() -> None:
     bugs: list[object] = []
     loop.on_bug = lambda stream, error: bugs.append((stream, error))
 
-    def feed(_probe: Probe, _data: bytes) -> int:
+    def feed(_probe: HookedStream, _data: bytes) -> int:
         raise ValueError("a bug")
 
     bad, good = Far(loop, feed), Far(loop)
@@ -278,7 +278,7 @@ def test_a_service_outlives_an_exception() -> None:
 def test_a_descriptor_used_again_gets_no_event_of_its_former_owner(loop: Loop) -> None:
     first, second, spare = Far(loop), Far(loop), socket.socketpair()
 
-    def close_other(probe: Probe, data: bytes) -> int:
+    def close_other(probe: HookedStream, data: bytes) -> int:
         other = second if probe is first.probe else first
         fd = other.probe.fd
         other.probe.close()

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pgferry.engine.io.loop import Loop
-from pgferry.engine.ops.harness import Probe
+from pgferry.engine.ops.harness import HookedStream
 from support.certificates import pair
 
 PAUSE = 2
@@ -54,7 +54,7 @@ def contexts(tmp_path_factory: pytest.TempPathFactory) -> tuple[ssl.SSLContext, 
     return server, client
 
 
-Made = tuple[Loop, Probe, Far, bytearray]
+Made = tuple[Loop, HookedStream, Far, bytearray]
 
 
 @pytest.fixture(params=[True, False], ids=["accepting", "connecting"])
@@ -67,12 +67,12 @@ def made(request: pytest.FixtureRequest, contexts: tuple[ssl.SSLContext, ssl.SSL
     ours.setblocking(False)
     fed = bytearray()
 
-    def feed(_stream: Probe, data: bytes) -> int:
+    def feed(_stream: HookedStream, data: bytes) -> int:
         fed.extend(data)
         return len(data)
 
     accepting = bool(request.param)
-    probe = Probe(loop, ours.detach(), feed)
+    probe = HookedStream(loop, ours.detach(), feed)
     far = Far(theirs, contexts[0 if not accepting else 1], server_side=not accepting)
     probe.secure(contexts[0] if accepting else contexts[1], accepting)
     for _ in range(20):

@@ -7,7 +7,7 @@ round trip and happens only to clients that pipeline that way.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp
+from libc.string cimport memchr
 
 from pgferry.engine.client.forward cimport broken, expect, renamed, stall, wait_for
 from pgferry.engine.client.message cimport Message

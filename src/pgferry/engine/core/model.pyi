@@ -26,7 +26,6 @@ from pgferry.tls.certificate import Certificate
 
 MODES: dict[str, int]
 MODE_NAMES: tuple[str, str, str]
-ALWAYS_TRACKED: tuple[str, ...]
 
 class Pool:
     cancels: PoolCancels

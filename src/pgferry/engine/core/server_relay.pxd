@@ -8,16 +8,16 @@ cdef class ServerRelay:
     # The message that is passing: bytes still to come, and whether they are forwarded.
     cdef readonly size_t passing
     cdef readonly bint passing_on
-    cdef readonly int bulk_chunks                       # chunks of one long result received in a row
-    cdef readonly uint8_t copy_in                  # the server reads CopyData: COPY_IN; and sends it at the same time: COPY_BOTH
-    cdef readonly bint copy_ended                  # the client's CopyDone or CopyFail went by
-    cdef readonly bint streamed                    # CommandComplete has ended a COPY_BOTH
+    cdef readonly int bulk_chunks    # chunks of one long result received in a row
+    cdef readonly uint8_t copy_in    # the server reads CopyData: COPY_IN; and sends it, too: COPY_BOTH
+    cdef readonly bint copy_ended    # the client's CopyDone or CopyFail went by
+    cdef readonly bint streamed      # CommandComplete has ended a COPY_BOTH
     cdef readonly bint barrier_needed
-    cdef readonly bint reset_pending               # by a session's end; while the barrier is open
-    cdef readonly bint more                        # bytes lay behind the message judged last
-    cdef readonly bint warned_of_drop              # the log has a line about a dropped notification
-    cdef readonly bint advance_due                 # answers of pgferry's own follow the message that is passing
-    cdef readonly bint skipping                    # after an error: everything up to Sync goes unanswered
+    cdef readonly bint reset_pending  # by a session's end; while the barrier is open
+    cdef readonly bint more          # bytes lay behind the message at hand
+    cdef readonly bint warned_of_drop# the log has a line about a dropped notification
+    cdef readonly bint advance_due   # answers of pgferry's own follow the message that is passing
+    cdef readonly bint skipping      # after an error: everything up to Sync goes unanswered
 
     cdef inline int advance_is_due(self, bint due) noexcept:
         # Answers of pgferry's own follow the message that is passing.

@@ -237,7 +237,7 @@ def own(Counter counter):
     return counter.own()
 
 
-cdef class Probe(Stream):
+cdef class HookedStream(Stream):
     """A stream on a real socket whose feed() is a Python function: the loop's own behaviour under test."""
 
     cdef object hook

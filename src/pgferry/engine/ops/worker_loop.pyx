@@ -72,7 +72,7 @@ def run(Engine engine, after_tick):
             guarded(engine, engine.do_background)
         if loop.now >= next_tick:
             record(engine.lag.counts[0], loop.now - next_tick)
-            engine.lag.seconds += loop.now - next_tick
+            engine.lag.took(loop.now - next_tick)
             next_tick = loop.now + TICK
             guarded(engine, tick, engine)
             guarded(engine, after_tick)

@@ -16,7 +16,6 @@ from pgferry.engine.core.plan cimport (
     F_CLIENT_OP, F_FAKE, F_IN_COPY, F_NOTED, F_SERVER_OP, F_SWALLOW, K_BIND, K_CLOSE, K_COPY_END, K_DESCRIBE_P,
     K_DESCRIBE_S, K_EXECUTE, K_PARSE, K_QUERY, K_SYNC, SHOWS, Entry, Note,
 )
-from pgferry.engine.io.turn_share cimport end_turn
 from pgferry.engine.server.errors cimport on_error
 from pgferry.engine.server.shapes cimport compare_shape
 from pgferry.engine.session.answers cimport advance_later, settle

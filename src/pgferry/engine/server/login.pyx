@@ -431,7 +431,7 @@ cdef int ready(Server s, login) except -1:
     if s.internal:
         return s.logged_in()
     record(pool.times.counts[TIME_CONNECT], s.since - s.ends.created)
-    pool.times.seconds += s.since - s.ends.created
+    pool.times.took(s.since - s.ends.created)
     text = pool.db.conf.connect_query
     if text and s.replication != REPL_PHYSICAL:     # which understands no SQL
         s.login_parameters.before_connect_query(s.vars)

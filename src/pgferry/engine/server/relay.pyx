@@ -5,7 +5,6 @@ must be read as a whole.
 """
 
 from libc.stdint cimport uint8_t, uint32_t
-from libc.string cimport memchr, memcmp
 
 from pgferry.engine.core.enums cimport CLOSED, MODE_STATEMENT, PASS, PUT, P_PROBE, P_START_VALUES
 from pgferry.engine.core.model cimport Client, Server
