@@ -43,7 +43,6 @@ cdef class Pool:
     # Replication connections (see replication)
     cdef readonly Pool main_pool      # the pool of the same user's other clients; None: this is such a pool itself
     cdef Pool reserved_for                   # replication clients wait for a server of this pool to be closed
-    # Clients
     cdef readonly StreamList clients     # logged in and not waiting
     cdef readonly StreamList waiting     # oldest first
     cdef readonly StreamList logging_in  # authenticated, waiting for the pool's welcome
@@ -182,7 +181,6 @@ cdef class Server(Stream):
     cdef readonly int cancels            # cancel requests on their way to it
     cdef public object login             # server_login.ServerLogin, None when done
     cdef public double since             # monotonic, of the last change of state
-    # Session state (see session_state and the room session)
     # what the session holds, as far as PostgreSQL has said so; None: not known
     cdef State session_state
     cdef dict sql                        # SQL-level prepared statements, as SessionTracker.sql; None: none
@@ -342,7 +340,6 @@ cdef class Client(Stream):
     cdef bytes text                      # first bytes of the statement it sent last, as far as they may be shown
     cdef bint wait_notified
     cdef bint counted                    # holds places in the ledger
-    # Session state (see session_state and the room session)
     cdef bint tracks_state                   # statements are looked at: not in session mode, not with `ignore`
     cdef public str reason               # the statement that last touched the session
     cdef int64_t last_server             # id of the server that serves it, or served it last

@@ -15,7 +15,7 @@ cdef class ServerRelay:
     cdef readonly bint barrier_needed
     cdef readonly bint reset_pending  # by a session's end; while the barrier is open
     cdef readonly bint more          # bytes lay behind the message at hand
-    cdef readonly bint warned_of_drop# the log has a line about a dropped notification
+    cdef readonly bint warned_of_drop  # the log has a line about a dropped notification
     cdef readonly bint advance_due   # answers of pgferry's own follow the message that is passing
     cdef readonly bint skipping      # after an error: everything up to Sync goes unanswered
 
