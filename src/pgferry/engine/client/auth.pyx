@@ -17,7 +17,7 @@ from pgferry.engine.core.enums cimport REPL_PHYSICAL
 from pgferry.engine.core.model cimport Client
 from pgferry.engine.io.stream cimport PAUSE_WAIT
 
-cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else judges the password
+cdef dict OUTSIDE = {"ldap": LDAP_FAILED, "pam": PAM_FAILED}    # somebody else checks the password
 cdef tuple UNASKED = ("any", "ldap", "pam")         # a user need not be known here
 
 

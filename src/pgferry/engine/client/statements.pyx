@@ -191,7 +191,7 @@ cdef int define(Client c, Server s, bytes name, Message *m, object verdict, Pars
                 and not (s.probe.pending_effects | s.probe.asked_effects | c.pin.pins) & <uint32_t>TEMP):
             s.plan.push(K_PARSE, F_FAKE | F_CLIENT_OP, st.number)
             return advance(s, False)
-        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL judge it. And the
+        # In a transaction that has failed, or may have, this Parse is an error: let PostgreSQL decide. And the
         # statement was prepared before there was a temporary object that its text may now mean.
         close_on(c, s, st.number)
         there = False

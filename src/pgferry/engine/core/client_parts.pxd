@@ -188,7 +188,7 @@ cdef class Subscription:
         return 0
 
     cdef inline int keep(self, list deferred, int early) noexcept:
-        # What is left of the inbox, and how many of it are EARLY.
+        # What is left of the deferred, and how many of it are EARLY.
         self.deferred = deferred or None
         self.early = early
         return 0

@@ -14,7 +14,7 @@ cdef class Log:
     cdef int dropped
     cdef public int verbose
     cdef bint urgent            # a warning or worse is among them, or too many
-    cdef public bint waiting    # lines wait to be written (plumbing.run)
+    cdef public bint waiting    # lines wait to be written (worker_loop.run)
 
     cdef bint wants(self, str level) except -1
     cdef Text begin(self, str level)

@@ -17,7 +17,7 @@ cdef dict QUIET = {"NOISE": 2, "DEBUG": 1}
 
 
 cdef class Log:
-    """Formats lines (COMPAT 2.11); plumbing.run has them written a moment later."""
+    """Formats lines (COMPAT 2.11); worker_loop.run has them written a moment later."""
 
     def __init__(self, int fd):
         os.set_blocking(fd, False)

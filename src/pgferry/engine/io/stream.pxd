@@ -10,7 +10,7 @@ cpdef enum Pause:
     # Why a stream's input is left in the kernel; a stream is read only when no bit is set.
     PAUSE_PEER = 1    # the other side has unsent bytes
     PAUSE_WAIT = 2    # a client without a server, or in a login step that needs somebody else
-    PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be judged
+    PAUSE_STALL = 4   # an earlier batch must be answered before the next message can be understood
     PAUSE_CLOSE = 8   # only the unsent bytes matter any more
     PAUSE_BULK = 16   # throttled: a long result, of which the kernel is to collect more before the next receive
     PAUSE_TURN = 32   # its share of the turn is used up (see turn_share)

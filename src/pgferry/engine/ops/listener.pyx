@@ -40,7 +40,7 @@ cdef class ListenSocket(Service):
     cdef public bint is_unix
     cdef public int port
     cdef int burst                  # accepts to try in the next turn
-    cdef public bint starved        # out of descriptors or memory: the janitor's tick tries again
+    cdef public bint starved        # out of descriptors or memory: maintenance tries again
     cdef double complained          # monotonic, of the last line about that
 
     def __init__(self, loop, Engine engine, int fd, bint is_unix, int port):
@@ -57,7 +57,7 @@ cdef class ListenSocket(Service):
         return self.served()
 
     def retry(self):
-        """After the janitor's tick: go on if descriptors had run out."""
+        """Called by maintenance: go on if descriptors had run out."""
         if self.starved and not self.closed:
             self.starved = False
             self.watch(EPOLLIN)

@@ -56,7 +56,7 @@ cdef class ConvertedNotification(Notification):
         return self.converted[encoding]
 
     cdef int wait(self, Client c) except -1:
-        """Have the client's inbox flushed when the message has been converted."""
+        """Have the client's deferred notifications flushed when the message has been converted."""
         if c not in self.waiting:
             self.waiting.append(c)
         return 0

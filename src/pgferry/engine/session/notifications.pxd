@@ -10,7 +10,7 @@ cdef class Notification:
     cdef bytes message               # as PostgreSQL has sent it, with the pid that clients are to see
 
     cdef bytes bytes_for(self, Client c)            # above: in its encoding; None: PostgreSQL is asked, see wait()
-    cdef int wait(self, Client c) except -1         # above: have its inbox flushed when the message is converted
+    cdef int wait(self, Client c) except -1         # above: have what is deferred flushed when the message is converted
 
 
 cdef class Listener:

@@ -1,13 +1,13 @@
 """Notifications in transaction mode: one listening server connection for each database.
 
-A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL judges it; what counts
+A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL decides about it; what counts
 afterwards is what a probe finds (Client.kept.channels). Before it is sent, this connection listens to the channel as
 well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
 LISTEN is not yet known to have succeeded are kept aside; before it is sent, this connection has answered a query, so
 that what was committed earlier is not taken for something that came after it. A client that listens and notifies has
 its ReadyForQuery held back until this connection has answered an empty query sent behind the commit: as on a direct
 connection it then has its own notifications already. This connection and the client's server are read in any order,
-so what comes for a client that has a server stays in its inbox, in order, until it is known whether the client still
+so what comes for a client that has a server is deferred, in order, until it is known whether the client still
 listens. The connection itself is in services.notification_listener.
 A client that does not wait for answers is held where it would otherwise change what it listens to too early
 (may_stop(), client.relay.is_settled()).
@@ -132,7 +132,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
     cdef set settled = c.subscription.settle()
     cdef set before = settled | c.tracker.session_state.channels
     if c.subscription.deferred is not None:
-        sort_deferred(c, settled, channels)    # maybe_release() comes next
+        sort_deferred(c, settled, channels)    # release_server() comes next
     if c.db.listener is None and not channels:
         return 0
     listener = c.engine.listener_of(c.db)
@@ -150,7 +150,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
 
 
 cdef int sort_deferred(Client c, set settled, frozenset channels) except -1:
-    """What of the inbox is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
+    """What of the deferred notifications is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
     cdef list kept = []
     cdef Notification item
     cdef int early = 0
@@ -188,7 +188,7 @@ cdef int stop_listening(Client c) except -1:
     return c.subscription.forget()
 
 
-# --- its inbox --------------------------------------------------------------------------------------------------
+# --- deferred notifications --------------------------------------------------------------------------------------------------
 
 cdef int send(Client c, Notification item, int how) except -1:
     """Give a client a notification, now or when its transaction is over and asked about."""
@@ -242,7 +242,7 @@ cdef int flush_deferred(Client c) except -1:
 
 
 cdef int flush_converted(Client c) except -1:
-    """A message of the client's inbox has been converted."""
+    """A deferred notification of the client's has been converted."""
     cdef Subscription sub = c.subscription
     if c.state >= CL_CLOSING or (c.server is not None and c.server.probe.asked_effects & <uint32_t>LISTEN):
         return 0
@@ -265,7 +265,7 @@ cdef bint hold_ready(Client c) except -1:
 cdef int release(Client c) except -1:
     """The fence is passed: what came before it goes first.
 
-    While PostgreSQL is asked what the client still listens to, that waits for maybe_release().
+    While PostgreSQL is asked what the client still listens to, that waits for release_server().
     """
     if c.state >= CL_CLOSING:
         return 0

@@ -1,4 +1,4 @@
-"""Whether a statement that was judged may be sent now; what is staged around it, or said in its place."""
+"""Whether a statement that was classified may be sent now; what is staged around it, or said in its place."""
 
 import re
 

@@ -2,8 +2,8 @@
 
 Such a transaction is `unsure`. When it is over its client keeps the server (HELD, which is shown as a pin) until a
 reading that began after its end is there; only then PostgreSQL is asked, for everything and by all names that are now
-known. Its texts are kept and judged again: a function that computes the name of a setting pins, as always. Of texts
-that were not kept it is assumed that they called whatever is new in the catalog since they were judged.
+known. Its texts are kept and classified again: a function that computes the name of a setting pins, as always. Of texts
+that were not kept it is assumed that they called whatever is new in the catalog since they were classified.
 
 If the catalog cannot be read for a while nobody is held any more: such a transaction counts as code that cannot be read
 (UNREADABLE).
