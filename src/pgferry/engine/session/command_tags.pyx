@@ -68,7 +68,7 @@ cdef int look_at_tag(Server s, const char *tag, bint own) except -1:
         return 0
     if own:
         return 0
-    # DROP takes away, and who knows more than there is is not wrong. What DO does, its text has told if it was classified,
+    # DROP takes away, and who knows more than there is is not wrong. What DO does its text has told, if it was read,
     # and what functions define, their words.
     if (strncmp(tag, b"CREATE", 6) == 0 or strncmp(tag, b"ALTER", 5) == 0) and not any_of(tag, WITHOUT_CODE):
         begin_defining(s, True)

@@ -1,7 +1,7 @@
 """Notifications in transaction mode: one listening server connection for each database.
 
-A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL decides about it; what counts
-afterwards is what a probe finds (Client.kept.channels). Before it is sent, this connection listens to the channel as
+A client's LISTEN runs in its own transaction on whichever server it has, so that PostgreSQL decides; what counts
+afterwards is what a probe finds (State.channels). Before it is sent, this connection listens to the channel as
 well; from then on the client's notifications come from here, in the order of commits. Those that arrive while the
 LISTEN is not yet known to have succeeded are kept aside; before it is sent, this connection has answered a query, so
 that what was committed earlier is not taken for something that came after it. A client that listens and notifies has
@@ -150,7 +150,7 @@ cdef int take_channels(Client c, frozenset channels) except -1:
 
 
 cdef int sort_deferred(Client c, set settled, frozenset channels) except -1:
-    """What of the deferred notifications is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
+    """What of the deferred is for a client that listens to `channels`; of the LISTENs under way these are `settled`."""
     cdef list kept = []
     cdef Notification item
     cdef int early = 0
@@ -188,7 +188,7 @@ cdef int stop_listening(Client c) except -1:
     return c.subscription.forget()
 
 
-# --- deferred notifications --------------------------------------------------------------------------------------------------
+# --- deferred notifications --------------------------------------------------------------------------------------
 
 cdef int send(Client c, Notification item, int how) except -1:
     """Give a client a notification, now or when its transaction is over and asked about."""
