@@ -62,13 +62,13 @@ cdef class Login:
         self.rule = rule
         return 0
 
-    cdef inline int looked_up(self, tuple found, str failure) noexcept:
+    cdef inline int looked_up(self, object found, str failure) noexcept:
         # What auth_query has told of its user, or why it could not be asked.
         self.found = found
         self.failure = failure
         return 0
 
-    cdef inline int has_shown(self, tuple found) noexcept:
+    cdef inline int has_shown(self, object found) noexcept:
         # The password that somebody else has found right: (user name, secret).
         self.found = found
         return 0
