@@ -574,18 +574,13 @@ cdef class Engine:
     cdef readonly dict ends              # (kind, reason) -> connections that ended
     cdef StateTable states
     cdef State no_state
-    cdef bytes announcements             # channel of announcing; None: not used yet
+    cdef readonly bytes announcements    # channel of session.announcing: the same in all workers, unknown to clients
     cdef public set omit                 # parts of the work to leave out, so that tests can see that they notice
     cdef public object client_tls        # tls.contexts.Accept; None: clients get no TLS
     cdef public object server_tls        # tls.contexts.Connect
     # What the worker around the engine provides (worker.engine_services.EngineServices).
     cdef public object host
     cdef public Log log
-
-    cdef inline int announces_on(self, bytes channel) noexcept:
-        # The channel of announcing.
-        self.announcements = channel
-        return 0
 
     cdef int64_t new_id(self) noexcept
     cdef tuple same_vars(self, tuple values)

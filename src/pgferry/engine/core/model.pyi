@@ -103,6 +103,7 @@ class Engine:
     table: StatementTable
     index: int
     workers: int
+    announcements: bytes
     background: Callable[[], bool] | None
     wakes: list[int] | None
     config: Config

@@ -4,6 +4,7 @@ The engine is one object graph owned by one thread. A client belongs to a pool a
 server belongs to a pool and may be linked to a client.
 """
 
+import hashlib
 import os
 import traceback
 
@@ -315,6 +316,8 @@ cdef class Engine:
         self.omit = set(filter(None, os.environ.get("PGFERRY_TEST_OMIT", "").split(",")))
         self.states = StateTable(self.omit)
         self.no_state = self.states.intern({}, frozenset())
+        self.announcements = b"pgferry_" + hashlib.blake2b(
+            b"notifications", key=ledger.secret, digest_size=16).hexdigest().encode()
         self.lag = Times()
         self.ends = {}
 

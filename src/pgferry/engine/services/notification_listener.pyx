@@ -19,7 +19,6 @@ from pgferry.engine.core.model cimport Client, Engine
 from pgferry.engine.io.stream cimport PAUSE_NEWS
 from pgferry.engine.io.sys cimport be32, put32
 from pgferry.engine.services.internal_session cimport InternalSession
-from pgferry.engine.session.announcing cimport announcement_channel
 from pgferry.engine.session.notifications cimport Listener, Notification, flush_converted, release, send
 from pgferry.engine.wire.messages cimport quote_identifier, quote_literal
 from pgferry.engine.wire.messages import notice
@@ -242,7 +241,7 @@ cdef class NotificationListener(Listener):
     cdef int on_up(self) except -1:
         """The connection is up: listen to everything that clients listen to."""
         self.looked_at = self.engine.loop.now
-        self.query(b"LISTEN " + quote_identifier(announcement_channel(self.engine)), self.hears_announcements)
+        self.query(b"LISTEN " + quote_identifier(self.engine.announcements), self.hears_announcements)
         self.listen([channel for channel, group in self.listeners.items() if group])
         if self.lost:
             self.query(b"", self.arrive_again)
@@ -286,7 +285,7 @@ cdef class NotificationListener(Listener):
         if nul == NULL:
             return 0
         channel = p[9:nul - p]
-        if channel == announcement_channel(self.engine):
+        if channel == self.engine.announcements:
             return self.announced(be32(p + 5), nul[1:p + n - 1 - nul])
         group = self.listeners.get(channel)
         if not group:

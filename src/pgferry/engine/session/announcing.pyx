@@ -7,20 +7,10 @@ is sent while nobody listens through pgferry, nor again to a server that has tol
 that is known to be committed.
 """
 
-import hashlib
-
 from pgferry.engine.core.enums cimport P_ANNOUNCE
-from pgferry.engine.core.model cimport Client, Engine, Server
+from pgferry.engine.core.model cimport Client, Server
 from pgferry.engine.io.sys cimport be32
 from pgferry.engine.session.staging cimport stage
-
-
-cdef bytes announcement_channel(Engine engine):
-    """The same in all workers, and unknown to clients."""
-    if engine.announcements is None:
-        engine.announces_on(b"pgferry_" + hashlib.blake2b(
-            b"notifications", key=engine.ledger.secret, digest_size=16).hexdigest().encode())
-    return engine.announcements
 
 
 cdef int announce(Client c, Server s, bint extended) except -1:
@@ -34,7 +24,7 @@ cdef int announce(Client c, Server s, bint extended) except -1:
         return 0
     epoch = c.db.listener_epoch.total()
     s.last.announces(c.id if s.xact == b"I" and s.plan.turns == 0 and not (extended and s.plan.begun) else -1, epoch)
-    text = b"NOTIFY %b, '%d'" % (announcement_channel(c.engine), be32(<const char *>c.peer.cancel_key))
+    text = b"NOTIFY %b, '%d'" % (c.engine.announcements, be32(<const char *>c.peer.cancel_key))
     return stage(s, text, extended, P_ANNOUNCE, None)
 
 
